@@ -1,0 +1,1 @@
+//! How components speak to the API server.

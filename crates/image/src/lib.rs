@@ -1,0 +1,1 @@
+//! The content store, unpacked layers and archives.

@@ -1,0 +1,1 @@
+//! Routes, links and nftables without an external program.

@@ -1,0 +1,1 @@
+//! The embedded container runtime and its shim.

@@ -1,0 +1,1 @@
+//! One table per API type, and the codecs it drives.

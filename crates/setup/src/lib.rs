@@ -1,0 +1,1 @@
+//! Certificates, kubeconfig files and the host check.

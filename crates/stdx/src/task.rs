@@ -1,0 +1,45 @@
+//! Named tasks whose panics are caught where they happen.
+
+use std::future::Future;
+
+use futures::FutureExt;
+use tokio::task::JoinHandle;
+
+/// Starts a task. A panic in it is logged with the task's name and ends this task alone.
+///
+/// The handle yields `None` when the task panicked. Dropping the handle detaches the task.
+#[expect(clippy::disallowed_methods, reason = "this is the wrapper that the ban points to")]
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(async move {
+        match std::panic::AssertUnwindSafe(future).catch_unwind().await {
+            Ok(output) => Some(output),
+            Err(panic) => {
+                tracing::error!(task = name, panic = panic_text(&*panic), "task panicked");
+                None
+            }
+        }
+    })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    #[tokio::test]
+    async fn a_panic_ends_its_own_task_only() {
+        let failed = super::spawn("failing", async { panic!("as expected") });
+        let fine = super::spawn("fine", async { 7 });
+        assert!(failed.await.unwrap().is_none());
+        assert_eq!(fine.await.unwrap(), Some(7));
+    }
+}

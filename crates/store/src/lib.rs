@@ -1,0 +1,1 @@
+//! Revisions, watch and the write-ahead log.

@@ -1,0 +1,1 @@
+//! Exec, attach, port-forward and logs over websockets and SPDY/3.1.
