@@ -246,6 +246,16 @@ impl Rule {
             .then(expression::destination_nat(register(0), Some(register(1))))
     }
 
+    /// Sends the connection where a map from destination address, protocol and port says.
+    #[must_use]
+    pub fn dnat_by_destination(self, map: &str) -> Self {
+        self.then(expression::network_header(register(0), 16, 4))
+            .then(expression::load_meta(register(1), Meta::Layer4))
+            .then(expression::transport_header(register(2), 2, 2))
+            .then(expression::lookup(map, None, register(0), Some(register(0)), false))
+            .then(expression::destination_nat(register(0), Some(register(1))))
+    }
+
     /// Gives the connection the source address of the device it leaves through.
     #[must_use]
     pub fn masquerade(self) -> Self {
