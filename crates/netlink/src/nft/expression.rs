@@ -183,12 +183,13 @@ pub(super) fn connection_state(to: u32) -> Attributes {
     expression("ct", &data)
 }
 
-/// Answers with an ICMP port-unreachable, whatever the family.
+/// Answers with an ICMP port-unreachable. The type that suits every family is accepted in a table
+/// of IPv4 too, but silently drops there.
 pub(super) fn reject() -> Attributes {
-    const TYPE_ICMPX: u32 = 2;
-    const PORT_UNREACHABLE: u8 = 1;
+    const TYPE_ICMP: u32 = 0;
+    const PORT_UNREACHABLE: u8 = 3;
     let mut data = Attributes::default();
-    data.u32(1, TYPE_ICMPX).u8(2, PORT_UNREACHABLE);
+    data.u32(1, TYPE_ICMP).u8(2, PORT_UNREACHABLE);
     expression("reject", &data)
 }
 

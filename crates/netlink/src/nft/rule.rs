@@ -262,7 +262,7 @@ impl Rule {
         self.then(expression::masquerade())
     }
 
-    /// Answers that the port cannot be reached.
+    /// Answers that the port cannot be reached; for tables of IPv4.
     #[must_use]
     pub fn reject(self) -> Self {
         self.then(expression::reject())
