@@ -31,7 +31,7 @@ mod registry;
 mod table;
 
 pub use decode::{
-    DecodeError, Decoded, FieldValidation, TypeMeta, decode_json, decode_value, decode_yaml,
+    DecodeError, Decoded, FieldValidation, TypeMeta, check_json_syntax, decode_json, decode_value, decode_yaml,
     read_type_meta, yaml_to_value,
 };
 pub use defaults::apply_defaults;
