@@ -73,7 +73,7 @@ fn apply(document: &mut Value, operation: &Map<String, Value>) -> Option<()> {
         "add" => add(document, path, value().unwrap_or(Value::Null)),
         "remove" => remove(document, path).map(drop),
         "replace" => {
-            let slot = find(document, path).filter(|_| !path.is_empty())?;
+            let slot = find(document, path)?;
             *slot = value().unwrap_or(Value::Null);
             Some(())
         }
@@ -98,9 +98,9 @@ fn apply(document: &mut Value, operation: &Map<String, Value>) -> Option<()> {
     }
 }
 
-/// The steps of a pointer; `None` when it does not start with a slash.
+/// The steps of a pointer; whatever stands before the first slash is ignored, as upstream does.
 fn steps(path: &str) -> Option<Vec<String>> {
-    let rest = path.strip_prefix('/')?;
+    let (_, rest) = path.split_once('/')?;
     Some(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 
@@ -191,6 +191,7 @@ mod tests {
         check(json!([{"op": "replace", "path": "/a/b/0", "value": 9}]), with(json!([9, 2, 3])));
         check(json!([{"op": "replace", "path": "/a/nope", "value": 9}]), None);
         check(json!([{"op": "add", "path": "", "value": {}}]), None);
+        check(json!([{"op": "replace", "path": "", "value": {}}]), Some(json!({})));
         check(json!([{"op": "test", "path": "/a/c~1d", "value": "x"}]), with(json!([1, 2, 3])));
         check(json!([{"op": "test", "path": "/a/c~1d", "value": "y"}]), None);
         check(

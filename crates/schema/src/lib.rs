@@ -37,7 +37,7 @@ pub use decode::{
 pub use defaults::apply_defaults;
 pub use discovery::{Column, FieldSelectors, Group, Resource, Subresource, Version};
 pub use encode::{encode_json, encode_untyped, go_escape};
-pub use printers::table_row;
+pub use printers::{human_duration, table_row};
 pub use protobuf::{
     PROTOBUF_MAGIC, ProtobufError, decode_protobuf, decode_protobuf_body, encode_protobuf,
     encode_protobuf_raw, read_envelope,

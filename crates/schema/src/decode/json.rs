@@ -512,14 +512,10 @@ fn push_name(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
-/// Whether Go tells the zero value of a field from its absence, or prints both.
+/// Whether Go tells the zero value of a field from its absence. Empty lists and maps are dropped
+/// too, also where Go would print them: upstream stores objects in protobuf, which has none.
 fn keeps_zero(field: &Field) -> bool {
-    match field.kind {
-        Kind::List(_) | Kind::Map(_) | Kind::WrappedStrings | Kind::Bytes => {
-            field.pointer || !field.omit_empty
-        }
-        _ => field.pointer,
-    }
+    field.pointer || (matches!(field.kind, Kind::Bytes) && !field.omit_empty)
 }
 
 /// The type as Go's reflection names it: package and name.
