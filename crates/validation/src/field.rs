@@ -221,10 +221,22 @@ fn printed(value: &Value) -> String {
         Value::String(text) => format!("{text:?}"),
         other => {
             let mut out = Vec::new();
-            schema::encode_untyped(other, &mut out);
+            match other.as_object().and_then(struct_of) {
+                Some(ty) => schema::encode_json(ty, other, &mut out),
+                None => schema::encode_untyped(other, &mut out),
+            }
             String::from_utf8_lossy(&out).into_owned()
         }
     }
+}
+
+/// The struct that upstream prints where a finding quotes this object; its fields have an order.
+fn struct_of(map: &serde_json::Map<String, Value>) -> Option<&'static schema::Type> {
+    let is_selector = |key: &String| matches!(key.as_str(), "matchLabels" | "matchExpressions");
+    if map.is_empty() || !map.keys().all(is_selector) {
+        return None;
+    }
+    schema::registry().type_named("meta/v1.LabelSelector")
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub(super) const LOGIC: &[Logic] = &[
     ("apps/v1.DeploymentStrategy", deployment_strategy),
     ("apps/v1.DaemonSetUpdateStrategy", daemon_set_strategy),
     ("apps/v1.StatefulSetUpdateStrategy", stateful_set_strategy),
+    ("apps/v1.StatefulSetSpec", claim_templates),
 ];
 
 fn deployment_strategy(strategy: &mut Map<String, Value>) {
@@ -50,5 +51,14 @@ fn stateful_set_strategy(strategy: &mut Map<String, Value>) {
     let is_rolling = text(strategy, "type") == "RollingUpdate";
     if let (true, Some(Value::Object(rolling))) = (is_rolling, strategy.get_mut("rollingUpdate")) {
         fill(rolling, "partition", 0);
+    }
+}
+
+/// Upstream puts the kind into claim templates when it converts.
+fn claim_templates(spec: &mut Map<String, Value>) {
+    let templates = spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut);
+    for template in templates.into_iter().flatten().filter_map(Value::as_object_mut) {
+        template.insert("apiVersion".to_owned(), json!("v1"));
+        template.insert("kind".to_owned(), json!("PersistentVolumeClaim"));
     }
 }

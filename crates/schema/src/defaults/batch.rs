@@ -5,9 +5,6 @@ use serde_json::{Map, Value};
 use super::{Logic, Rule, fill, labels_from_template};
 
 pub(super) const RULES: &[Rule] = &[
-    ("batch/v1.JobSpec", "completionMode", "\"NonIndexed\""),
-    ("batch/v1.JobSpec", "suspend", "false"),
-    ("batch/v1.JobSpec", "manualSelector", "false"),
     ("batch/v1.PodFailurePolicyOnPodConditionsPattern", "status", "\"True\""),
     ("batch/v1.CronJobSpec", "concurrencyPolicy", "\"Allow\""),
     ("batch/v1.CronJobSpec", "suspend", "false"),
@@ -17,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
 
 pub(super) const LOGIC: &[Logic] = &[("batch/v1.Job", job)];
 
-/// The defaults of a job; a cron job's template has only those that are rules.
+/// The defaults of a job, which a cron job's template does not get.
 fn job(job: &mut Map<String, Value>) {
     labels_from_template(job);
     let spec = super::object(job, "spec");
@@ -25,6 +22,9 @@ fn job(job: &mut Map<String, Value>) {
         spec.insert("completions".to_owned(), 1.into());
     }
     fill(spec, "parallelism", 1);
+    fill(spec, "completionMode", "NonIndexed");
+    fill(spec, "suspend", false);
+    fill(spec, "manualSelector", false);
     let per_index = spec.contains_key("backoffLimitPerIndex");
     fill(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
     let fails = spec.contains_key("podFailurePolicy");

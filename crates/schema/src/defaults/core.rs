@@ -1,5 +1,7 @@
 //! The core group but for pods.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{Logic, Rule, fill, labels_from_template, object, template_labels, text};
@@ -23,6 +25,8 @@ pub(super) const LOGIC: &[Logic] = &[
     ("core/v1.Service", service),
     ("core/v1.Namespace", namespace),
     ("core/v1.Node", node),
+    ("core/v1.Secret", secret),
+    ("core/v1.PersistentVolumeClaimSpec", claim),
     ("core/v1.LimitRangeItem", limit_range_item),
 ];
 
@@ -95,7 +99,33 @@ fn namespace(namespace: &mut Map<String, Value>) {
     labels.insert("kubernetes.io/metadata.name".to_owned(), name);
 }
 
+/// Upstream folds `stringData` into `data` when it converts.
+fn secret(secret: &mut Map<String, Value>) {
+    let Some(Value::Object(texts)) = secret.remove("stringData") else { return };
+    let data = object(secret, "data");
+    for (key, text) in texts {
+        data.insert(key, STANDARD.encode(text.as_str().unwrap_or("")).into());
+    }
+}
+
+/// A data source of the old form and the reference that replaces it mirror each other.
+fn claim(spec: &mut Map<String, Value>) {
+    match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
+        (Some(source), None) => fill(spec, "dataSourceRef", source),
+        (None, Some(reference)) if reference.get("namespace").is_none() => {
+            fill(spec, "dataSource", reference);
+        }
+        _ => {}
+    }
+}
+
 fn node(node: &mut Map<String, Value>) {
+    if let Some(Value::Object(spec)) = node.get_mut("spec") {
+        // The list mirrors the first address range.
+        if let Some(range) = spec.get("podCIDR").cloned() {
+            fill(spec, "podCIDRs", json!([range]));
+        }
+    }
     let Some(Value::Object(status)) = node.get_mut("status") else { return };
     if let Some(capacity) = status.get("capacity").cloned() {
         fill(status, "allocatable", capacity);

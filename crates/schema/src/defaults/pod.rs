@@ -51,6 +51,7 @@ pub(super) const RULES: &[Rule] = &[
 
 pub(super) const LOGIC: &[Logic] = &[
     ("core/v1.Pod", pod),
+    ("core/v1.PodSpec", service_account),
     ("core/v1.Container", pull_policy_of_container),
     ("core/v1.EphemeralContainer", pull_policy_of_container),
     ("core/v1.ImageVolumeSource", pull_policy_of_volume),
@@ -70,6 +71,18 @@ fn pod(pod: &mut Map<String, Value>) {
     }
     fill(spec, "enableServiceLinks", true);
     pod_level_resources(spec);
+}
+
+/// The old name of the field mirrors the new one; upstream does this when it converts.
+fn service_account(spec: &mut Map<String, Value>) {
+    let name = [text(spec, "serviceAccountName"), text(spec, "serviceAccount")]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .map(str::to_owned);
+    if let Some(name) = name {
+        spec.insert("serviceAccountName".to_owned(), name.clone().into());
+        spec.insert("serviceAccount".to_owned(), name.into());
+    }
 }
 
 fn containers<'a>(
