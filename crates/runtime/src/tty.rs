@@ -14,9 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) struct Terminal(Arc<AsyncFd<OwnedFd>>);
 
 impl Terminal {
+    #[expect(unsafe_code, reason = "registering a descriptor has no safe form")]
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(Arc::new(AsyncFd::new(fd)?)))
+        // SAFETY: an owned descriptor stays the same and open for as long as it is owned, and
+        // nothing takes it out of the `AsyncFd`.
+        Ok(Self(Arc::new(unsafe { AsyncFd::register(fd) }?)))
     }
 }
 
