@@ -172,13 +172,11 @@ impl Runtime {
             Some(sandbox) => Some(Arc::clone(sandbox)),
             None => self.0.sandbox(&container.sandbox_id),
         };
-        if let Some(sandbox) = &owner {
-            if sandbox.is_alive() {
-                self.end(container, sandbox, Duration::ZERO).await?;
-                let request = Request::Forget { container: container.id.to_string() };
-                // A shim that is gone has forgotten it too.
-                sandbox.handle.call(request, Vec::new()).await.ok();
-            }
+        if let Some(sandbox) = owner.as_ref().filter(|sandbox| sandbox.is_alive()) {
+            self.end(container, sandbox, Duration::ZERO).await?;
+            let request = Request::Forget { container: container.id.to_string() };
+            // A shim that is gone has forgotten it too.
+            sandbox.handle.call(request, Vec::new()).await.ok();
         }
         let (inner, removing) = (Arc::clone(&self.0), Arc::clone(container));
         blocking(move || inner.remove_container_files(&removing)).await?;

@@ -142,14 +142,6 @@ impl Handle {
         }
     }
 
-    /// The shim's process, as the kernel knows it.
-    pub(crate) fn pid(&self) -> Result<i32, ShimError> {
-        let stream = self.connect().map_err(|source| self.unreachable(source))?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream)
-            .map_err(|source| self.unreachable(source.into()))?;
-        Ok(peer.pid.as_raw_nonzero().get())
-    }
-
     fn connect(&self) -> io::Result<UnixStream> {
         let (_parent, short) = short_path(&self.socket)?;
         UnixStream::connect(short)

@@ -104,7 +104,7 @@ impl Sandbox {
     }
 
     /// What the pod network is asked with.
-    pub(crate) fn network_request(&self, pid: Option<i32>) -> PodNetworkRequest {
+    pub(crate) fn network_request(&self, pid: Option<u32>) -> PodNetworkRequest {
         let record = self.record();
         let metadata = &record.config.metadata;
         PodNetworkRequest {

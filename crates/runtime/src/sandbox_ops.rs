@@ -67,6 +67,8 @@ impl Runtime {
     async fn make_sandbox(&self, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
         let (inner, making) = (Arc::clone(&self.0), Arc::clone(sandbox));
         let child = blocking(move || inner.prepare_sandbox(&making)).await?;
+        // The number stays the shim's until it is reaped, which only this process can do.
+        let pid = child.id();
         let answer = match sandbox.handle.call(Request::Subscribe, Vec::new()).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -79,7 +81,6 @@ impl Runtime {
         self.watch(sandbox, answer, Some(child));
         let mut ips = Vec::new();
         if sandbox.has_own_network() {
-            let pid = sandbox.handle.pid().map_err(|e| e.into_cri("failed to create sandbox"))?;
             let request = sandbox.network_request(Some(pid));
             ips = self.0.deps.network.attach(&request).await.map_err(|error| {
                 CriError::caused(Code::Unknown, "failed to create sandbox", error)

@@ -88,7 +88,7 @@ impl Shim {
         let spec = fs::read(directory.join("spec.json")).step(|| "reading spec.json".to_owned())?;
         let spec: SandboxSpec =
             serde_json::from_slice(&spec).step(|| "parsing spec.json".to_owned())?;
-        let listener = OwnedFd::from(io::stdin().as_fd().try_clone_to_owned().step(starting)?);
+        let listener = io::stdin().as_fd().try_clone_to_owned().step(starting)?;
         let null = OwnedFd::from(File::open("/dev/null").step(starting)?);
         nix::unistd::dup2_stdin(&null).step(starting)?;
         nix::unistd::setsid().step(starting)?;

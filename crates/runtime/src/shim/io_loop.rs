@@ -29,13 +29,12 @@ impl Shim {
     /// Serves until somebody asks for the end and every container has ended.
     pub(super) fn run(mut self) -> Result<(), StepError> {
         loop {
-            if self.processes.iter().all(|process| !process.is_running()) {
-                if let Some(stream) = self.ending.take() {
-                    self.end_init();
-                    // Whoever asked may have left.
-                    protocol::send(&stream, &Response::Done, &[]).ok();
-                    return Ok(());
-                }
+            let idle = self.processes.iter().all(|process| !process.is_running());
+            if let Some(stream) = self.ending.take_if(|_| idle) {
+                self.end_init();
+                // Whoever asked may have left.
+                protocol::send(&stream, &Response::Done, &[]).ok();
+                return Ok(());
             }
             // From the last to the first, so that removing one leaves the others' places.
             for (token, flags) in self.wait().step(|| "poll".to_owned())?.into_iter().rev() {

@@ -126,7 +126,7 @@ mod tests {
     fn long_lines_are_split() {
         let long = "x".repeat(LINE_BYTES_MAX);
         let full = format!("F {long}");
-        assert_eq!(lines(&[long.as_bytes(), b"\n"]), [full.clone()]);
+        assert_eq!(lines(&[long.as_bytes(), b"\n"]), std::slice::from_ref(&full));
         assert_eq!(lines(&[format!("{long}\n").as_bytes()]), [full]);
         let longer = format!("{long}yz\n");
         assert_eq!(lines(&[longer.as_bytes()]), [format!("P {long}"), "F yz".to_owned()]);

@@ -40,6 +40,41 @@ async fn a_new_agent_finds_what_the_old_one_started() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the agent must be a process that can be killed")]
+async fn a_killed_agent_loses_no_container() {
+    let node = Node::new().await;
+    let directory = node.dir.path().join("other");
+    std::fs::create_dir(&directory).unwrap();
+    let mut agent = std::process::Command::new(crate::harness::FIXTURE)
+        .arg("agent")
+        .args([&directory, node.images()])
+        .arg(&node.cgroup)
+        .spawn()
+        .unwrap();
+    let sandboxes = directory.join("root/sandboxes");
+    let state = until("the container runs", || async {
+        let sandbox = std::fs::read_dir(&sandboxes).ok()?.flatten().next()?;
+        let containers = std::fs::read_dir(sandbox.path().join("containers")).ok()?;
+        std::fs::read_to_string(containers.flatten().next()?.path().join("state.json")).ok()
+    })
+    .await;
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+
+    let config = crate::harness::config(&directory, &node.cgroup);
+    let runtime = runtime::Runtime::open(config, crate::harness::deps()).await.unwrap();
+    let containers = runtime.list_containers(&Default::default()).await.unwrap();
+    assert_eq!(containers.len(), 1);
+    assert_eq!(containers[0].state, ContainerState::Running);
+    let pid = state.split("\"pid\":").nth(1).unwrap().split(',').next().unwrap();
+    assert!(std::path::Path::new("/proc").join(pid).exists(), "the process is the same");
+    let stats = runtime.container_stats(&containers[0].id).await.unwrap();
+    assert_eq!(stats.pids, Some(1));
+    runtime.remove_pod_sandbox(&containers[0].pod_sandbox_id).await.unwrap();
+    assert!(!std::path::Path::new("/proc").join(pid).exists());
+}
+
+#[tokio::test]
 async fn containers_end_with_their_shim_and_are_not_ready() {
     let node = Node::new().await;
     let sandbox = node.sandbox("p").await;

@@ -1,6 +1,8 @@
 //! Starting, ending, logs and what is left.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Clock;
 
 use cri::{ContainerEventType, ContainerState, PodSandboxState, RuntimeService};
 use futures::StreamExt;
@@ -30,15 +32,15 @@ async fn events_tell_the_life_of_a_container() {
     let mut events = node.runtime.events();
     let sandbox = node.sandbox("p").await;
     node.run(&sandbox, &["exit:0"], |_| {}).await;
+    use ContainerEventType::{Created, Deleted, Started, Stopped};
     let mut seen = Vec::new();
-    while seen.last() != Some(&ContainerEventType::Deleted) {
+    while seen.last() != Some(&Deleted) {
         let event = events.next().await.unwrap().unwrap();
         if event.container_id.is_some() {
             assert_eq!(event.pod_uid, "uid-p");
             seen.push(event.event_type);
         }
     }
-    use ContainerEventType::{Created, Deleted, Started, Stopped};
     assert_eq!(seen, [Created, Started, Stopped, Deleted]);
 }
 
@@ -53,9 +55,10 @@ async fn stopping_asks_first_and_kills_then() {
     assert_eq!(ended(&node.runtime, &polite).await.exit_code, 7);
 
     let deaf = node.start(&sandbox, &["wait"], |config| config.metadata.attempt = 1).await;
-    let begin = Instant::now();
+    let clock = clock::SystemClock;
+    let begin = clock.monotonic();
     node.runtime.stop_container(&deaf, Duration::from_millis(300)).await.unwrap();
-    assert!(begin.elapsed() >= Duration::from_millis(300));
+    assert!(clock.monotonic() - begin >= Duration::from_millis(300));
     assert_eq!(ended(&node.runtime, &deaf).await.exit_code, 137);
     node.runtime.stop_container(&deaf, Duration::ZERO).await.unwrap();
 }

@@ -15,8 +15,8 @@ use image::{ImportOptions, Store};
 use runtime::{Config, Deps, Runtime, ShimCommand};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const FIXTURE: &str = env!("CARGO_BIN_EXE_runtime-fixture");
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_runtime-fixture");
 
 /// One image for all tests of the process.
 static IMAGE: LazyLock<(tempfile::TempDir, Store)> = LazyLock::new(|| {
@@ -83,6 +83,8 @@ impl PodNetwork for Loopback {
     async fn attach(&self, request: &PodNetworkRequest) -> Result<Vec<IpAddr>, PodNetworkError> {
         assert!(request.netns.exists(), "the namespace is there while it is connected");
         let netns = request.netns.clone();
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        assert_ne!(std::fs::read_link(&netns).unwrap(), own);
         std::thread::spawn(move || loopback_up(&netns)).join().unwrap();
         Ok(vec![IpAddr::from([10, 9, 8, 7])])
     }
@@ -108,7 +110,7 @@ fn loopback_up(netns: &Path) {
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap();
     use std::os::fd::AsRawFd;
     // SAFETY: the socket is open and the request lives until the call returns.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) };
@@ -116,13 +118,13 @@ fn loopback_up(netns: &Path) {
 }
 
 /// A runtime with everything that is its own.
-pub struct Node {
-    pub runtime: Runtime,
-    pub dir: tempfile::TempDir,
-    pub cgroup: String,
+pub(crate) struct Node {
+    pub(crate) runtime: Runtime,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) cgroup: String,
 }
 
-pub fn deps() -> Deps {
+pub(crate) fn deps() -> Deps {
     Deps {
         images: IMAGE.1.clone(),
         network: Arc::new(Loopback),
@@ -130,7 +132,7 @@ pub fn deps() -> Deps {
     }
 }
 
-pub fn config(dir: &Path, cgroup: &str) -> Config {
+pub(crate) fn config(dir: &Path, cgroup: &str) -> Config {
     Config {
         root_dir: dir.join("root"),
         state_dir: dir.join("state"),
@@ -141,7 +143,7 @@ pub fn config(dir: &Path, cgroup: &str) -> Config {
 }
 
 impl Node {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -151,18 +153,23 @@ impl Node {
         Self { runtime, dir, cgroup }
     }
 
+    /// Where the images of all tests are.
+    pub(crate) fn images(&self) -> &'static Path {
+        IMAGE.1.dir()
+    }
+
     /// The same directories, opened again.
-    pub async fn reopened(&self) -> Runtime {
+    pub(crate) async fn reopened(&self) -> Runtime {
         Runtime::open(config(self.dir.path(), &self.cgroup), deps()).await.unwrap()
     }
 
-    pub async fn sandbox(&self, name: &str) -> (SandboxId, PodSandboxConfig) {
+    pub(crate) async fn sandbox(&self, name: &str) -> (SandboxId, PodSandboxConfig) {
         let config = self.sandbox_config(name);
         (self.runtime.run_pod_sandbox(&config).await.unwrap(), config)
     }
 
-    pub fn sandbox_config(&self, name: &str) -> PodSandboxConfig {
-        PodSandboxConfig {
+    pub(crate) fn sandbox_config(&self, name: &str) -> PodSandboxConfig {
+        let mut config = PodSandboxConfig {
             metadata: PodSandboxMetadata {
                 name: name.into(),
                 uid: format!("uid-{name}"),
@@ -172,11 +179,13 @@ impl Node {
             hostname: name.into(),
             log_directory: self.dir.path().join("logs").join(name).display().to_string(),
             ..PodSandboxConfig::default()
-        }
+        };
+        config.linux.security_context.namespace_options.pid = NamespaceMode::Container;
+        config
     }
 
     /// Makes a container with this change to its configuration, and starts it.
-    pub async fn start(
+    pub(crate) async fn start(
         &self,
         sandbox: &(SandboxId, PodSandboxConfig),
         steps: &[&str],
@@ -190,7 +199,7 @@ impl Node {
     }
 
     /// Runs a container to its end and answers what it wrote, without times.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         sandbox: &(SandboxId, PodSandboxConfig),
         steps: &[&str],
@@ -228,7 +237,7 @@ impl Drop for Node {
     }
 }
 
-pub fn container(name: &str, steps: &[&str]) -> ContainerConfig {
+pub(crate) fn container(name: &str, steps: &[&str]) -> ContainerConfig {
     let mut config = ContainerConfig {
         metadata: ContainerMetadata { name: name.into(), attempt: 0 },
         image: "fixture:1".into(),
@@ -240,7 +249,7 @@ pub fn container(name: &str, steps: &[&str]) -> ContainerConfig {
     config
 }
 
-pub async fn ended(runtime: &Runtime, id: &ContainerId) -> ContainerStatus {
+pub(crate) async fn ended(runtime: &Runtime, id: &ContainerId) -> ContainerStatus {
     until("the container ends", || async {
         let status = runtime.container_status(id).await.unwrap();
         (status.state == ContainerState::Exited).then_some(status)
@@ -249,7 +258,7 @@ pub async fn ended(runtime: &Runtime, id: &ContainerId) -> ContainerStatus {
 }
 
 /// Asks until there is an answer.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {
@@ -262,11 +271,11 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() 
 }
 
 /// The lines of a log after their times.
-pub fn log_lines(path: &str) -> Vec<String> {
+pub(crate) fn log_lines(path: &str) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
 }
 
-pub async fn logged(path: &str, line: &str) {
+pub(crate) async fn logged(path: &str, line: &str) {
     until(line, || async { log_lines(path).iter().any(|l| l == line).then_some(()) }).await;
 }

@@ -13,9 +13,9 @@ async fn a_container_sees_its_own_processes_and_files() {
     let steps = ["id", "ls:/dev", "cat:/proc/sys/kernel/hostname", "write:/new=x", "cat:/new"];
     let (_, log) = node.run(&sandbox, &steps, |_| {}).await;
     assert_eq!(log[0], "stdout F 0:1");
-    let devices =
-        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
-    assert_eq!(log[1], format!("stdout F {devices}"));
+    let devices = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    // Not every kernel lets its memory be read.
+    assert_eq!(log[1].replace("core ", ""), format!("stdout F {devices}"));
     assert_eq!(log[2..], ["stdout F p", "stdout F written", "stdout F x"]);
     let (_, log) = node.run(&sandbox, &["cat:/new"], |_| {}).await;
     assert!(log[0].contains("No such file"), "a new container starts from the image: {log:?}");

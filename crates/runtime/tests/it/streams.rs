@@ -96,7 +96,7 @@ async fn attaching_connects_to_the_containers_own_streams() {
     let (mut out, mut err) = (String::new(), String::new());
     session.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
     session.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
-    assert_eq!((out.as_str(), err.as_str()), ("one\n\n", "bye\n"));
+    assert_eq!((out.as_str(), err.as_str()), ("one\ntwo\n", "bye\n"));
     assert_eq!(session.exit.await.unwrap(), 5);
 }
 
@@ -111,7 +111,7 @@ async fn a_container_with_a_terminal_logs_what_it_shows() {
         })
         .await;
     let path = node.runtime.container_status(&id).await.unwrap().log_path;
-    logged(&path, "stdout F prompt\r").await;
+    logged(&path, "stdout F prompt").await;
     let request = ExecRequest { stdin: true, stdout: true, tty: true, ..ExecRequest::default() };
     let mut session = node.runtime.attach(&id, &request).await.unwrap();
     session.stdin.as_mut().unwrap().write_all(b"hi\n").await.unwrap();
