@@ -2,18 +2,39 @@
 //!
 //! What is written where is decided by pure functions in [`v1`] and [`v2`]; this file does it.
 
+mod device_filter;
 mod v1;
 mod v2;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cri::LinuxContainerResources;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Killing and removing is repeated, because processes may fork and exit meanwhile.
-const ROUNDS_MAX: usize = 8;
+const ROUNDS_MAX: usize = 64;
+/// How long one round waits for killed processes, in milliseconds.
+const ROUND_MS: i64 = 50;
+
+/// What every container may use: make any node, use the harmless ones.
+const DEVICES: [&str; 11] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
 
 /// One value for one file: controller, file name, value.
 pub(crate) type Setting = (&'static str, String, String);
@@ -26,6 +47,12 @@ pub(crate) struct CgroupError {
     path: PathBuf,
     #[source]
     source: io::Error,
+}
+
+impl CgroupError {
+    fn is_busy(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EBUSY)
+    }
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
@@ -84,13 +111,29 @@ impl Cgroups {
             Self::V2(root) => make_below(root, path, v2::delegate)?,
         }
         self.update(path, resources)?;
-        if let Self::V1(mounts) = self {
-            let Some(mount) = mounts.get("devices") else { return Ok(()) };
-            for (file, value) in v1::device_settings(devices) {
-                write(&join(mount, path).join(file), &value)?;
+        self.restrict_devices(path, devices)
+    }
+
+    /// Allows the default devices and those of `devices`, or everything when that is `["a"]`.
+    fn restrict_devices(&self, path: &str, devices: &[String]) -> Result<(), CgroupError> {
+        if devices.iter().any(|rule| rule == "a") {
+            return Ok(());
+        }
+        let mut rules: Vec<String> = DEVICES.iter().map(|rule| (*rule).to_owned()).collect();
+        rules.extend_from_slice(devices);
+        match self {
+            Self::V1(mounts) => {
+                let Some(mount) = mounts.get("devices") else { return Ok(()) };
+                v1::device_settings(&rules)
+                    .into_iter()
+                    .try_for_each(|(file, value)| write(&join(mount, path).join(file), value))
+            }
+            Self::V2(root) => {
+                let directory = join(root, path);
+                device_filter::apply(&directory, &rules)
+                    .map_err(failed("restrict the devices of", &directory))
             }
         }
-        Ok(())
     }
 
     /// Changes limits.
@@ -152,35 +195,45 @@ impl Cgroups {
         }
     }
 
-    /// Kills whatever is left in a cgroup and below it.
+    /// Kills whatever is in a cgroup and below it, without waiting for its end.
     pub(crate) fn kill(&self, path: &str) {
-        for _ in 0..ROUNDS_MAX {
-            let pids: Vec<i32> = self
-                .procs(path)
-                .first()
-                .and_then(|procs| procs.parent().map(pids_below))
-                .unwrap_or_default();
-            if pids.is_empty() {
-                return;
-            }
-            for pid in pids {
-                // It may have ended meanwhile.
-                nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                )
-                .ok();
-            }
-        }
+        drop(self.kill_once(path));
     }
 
-    /// Removes a cgroup and those below it. One that does not exist is no error.
+    /// Kills whatever is left, and removes a cgroup and those below it. One that does not exist
+    /// is no error. Waits, so it belongs on a thread that may.
     pub(crate) fn remove(&self, path: &str) -> Result<(), CgroupError> {
         let roots: Vec<&PathBuf> = match self {
             Self::V1(mounts) => mounts.values().collect(),
             Self::V2(root) => vec![root],
         };
-        roots.into_iter().try_for_each(|root| remove_tree(&join(root, path)))
+        let mut round = 0;
+        loop {
+            let killed = self.kill_once(path);
+            if round > 0 || !killed.is_empty() {
+                wait_for_ends(&killed);
+            }
+            let removed = roots.iter().try_for_each(|root| remove_tree(&join(root, path)));
+            round += 1;
+            match removed {
+                Err(error) if error.is_busy() && round < ROUNDS_MAX => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends the signal and answers the processes it was sent to.
+    fn kill_once(&self, path: &str) -> Vec<OwnedFd> {
+        let procs = self.procs(path);
+        let pids = procs.first().and_then(|procs| procs.parent()).map(pids_below);
+        let open = |pid: i32| pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok();
+        let processes: Vec<OwnedFd> =
+            pids.unwrap_or_default().into_iter().filter_map(open).collect();
+        for process in &processes {
+            // It may have ended meanwhile.
+            pidfd_send_signal(process, Signal::KILL).ok();
+        }
+        processes
     }
 
     /// What the cgroup has counted; `None` when it does not exist.
@@ -227,6 +280,15 @@ fn make_below(
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     fs::write(path, value).map_err(failed("write", path))
+}
+
+/// Waits until one of the processes ended, or a moment: an ended one takes a while to leave.
+fn wait_for_ends(processes: &[OwnedFd]) {
+    let mut ends: Vec<PollFd<'_>> =
+        processes.iter().map(|process| PollFd::new(process, PollFlags::IN)).collect();
+    let timeout = Timespec { tv_sec: 0, tv_nsec: ROUND_MS * 1_000_000 };
+    // Whatever it answers, the next step looks again.
+    poll(&mut ends, Some(&timeout)).ok();
 }
 
 fn pids_below(directory: &Path) -> Vec<i32> {

@@ -76,6 +76,7 @@ impl Runtime {
         let record = container.record();
         let (inner, cgroup) = (Arc::clone(&self.0), record.cgroup.clone());
         let config = record.config.clone();
+        warn_about_oom_score(config.linux.resources.oom_score_adj);
         blocking(move || inner.make_cgroup(&cgroup, &config)).await?;
         let request = Request::Start { container: id.to_string() };
         match sandbox.handle.call(request, Vec::new()).await {
@@ -311,7 +312,7 @@ impl Inner {
     fn remove_container_files(&self, container: &Container) -> Result<(), CriError> {
         let what = format!("failed to remove container {:?}", container.id.as_str());
         let failed = |error| CriError::caused(Code::Unknown, what.clone(), error);
-        self.remove_cgroup(&container.record().cgroup).map_err(failed)?;
+        self.cgroups.remove(&container.record().cgroup).map_err(failed)?;
         let owner = self.lease_owner(&container.id);
         self.deps
             .images
@@ -368,6 +369,21 @@ fn merge(into: &mut LinuxContainerResources, from: &LinuxContainerResources) {
         into.hugepage_limits.clone_from(&from.hugepage_limits);
     }
     into.unified.extend(from.unified.clone());
+}
+
+/// Says once that this node cannot protect containers, when one is to be protected.
+fn warn_about_oom_score(wanted: i64) {
+    static WARNED: std::sync::Once = std::sync::Once::new();
+    if wanted >= 0 {
+        return;
+    }
+    let may = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.permitted.contains(rustix::thread::CapabilitySet::SYS_RESOURCE));
+    if !may {
+        WARNED.call_once(|| {
+            tracing::warn!("cannot lower oom_score_adj without CAP_SYS_RESOURCE; going on without");
+        });
+    }
 }
 
 /// A signal by name, with or without `SIG`, or by number; the usual one when it is unknown.

@@ -11,7 +11,7 @@ use cri::{ContainerEvent, ContainerEventType, ContainerId, CriError, PodNetwork,
 use image::Store;
 use tokio::sync::broadcast;
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cgroup::Cgroups;
 use crate::container::Container;
 use crate::handle::{Answer, Follow, Handle, ShimCommand};
 use crate::protocol::{Request, Response};
@@ -307,11 +307,6 @@ impl Inner {
     fn lease_prefix(&self) -> String {
         let digest = image::Digest::of(self.config.root_dir.as_os_str().as_encoded_bytes());
         format!("{}-", &digest.hex()[..12])
-    }
-
-    pub(crate) fn remove_cgroup(&self, path: &str) -> Result<(), CgroupError> {
-        self.cgroups.kill(path);
-        self.cgroups.remove(path)
     }
 
     fn objects(&self) -> MutexGuard<'_, Objects> {

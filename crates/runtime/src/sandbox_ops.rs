@@ -161,7 +161,8 @@ impl Inner {
         let what = format!("failed to remove sandbox {:?}", sandbox.id.as_str());
         if sandbox.record().config.linux.cgroup_parent.is_empty() {
             let path = self.default_cgroup(&sandbox.id);
-            self.remove_cgroup(&path)
+            self.cgroups
+                .remove(&path)
                 .map_err(|error| CriError::caused(Code::Unknown, what.clone(), error))?;
         }
         match fs::remove_file(self.socket(&sandbox.id)) {

@@ -16,21 +16,6 @@ pub(super) const CONTROLLERS: [&str; 7] =
 /// The kernel's way to say that memory has no limit, a page less than the largest number.
 const UNLIMITED: u64 = 0x7FFF_FFFF_FFFF_F000;
 
-/// What every container may use: make any node, use the harmless ones.
-const DEVICES: [&str; 11] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:1 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-];
-
 /// The files to write, in this order.
 pub(super) fn settings(resources: &LinuxContainerResources) -> Vec<Setting> {
     let mut settings = Vec::new();
@@ -58,15 +43,10 @@ pub(super) fn settings(resources: &LinuxContainerResources) -> Vec<Setting> {
     settings
 }
 
-/// The rules for devices; `["a"]` leaves everything allowed.
-pub(super) fn device_settings(devices: &[String]) -> Vec<(&'static str, String)> {
-    if devices.iter().any(|rule| rule == "a") {
-        return Vec::new();
-    }
-    let mut rules = vec![("devices.deny", "a".to_owned())];
-    rules.extend(DEVICES.iter().map(|rule| ("devices.allow", (*rule).to_owned())));
-    rules.extend(devices.iter().map(|rule| ("devices.allow", rule.clone())));
-    rules
+/// The files to write for the rules of devices.
+pub(super) fn device_settings(rules: &[String]) -> Vec<(&'static str, &str)> {
+    let allowed = rules.iter().map(|rule| ("devices.allow", rule.as_str()));
+    std::iter::once(("devices.deny", "a")).chain(allowed).collect()
 }
 
 /// A new cpuset holds nothing, and nobody can join it until it does.
@@ -126,10 +106,9 @@ mod tests {
 
     #[test]
     fn devices_are_denied_before_some_are_allowed() {
-        let rules = device_settings(&["c 10:200 rw".to_owned()]);
-        assert_eq!(rules[0], ("devices.deny", "a".to_owned()));
-        assert_eq!(rules.last().unwrap(), &("devices.allow", "c 10:200 rw".to_owned()));
-        assert!(device_settings(&["a".to_owned()]).is_empty());
+        let rules = ["c 10:200 rw".to_owned()];
+        let settings = device_settings(&rules);
+        assert_eq!(settings, [("devices.deny", "a"), ("devices.allow", "c 10:200 rw")]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -44,8 +44,8 @@ impl Namespaces {
             sethostname(&spec.hostname).step(|| "setting the hostname".to_owned())?;
         }
         for (name, value) in &spec.sysctls {
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-            fs::write(path, value).step(|| format!("setting sysctl {name:?} to {value:?}"))?;
+            fs::write(sysctl_path(name)?, value)
+                .step(|| format!("setting sysctl {name:?} to {value:?}"))?;
         }
         let own = |kind: &str| {
             open(&format!("/proc/self/ns/{kind}")).step(|| "opening namespaces".to_owned())
@@ -94,6 +94,18 @@ impl Namespaces {
     }
 }
 
+/// Names are written with dots, or with slashes when an interface's name holds dots.
+fn sysctl_path(name: &str) -> Result<PathBuf, StepError> {
+    let path = match name.find(['.', '/']).map(|at| name.as_bytes()[at]) {
+        Some(b'/') => name.to_owned(),
+        _ => name.chars().map(|c| if c == '.' { '/' } else { c }).collect(),
+    };
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(StepError::plain(format!("invalid sysctl {name:?}")));
+    }
+    Ok(Path::new("/proc/sys").join(path))
+}
+
 fn mount_alone(directory: &Path) -> io::Result<OwnedFd> {
     let none = None::<&Path>;
     let namespace = open("/proc/self/ns/mnt")?;
@@ -128,5 +140,20 @@ fn run_init() -> ! {
     rustix::thread::set_name(c"pause").ok();
     loop {
         nix::unistd::pause();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctls_stay_below_their_directory() {
+        let path = |name| sysctl_path(name).map(|path| path.display().to_string()).ok();
+        assert_eq!(path("net.core.somaxconn").unwrap(), "/proc/sys/net/core/somaxconn");
+        assert_eq!(path("net/ipv4/conf/eth0.1/x").unwrap(), "/proc/sys/net/ipv4/conf/eth0.1/x");
+        for bad in ["", "/etc/passwd", "a/../../b", "a..b"] {
+            assert_eq!(path(bad), None, "{bad}");
+        }
     }
 }

@@ -110,6 +110,44 @@ async fn memory_beyond_the_limit_is_an_oom_kill() {
     assert_eq!((status.reason.as_str(), status.exit_code), ("OOMKilled", 137));
 }
 
+/// A hierarchy of version 2 exists beside those of version 1 too; without controllers, processes
+/// are still grouped, killed and kept from devices by it.
+#[tokio::test]
+async fn cgroups_of_version_2_group_processes_and_restrict_devices() {
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(std::path::Path::new);
+    let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists());
+    let Some(root) = root else { return };
+    let node = Node::new().await;
+    let directory = node.dir.path().join("v2");
+    let mut config = crate::harness::config(&directory, &node.cgroup);
+    config.cgroup_root = root.to_path_buf();
+    let runtime = runtime::Runtime::open(config, crate::harness::deps()).await.unwrap();
+    let config = node.sandbox_config("p");
+    let sandbox = runtime.run_pod_sandbox(&config).await.unwrap();
+    // A device of the node that is none of the default ones: the kernel's log.
+    let steps = ["write:/dev/null=x", "write:/dev/kmsg=x", "cat:/proc/self/cgroup", "wait"];
+    let mut container = crate::harness::container("c", &steps);
+    let kmsg = "/dev/kmsg".to_owned();
+    container.devices = vec![cri::Device {
+        container_path: kmsg.clone(),
+        host_path: kmsg,
+        permissions: "r".into(),
+    }];
+    let id = runtime.create_container(&sandbox, &container, &config).await.unwrap();
+    runtime.start_container(&id).await.unwrap();
+    let path = runtime.container_status(&id).await.unwrap().log_path;
+    crate::harness::logged(&path, "stdout F 0::/").await;
+    let log = crate::harness::log_lines(&path);
+    assert_eq!(log[0], "stdout F written");
+    assert!(log[1].contains("Operation not permitted"), "{log:?}");
+    let parent = root.join(&node.cgroup[1..]).join(sandbox.as_str());
+    let procs = parent.join(id.as_str()).join("cgroup.procs");
+    assert_eq!(std::fs::read_to_string(procs).unwrap().lines().count(), 1);
+    runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert!(!parent.exists());
+    std::fs::remove_dir(root.join(&node.cgroup[1..])).unwrap();
+}
+
 #[tokio::test]
 async fn limits_change_while_the_container_runs() {
     let node = Node::new().await;
