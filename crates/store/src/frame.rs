@@ -60,10 +60,6 @@ impl FrameBuilder {
         self.count == 0
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.buffer.len()
-    }
-
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.buffer[HEADER + 8..HEADER + 12].copy_from_slice(&self.count.to_le_bytes());
         let length = u32::try_from(self.buffer.len() - HEADER)

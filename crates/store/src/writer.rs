@@ -98,7 +98,7 @@ impl Writer {
 
     /// Makes a frame durable, or leaves the log as it was.
     fn append(&mut self, frame: FrameBuilder) -> Result<(), StoreError> {
-        debug_assert!(frame.len() > 0, "an empty frame has no revision");
+        debug_assert!(!frame.is_empty(), "an empty frame has no revision");
         let before = self.log.length();
         if let Err(error) = self.log.append(&frame.finish()) {
             return Err(self.take_back(before, error));
