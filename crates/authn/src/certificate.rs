@@ -23,8 +23,7 @@ pub enum BadCertificate {
 /// # Errors
 /// When the subject cannot be read or has no common name.
 pub fn user_from_certificate(der: &[u8]) -> Result<UserInfo, BadCertificate> {
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|_| BadCertificate::Malformed)?;
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| BadCertificate::Malformed)?;
     let subject = certificate.subject();
     let name = subject
         .iter_common_name()

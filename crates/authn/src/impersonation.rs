@@ -36,8 +36,7 @@ impl Impersonation {
         let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
         let user = headers.get("impersonate-user").map(text).unwrap_or_default();
         let uid = headers.get("impersonate-uid").map(text).filter(|uid| !uid.is_empty());
-        let groups: Vec<String> =
-            headers.get_all("impersonate-group").iter().map(text).collect();
+        let groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in headers {
             if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {

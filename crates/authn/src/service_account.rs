@@ -266,9 +266,10 @@ impl TokenVerifier {
 
     fn claims(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::NotOurs)?;
-        let candidates = self.keys.iter().filter(|(jwk, ..)| {
-            header.kid.is_none() || jwk.common.key_id == header.kid
-        });
+        let candidates = self
+            .keys
+            .iter()
+            .filter(|(jwk, ..)| header.kid.is_none() || jwk.common.key_id == header.kid);
         for (_, key, algorithm) in candidates {
             let mut validation = Validation::new(*algorithm);
             // Times are compared with our clock by the caller, audiences with those asked for.

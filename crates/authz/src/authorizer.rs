@@ -77,9 +77,7 @@ impl Authorizer {
         for mode in &self.modes {
             let decision = match mode {
                 Mode::AlwaysAllow => Decision::Allow(String::new()),
-                Mode::AlwaysDeny => {
-                    Decision::NoOpinion("Everything is forbidden.".to_owned())
-                }
+                Mode::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".to_owned()),
                 Mode::Node => node::authorize(&*self.nodes, subject, attributes),
                 Mode::Rbac => rbac::authorize(&self.rules.rules(), subject, attributes),
             };

@@ -9,8 +9,7 @@ use crate::authorizer::Decision;
 /// Which node reaches which object through its pods. Must be quick.
 pub trait NodeGraph: Send + Sync + 'static {
     /// Whether a pod on the node refers to the object.
-    fn refers(&self, node: &str, group: &str, resource: &str, namespace: &str, name: &str)
-    -> bool;
+    fn refers(&self, node: &str, group: &str, resource: &str, namespace: &str, name: &str) -> bool;
 }
 
 /// Group, resource with subresource, verbs: what every kubelet may do with any object. Its own
@@ -66,13 +65,22 @@ pub(crate) fn authorize(
                 && (attributes.name == node || (verb == "create" && attributes.name.is_empty()));
             let allowed =
                 is_own && matches!(verb, "get" | "create" | "update" | "patch" | "delete");
-            if allowed { yes() } else { no("can only access node lease with the same name as the requesting node") }
+            if allowed {
+                yes()
+            } else {
+                no("can only access node lease with the same name as the requesting node")
+            }
         }
         ("storage.k8s.io", "csinodes") => {
-            let is_own = attributes.name == node || (verb == "create" && attributes.name.is_empty());
+            let is_own =
+                attributes.name == node || (verb == "create" && attributes.name.is_empty());
             let allowed =
                 is_own && matches!(verb, "get" | "create" | "update" | "patch" | "delete");
-            if allowed { yes() } else { no("can only access CSINode with the same name as the requesting node") }
+            if allowed {
+                yes()
+            } else {
+                no("can only access CSINode with the same name as the requesting node")
+            }
         }
         ("resource.k8s.io", "resourceslices") => yes(),
         _ => {
@@ -92,9 +100,7 @@ fn by_relation(node: &str, is_referred: bool) -> Decision {
     if is_referred {
         return yes();
     }
-    Decision::NoOpinion(format!(
-        "no relationship found between node '{node}' and this object"
-    ))
+    Decision::NoOpinion(format!("no relationship found between node '{node}' and this object"))
 }
 
 #[cfg(test)]

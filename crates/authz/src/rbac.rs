@@ -120,12 +120,8 @@ impl RuleIndex {
         of_user
             .chain(of_groups)
             .flatten()
-            .filter(move |binding| {
-                binding.namespace.is_empty() || binding.namespace == namespace
-            })
-            .filter_map(|binding| {
-                Some((&**binding, self.role(&binding.namespace, &binding.role)?))
-            })
+            .filter(move |binding| binding.namespace.is_empty() || binding.namespace == namespace)
+            .filter_map(|binding| Some((&**binding, self.role(&binding.namespace, &binding.role)?)))
             .flat_map(|(binding, rules)| rules.iter().map(move |rule| (binding, rule)))
     }
 }
@@ -141,9 +137,8 @@ pub(crate) fn authorize(
     subject: Subject<'_>,
     attributes: &Attributes,
 ) -> Decision {
-    let granted = index
-        .rules_for(subject, &attributes.namespace)
-        .find(|(_, rule)| allows(rule, attributes));
+    let granted =
+        index.rules_for(subject, &attributes.namespace).find(|(_, rule)| allows(rule, attributes));
     match granted {
         Some((binding, _)) => Decision::Allow(allowed_by(binding, subject)),
         None => Decision::NoOpinion(String::new()),
@@ -170,8 +165,10 @@ fn has(list: &[String], wanted: &str) -> bool {
 
 fn resource_matches(resources: &[String], attributes: &Attributes) -> bool {
     resources.iter().any(|resource| match resource.split_once('/') {
-        None => resource == "*" || (attributes.subresource.is_empty()
-            && *resource == attributes.resource),
+        None => {
+            resource == "*"
+                || (attributes.subresource.is_empty() && *resource == attributes.resource)
+        }
         Some((of, subresource)) => {
             subresource == attributes.subresource && (of == "*" || of == attributes.resource)
         }
@@ -201,7 +198,10 @@ fn allowed_by(binding: &Binding, subject: Subject<'_>) -> String {
         "ServiceAccount" => format!("{} \"{}/{}\"", to.kind, to.name, to.namespace),
         _ => format!("{} {:?}", to.kind, to.name),
     });
-    format!("RBAC: allowed by {kind} {name:?} of {} {:?} to {to}", binding.role.kind, binding.role.name)
+    format!(
+        "RBAC: allowed by {kind} {name:?} of {} {:?} to {to}",
+        binding.role.kind, binding.role.name
+    )
 }
 
 /// The part of `wanted` that `owned` does not grant, one atomic rule each.
@@ -217,18 +217,18 @@ pub fn covers(owned: &[PolicyRule], atom: &PolicyRule) -> bool {
         };
         let resources = atom.resources.iter().all(|wanted| {
             rule.resources.iter().any(|have| {
-                have == "*" || have == wanted || wanted.split_once('/').is_some_and(|(_, sub)| {
-                    have.strip_prefix("*/").is_some_and(|have| have == sub)
-                })
+                have == "*"
+                    || have == wanted
+                    || wanted.split_once('/').is_some_and(|(_, sub)| {
+                        have.strip_prefix("*/").is_some_and(|have| have == sub)
+                    })
             })
         });
         let names = rule.resource_names.is_empty()
             || (!atom.resource_names.is_empty()
                 && atom.resource_names.iter().all(|name| rule.resource_names.contains(name)));
         let urls = atom.non_resource_urls.iter().all(|wanted| {
-            rule.non_resource_urls
-                .iter()
-                .any(|have| have == wanted || path_matches(have, wanted))
+            rule.non_resource_urls.iter().any(|have| have == wanted || path_matches(have, wanted))
         });
         let is_same_sort = atom.non_resource_urls.is_empty() == rule.non_resource_urls.is_empty();
         all(&rule.verbs, &atom.verbs)
@@ -256,10 +256,11 @@ fn break_down(rule: &PolicyRule) -> Vec<PolicyRule> {
                 if rule.resource_names.is_empty() {
                     atoms.push(plain);
                 } else {
-                    atoms.extend(rule.resource_names.iter().map(|name| PolicyRule {
-                        resource_names: one(name),
-                        ..plain.clone()
-                    }));
+                    atoms.extend(
+                        rule.resource_names
+                            .iter()
+                            .map(|name| PolicyRule { resource_names: one(name), ..plain.clone() }),
+                    );
                 }
             }
         }
@@ -295,7 +296,11 @@ mod tests {
         let binding = Binding {
             namespace: "ns".into(),
             name: "b".into(),
-            role: RoleRef { api_group: String::new(), kind: "ClusterRole".into(), name: "view".into() },
+            role: RoleRef {
+                api_group: String::new(),
+                kind: "ClusterRole".into(),
+                name: "view".into(),
+            },
             subjects: vec![subject],
         };
         RuleIndex::new([(String::new(), "view".into(), view)], [Arc::new(binding)])
