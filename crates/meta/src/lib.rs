@@ -14,12 +14,20 @@
 
 #![forbid(unsafe_code)]
 
+mod field_selector;
 mod gvk;
 mod key;
+mod label_selector;
+pub mod names;
 mod object;
+mod quantity;
 mod status;
+pub mod time;
 
+pub use field_selector::{FieldOperator, FieldRequirement, FieldSelector, FieldSelectorError};
 pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use key::ObjectKey;
+pub use label_selector::{LabelOperator, LabelRequirement, LabelSelector, LabelSelectorError};
 pub use object::{Header, MalformedObject, Object, OwnerReference, ResourceVersion, WatchEvent};
+pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use status::{Cause, Reason, Status, StatusDetails};

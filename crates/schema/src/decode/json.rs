@@ -1,0 +1,540 @@
+//! JSON into the working form, in one pass driven by the table.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use super::scalar::{self, ScalarError};
+use super::scanner::{Scanner, Syntax};
+use super::{DecodeError, Decoded, TypeMeta};
+use crate::table::{Field, Kind, Type};
+
+/// Nesting of what is kept. Lower than Go's 10,000 so that neither a thread's stack nor a later
+/// reader of the stored object (128 levels in serde_json) can be exhausted.
+const MAX_DEPTH: usize = 120;
+
+/// `sigs.k8s.io/json` stops collecting after this many findings.
+const MAX_FINDINGS: usize = 100;
+
+pub(super) fn decode(ty: &Type, bytes: &[u8], strict: bool) -> Result<Decoded, DecodeError> {
+    let mut decoder = Decoder {
+        scanner: Scanner::new(bytes),
+        strict,
+        findings: Vec::new(),
+        path: Vec::new(),
+        structs: Vec::new(),
+        mismatch: None,
+        depth: 0,
+    };
+    let value = match decoder.object_of(ty, Map::new()) {
+        Ok(value) => value,
+        Err(Stop::Syntax(text)) => return Err(DecodeError::Syntax(text)),
+        Err(Stop::Scalar(text)) => {
+            // Go scans the whole text before it decodes any of it.
+            let syntax = read_type_meta_syntax(bytes);
+            return Err(syntax.map_or(DecodeError::Type(text), DecodeError::Syntax));
+        }
+    };
+    decoder.scanner.end().map_err(DecodeError::Syntax)?;
+    if let Some(text) = decoder.mismatch {
+        return Err(DecodeError::Type(text));
+    }
+    Ok(Decoded { value: value.unwrap_or_default(), warnings: decoder.findings })
+}
+
+pub(super) fn read_type_meta(bytes: &[u8]) -> Result<TypeMeta, String> {
+    const GO_TYPE: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
+                           Kind string \"json:\\\"kind,omitempty\\\"\" }";
+    let mut scanner = Scanner::new(bytes);
+    let mut found = TypeMeta::default();
+    let first = scanner.peek_value()?;
+    if first != b'{' {
+        let text = scanner.skip()?;
+        scanner.end()?;
+        if text == b"null" {
+            return Ok(found);
+        }
+        let what = describe(first);
+        return Err(format!("json: cannot unmarshal {what} into Go value of type {GO_TYPE}"));
+    }
+    let mut mismatch = None;
+    if !scanner.open(b'}') {
+        loop {
+            let key = scanner.key()?;
+            let wanted = matches!(&*key, "apiVersion" | "kind");
+            match (scanner.peek_value()?, wanted) {
+                (b'"', true) => {
+                    let text = scanner.string()?.into_owned();
+                    if key == "kind" { found.kind = text } else { found.api_version = text }
+                }
+                (byte, wanted) => {
+                    scanner.skip()?;
+                    if wanted && byte != b'n' && mismatch.is_none() {
+                        let what = describe(byte);
+                        mismatch = Some(format!(
+                            "json: cannot unmarshal {what} into Go struct field .{key} of type \
+                             string"
+                        ));
+                    }
+                }
+            }
+            if !scanner.next_item(b'}')? {
+                break;
+            }
+        }
+    }
+    scanner.end()?;
+    mismatch.map_or(Ok(found), Err)
+}
+
+fn read_type_meta_syntax(bytes: &[u8]) -> Option<String> {
+    let mut scanner = Scanner::new(bytes);
+    match scanner.skip() {
+        Ok(_) => scanner.end().err(),
+        Err(text) => Some(text),
+    }
+}
+
+fn describe(first: u8) -> &'static str {
+    match first {
+        b'{' => "object",
+        b'[' => "array",
+        b'"' => "string",
+        b't' | b'f' => "bool",
+        b'n' => "null",
+        _ => "number",
+    }
+}
+
+/// Why decoding ends at once.
+enum Stop {
+    Syntax(Syntax),
+    /// A type with a decoder of its own in Go refused its text; Go does not go on after that.
+    Scalar(String),
+}
+
+impl From<Syntax> for Stop {
+    fn from(text: Syntax) -> Self {
+        Stop::Syntax(text)
+    }
+}
+
+enum Segment<'t, 'a> {
+    Field(&'t str),
+    Key(Cow<'a, str>),
+    Index(usize),
+}
+
+struct Decoder<'t, 'a> {
+    scanner: Scanner<'a>,
+    strict: bool,
+    findings: Vec<String>,
+    path: Vec<Segment<'t, 'a>>,
+    structs: Vec<&'t Type>,
+    mismatch: Option<String>,
+    depth: usize,
+}
+
+impl<'t> Decoder<'t, '_> {
+    /// A value of some kind; `None` for null, for Go's zero where it is not kept, and for what
+    /// does not fit (then noted, and decoding goes on to find syntax errors).
+    fn value(&mut self, kind: &'t Kind, go: &str, keep_zero: bool) -> Result<Option<Value>, Stop> {
+        let first = self.scanner.peek_value()?;
+        if first == b'n' {
+            self.scanner.literal("null")?;
+            return Ok(None);
+        }
+        let value = match (kind, first) {
+            (Kind::String, b'"') => {
+                let text = self.scanner.string()?;
+                if text.is_empty() && !keep_zero {
+                    return Ok(None);
+                }
+                Value::String(text.into_owned())
+            }
+            (Kind::Bool, b't') => {
+                self.scanner.literal("true")?;
+                Value::Bool(true)
+            }
+            (Kind::Bool, b'f') => {
+                self.scanner.literal("false")?;
+                if !keep_zero {
+                    return Ok(None);
+                }
+                Value::Bool(false)
+            }
+            (Kind::Int32 | Kind::Int64 | Kind::Float64, b'-' | b'0'..=b'9') => {
+                return self.number(kind, go, keep_zero);
+            }
+            (Kind::List(item), b'[') => return self.list(item, go, keep_zero),
+            (Kind::WrappedStrings, b'[') => return self.list(&STRING, go, keep_zero),
+            (Kind::Map(item), b'{') => return self.map(item, go, keep_zero),
+            (Kind::Struct(inner), b'{') => return self.nested(inner.get(), keep_zero),
+            (Kind::Json | Kind::RawExtension | Kind::FieldsV1, _) => return self.any().map(Some),
+            (Kind::SchemaOrBool(ty) | Kind::SchemaOrArray(ty) | Kind::SchemaOrStrings(ty), _) => {
+                return self.schema_or(kind, ty.get(), first);
+            }
+            (Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64, _)
+            | (Kind::List(_) | Kind::WrappedStrings | Kind::Map(_) | Kind::Struct(_), _) => {
+                self.scanner.skip()?;
+                self.note_mismatch(describe(first), go);
+                return Ok(None);
+            }
+            _ => return self.scalar(kind, first, keep_zero),
+        };
+        Ok(Some(value))
+    }
+
+    /// Kinds whose text has a syntax of its own.
+    fn scalar(&mut self, kind: &Kind, first: u8, keep_zero: bool) -> Result<Option<Value>, Stop> {
+        let result = if first == b'"' {
+            let text = self.scanner.string()?;
+            scalar::from_string(kind, &text)
+        } else {
+            let text = self.scanner.skip()?;
+            scalar::from_other(kind, &String::from_utf8_lossy(text), describe(first))
+        };
+        match result {
+            Ok(value) => {
+                let zero = !keep_zero && (value == "" || value == "0" || value == 0);
+                Ok(if zero { None } else { Some(value) })
+            }
+            Err(ScalarError::Note(text)) => {
+                self.mismatch.get_or_insert(text);
+                Ok(None)
+            }
+            Err(ScalarError::Stop(text)) => Err(Stop::Scalar(text)),
+            Err(ScalarError::Mismatch(what, go)) => Err(Stop::Scalar(self.mismatched(&what, go))),
+        }
+    }
+
+    fn number(&mut self, kind: &'t Kind, go: &str, keep_zero: bool) -> Result<Option<Value>, Stop> {
+        let text = self.scanner.number()?;
+        let parsed = match kind {
+            Kind::Int32 => text.0.parse::<i32>().ok().map(Value::from),
+            Kind::Int64 => text.0.parse::<i64>().ok().map(Value::from),
+            _ => text.to_number().map(Value::Number),
+        };
+        match parsed {
+            Some(value) if keep_zero || value != 0 => Ok(Some(value)),
+            Some(_) => Ok(None),
+            None => {
+                self.note_mismatch(&format!("number {}", text.0), go);
+                Ok(None)
+            }
+        }
+    }
+
+    fn list(&mut self, item: &'t Kind, go: &str, keep_zero: bool) -> Result<Option<Value>, Stop> {
+        self.enter()?;
+        let go = go.strip_prefix("[]").unwrap_or(go);
+        let mut items = Vec::new();
+        if !self.scanner.open(b']') {
+            loop {
+                self.path.push(Segment::Index(items.len()));
+                let value = self.value(item, go, true)?;
+                self.path.pop();
+                items.push(value.unwrap_or_else(|| zero(item)));
+                if !self.scanner.next_item(b']')? {
+                    break;
+                }
+            }
+        }
+        self.depth -= 1;
+        let dropped = items.is_empty() && !keep_zero;
+        Ok(if dropped { None } else { Some(Value::Array(items)) })
+    }
+
+    fn map(&mut self, item: &'t Kind, go: &str, keep_zero: bool) -> Result<Option<Value>, Stop> {
+        self.enter()?;
+        let go = go.split_once(']').map_or(go, |(_, item)| item);
+        let mut map = Map::new();
+        if !self.scanner.open(b'}') {
+            loop {
+                let key = self.scanner.key()?;
+                if self.strict && map.contains_key(&*key) {
+                    self.note_finding("duplicate", &key);
+                }
+                self.path.push(Segment::Key(key.clone()));
+                let value = self.value(item, go, true)?;
+                self.path.pop();
+                map.insert(key.into_owned(), value.unwrap_or_else(|| zero(item)));
+                if !self.scanner.next_item(b'}')? {
+                    break;
+                }
+            }
+        }
+        self.depth -= 1;
+        let dropped = map.is_empty() && !keep_zero;
+        Ok(if dropped { None } else { Some(Value::Object(map)) })
+    }
+
+    fn nested(&mut self, ty: &'t Type, keep_zero: bool) -> Result<Option<Value>, Stop> {
+        let value = self.object_of(ty, Map::new())?;
+        let empty = value.as_ref().and_then(Value::as_object).is_some_and(Map::is_empty);
+        Ok(if empty && !keep_zero { None } else { value })
+    }
+
+    /// An object into `map`, which holds what an earlier field of the same name left.
+    fn object_of(
+        &mut self,
+        ty: &'t Type,
+        mut map: Map<String, Value>,
+    ) -> Result<Option<Value>, Stop> {
+        let first = self.scanner.peek_value()?;
+        if first != b'{' {
+            self.scanner.skip()?;
+            if first != b'n' {
+                let go = go_name(ty);
+                self.note_mismatch(describe(first), &go);
+            }
+            return Ok(None);
+        }
+        self.enter()?;
+        self.structs.push(ty);
+        if !self.scanner.open(b'}') {
+            let mut seen = 0_u128;
+            loop {
+                self.member(ty, &mut map, &mut seen)?;
+                if !self.scanner.next_item(b'}')? {
+                    break;
+                }
+            }
+        }
+        self.structs.pop();
+        self.depth -= 1;
+        Ok(Some(Value::Object(map)))
+    }
+
+    fn member(
+        &mut self,
+        ty: &'t Type,
+        map: &mut Map<String, Value>,
+        seen: &mut u128,
+    ) -> Result<(), Stop> {
+        let key = self.scanner.key()?;
+        let Some(position) = ty.position(&key) else {
+            if ty.preserve_unknown {
+                let value = self.any()?;
+                map.insert(key.into_owned(), value);
+                return Ok(());
+            }
+            if self.strict {
+                self.note_finding("unknown", &key);
+            }
+            self.scanner.skip()?;
+            return Ok(());
+        };
+        let field = &ty.fields()[position];
+        let again = match 1_u128.checked_shl(u32::try_from(position).unwrap_or(u32::MAX)) {
+            Some(bit) => {
+                let again = *seen & bit != 0;
+                *seen |= bit;
+                again
+            }
+            None => map.contains_key(&*key),
+        };
+        if again && self.strict {
+            self.note_finding("duplicate", &key);
+        }
+        self.path.push(Segment::Field(&field.name));
+        let value = match &field.kind {
+            // Go decodes a repeated struct into the one it has.
+            Kind::Struct(inner) if again && self.scanner.peek_value()? == b'{' => {
+                let before = match map.remove(&*key) {
+                    Some(Value::Object(before)) => before,
+                    _ => Map::new(),
+                };
+                self.object_of(inner.get(), before)?
+            }
+            kind => self.value(kind, &field.go_type, keeps_zero(field))?,
+        };
+        self.path.pop();
+        match value {
+            Some(value) => {
+                map.insert(key.into_owned(), value);
+            }
+            None if again => {
+                map.remove(&*key);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Any JSON, kept as it is.
+    fn any(&mut self) -> Result<Value, Stop> {
+        Ok(match self.scanner.peek_value()? {
+            b'{' => {
+                self.enter()?;
+                let mut map = Map::new();
+                if !self.scanner.open(b'}') {
+                    loop {
+                        let key = self.scanner.key()?.into_owned();
+                        let value = self.any()?;
+                        map.insert(key, value);
+                        if !self.scanner.next_item(b'}')? {
+                            break;
+                        }
+                    }
+                }
+                self.depth -= 1;
+                Value::Object(map)
+            }
+            b'[' => {
+                self.enter()?;
+                let mut items = Vec::new();
+                if !self.scanner.open(b']') {
+                    loop {
+                        items.push(self.any()?);
+                        if !self.scanner.next_item(b']')? {
+                            break;
+                        }
+                    }
+                }
+                self.depth -= 1;
+                Value::Array(items)
+            }
+            b'"' => Value::String(self.scanner.string()?.into_owned()),
+            b't' => {
+                self.scanner.literal("true")?;
+                Value::Bool(true)
+            }
+            b'f' => {
+                self.scanner.literal("false")?;
+                Value::Bool(false)
+            }
+            b'n' => {
+                self.scanner.literal("null")?;
+                Value::Null
+            }
+            _ => self.scanner.number()?.to_number().map_or(Value::Null, Value::Number),
+        })
+    }
+
+    /// The three unions inside `JSONSchemaProps`. Go decodes them apart, and not strictly.
+    fn schema_or(
+        &mut self,
+        kind: &'t Kind,
+        ty: &'t Type,
+        first: u8,
+    ) -> Result<Option<Value>, Stop> {
+        let strict = std::mem::replace(&mut self.strict, false);
+        let value = match (kind, first) {
+            (_, b'{') => self.object_of(ty, Map::new())?,
+            (Kind::SchemaOrBool(_), b't' | b'f') => Some(self.any()?),
+            (Kind::SchemaOrArray(_), b'[') => {
+                self.enter()?;
+                let mut items = Vec::new();
+                if !self.scanner.open(b']') {
+                    loop {
+                        items.push(self.object_of(ty, Map::new())?.unwrap_or_default());
+                        if !self.scanner.next_item(b']')? {
+                            break;
+                        }
+                    }
+                }
+                self.depth -= 1;
+                Some(Value::Array(items))
+            }
+            (Kind::SchemaOrStrings(_), b'[') => self.list(&STRING, "[]string", true)?,
+            (Kind::SchemaOrBool(_), _) => {
+                return Err(Stop::Scalar("boolean or JSON schema expected".to_owned()));
+            }
+            _ => {
+                self.scanner.skip()?;
+                None
+            }
+        };
+        self.strict = strict;
+        Ok(value)
+    }
+
+    fn enter(&mut self) -> Result<(), Stop> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(Stop::Syntax(self.scanner.unexpected("exceeded max depth")));
+        }
+        Ok(())
+    }
+
+    fn note_mismatch(&mut self, what: &str, go: &str) {
+        if self.mismatch.is_none() {
+            self.mismatch = Some(self.mismatched(what, go));
+        }
+    }
+
+    fn mismatched(&self, what: &str, go: &str) -> String {
+        let names: Vec<&str> = self
+            .path
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::Field(name) => Some(*name),
+                _ => None,
+            })
+            .collect();
+        match self.structs.last() {
+            Some(ty) => format!(
+                "json: cannot unmarshal {what} into Go struct field {}.{} of type {go}",
+                ty.name(),
+                names.join(".")
+            ),
+            None => format!("json: cannot unmarshal {what} into Go value of type {go}"),
+        }
+    }
+
+    fn note_finding(&mut self, what: &str, key: &str) {
+        if self.findings.len() >= MAX_FINDINGS {
+            return;
+        }
+        let mut path = String::new();
+        for segment in &self.path {
+            match segment {
+                Segment::Field(name) => push_name(&mut path, name),
+                Segment::Key(name) => push_name(&mut path, name),
+                Segment::Index(index) => path.push_str(&format!("[{index}]")),
+            }
+        }
+        push_name(&mut path, key);
+        let finding = format!("{what} field \"{path}\"");
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+}
+
+static STRING: Kind = Kind::String;
+
+fn push_name(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
+/// Whether Go tells the zero value of a field from its absence, or prints both.
+fn keeps_zero(field: &Field) -> bool {
+    match field.kind {
+        Kind::List(_) | Kind::Map(_) | Kind::WrappedStrings | Kind::Bytes => {
+            field.pointer || !field.omit_empty
+        }
+        _ => field.pointer,
+    }
+}
+
+/// The type as Go's reflection names it: package and name.
+fn go_name(ty: &Type) -> String {
+    ty.path.rsplit('/').next().unwrap_or(&ty.path).to_owned()
+}
+
+fn zero(kind: &Kind) -> Value {
+    match kind {
+        Kind::String | Kind::Bytes => Value::String(String::new()),
+        Kind::Bool => Value::Bool(false),
+        Kind::Int32 | Kind::Int64 | Kind::Float64 | Kind::IntOrString => Value::from(0),
+        Kind::Quantity => Value::String("0".to_owned()),
+        Kind::Duration => Value::String("0s".to_owned()),
+        Kind::Struct(_) => Value::Object(Map::new()),
+        _ => Value::Null,
+    }
+}

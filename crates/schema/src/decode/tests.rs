@@ -1,0 +1,101 @@
+use super::*;
+use crate::registry;
+use meta::GroupVersionKind;
+
+fn pod() -> &'static Type {
+    registry().kind(&GroupVersionKind::new("", "v1", "Pod")).unwrap()
+}
+
+fn failure(text: &str) -> String {
+    decode_json(pod(), text.as_bytes(), FieldValidation::Strict).unwrap_err().to_string()
+}
+
+#[test]
+fn zeros_and_nulls_are_dropped() {
+    let text = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","labels":null,"creationTimestamp":null},
+        "spec":{"hostNetwork":false,"terminationGracePeriodSeconds":0,"containers":[{"name":"c","env":[],"resources":{}}]},"status":{}}"#;
+    let decoded = decode_json(pod(), text.as_bytes(), FieldValidation::Strict).unwrap();
+    assert_eq!(
+        decoded.value,
+        serde_json::json!({"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"},
+            "spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"c"}]}})
+    );
+}
+
+#[test]
+fn type_errors_are_in_go_words() {
+    for (text, expected) in [
+        (
+            r#"{"spec":{"containers":"x"}}"#,
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container",
+        ),
+        (
+            r#"{"spec":{"containers":[{"image":1}]}}"#,
+            "json: cannot unmarshal number into Go struct field Container.spec.containers.image of type string",
+        ),
+        (
+            r#"{"spec":{"priority":3000000000}}"#,
+            "json: cannot unmarshal number 3000000000 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            r#"{"metadata":{"creationTimestamp":5}}"#,
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string",
+        ),
+        (
+            r#"{"spec":{"overhead":{"cpu":"x"}}}"#,
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+    ] {
+        assert_eq!(failure(text), expected);
+    }
+}
+
+#[test]
+fn syntax_errors_are_in_go_words() {
+    for (text, expected) in [
+        ("", "unexpected end of JSON input"),
+        ("nonsense", "invalid character 'o' in literal null (expecting 'u')"),
+        (r#"{"a":1"#, "unexpected end of JSON input"),
+        (r#"{"a" 1}"#, "invalid character '1' after object key"),
+        (r#"{"a":1 2}"#, "invalid character '2' after object key:value pair"),
+        (r#"{"a":[1 2]}"#, "invalid character '2' after array element"),
+        (r#"{} x"#, "invalid character 'x' after top-level value"),
+        (r#"{'a':1}"#, r"invalid character '\'' looking for beginning of object key string"),
+        (r#"{"a":01}"#, "invalid character '1' after object key:value pair"),
+    ] {
+        assert_eq!(failure(text), expected, "{text}");
+        let meta = read_type_meta(text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(meta, format!("couldn't get version/kind; json parse error: {expected}"));
+    }
+}
+
+#[test]
+fn unknown_and_duplicate_fields_are_found_in_order() {
+    let text = r#"{"metadata":{"name":"a","name":"b","lables":{}},
+        "spec":{"containers":[{"image":"a","image":"b","prots":[]},{"bar":1}],"hostNetwrok":true}}"#;
+    let decoded = decode_json(pod(), text.as_bytes(), FieldValidation::Warn).unwrap();
+    assert_eq!(
+        decoded.warnings,
+        [
+            "duplicate field \"metadata.name\"",
+            "unknown field \"metadata.lables\"",
+            "duplicate field \"spec.containers[0].image\"",
+            "unknown field \"spec.containers[0].prots\"",
+            "unknown field \"spec.containers[1].bar\"",
+            "unknown field \"spec.hostNetwrok\"",
+        ]
+    );
+    assert_eq!(decoded.value["metadata"]["name"], "b");
+}
+
+#[test]
+fn depth_is_limited() {
+    let deep = "[".repeat(20_000);
+    let text = format!("{{\"x\":{deep}");
+    assert_eq!(failure(&text), "invalid character '[' exceeded max depth");
+    let schema = registry()
+        .kind(&GroupVersionKind::new("apps", "v1", "ControllerRevision"))
+        .unwrap();
+    let text = format!("{{\"data\":{}{}}}", "[".repeat(200), "]".repeat(200));
+    assert!(decode_json(schema, text.as_bytes(), FieldValidation::Ignore).is_err());
+}

@@ -1,0 +1,226 @@
+//! Groups, versions and resources, with their table columns and field selectors.
+//!
+//! `generated/resources.txt` has one line per thing, columns separated by tabs: `G` group and
+//! preferred version, `V` version, `R` resource (name, singular, kind, `n` if namespaced, verbs,
+//! short names, categories), `S` subresource of the resource above (name, kind, group, version,
+//! verbs), `C` table column (name, type, format, priority), `F` field selectors of a kind (group,
+//! version, kind, keys, aliases, error).
+
+use meta::GroupVersionKind;
+
+static RESOURCES: &str = include_str!("../generated/resources.txt");
+
+/// An API group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Name; empty for the core group.
+    pub name: &'static str,
+    /// The version clients should use.
+    pub preferred_version: &'static str,
+    /// Its versions, preferred first.
+    pub versions: Vec<Version>,
+}
+
+/// One version of a group.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Such as `v1`.
+    pub version: &'static str,
+    /// Its resources, by name.
+    pub resources: Vec<Resource>,
+}
+
+/// A resource of one version.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// Group, empty for core.
+    pub group: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// Plural name.
+    pub name: &'static str,
+    /// Singular name.
+    pub singular: &'static str,
+    /// Kind of its objects.
+    pub kind: &'static str,
+    /// Whether objects live in namespaces.
+    pub namespaced: bool,
+    /// Verbs.
+    pub verbs: Vec<&'static str>,
+    /// Short names.
+    pub short_names: Vec<&'static str>,
+    /// Categories.
+    pub categories: Vec<&'static str>,
+    /// Subresources.
+    pub subresources: Vec<Subresource>,
+    /// Columns of its table; empty for the default ones.
+    pub columns: Vec<Column>,
+}
+
+impl Resource {
+    /// The full name of its kind.
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind::new(self.group, self.version, self.kind)
+    }
+
+    /// A subresource by name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|sub| sub.name == name)
+    }
+}
+
+/// A subresource, such as `status`.
+#[derive(Clone, Debug)]
+pub struct Subresource {
+    /// Name after the slash.
+    pub name: &'static str,
+    /// Kind of what is sent.
+    pub kind: &'static str,
+    /// Group of that kind.
+    pub group: &'static str,
+    /// Version of that kind.
+    pub version: &'static str,
+    /// Verbs.
+    pub verbs: Vec<&'static str>,
+}
+
+/// A column of a server-side table.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Heading.
+    pub name: &'static str,
+    /// `string`, `integer`, …
+    pub column_type: &'static str,
+    /// `name` for the column that holds the name.
+    pub format: &'static str,
+    /// 0 is always shown, 1 with `-o wide`.
+    pub priority: i32,
+}
+
+/// The field selectors of one kind.
+#[derive(Clone, Debug)]
+pub struct FieldSelectors<'a> {
+    gvk: GroupVersionKind,
+    listed: Option<&'a Selectable>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Selectable {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    keys: Vec<&'static str>,
+    aliases: Vec<(&'static str, &'static str)>,
+    error: &'static str,
+}
+
+const DEFAULT_KEYS: [&str; 2] = ["metadata.name", "metadata.namespace"];
+
+impl<'a> FieldSelectors<'a> {
+    pub(crate) fn of(gvk: &GroupVersionKind, all: &'a [Selectable]) -> Self {
+        let listed = all.iter().find(|selectable| {
+            (selectable.group, selectable.version, selectable.kind)
+                == (gvk.group.as_str(), gvk.version.as_str(), gvk.kind.as_str())
+        });
+        Self { gvk: gvk.clone(), listed }
+    }
+
+    /// The keys that may be selected by.
+    pub fn keys(&self) -> &[&'static str] {
+        self.listed.map_or(&DEFAULT_KEYS, |listed| &listed.keys)
+    }
+
+    /// The key that a key stands for.
+    ///
+    /// # Errors
+    /// Upstream's text when the kind has no such key.
+    pub fn resolve<'k>(&self, key: &'k str) -> Result<&'k str, String> {
+        if self.keys().contains(&key) {
+            return Ok(key);
+        }
+        let Some(listed) = self.listed else {
+            return Err(format!(
+                "{key:?} is not a known field selector: only \"metadata.name\", \
+                 \"metadata.namespace\""
+            ));
+        };
+        if let Some((_, target)) = listed.aliases.iter().find(|(alias, _)| *alias == key) {
+            return Ok(target);
+        }
+        Err(if listed.error.contains("%q") {
+            listed.error.replace("%q", &format!("{key:?}"))
+        } else if listed.error.contains("%s") {
+            listed.error.replace("%s", key)
+        } else {
+            format!("field label not supported: {key}")
+        })
+    }
+
+    /// The kind these belong to.
+    pub fn gvk(&self) -> &GroupVersionKind {
+        &self.gvk
+    }
+}
+
+pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut selectable = Vec::new();
+    for line in RESOURCES.lines() {
+        let columns: Vec<&'static str> = line.split('\t').collect();
+        match columns[..] {
+            ["G", name, preferred_version] => {
+                groups.push(Group { name, preferred_version, versions: Vec::new() });
+            }
+            ["F", group, version, kind, keys, aliases, error] => {
+                let aliases = split(aliases);
+                let aliases = aliases.iter().filter_map(|pair| pair.split_once('=')).collect();
+                let keys = split(keys);
+                selectable.push(Selectable { group, version, kind, keys, aliases, error });
+            }
+            _ => load_in_group(groups.last_mut(), &columns),
+        }
+    }
+    (groups, selectable)
+}
+
+fn load_in_group(group: Option<&mut Group>, columns: &[&'static str]) {
+    let Some(group) = group else { return };
+    if let ["V", version] = columns[..] {
+        group.versions.push(Version { version, resources: Vec::new() });
+        return;
+    }
+    let group_name = group.name;
+    let Some(version) = group.versions.last_mut() else { return };
+    if let ["R", name, singular, kind, scope, verbs, short_names, categories] = columns[..] {
+        version.resources.push(Resource {
+            group: group_name,
+            version: version.version,
+            name,
+            singular,
+            kind,
+            namespaced: scope == "n",
+            verbs: split(verbs),
+            short_names: split(short_names),
+            categories: split(categories),
+            subresources: Vec::new(),
+            columns: Vec::new(),
+        });
+        return;
+    }
+    let Some(resource) = version.resources.last_mut() else { return };
+    match columns[..] {
+        ["S", name, kind, group, version, verbs] => {
+            let verbs = split(verbs);
+            resource.subresources.push(Subresource { name, kind, group, version, verbs });
+        }
+        ["C", name, column_type, format, priority] => {
+            let priority = priority.parse().unwrap_or(0);
+            resource.columns.push(Column { name, column_type, format, priority });
+        }
+        _ => {}
+    }
+}
+
+fn split(text: &'static str) -> Vec<&'static str> {
+    text.split(',').filter(|word| !word.is_empty()).collect()
+}

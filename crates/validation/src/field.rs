@@ -1,0 +1,255 @@
+//! Findings about fields, worded as upstream words them.
+
+use std::fmt;
+
+use meta::Cause;
+use serde_json::Value;
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorType {
+    /// A reference to what is not there.
+    NotFound,
+    /// A value is missing.
+    Required,
+    /// A value that must be unique is not.
+    Duplicate,
+    /// A value is not allowed.
+    Invalid,
+    /// A value is none of those allowed.
+    NotSupported,
+    /// A value may not be set here, or not changed.
+    Forbidden,
+    /// A value is too long.
+    TooLong,
+    /// There are too many items.
+    TooMany,
+    /// There are too few items.
+    TooFew,
+    /// A value is too short.
+    TooShort,
+    /// A value has the wrong type.
+    TypeInvalid,
+    /// Something else went wrong.
+    Internal,
+}
+
+impl ErrorType {
+    /// How the finding starts.
+    fn text(self) -> &'static str {
+        match self {
+            ErrorType::NotFound => "Not found",
+            ErrorType::Required => "Required value",
+            ErrorType::Duplicate => "Duplicate value",
+            ErrorType::Invalid | ErrorType::TypeInvalid => "Invalid value",
+            ErrorType::NotSupported => "Unsupported value",
+            ErrorType::Forbidden => "Forbidden",
+            ErrorType::TooLong => "Too long",
+            ErrorType::TooMany => "Too many",
+            ErrorType::TooFew => "Too few",
+            ErrorType::TooShort => "Too short",
+            ErrorType::Internal => "Internal error",
+        }
+    }
+
+    /// The word in the causes of a status.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ErrorType::NotFound => "FieldValueNotFound",
+            ErrorType::Required => "FieldValueRequired",
+            ErrorType::Duplicate => "FieldValueDuplicate",
+            ErrorType::Invalid => "FieldValueInvalid",
+            ErrorType::NotSupported => "FieldValueNotSupported",
+            ErrorType::Forbidden => "FieldValueForbidden",
+            ErrorType::TooLong => "FieldValueTooLong",
+            ErrorType::TooMany => "FieldValueTooMany",
+            ErrorType::TooFew => "FieldValueTooFew",
+            ErrorType::TooShort => "FieldValueTooShort",
+            ErrorType::TypeInvalid => "FieldValueTypeInvalid",
+            ErrorType::Internal => "InternalError",
+        }
+    }
+
+    fn prints_value(self) -> bool {
+        !matches!(
+            self,
+            ErrorType::Required
+                | ErrorType::Forbidden
+                | ErrorType::TooLong
+                | ErrorType::TooShort
+                | ErrorType::Internal
+        )
+    }
+}
+
+/// The path of a field, such as `spec.containers[0].name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Path(String);
+
+impl Path {
+    /// The path of a top-level field; dots are allowed.
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// A field in it; dots are allowed.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+
+    /// An item of the list it is.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// A value of the map it is.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldError {
+    /// What is wrong.
+    pub error_type: ErrorType,
+    /// Where.
+    pub path: Path,
+    /// The value found.
+    pub value: Value,
+    /// More words; may be empty.
+    pub detail: String,
+}
+
+impl FieldError {
+    fn new(error_type: ErrorType, path: &Path, value: Value, detail: impl Into<String>) -> Self {
+        Self { error_type, path: path.clone(), value, detail: detail.into() }
+    }
+
+    /// A missing value.
+    pub fn required(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Required, path, Value::Null, detail)
+    }
+
+    /// A value that is not allowed.
+    pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Invalid, path, value.into(), detail)
+    }
+
+    /// A value that is none of `supported`; they are printed in the order given.
+    pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
+        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+        let detail = if quoted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", quoted.join(", "))
+        };
+        Self::new(ErrorType::NotSupported, path, value.into(), detail)
+    }
+
+    /// A value that may not be set or changed.
+    pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Forbidden, path, Value::Null, detail)
+    }
+
+    /// A repeated value.
+    pub fn duplicate(path: &Path, value: impl Into<Value>) -> Self {
+        Self::new(ErrorType::Duplicate, path, value.into(), "")
+    }
+
+    /// A reference to what is not there.
+    pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
+        Self::new(ErrorType::NotFound, path, value.into(), "")
+    }
+
+    /// A value of more than `max` bytes.
+    pub fn too_long(path: &Path, max: usize) -> Self {
+        let detail = format!("may not be more than {max} bytes");
+        Self::new(ErrorType::TooLong, path, Value::Null, detail)
+    }
+
+    /// More than `max` items.
+    pub fn too_many(path: &Path, actual: usize, max: usize) -> Self {
+        let items = if max == 1 { "item" } else { "items" };
+        let detail = format!("must have at most {max} {items}");
+        Self::new(ErrorType::TooMany, path, Value::from(actual), detail)
+    }
+
+    /// The finding without its path, as it stands in a cause.
+    pub fn body(&self) -> String {
+        let mut out = self.error_type.text().to_owned();
+        if self.error_type.prints_value() {
+            out.push_str(": ");
+            out.push_str(&printed(&self.value));
+        }
+        if !self.detail.is_empty() {
+            out.push_str(": ");
+            out.push_str(&self.detail);
+        }
+        out
+    }
+
+    /// The finding as a cause of a status.
+    pub fn cause(&self) -> Cause {
+        Cause {
+            reason: self.error_type.reason().to_owned(),
+            message: self.body(),
+            field: self.path.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.body())
+    }
+}
+
+/// A value as upstream prints it in a finding: strings quoted, the rest as JSON.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::String(text) => format!("{text:?}"),
+        other => {
+            let mut out = Vec::new();
+            schema::encode_untyped(other, &mut out);
+            String::from_utf8_lossy(&out).into_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_in_upstream_words() {
+        let path = Path::new("spec").child("containers").index(0).child("name");
+        for (error, expected) in [
+            (FieldError::required(&path, ""), "spec.containers[0].name: Required value"),
+            (
+                FieldError::invalid(&path, "X", "no"),
+                "spec.containers[0].name: Invalid value: \"X\": no",
+            ),
+            (
+                FieldError::not_supported(&path, "X", &["a", "b"]),
+                "spec.containers[0].name: Unsupported value: \"X\": supported values: \"a\", \"b\"",
+            ),
+            (
+                FieldError::too_many(&path, 3, 1),
+                "spec.containers[0].name: Too many: 3: must have at most 1 item",
+            ),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
