@@ -11,8 +11,8 @@ pub fn rfc3339(time: Timestamp) -> String {
 
 /// A time as `metav1.MicroTime` prints it: RFC 3339, UTC, six decimals.
 pub fn rfc3339_micro(time: Timestamp) -> String {
-    let micros = time.subsec_microsecond() + time.subsec_millisecond() * 1000;
-    format!("{}.{:06}Z", time.strftime("%Y-%m-%dT%H:%M:%S"), micros)
+    let micros = time.subsec_microsecond();
+    format!("{}.{micros:06}Z", time.strftime("%Y-%m-%dT%H:%M:%S"))
 }
 
 /// Reads RFC 3339 with any offset and any number of decimals.

@@ -5,7 +5,9 @@
 //!
 //! Start reading at [`strategic_merge`]; [`merge`] and [`json`] are short.
 //!
-//! Invariants: a patch never changes its inputs; merging is driven by the tables of `schema` alone.
+//! Invariants: a patch never changes its inputs; the document is the canonical JSON of the object,
+//! not its working form, because JSON patch may point at what is always printed; merging is driven
+//! by the tables of `schema` alone.
 //!
 //! What it deliberately does not do: it does not decode the result (the server does, strictly) and
 //! it does not do server-side apply.
@@ -14,46 +16,35 @@
 
 #![forbid(unsafe_code)]
 
-use schema::Type;
-use serde_json::Value;
+mod go_print;
+mod json_patch;
+mod merge_patch;
+mod strategic;
+
+pub use go_print::go_print;
+pub use json_patch::{json, json_unknown_fields};
+pub use merge_patch::merge;
+pub use strategic::strategic_merge;
 
 /// Why a patch cannot be applied. The texts are upstream's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
-    /// The patch is not of the right form: 400.
+    /// The patch is not of the right form: 400, `BadRequest`.
     #[error("{0}")]
     Malformed(String),
-    /// The patch does not fit the document: 422.
+    /// An operation does not fit the document: 422, with upstream's generic text.
+    #[error("the server rejected our request due to an error in our request")]
+    Rejected,
+    /// Too many operations: 413.
+    #[error("The allowed maximum operations in a JSON patch is {max}, got {count}")]
+    TooManyOperations {
+        /// The limit.
+        max: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A strategic merge patch that cannot be merged: upstream answers 500 with this text and no
+    /// reason.
     #[error("{0}")]
-    Rejected(String),
-    /// The patch is too large: 413.
-    #[error("{0}")]
-    TooLarge(String),
-}
-
-/// Applies a JSON patch (RFC 6902).
-///
-/// # Errors
-/// When the patch is malformed, too long, or an operation fails.
-pub fn json(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let _ = (document, patch);
-    Err(PatchError::Malformed("not implemented".to_owned()))
-}
-
-/// Applies a merge patch (RFC 7386).
-///
-/// # Errors
-/// When the patch is not a JSON object.
-pub fn merge(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let _ = (document, patch);
-    Err(PatchError::Malformed("not implemented".to_owned()))
-}
-
-/// Applies a strategic merge patch to an object of a type.
-///
-/// # Errors
-/// When the patch is not a JSON object or has a malformed directive.
-pub fn strategic_merge(ty: &Type, document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let _ = (ty, document, patch);
-    Err(PatchError::Malformed("not implemented".to_owned()))
+    Unmergeable(String),
 }

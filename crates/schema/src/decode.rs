@@ -134,5 +134,13 @@ pub fn read_type_meta(bytes: &[u8]) -> Result<TypeMeta, DecodeError> {
     json::read_type_meta(bytes).map_err(DecodeError::TypeMeta)
 }
 
+/// Checks that a text is JSON.
+///
+/// # Errors
+/// Go's text for what is wrong with it.
+pub fn check_json_syntax(bytes: &[u8]) -> Result<(), String> {
+    json::syntax_error(bytes).map_or(Ok(()), Err)
+}
+
 #[cfg(test)]
 mod tests;

@@ -31,13 +31,13 @@ mod registry;
 mod table;
 
 pub use decode::{
-    DecodeError, Decoded, FieldValidation, TypeMeta, decode_json, decode_value, decode_yaml,
+    DecodeError, Decoded, FieldValidation, TypeMeta, check_json_syntax, decode_json, decode_value, decode_yaml,
     read_type_meta, yaml_to_value,
 };
 pub use defaults::apply_defaults;
 pub use discovery::{Column, FieldSelectors, Group, Resource, Subresource, Version};
 pub use encode::{encode_json, encode_untyped, go_escape};
-pub use printers::table_row;
+pub use printers::{human_duration, table_row};
 pub use protobuf::{
     PROTOBUF_MAGIC, ProtobufError, decode_protobuf, decode_protobuf_body, encode_protobuf,
     encode_protobuf_raw, read_envelope,

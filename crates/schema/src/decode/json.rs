@@ -31,7 +31,7 @@ pub(super) fn decode(ty: &Type, bytes: &[u8], strict: bool) -> Result<Decoded, D
         Err(Stop::Syntax(text)) => return Err(DecodeError::Syntax(text)),
         Err(Stop::Scalar(text)) => {
             // Go scans the whole text before it decodes any of it.
-            let syntax = read_type_meta_syntax(bytes);
+            let syntax = syntax_error(bytes);
             return Err(syntax.map_or(DecodeError::Type(text), DecodeError::Syntax));
         }
     };
@@ -87,7 +87,7 @@ pub(super) fn read_type_meta(bytes: &[u8]) -> Result<TypeMeta, String> {
     mismatch.map_or(Ok(found), Err)
 }
 
-fn read_type_meta_syntax(bytes: &[u8]) -> Option<String> {
+pub(super) fn syntax_error(bytes: &[u8]) -> Option<String> {
     let mut scanner = Scanner::new(bytes);
     match scanner.skip() {
         Ok(_) => scanner.end().err(),
@@ -512,14 +512,10 @@ fn push_name(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
-/// Whether Go tells the zero value of a field from its absence, or prints both.
+/// Whether Go tells the zero value of a field from its absence. Empty lists and maps are dropped
+/// too, also where Go would print them: upstream stores objects in protobuf, which has none.
 fn keeps_zero(field: &Field) -> bool {
-    match field.kind {
-        Kind::List(_) | Kind::Map(_) | Kind::WrappedStrings | Kind::Bytes => {
-            field.pointer || !field.omit_empty
-        }
-        _ => field.pointer,
-    }
+    field.pointer || (matches!(field.kind, Kind::Bytes) && !field.omit_empty)
 }
 
 /// The type as Go's reflection names it: package and name.
