@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
 use futures::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;

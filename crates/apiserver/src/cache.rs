@@ -20,7 +20,7 @@ use imbl::OrdMap;
 use meta::Object;
 use tokio::sync::Notify;
 
-pub(crate) use cursor::{Cursor, Selected};
+pub(crate) use cursor::{Cursor, Expired, Selected};
 pub(crate) use ring::Change;
 pub(crate) use selection::Selection;
 

@@ -30,6 +30,12 @@ pub(crate) fn with_resource_version(json: &[u8], version: u64) -> Option<Bytes> 
     Some(out.freeze())
 }
 
+/// The bytes of `metadata`, braces included.
+pub(crate) fn metadata(json: &[u8]) -> Option<&[u8]> {
+    let start = enter_metadata(json)? - 1;
+    Some(&json[start..skip_value(json, start)?])
+}
+
 struct Place {
     start: usize,
     end: usize,
