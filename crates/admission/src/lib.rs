@@ -1,1 +1,28 @@
-//! Admission plugins.
+//! Admission plugins: what may be changed or refused after authorization and before validation.
+//!
+//! Start reading at [`Plugin`] and [`Request`], then [`Chain`].
+//!
+//! Invariants: plugins see working forms with defaults; mutating ones run in upstream's order, then
+//! validating ones; they read other objects through [`View`] only, which answers from memory.
+//!
+//! It does no I/O: quota, which must write, is checked here and charged by the server.
+//!
+//! Tested by unit tests beside the code.
+
+#![forbid(unsafe_code)]
+
+mod chain;
+mod default_toleration_seconds;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod refusal;
+mod request;
+mod runtime_class;
+mod service_account;
+mod storage_class;
+mod taint_nodes;
+
+pub use chain::{Chain, Plugin};
+pub use request::{Operation, Request, View};

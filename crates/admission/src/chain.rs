@@ -1,0 +1,102 @@
+//! The plugins in their order.
+
+use meta::Status;
+use serde_json::Value;
+
+use crate::request::{Request, View};
+use crate::{
+    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, priority,
+    runtime_class, service_account, storage_class, taint_nodes,
+};
+
+/// One admission plugin.
+pub trait Plugin: Send + Sync {
+    /// Upstream's name.
+    fn name(&self) -> &'static str;
+
+    /// Changes the object, or refuses it.
+    ///
+    /// # Errors
+    /// The answer to the client.
+    fn admit(
+        &self,
+        _request: &Request<'_>,
+        _object: &mut Value,
+        _old: Option<&Value>,
+        _view: &dyn View,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Refuses the object as it will be written. There is no object when it is deleted.
+    ///
+    /// # Errors
+    /// The answer to the client.
+    fn validate(
+        &self,
+        _request: &Request<'_>,
+        _object: Option<&Value>,
+        _old: Option<&Value>,
+        _view: &dyn View,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// The plugins that are on by default.
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            plugins: vec![
+                Box::new(namespace_lifecycle::NamespaceLifecycle),
+                Box::new(limit_ranger::LimitRanger),
+                Box::new(service_account::ServiceAccount),
+                Box::new(node_restriction::NodeRestriction),
+                Box::new(taint_nodes::TaintNodesByCondition),
+                Box::new(priority::Priority),
+                Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+                Box::new(storage_class::DefaultStorageClass),
+                Box::new(runtime_class::RuntimeClass),
+            ],
+        }
+    }
+}
+
+impl Chain {
+    /// Runs the mutating half.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn admit(
+        &self,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        view: &dyn View,
+    ) -> Result<(), Status> {
+        self.plugins.iter().try_for_each(|plugin| plugin.admit(request, object, old, view))
+    }
+
+    /// Runs the validating half.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn validate(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+        view: &dyn View,
+    ) -> Result<(), Status> {
+        self.plugins.iter().try_for_each(|plugin| plugin.validate(request, object, old, view))
+    }
+
+    /// Names of the plugins, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.plugins.iter().map(|plugin| plugin.name()).collect()
+    }
+}

@@ -1,0 +1,94 @@
+//! Priority: a pod's class becomes a number.
+//!
+//! Upstream: `plugin/pkg/admission/priority`.
+
+use meta::Status;
+use serde_json::{Value, json};
+
+use crate::chain::Plugin;
+use crate::refusal::forbidden;
+use crate::request::{Operation, Request, View};
+
+const GROUP: &str = "scheduling.k8s.io";
+
+pub(crate) struct Priority;
+
+impl Plugin for Priority {
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
+    fn admit(
+        &self,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        view: &dyn View,
+    ) -> Result<(), Status> {
+        if !request.is_for("", "pods") {
+            return Ok(());
+        }
+        if request.operation == Operation::Update {
+            // It was decided when the pod was made.
+            for field in ["priority", "preemptionPolicy"] {
+                let kept = old.and_then(|old| old["spec"].get(field));
+                if let (None, Some(kept)) = (object["spec"].get(field), kept) {
+                    object["spec"][field] = kept.clone();
+                }
+            }
+            return Ok(());
+        }
+        if request.operation == Operation::Create {
+            return resolve(request, object, view);
+        }
+        Ok(())
+    }
+}
+
+fn resolve(request: &Request<'_>, pod: &mut Value, view: &dyn View) -> Result<(), Status> {
+    let name = pod["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();
+    let class = if name.is_empty() {
+        default_class(view)
+    } else {
+        let found = view.get(GROUP, "priorityclasses", "", &name);
+        let found = found.and_then(|class| class.decode::<Value>().ok());
+        let missing = || forbidden(request, &format!("no PriorityClass with name {name} was found"));
+        Some(found.ok_or_else(missing)?)
+    };
+    let value = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or_default();
+    let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str());
+    let policy = policy.unwrap_or("PreemptLowerPriority").to_owned();
+    if let Some(class) = class.filter(|_| name.is_empty()) {
+        pod["spec"]["priorityClassName"] = class["metadata"]["name"].clone();
+    }
+    let given = pod["spec"]["priority"].as_i64();
+    if given.is_some_and(|given| given != value) {
+        let why = format!(
+            "the integer value of priority ({}) must not be provided in pod spec; priority \
+             admission controller computed {value} from the given PriorityClass name",
+            given.unwrap_or_default()
+        );
+        return Err(forbidden(request, &why));
+    }
+    let given = pod["spec"]["preemptionPolicy"].as_str();
+    if given.is_some_and(|given| given != policy) {
+        let why = format!(
+            "the string value of PreemptionPolicy ({}) must not be provided in pod spec; priority \
+             admission controller computed {policy} from the given PriorityClass name",
+            given.unwrap_or_default()
+        );
+        return Err(forbidden(request, &why));
+    }
+    pod["spec"]["priority"] = json!(value);
+    pod["spec"]["preemptionPolicy"] = json!(policy);
+    Ok(())
+}
+
+/// The global default; of several, the one with the lowest value.
+fn default_class(view: &dyn View) -> Option<Value> {
+    view.list(GROUP, "priorityclasses", "")
+        .iter()
+        .filter_map(|class| class.decode::<Value>().ok())
+        .filter(|class| class["globalDefault"] == true)
+        .min_by_key(|class| class["value"].as_i64())
+}

@@ -1,0 +1,228 @@
+//! The watch cache of one resource: a persistent map, a ring of changes, and who waits for them.
+//!
+//! ```text
+//!   pump ──apply──▶ map (newest objects)        LIST clones it: O(1), an exact revision
+//!                   ring (revision, before, after)  WATCH is a cursor in it
+//!                   interests ──wake──▶ cursors
+//! ```
+//! Invariants: the map is the ring's result; events enter in revision order; an object is spliced
+//! and parsed once, and every reader shares it. The lock is held for operations in memory only.
+
+mod cursor;
+mod ring;
+mod selection;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use imbl::OrdMap;
+use meta::Object;
+use tokio::sync::Notify;
+
+pub(crate) use cursor::{Cursor, Expired, Selected};
+pub(crate) use ring::Change;
+pub(crate) use selection::Selection;
+
+use ring::Ring;
+
+/// Objects by `namespace/name`, or by name; the order is that of upstream's keys.
+pub(crate) type Map = OrdMap<Arc<str>, Arc<Object>>;
+
+/// How long the snapshot of a paged list is kept: upstream compacts every five minutes.
+const SNAPSHOT_AGE: Duration = Duration::from_secs(300);
+/// Paged lists of one resource that can be under way at different revisions.
+const SNAPSHOTS: usize = 64;
+
+/// The cache of one resource.
+pub(crate) struct Cache {
+    state: Mutex<State>,
+    interests: Mutex<Interests>,
+}
+
+struct State {
+    map: Map,
+    ring: Ring,
+    /// The revision of the newest change of this resource.
+    newest: u64,
+    snapshots: VecDeque<(u64, Map, Instant)>,
+}
+
+/// A map at an exact revision.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) map: Map,
+}
+
+/// Which changes wake a watcher. A watcher is under exactly one interest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Interest {
+    All,
+    Namespace(String),
+    /// The cache key of one object.
+    Key(String),
+    /// `spec.nodeName`.
+    Node(String),
+}
+
+type Interests = HashMap<Interest, Vec<Arc<Notify>>>;
+
+impl Cache {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                map: Map::new(),
+                ring: Ring::new(0),
+                newest: 0,
+                snapshots: VecDeque::new(),
+            }),
+            interests: Mutex::new(Interests::new()),
+        }
+    }
+
+    /// Fills the cache with what the store held at `revision`.
+    pub(crate) fn load(&self, map: Map, revision: u64) {
+        let mut state = self.lock();
+        state.map = map;
+        state.newest = revision;
+        state.ring = Ring::new(revision);
+        state.snapshots.clear();
+    }
+
+    /// Applies changes in their order and wakes who is interested.
+    pub(crate) fn apply(&self, changes: Vec<Change>) {
+        let mut wake: Vec<Arc<Notify>> = Vec::new();
+        {
+            let interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
+            if !interests.is_empty() {
+                for change in &changes {
+                    collect_interested(&interests, change, &mut wake);
+                }
+            }
+        }
+        {
+            let mut state = self.lock();
+            for change in changes {
+                state.newest = change.revision;
+                match &change.after {
+                    Some(object) => state.map.insert(change.key.clone(), object.clone()),
+                    None => state.map.remove(&change.key),
+                };
+                state.ring.push(Arc::new(change));
+            }
+        }
+        for notify in wake {
+            notify.notify_one();
+        }
+    }
+
+    /// The newest version of an object.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Object>> {
+        self.lock().map.get(key).cloned()
+    }
+
+    /// Everything, at the newest revision that is at least `applied`.
+    ///
+    /// `applied` must have been read from the pump before the call: then every change of this
+    /// resource up to it is in the map, and the larger of both revisions is exact.
+    pub(crate) fn snapshot(&self, applied: u64) -> Snapshot {
+        let state = self.lock();
+        Snapshot { revision: applied.max(state.newest), map: state.map.clone() }
+    }
+
+    /// Everything, at exactly this revision; `None` when it is no longer kept.
+    pub(crate) fn snapshot_at(&self, revision: u64) -> Option<Snapshot> {
+        let state = self.lock();
+        if revision >= state.newest {
+            return Some(Snapshot { revision, map: state.map.clone() });
+        }
+        if let Some((_, map, _)) = state.snapshots.iter().find(|(kept, ..)| *kept == revision) {
+            return Some(Snapshot { revision, map: map.clone() });
+        }
+        let map = state.ring.rewind(state.map.clone(), revision)?;
+        Some(Snapshot { revision, map })
+    }
+
+    /// Keeps a snapshot for the next page of a list.
+    pub(crate) fn keep(&self, snapshot: &Snapshot, now: Instant) {
+        let mut state = self.lock();
+        if state.snapshots.iter().any(|(kept, ..)| *kept == snapshot.revision) {
+            return;
+        }
+        state.snapshots.push_back((snapshot.revision, snapshot.map.clone(), now));
+        if state.snapshots.len() > SNAPSHOTS {
+            state.snapshots.pop_front();
+        }
+    }
+
+    /// Lets go of snapshots and changes that upstream would have compacted by now.
+    pub(crate) fn expire(&self, now: Instant, compacted: u64) {
+        let mut state = self.lock();
+        state.snapshots.retain(|(.., since)| now.saturating_duration_since(*since) < SNAPSHOT_AGE);
+        state.ring.forget(compacted);
+    }
+
+    /// The oldest revision a watch can start from.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.lock().ring.oldest()
+    }
+
+    /// The number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().map.len()
+    }
+
+    /// The revision of the newest change.
+    pub(crate) fn newest(&self) -> u64 {
+        self.lock().newest
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, interest: &Interest) -> Arc<Notify> {
+        let notify = Arc::new(Notify::new());
+        let mut interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
+        interests.entry(interest.clone()).or_default().push(notify.clone());
+        notify
+    }
+
+    fn unregister(&self, interest: &Interest, notify: &Arc<Notify>) {
+        let mut interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = interests.get_mut(interest) {
+            waiting.retain(|found| !Arc::ptr_eq(found, notify));
+            if waiting.is_empty() {
+                interests.remove(interest);
+            }
+        }
+    }
+}
+
+fn collect_interested(interests: &Interests, change: &Change, wake: &mut Vec<Arc<Notify>>) {
+    let mut add = |interest: Interest| {
+        if let Some(waiting) = interests.get(&interest) {
+            wake.extend(waiting.iter().cloned());
+        }
+    };
+    add(Interest::All);
+    add(Interest::Key(change.key.to_string()));
+    if let Some((namespace, _)) = change.key.split_once('/') {
+        add(Interest::Namespace(namespace.to_owned()));
+    }
+    let node = |object: &Option<Arc<Object>>| {
+        let fields = &object.as_ref()?.header().fields;
+        fields.iter().find(|(path, _)| *path == "spec.nodeName").map(|(_, node)| node.to_string())
+    };
+    let (before, after) = (node(&change.before), node(&change.after));
+    if let Some(before) = before.clone() {
+        add(Interest::Node(before));
+    }
+    if after.is_some() && after != before {
+        add(Interest::Node(after.unwrap_or_default()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! One watcher: a place in the ring and a selection.
+
+use std::sync::Arc;
+
+use meta::Object;
+use tokio::sync::Notify;
+
+use super::{Cache, Change, Interest, Selection};
+use crate::splice::with_resource_version;
+
+/// Changes looked at while the ring is locked once.
+const STEP: usize = 256;
+
+/// A change as a watcher sees it.
+#[derive(Clone, Debug)]
+pub(crate) enum Selected {
+    Added(Arc<Object>),
+    Modified(Arc<Object>),
+    /// With the revision of the change that removed it from sight.
+    Deleted(Arc<Object>),
+}
+
+impl Selected {
+    /// The object, whatever happened to it.
+    pub(crate) fn object(&self) -> &Arc<Object> {
+        match self {
+            Self::Added(object) | Self::Modified(object) | Self::Deleted(object) => object,
+        }
+    }
+
+    /// The word in a watch event.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Added(_) => "ADDED",
+            Self::Modified(_) => "MODIFIED",
+            Self::Deleted(_) => "DELETED",
+        }
+    }
+}
+
+/// The cursor fell off the ring.
+#[derive(Debug)]
+pub(crate) struct Expired {
+    pub(crate) requested: u64,
+    pub(crate) oldest: u64,
+}
+
+/// A place in the ring of a cache.
+pub(crate) struct Cursor {
+    cache: Arc<Cache>,
+    selection: Selection,
+    interest: Interest,
+    notify: Arc<Notify>,
+    reached: u64,
+}
+
+impl Cursor {
+    /// A cursor that will see every change after `after`.
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        selection: Selection,
+        after: u64,
+        is_namespaced: bool,
+    ) -> Result<Self, Expired> {
+        let oldest = cache.oldest();
+        if after < oldest {
+            return Err(Expired { requested: after, oldest });
+        }
+        let interest = match selection.interest() {
+            // Cluster-scoped objects have their name as key.
+            _ if !is_namespaced => match selection.fields.exact("metadata.name") {
+                Some(name) => Interest::Key(name.to_owned()),
+                None => Interest::All,
+            },
+            interest => interest,
+        };
+        let notify = cache.register(&interest);
+        Ok(Self { cache, selection, interest, notify, reached: after })
+    }
+
+    /// What has happened since the last call; empty when nothing did. `true` when there is more.
+    pub(crate) fn poll(&mut self) -> Result<(Vec<Selected>, bool), Expired> {
+        let (changes, oldest) = {
+            let state = self.cache.lock();
+            (state.ring.after(self.reached, STEP), state.ring.oldest())
+        };
+        let Some(changes) = changes else {
+            return Err(Expired { requested: self.reached, oldest });
+        };
+        let more = changes.len() == STEP;
+        if let Some(last) = changes.last() {
+            self.reached = last.revision;
+        }
+        let selected = changes.iter().filter_map(|change| select(&self.selection, change));
+        Ok((selected.collect(), more))
+    }
+
+    /// Resolves when an interesting change may have happened since the last poll. Safe to drop.
+    pub(crate) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Moves over revisions that are known to hold nothing for this cursor.
+    pub(crate) fn skip_to(&mut self, revision: u64) {
+        self.reached = self.reached.max(revision);
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.cache.unregister(&self.interest, &self.notify);
+    }
+}
+
+fn select(selection: &Selection, change: &Change) -> Option<Selected> {
+    let matching = |object: &Option<Arc<Object>>| {
+        object.as_ref().filter(|object| selection.matches(object.header())).cloned()
+    };
+    match (matching(&change.before), matching(&change.after)) {
+        (None, None) => None,
+        (None, Some(after)) => Some(Selected::Added(after)),
+        (Some(_), Some(after)) => Some(Selected::Modified(after)),
+        (Some(before), None) => Some(Selected::Deleted(at_revision(&before, change.revision))),
+    }
+}
+
+/// The last state of an object with the revision that ended it.
+fn at_revision(object: &Arc<Object>, revision: u64) -> Arc<Object> {
+    let Some(json) = with_resource_version(object.json(), revision) else {
+        return object.clone();
+    };
+    let mut header = object.header().clone();
+    header.resource_version = meta::ResourceVersion(revision);
+    Arc::new(Object::new(header, json))
+}

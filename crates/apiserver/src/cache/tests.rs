@@ -1,0 +1,91 @@
+use bytes::Bytes;
+use meta::{FieldSelector, LabelSelector};
+
+use super::*;
+
+fn object(name: &str, label: &str, revision: u64) -> Arc<Object> {
+    let json = format!(
+        r#"{{"metadata":{{"name":"{name}","namespace":"n","resourceVersion":"{revision}","labels":{{"l":"{label}"}}}}}}"#
+    );
+    Arc::new(Object::from_json(Bytes::from(json)).unwrap())
+}
+
+/// Writes an object, or deletes it when the label is `None`.
+fn put(cache: &Cache, revision: u64, name: &str, label: Option<&str>) {
+    let key: Arc<str> = format!("n/{name}").into();
+    let before = cache.get(&key);
+    let after = label.map(|label| object(name, label, revision));
+    cache.apply(vec![Change { revision, key, before, after }]);
+}
+
+fn labelled(text: &str) -> Selection {
+    Selection { labels: LabelSelector::parse(text).unwrap(), ..Selection::all("") }
+}
+
+fn seen(cursor: &mut Cursor) -> Vec<String> {
+    let (selected, _) = cursor.poll().unwrap();
+    let show = |s: &Selected| {
+        let header = s.object().header();
+        format!("{} {} {}", s.word(), header.name, header.resource_version)
+    };
+    selected.iter().map(show).collect()
+}
+
+#[test]
+fn a_snapshot_at_a_past_revision_is_what_was_there() {
+    let cache = Cache::new();
+    put(&cache, 2, "a", Some("1"));
+    put(&cache, 3, "b", Some("1"));
+    put(&cache, 5, "a", None);
+    let names = |revision| {
+        let snapshot = cache.snapshot_at(revision).unwrap();
+        snapshot.map.keys().map(|key| key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(2), ["n/a"]);
+    assert_eq!(names(4), ["n/a", "n/b"]);
+    assert_eq!(names(5), ["n/b"]);
+    assert_eq!(cache.snapshot(9).revision, 9);
+    assert_eq!(cache.snapshot(1).revision, 5);
+}
+
+#[test]
+fn objects_enter_and_leave_a_selector() {
+    let cache = Arc::new(Cache::new());
+    let mut cursor = Cursor::new(cache.clone(), labelled("l=x"), 0, true).unwrap();
+    put(&cache, 2, "a", Some("y"));
+    put(&cache, 3, "a", Some("x"));
+    put(&cache, 4, "a", Some("x"));
+    put(&cache, 5, "a", Some("y"));
+    put(&cache, 6, "a", None);
+    assert_eq!(seen(&mut cursor), ["ADDED a 3", "MODIFIED a 4", "DELETED a 5"]);
+    put(&cache, 7, "b", Some("x"));
+    put(&cache, 8, "b", None);
+    assert_eq!(seen(&mut cursor), ["ADDED b 7", "DELETED b 8"]);
+}
+
+#[tokio::test]
+async fn only_the_interested_are_woken() {
+    let cache = Arc::new(Cache::new());
+    let named = |name: &str| Selection {
+        fields: FieldSelector::parse(&format!("metadata.name={name}")).unwrap(),
+        ..Selection::all("n")
+    };
+    let a = Cursor::new(cache.clone(), named("a"), 0, true).unwrap();
+    let b = Cursor::new(cache.clone(), named("b"), 0, true).unwrap();
+    put(&cache, 2, "a", Some("1"));
+    a.changed().await;
+    let wait = tokio::time::timeout(Duration::from_millis(5), b.changed());
+    assert!(wait.await.is_err());
+}
+
+#[test]
+fn a_cursor_behind_the_ring_expires() {
+    let cache = Arc::new(Cache::new());
+    put(&cache, 2, "a", Some("1"));
+    put(&cache, 3, "a", Some("2"));
+    let mut slow = Cursor::new(cache.clone(), Selection::all(""), 0, true).unwrap();
+    cache.expire(clock::Clock::monotonic(&clock::SystemClock), 3);
+    assert!(slow.poll().is_err());
+    assert!(Cursor::new(cache.clone(), Selection::all(""), 2, true).is_err());
+    assert!(Cursor::new(cache, Selection::all(""), 3, true).is_ok());
+}

@@ -1,0 +1,297 @@
+//! The way of a request: who, whether, what, answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use authn::{Impersonation, UserInfo};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use meta::{Reason, Status};
+
+use crate::body::{Body, RequestBody};
+use crate::context::{RequestContext, WriteRequest};
+use crate::errors;
+use crate::negotiate;
+use crate::query::Query;
+use crate::render;
+use crate::request_info::RequestInfo;
+use crate::resources::Resource;
+use crate::server::Server;
+use crate::subresources;
+use crate::verbs;
+use crate::write::Part;
+use crate::{discovery, non_resource, proxy};
+
+/// Whatever can be upgraded to another protocol, for exec and the like.
+pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
+
+/// A request from a connection: authenticates, then serves.
+pub(crate) async fn serve_connection(
+    server: Arc<Server>,
+    certificate: Option<Arc<[u8]>>,
+    mut request: Request<hyper::body::Incoming>,
+) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, body) = request.into_parts();
+    let now = server.clock.now().as_second();
+    let authenticated =
+        server.authenticator.authenticate(certificate.as_deref(), &parts.headers, now);
+    let request = Request::from_parts(parts, RequestBody::Incoming(body));
+    match authenticated {
+        Ok(authenticated) => serve(server, authenticated.user, request, Some(upgrade)).await,
+        Err(_) => {
+            let query = Query::parse(request.uri().query().unwrap_or_default());
+            let form = negotiate::error_form(request.headers(), &query);
+            render::status(&Status::failure(Reason::Unauthorized, "Unauthorized"), form)
+        }
+    }
+}
+
+/// A request of a known user.
+pub(crate) async fn serve(
+    server: Arc<Server>,
+    user: UserInfo,
+    request: Request<RequestBody>,
+    upgrade: OnUpgrade,
+) -> Response<Body> {
+    let started = server.clock.monotonic();
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let audit_id = audit_id(&parts.headers);
+    let ctx =
+        RequestContext::new(server.clone(), user, parts.method, info, query, parts.headers);
+    let handled = std::panic::AssertUnwindSafe(handle(ctx, body, upgrade)).catch_unwind().await;
+    let (ctx, result) = match handled {
+        Ok(handled) => handled,
+        Err(_) => {
+            tracing::error!("a request handler panicked");
+            let status = errors::internal("This request caused apiserver to panic. Look in the logs for details.");
+            return render::status(&status, negotiate::Form::JSON);
+        }
+    };
+    let mut response = result.unwrap_or_else(|status| {
+        render::status(&status, negotiate::error_form(&ctx.headers, &ctx.query))
+    });
+    let headers = response.headers_mut();
+    for warning in ctx.warnings() {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            headers.append("warning", value);
+        }
+    }
+    headers.insert("audit-id", audit_id);
+    if !headers.contains_key("cache-control") {
+        headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
+    }
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    record(&ctx, &response, started);
+    response
+}
+
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    headers.get("audit-id").cloned().unwrap_or_else(|| {
+        let id = uuid::Uuid::new_v4().to_string();
+        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""))
+    })
+}
+
+fn record(ctx: &RequestContext, response: &Response<Body>, started: std::time::Instant) {
+    let info = &ctx.info;
+    let scope = match (info.is_resource, info.name.is_empty(), info.namespace.is_empty()) {
+        (false, ..) => "",
+        (_, false, _) => "resource",
+        (_, _, false) => "namespace",
+        _ => "cluster",
+    };
+    let verb = info.verb.to_ascii_uppercase();
+    // Only known words become labels, or anybody could fill the memory.
+    let is_known = !info.is_resource
+        || ctx.server.resources.get(&info.group, &info.version, &info.resource).is_some();
+    let known = |text: &'_ str| if is_known { text.to_owned() } else { String::new() };
+    let (group, version) = (known(&info.group), known(&info.version));
+    let (resource, subresource) = (known(&info.resource), known(&info.subresource));
+    let code = response.status().as_str().to_owned();
+    let verb = if KNOWN_VERBS.contains(&verb.as_str()) { verb } else { "OTHER".to_owned() };
+    let metrics = &ctx.server.metrics;
+    let labels = [&*verb, &*group, &*version, &*resource, &*subresource, scope];
+    let took = ctx.server.clock.monotonic().saturating_duration_since(started);
+    metrics.duration.with_label_values(&labels).observe(took.as_secs_f64());
+    let [verb, group, version, resource, subresource, scope] = labels;
+    metrics
+        .requests
+        .with_label_values(&[verb, group, version, resource, subresource, scope, &code])
+        .inc();
+}
+
+const KNOWN_VERBS: [&str; 12] = [
+    "GET",
+    "LIST",
+    "WATCH",
+    "CREATE",
+    "UPDATE",
+    "PATCH",
+    "DELETE",
+    "DELETECOLLECTION",
+    "POST",
+    "PUT",
+    "HEAD",
+    "OPTIONS",
+];
+
+type Handled = (RequestContext, Result<Response<Body>, Status>);
+
+async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) -> Handled {
+    let result = admit(&mut ctx).await;
+    let permit = match result {
+        Ok(permit) => permit,
+        Err(status) => return (ctx, Err(status)),
+    };
+    let kind = if matches!(ctx.method, Method::GET | Method::HEAD) { "readOnly" } else { "mutating" };
+    let gauge = ctx.server.metrics.inflight.with_label_values(&[kind]);
+    gauge.inc();
+    let result = route(&ctx, body, upgrade).await;
+    gauge.dec();
+    drop(permit);
+    (ctx, result)
+}
+
+/// Impersonation, authorization and the limit of requests.
+async fn admit(
+    ctx: &mut RequestContext,
+) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Status> {
+    impersonate(ctx)?;
+    let attributes = ctx.info.attributes();
+    if !non_resource::is_always_allowed(&ctx.info) {
+        let decision = ctx.server.authorizer.authorize(ctx.subject(), &attributes);
+        if !decision.is_allowed() {
+            return Err(authz::forbidden_status(&ctx.user.name, &attributes, decision.reason()));
+        }
+    }
+    let is_long = ctx.info.verb == "watch" || proxy::is_long_running(&ctx.info);
+    if is_long || ctx.user.is_in(UserInfo::MASTERS) {
+        return Ok(None);
+    }
+    match ctx.server.in_flight.clone().try_acquire_owned() {
+        Ok(permit) => Ok(Some(permit)),
+        Err(_) => {
+            let details =
+                meta::StatusDetails { retry_after_seconds: 1, ..meta::StatusDetails::default() };
+            let message = "Too many requests, please try again later.";
+            Err(Status::failure(Reason::TooManyRequests, message).with_details(details))
+        }
+    }
+}
+
+fn impersonate(ctx: &mut RequestContext) -> Result<(), Status> {
+    let wanted = Impersonation::from_headers(&ctx.headers)
+        .map_err(|error| errors::internal(error.to_string()))?;
+    let Some(wanted) = wanted else { return Ok(()) };
+    let check = |group: &str, resource: &str, namespace: &str, name: &str| {
+        let asked = authz::Attributes::resource("impersonate", group, resource, namespace, name);
+        let decision = ctx.server.authorizer.authorize(ctx.subject(), &asked);
+        if decision.is_allowed() {
+            return Ok(());
+        }
+        Err(authz::forbidden_status(&ctx.user.name, &asked, decision.reason()))
+    };
+    let of_account = wanted.user.strip_prefix("system:serviceaccount:");
+    match of_account.and_then(|rest| rest.split_once(':')) {
+        Some((namespace, name)) => check("", "serviceaccounts", namespace, name)?,
+        None => check("", "users", "", &wanted.user)?,
+    }
+    for group in &wanted.groups {
+        check("", "groups", "", group)?;
+    }
+    if let Some(uid) = &wanted.uid {
+        check("authentication.k8s.io", "uids", "", uid)?;
+    }
+    for (key, values) in &wanted.extra {
+        for value in values {
+            check("authentication.k8s.io", &format!("userextras/{key}"), "", value)?;
+        }
+    }
+    ctx.user = wanted.into_user();
+    Ok(())
+}
+
+async fn route(
+    ctx: &RequestContext,
+    body: RequestBody,
+    upgrade: OnUpgrade,
+) -> Result<Response<Body>, Status> {
+    let info = &ctx.info;
+    if !info.is_resource {
+        if let Some(answer) = discovery::serve(ctx)? {
+            return Ok(answer);
+        }
+        return non_resource::serve(ctx).await;
+    }
+    let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
+    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+    if proxy::is_long_running(info) {
+        return proxy::serve(ctx, body, upgrade).await;
+    }
+    let is_write = matches!(info.verb.as_str(), "create" | "update" | "patch")
+        || info.verb.starts_with("delete");
+    let body = if is_write { body.read().await? } else { Bytes::new() };
+    let request = WriteRequest { ctx, body };
+    if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
+        return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
+    }
+    if !info.subresource.is_empty() {
+        return subresources::serve(&request, &resource).await;
+    }
+    dispatch(&request, &resource).await
+}
+
+async fn dispatch(
+    request: &WriteRequest<'_>,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Status> {
+    let ctx = request.ctx;
+    let info = &ctx.info;
+    let verb = match info.verb.as_str() {
+        // A list of one name is still a list.
+        "list" | "watch" | "deletecollection" => info.verb.as_str(),
+        verb => verb,
+    };
+    if resource.storage.is_none() {
+        return subresources::serve_virtual(request, resource).await;
+    }
+    let is_served = resource.definition.verbs.contains(&verb);
+    if !is_served || !path_fits(ctx, resource) {
+        return Err(not_allowed(ctx, resource));
+    }
+    match verb {
+        "get" => verbs::get::get(ctx, resource).await,
+        "list" => verbs::list::list(ctx, resource).await,
+        "watch" => verbs::watch::watch(ctx, resource).await,
+        "create" => verbs::create::create(request, resource).await,
+        "update" => verbs::update::update(request, resource, Part::Main).await,
+        "patch" => verbs::patch::patch(request, resource, Part::Main).await,
+        "delete" => verbs::delete::delete(request, resource).await,
+        "deletecollection" => verbs::delete_collection::delete_collection(request, resource).await,
+        _ => Err(not_allowed(ctx, resource)),
+    }
+}
+
+/// Whether the path has a namespace where one is needed, and none where none is allowed.
+fn path_fits(ctx: &RequestContext, resource: &Resource) -> bool {
+    let info = &ctx.info;
+    if !resource.definition.namespaced {
+        return info.namespace.is_empty() || info.resource == "namespaces";
+    }
+    let is_collection = matches!(info.verb.as_str(), "list" | "watch");
+    is_collection || !info.namespace.is_empty()
+}
+
+/// 405 as upstream's router gives it.
+pub(crate) fn not_allowed(_ctx: &RequestContext, _resource: &Resource) -> Status {
+    Status::failure(
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
+    .with_details(meta::StatusDetails::default())
+}

@@ -1,0 +1,104 @@
+//! A request on its way through the server.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use meta::{Cause, Status};
+
+use crate::errors;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
+use crate::server::Server;
+use crate::strategy::WriteContext;
+
+/// Everything about a request but its body.
+pub(crate) struct RequestContext {
+    pub(crate) server: Arc<Server>,
+    pub(crate) user: authn::UserInfo,
+    pub(crate) method: http::Method,
+    pub(crate) info: RequestInfo,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    warnings: Mutex<Vec<String>>,
+}
+
+/// Warnings of one answer; more would not fit in its headers.
+const WARNINGS: usize = 64;
+
+impl RequestContext {
+    pub(crate) fn new(
+        server: Arc<Server>,
+        user: authn::UserInfo,
+        method: http::Method,
+        info: RequestInfo,
+        query: Query,
+        headers: HeaderMap,
+    ) -> Self {
+        let warnings = Mutex::default();
+        Self { server, user, method, info, query, headers, warnings }
+    }
+
+    /// Tells the client something beside the answer.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = text.into();
+        if warnings.len() < WARNINGS && !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// The warnings so far.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The user as authorization sees it.
+    pub(crate) fn subject(&self) -> authz::Subject<'_> {
+        authz::Subject { name: &self.user.name, groups: &self.user.groups }
+    }
+
+    /// Whether the `dryRun` parameter asks for it; DELETE may also ask in its body.
+    pub(crate) fn is_dry_run(&self) -> Result<bool, Status> {
+        check_dry_run(self.query.all("dryRun"), options_kind(&self.info.verb))
+    }
+
+    /// What a strategy may know.
+    pub(crate) fn write(&self, is_dry_run: bool) -> WriteContext<'_> {
+        WriteContext { server: &self.server, user: &self.user, is_dry_run }
+    }
+}
+
+/// Whether a list of dry-run directives asks for it.
+pub(crate) fn check_dry_run<'a>(
+    directives: impl Iterator<Item = &'a str>,
+    kind: &str,
+) -> Result<bool, Status> {
+    let all: Vec<&str> = directives.filter(|directive| !directive.is_empty()).collect();
+    let unknown: Vec<&str> = all.iter().copied().filter(|directive| *directive != "All").collect();
+    if unknown.is_empty() {
+        return Ok(!all.is_empty());
+    }
+    let list: Vec<String> = all.iter().map(|directive| format!("{directive:?}")).collect();
+    let cause = Cause {
+        reason: "FieldValueNotSupported".to_owned(),
+        message: format!("Unsupported value: [{}]: supported values: \"All\"", list.join(",")),
+        field: "dryRun".to_owned(),
+    };
+    Err(errors::invalid("meta.k8s.io", kind, "", vec![cause]))
+}
+
+fn options_kind(verb: &str) -> &'static str {
+    match verb {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        _ => "DeleteOptions",
+    }
+}
+
+/// A request with its body read.
+pub(crate) struct WriteRequest<'a> {
+    pub(crate) ctx: &'a RequestContext,
+    pub(crate) body: Bytes,
+}

@@ -1,0 +1,159 @@
+//! From the bytes of a request to the working form of an object.
+
+use http::HeaderMap;
+use meta::{GroupVersion, GroupVersionKind, Status};
+use schema::{Decoded, FieldValidation, Type};
+use serde_json::{Value, json};
+
+use crate::errors::bad_request;
+use crate::negotiate::{Encoding, body_encoding};
+use crate::query::Query;
+
+/// Reads the `fieldValidation` parameter.
+pub(crate) fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
+    match query.get("fieldValidation").unwrap_or_default() {
+        "" | "Warn" => Ok(FieldValidation::Warn),
+        "Ignore" => Ok(FieldValidation::Ignore),
+        "Strict" => Ok(FieldValidation::Strict),
+        other => Err(crate::errors::invalid(
+            "meta.k8s.io",
+            "CreateOptions",
+            "",
+            vec![meta::Cause {
+                reason: "FieldValueNotSupported".to_owned(),
+                message: format!(
+                    "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \
+                     \"Warn\""
+                ),
+                field: "fieldValidation".to_owned(),
+            }],
+        )),
+    }
+}
+
+/// Decodes the body as an object of the wanted kind.
+pub(crate) fn body(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    wanted: &GroupVersionKind,
+    ty: &Type,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    match body_encoding(headers)? {
+        Encoding::Protobuf => protobuf(bytes, wanted),
+        Encoding::Yaml => {
+            let parsed = schema::yaml_to_value(bytes);
+            let (value, _) = parsed.map_err(|error| bad_request(unrecognized(wanted, &error.to_string(), bytes)))?;
+            let text = value.to_string();
+            let found = type_of(text.as_bytes(), wanted)
+                .map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
+            check_kind(&found, wanted)?;
+            let decoded = schema::decode_yaml(ty, bytes, validation);
+            finish(decoded.map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?, wanted)
+        }
+        Encoding::Json | Encoding::PrettyJson => json_body(bytes, wanted, ty, validation),
+    }
+}
+
+fn json_body(
+    bytes: &[u8],
+    wanted: &GroupVersionKind,
+    ty: &Type,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let found = type_of(bytes, wanted)
+        .map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
+    check_kind(&found, wanted)?;
+    let decoded = schema::decode_json(ty, bytes, validation)
+        .map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?;
+    finish(decoded, wanted)
+}
+
+fn protobuf(bytes: &[u8], wanted: &GroupVersionKind) -> Result<Decoded, Status> {
+    let refused = |error: String| bad_request(unrecognized(wanted, &error, bytes));
+    let (gvk, value) =
+        schema::decode_protobuf(bytes).map_err(|error| refused(error.to_string()))?;
+    check_kind(&gvk, wanted)?;
+    finish(Decoded { value, warnings: Vec::new() }, wanted)
+}
+
+/// The kind the bytes say they are; what they do not say is as wanted.
+fn type_of(bytes: &[u8], wanted: &GroupVersionKind) -> Result<GroupVersionKind, String> {
+    let found = schema::read_type_meta(bytes).map_err(|error| error.to_string())?;
+    let group_version = match found.api_version.as_str() {
+        "" => wanted.group_version(),
+        text => GroupVersion::parse(text)
+            .ok_or_else(|| format!("unexpected GroupVersion string: {text}"))?,
+    };
+    let kind = if found.kind.is_empty() { wanted.kind.clone() } else { found.kind };
+    Ok(GroupVersionKind { group: group_version.group, version: group_version.version, kind })
+}
+
+fn check_kind(found: &GroupVersionKind, wanted: &GroupVersionKind) -> Result<(), Status> {
+    if found == wanted {
+        return Ok(());
+    }
+    if schema::registry().kind(found).is_none() {
+        let version = found.group_version();
+        let why = format!(
+            "no kind {:?} is registered for version {:?} in scheme {:?}",
+            found.kind,
+            version.to_string(),
+            "pkg/api/legacyscheme/scheme.go:30"
+        );
+        return Err(cannot_handle(found, wanted, &why));
+    }
+    let go_version = |gvk: &GroupVersionKind| format!("{}.{}", gvk.version, gvk.kind);
+    let why = format!(
+        "converting ({}) to ({}.{}): unknown conversion",
+        go_version(found),
+        internal_package(&wanted.group),
+        wanted.kind
+    );
+    Err(cannot_handle(found, wanted, &why))
+}
+
+/// Upstream's Go package of a group's unversioned types.
+fn internal_package(group: &str) -> &str {
+    match group {
+        "" => "core",
+        "rbac.authorization.k8s.io" => "rbac",
+        group => group.split('.').next().unwrap_or(group),
+    }
+}
+
+fn cannot_handle(found: &GroupVersionKind, wanted: &GroupVersionKind, why: &str) -> Status {
+    bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        found.kind, found.version, wanted.kind
+    ))
+}
+
+fn unrecognized(wanted: &GroupVersionKind, why: &str, bytes: &[u8]) -> String {
+    // Upstream shows the beginning of what it could not read.
+    const SHOWN: usize = 1024;
+    let shown = if bytes.is_empty() {
+        "<empty>".to_owned()
+    } else {
+        bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let more = if bytes.len() > SHOWN { " ..." } else { "" };
+    format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({shown}{more})",
+        wanted.kind
+    )
+}
+
+fn finish(mut decoded: Decoded, wanted: &GroupVersionKind) -> Result<Decoded, Status> {
+    if !decoded.value.is_object() {
+        decoded.value = json!({});
+    }
+    stamp(&mut decoded.value, wanted);
+    Ok(decoded)
+}
+
+/// Puts kind and version in.
+pub(crate) fn stamp(object: &mut Value, gvk: &GroupVersionKind) {
+    object["kind"] = json!(gvk.kind);
+    object["apiVersion"] = json!(gvk.group_version().to_string());
+}

@@ -1,0 +1,241 @@
+//! Discovery: groups, versions and resources, in the old form and the aggregated one.
+
+use http::header::ACCEPT;
+use http::{Method, Response, StatusCode};
+use meta::{GroupVersionKind, Status};
+use schema::{Group, Resource, Version};
+use serde_json::{Value, json};
+
+use crate::body::Body;
+use crate::context::RequestContext;
+use crate::errors;
+use crate::negotiate::{Encoding, Form, Shape, form};
+use crate::render::{respond, value};
+
+/// Answers the paths of discovery; `None` when the path is none of them.
+pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Status> {
+    if ctx.method != Method::GET {
+        return Ok(None);
+    }
+    let parts: Vec<&str> = ctx.info.path.split('/').filter(|part| !part.is_empty()).collect();
+    let groups = schema::registry().groups();
+    let (kind, document) = match parts.as_slice() {
+        ["api"] => {
+            if let Some(version) = aggregated_version(ctx) {
+                let core = groups.iter().filter(|group| group.name.is_empty());
+                return Ok(Some(aggregated(core, version)));
+            }
+            ("APIVersions", api_versions(ctx))
+        }
+        ["apis"] => {
+            if let Some(version) = aggregated_version(ctx) {
+                let named = groups.iter().filter(|group| !group.name.is_empty());
+                return Ok(Some(aggregated(named, version)));
+            }
+            let named = groups.iter().filter(|group| !group.name.is_empty());
+            let list: Vec<Value> = named.map(|found| group(found, false)).collect();
+            ("APIGroupList", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}))
+        }
+        ["api", version] => ("APIResourceList", resources("", version)?),
+        ["apis", name] => {
+            let found = groups.iter().find(|group| group.name == *name && !name.is_empty());
+            ("APIGroup", group(found.ok_or_else(errors::no_such_resource)?, true))
+        }
+        ["apis", name, version] => ("APIResourceList", resources(name, version)?),
+        _ => return Ok(None),
+    };
+    let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
+    let gvk = GroupVersionKind::new("meta.k8s.io", "v1", kind);
+    Ok(Some(answer(&gvk, &document, form)))
+}
+
+/// In protobuf the documents are of the core group, as upstream labels them.
+fn answer(gvk: &GroupVersionKind, document: &Value, form: Form) -> Response<Body> {
+    match form.encoding {
+        Encoding::Protobuf => {
+            let labelled = GroupVersionKind::new("", "v1", gvk.kind.clone());
+            value(StatusCode::OK, &labelled, document, form)
+        }
+        _ => value(StatusCode::OK, gvk, document, form),
+    }
+}
+
+fn api_versions(ctx: &RequestContext) -> Value {
+    let port = ctx.server.config.bind.first().map_or(6443, std::net::SocketAddr::port);
+    let address = std::net::SocketAddr::new(ctx.server.config.advertise_address, port);
+    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs":
+        [{"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]})
+}
+
+fn group(group: &Group, with_kind: bool) -> Value {
+    let version = |version: &str| {
+        json!({"groupVersion": format!("{}/{version}", group.name), "version": version})
+    };
+    let versions: Vec<Value> = group.versions.iter().map(|v| version(v.version)).collect();
+    let mut found = json!({"name": group.name, "versions": versions,
+        "preferredVersion": version(group.preferred_version)});
+    if with_kind {
+        found["kind"] = json!("APIGroup");
+        found["apiVersion"] = json!("v1");
+    }
+    found
+}
+
+fn resources(group: &str, version: &str) -> Result<Value, Status> {
+    let groups = schema::registry().groups().iter();
+    let found = groups
+        .filter(|found| found.name == group)
+        .flat_map(|found| &found.versions)
+        .find(|found| found.version == version)
+        .ok_or_else(errors::no_such_resource)?;
+    let mut list: Vec<Value> = Vec::new();
+    for resource in &found.resources {
+        list.push(resource_entry(resource));
+        list.extend(resource.subresources.iter().map(|sub| subresource_entry(resource, sub)));
+    }
+    list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    Ok(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
+        "resources": list}))
+}
+
+fn resource_entry(resource: &Resource) -> Value {
+    let mut entry = json!({
+        "name": resource.name,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": resource.verbs,
+    });
+    if !resource.short_names.is_empty() {
+        entry["shortNames"] = json!(resource.short_names);
+    }
+    if !resource.categories.is_empty() {
+        entry["categories"] = json!(resource.categories);
+    }
+    let is_kept = resource.verbs.contains(&"get") && resource.name != "componentstatuses";
+    if is_kept {
+        entry["storageVersionHash"] = json!(storage_version_hash(resource));
+    }
+    entry
+}
+
+/// Eight bytes of a hash over group, version and kind; opaque to clients.
+fn storage_version_hash(resource: &Resource) -> String {
+    use base64::Engine;
+    use sha2::{Digest, Sha256};
+    let group = resource.group;
+    let text = if group.is_empty() {
+        format!("{}/{}", resource.version, resource.kind)
+    } else {
+        format!("{group}/{}/{}", resource.version, resource.kind)
+    };
+    base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(text.as_bytes())[..8])
+}
+
+fn subresource_entry(resource: &Resource, sub: &schema::Subresource) -> Value {
+    let mut entry = json!({
+        "name": format!("{}/{}", resource.name, sub.name),
+        "singularName": "",
+        "namespaced": resource.namespaced,
+        "kind": sub.kind,
+        "verbs": sub.verbs,
+    });
+    if (sub.group, sub.version) != (resource.group, resource.version) {
+        entry["group"] = json!(sub.group);
+        entry["version"] = json!(sub.version);
+        if sub.group.is_empty() {
+            crate::strategy::remove(&mut entry, "group");
+        }
+    }
+    entry
+}
+
+/// The version of the aggregated form that the client prefers, when it accepts one.
+fn aggregated_version(ctx: &RequestContext) -> Option<&'static str> {
+    let accept = ctx.headers.get(ACCEPT)?.to_str().ok()?;
+    for clause in accept.split(',') {
+        let is_aggregated = clause.contains("g=apidiscovery.k8s.io")
+            && clause.contains("as=APIGroupDiscoveryList")
+            && clause.trim().starts_with("application/json");
+        if is_aggregated {
+            if clause.contains("v=v2beta1") {
+                return Some("v2beta1");
+            }
+            if clause.contains("v=v2") {
+                return Some("v2");
+            }
+        }
+        if clause.trim() == "application/json" {
+            return None;
+        }
+    }
+    None
+}
+
+fn aggregated<'a>(
+    groups: impl Iterator<Item = &'a Group>,
+    version: &'static str,
+) -> Response<Body> {
+    let items: Vec<Value> = groups
+        .map(|group| {
+            let versions: Vec<Value> = group.versions.iter().map(aggregated_entry).collect();
+            let metadata = if group.name.is_empty() {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": group.name, "creationTimestamp": null})
+            };
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
+        "items": items,
+    });
+    let content_type = if version == "v2" {
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    } else {
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+    };
+    respond(StatusCode::OK, content_type, format!("{list}\n").into_bytes().into())
+}
+
+fn aggregated_entry(version: &Version) -> Value {
+    let resources: Vec<Value> = version
+        .resources
+        .iter()
+        .map(|resource| {
+            let kind = |group: &str, version: &str, kind: &str| {
+                json!({"group": group, "version": version, "kind": kind})
+            };
+            let mut entry = json!({
+                "resource": resource.name,
+                "responseKind": kind(resource.group, resource.version, resource.kind),
+                "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+                "singularResource": resource.singular,
+                "verbs": resource.verbs,
+            });
+            if !resource.short_names.is_empty() {
+                entry["shortNames"] = json!(resource.short_names);
+            }
+            if !resource.categories.is_empty() {
+                entry["categories"] = json!(resource.categories);
+            }
+            let subresources: Vec<Value> = resource
+                .subresources
+                .iter()
+                .map(|sub| {
+                    json!({"subresource": sub.name, "verbs": sub.verbs,
+                        "responseKind": kind(sub.group, sub.version, sub.kind)})
+                })
+                .collect();
+            if !subresources.is_empty() {
+                entry["subresources"] = json!(subresources);
+            }
+            entry
+        })
+        .collect();
+    json!({"version": version.version, "freshness": "Current", "resources": resources})
+}

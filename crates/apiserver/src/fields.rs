@@ -1,0 +1,93 @@
+//! The selectable fields of each kind, read from an object in its storage version.
+//!
+//! Only kinds with more than name and namespace are here; upstream: each registry's `strategy.go`.
+
+use serde_json::Value;
+
+/// Fields of an object of a kind: path and value.
+pub(crate) type Fields = Box<[(&'static str, Box<str>)]>;
+
+/// Whether a kind has selectable fields of its own.
+pub(crate) fn has_fields(group: &str, kind: &str) -> bool {
+    matches!(
+        (group, kind),
+        ("", "Pod" | "Node" | "ReplicationController" | "Event" | "Namespace" | "Secret" | "Service")
+            | ("batch", "Job")
+            | ("certificates.k8s.io", "CertificateSigningRequest")
+            | ("resource.k8s.io", "ResourceSlice")
+    )
+}
+
+/// Reads the fields.
+pub(crate) fn read(group: &str, kind: &str, object: &Value) -> Fields {
+    let text = |path: &str| -> Box<str> { string_at(object, path).into() };
+    let plain = |paths: &[&'static str]| -> Fields {
+        paths.iter().map(|path| (*path, text(path))).collect()
+    };
+    match (group, kind) {
+        ("", "Pod") => {
+            let mut fields = plain(&[
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "status.phase",
+                "status.podIP",
+                "status.nominatedNodeName",
+            ])
+            .into_vec();
+            fields.push(("spec.hostNetwork", truth(object, "/spec/hostNetwork")));
+            fields.into()
+        }
+        ("", "Node") => [("spec.unschedulable", truth(object, "/spec/unschedulable"))].into(),
+        ("", "ReplicationController") => [("status.replicas", number(object, "/status/replicas"))].into(),
+        ("", "Namespace") => plain(&["status.phase"]),
+        ("", "Secret") => plain(&["type"]),
+        ("", "Service") => plain(&["spec.clusterIP", "spec.type"]),
+        ("", "Event") => event(object),
+        ("batch", "Job") => [("status.successful", number(object, "/status/succeeded"))].into(),
+        ("certificates.k8s.io", "CertificateSigningRequest") => plain(&["spec.signerName"]),
+        ("resource.k8s.io", "ResourceSlice") => plain(&["spec.nodeName", "spec.driver"]),
+        _ => Box::default(),
+    }
+}
+
+fn event(object: &Value) -> Fields {
+    let text = |path: &str| -> Box<str> { string_at(object, path).into() };
+    let component = string_at(object, "source.component");
+    let source =
+        if component.is_empty() { string_at(object, "reportingComponent") } else { component };
+    let mut fields: Vec<(&'static str, Box<str>)> = [
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "type",
+    ]
+    .iter()
+    .map(|path| (*path, text(path)))
+    .collect();
+    fields.push(("source", source.into()));
+    fields.into()
+}
+
+fn string_at<'a>(object: &'a Value, path: &str) -> &'a str {
+    path.split('.')
+        .try_fold(object, |value, key| value.get(key))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn truth(object: &Value, pointer: &str) -> Box<str> {
+    let is_true = object.pointer(pointer).and_then(Value::as_bool).unwrap_or_default();
+    if is_true { "true" } else { "false" }.into()
+}
+
+fn number(object: &Value, pointer: &str) -> Box<str> {
+    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default().to_string().into()
+}

@@ -1,0 +1,107 @@
+//! The server for components of the same process: no socket, no TLS, the same rules.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use authn::UserInfo;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use http::{HeaderMap, Method, Request, Response};
+use meta::{Object, ResourceVersion, Status, WatchEvent};
+
+use crate::body::{Body, RequestBody};
+use crate::chain;
+use crate::context::RequestContext;
+use crate::errors;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
+use crate::resources::Resource;
+use crate::server::Server;
+use crate::verbs;
+
+/// A way into the server; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) server: Arc<Server>,
+    pub(crate) addresses: Arc<[SocketAddr]>,
+}
+
+impl Handle {
+    /// A request under the given identity: authorization, admission and all, no socket, no TLS.
+    ///
+    /// Dropping the future may leave a write done or not done, as losing a connection may.
+    pub async fn call(&self, user: &UserInfo, request: Request<Bytes>) -> Response<Body> {
+        let request = request.map(RequestBody::Whole);
+        chain::serve(self.server.clone(), user.clone(), request, None).await
+    }
+
+    /// The objects of a collection, shared with the cache, and the version of the list.
+    ///
+    /// # Errors
+    /// As a client would get them.
+    pub async fn list(
+        &self,
+        user: &UserInfo,
+        path_and_query: &str,
+    ) -> Result<(ResourceVersion, Vec<Arc<Object>>), Status> {
+        let (ctx, resource) = self.read(user, path_and_query)?;
+        let request = verbs::list::ListRequest::parse(&ctx, &resource)?;
+        let found = verbs::list::select(&ctx, &resource, &request).await?;
+        let version = found.meta.resource_version.parse().unwrap_or_default();
+        let objects = found
+            .objects
+            .iter()
+            .map(|object| verbs::watch::in_version(&resource, object))
+            .collect();
+        Ok((ResourceVersion(version), objects))
+    }
+
+    /// Changes of a collection, shared with the cache. The stream ends with the server, after the
+    /// timeout asked for, or after its first error. Safe to drop at any time.
+    ///
+    /// # Errors
+    /// As a client would get them.
+    pub async fn watch(
+        &self,
+        user: &UserInfo,
+        path_and_query: &str,
+    ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
+        let (ctx, resource) = self.read(user, path_and_query)?;
+        verbs::watch::watch_objects(&ctx, &resource).await
+    }
+
+    /// The addresses the server listens on, with the ports it was given.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A token of a service account, for components that must present one elsewhere.
+    ///
+    /// # Errors
+    /// When the key refuses.
+    pub fn sign_token(&self, claims: &authn::Claims) -> Result<String, authn::TokenError> {
+        self.server.signer.sign(claims)
+    }
+
+    fn read(
+        &self,
+        user: &UserInfo,
+        path_and_query: &str,
+    ) -> Result<(RequestContext, Arc<Resource>), Status> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let query = Query::parse(query);
+        let info = RequestInfo::parse(&Method::GET, path, &query);
+        let server = self.server.clone();
+        let ctx =
+            RequestContext::new(server, user.clone(), Method::GET, info, query, HeaderMap::new());
+        let attributes = ctx.info.attributes();
+        let decision = self.server.authorizer.authorize(ctx.subject(), &attributes);
+        if !decision.is_allowed() {
+            return Err(authz::forbidden_status(&user.name, &attributes, decision.reason()));
+        }
+        let info = &ctx.info;
+        let found = self.server.resources.get(&info.group, &info.version, &info.resource);
+        let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+        Ok((ctx, resource))
+    }
+}

@@ -1,0 +1,183 @@
+//! In what form an answer is wanted, and in what form a body came.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use meta::{Reason, Status};
+
+use crate::query::Query;
+
+/// How objects are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    /// Indented, for people.
+    PrettyJson,
+    Yaml,
+    Protobuf,
+}
+
+/// What objects are turned into first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Object,
+    Table,
+    /// Metadata alone; lists become lists of it.
+    Metadata,
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) encoding: Encoding,
+    pub(crate) shape: Shape,
+    /// The version of `meta.k8s.io` for tables and metadata.
+    pub(crate) is_v1beta1: bool,
+}
+
+impl Form {
+    /// Plain JSON.
+    pub(crate) const JSON: Self =
+        Self { encoding: Encoding::Json, shape: Shape::Object, is_v1beta1: false };
+
+    /// The value of `Content-Type`.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self.encoding {
+            Encoding::Json | Encoding::PrettyJson => "application/json",
+            Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+
+    /// The same for a watch.
+    pub(crate) fn stream_content_type(self) -> &'static str {
+        match self.encoding {
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            _ => "application/json",
+        }
+    }
+}
+
+/// The best form that the client accepts and that this endpoint has.
+pub(crate) fn form(headers: &HeaderMap, query: &Query, shapes: &[Shape]) -> Result<Form, Status> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    let accept = if accept.trim().is_empty() { "*/*" } else { accept };
+    let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    let found = clauses.iter().find_map(|clause| clause.form(shapes));
+    let mut form = found.ok_or_else(not_acceptable)?;
+    if form.encoding == Encoding::Json && wants_pretty(headers, query) {
+        form.encoding = Encoding::PrettyJson;
+    }
+    Ok(form)
+}
+
+/// The form of errors: never refused.
+pub(crate) fn error_form(headers: &HeaderMap, query: &Query) -> Form {
+    form(headers, query, &[Shape::Object]).unwrap_or(Form::JSON)
+}
+
+/// How the body of a request is written.
+pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media = text.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    match media.as_str() {
+        "" | "application/json" => Ok(Encoding::Json),
+        "application/yaml" => Ok(Encoding::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
+        _ => Err(Status::failure(
+            Reason::UnsupportedMediaType,
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+fn not_acceptable() -> Status {
+    Status::failure(
+        Reason::NotAcceptable,
+        "only the following media types are accepted: application/json, application/yaml, \
+         application/vnd.kubernetes.protobuf",
+    )
+}
+
+fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
+    if query.get("pretty").is_some() {
+        return query.flag("pretty");
+    }
+    let agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or("");
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|name| agent.starts_with(name))
+}
+
+/// One alternative of an `Accept` header.
+struct Clause<'a> {
+    media: &'a str,
+    quality: f32,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Clause<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split(';').map(str::trim);
+        let media = parts.next().filter(|media| !media.is_empty())?;
+        let parameters: Vec<(&str, &str)> =
+            parts.filter_map(|part| part.split_once('=')).collect();
+        let quality = parameters.iter().find(|(key, _)| *key == "q");
+        let quality = quality.and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
+        Some(Self { media, quality, parameters })
+    }
+
+    fn form(&self, shapes: &[Shape]) -> Option<Form> {
+        let encoding = match self.media {
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
+            _ => return None,
+        };
+        let parameter =
+            |key: &str| self.parameters.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| *v);
+        let shape = match parameter("as") {
+            "" => Shape::Object,
+            "Table" => Shape::Table,
+            "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Metadata,
+            _ => return None,
+        };
+        let is_v1beta1 = parameter("v") == "v1beta1";
+        if shape != Shape::Object {
+            let is_meta = parameter("g") == "meta.k8s.io" && matches!(parameter("v"), "v1" | "v1beta1");
+            if !is_meta || !shapes.contains(&shape) {
+                return None;
+            }
+        }
+        Some(Form { encoding, shape, is_v1beta1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Shape; 3] = [Shape::Object, Shape::Table, Shape::Metadata];
+
+    fn check(accept: &'static str, expected: Option<(Encoding, Shape)>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, http::HeaderValue::from_static(accept));
+        let found = form(&headers, &Query::default(), &ALL).ok();
+        assert_eq!(found.map(|form| (form.encoding, form.shape)), expected, "{accept}");
+    }
+
+    #[test]
+    fn the_first_form_that_is_served_wins() {
+        check("application/json", Some((Encoding::Json, Shape::Object)));
+        check("text/html", None);
+        check("text/html, */*;q=0.1", Some((Encoding::Json, Shape::Object)));
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            Some((Encoding::Json, Shape::Table)),
+        );
+        check(
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            Some((Encoding::Protobuf, Shape::Metadata)),
+        );
+        check("application/json;as=Nope;v=v1;g=meta.k8s.io", None);
+    }
+}

@@ -1,0 +1,204 @@
+//! From the store to the caches: one task follows the store and feeds every cache in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::SharedClock;
+use futures::StreamExt;
+use meta::{Object, ResourceVersion, Status};
+use stdx::shutdown::Shutdown;
+use store::{KeyValue, Range, Revision, Store};
+use tokio::sync::watch;
+
+use crate::cache::{Cache, Change, Map};
+use crate::errors;
+use crate::fields;
+use crate::resources::{Resources, Storage};
+use crate::splice::with_resource_version;
+
+/// Keys of objects begin with this.
+const PREFIX: &str = "/registry/";
+/// How long a read waits for the caches to catch up before it answers with a timeout; upstream's.
+const CATCH_UP: Duration = Duration::from_secs(3);
+/// How often old history is let go. Paged lists expire between one and two of them.
+const COMPACT_EVERY: Duration = Duration::from_secs(150);
+/// Wait before the store is read anew after a failed watch.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How far the caches are.
+pub(crate) struct Pump {
+    applied: watch::Sender<u64>,
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+}
+
+impl Pump {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: SharedClock) -> Self {
+        Self { applied: watch::Sender::new(0), store, clock }
+    }
+
+    /// The revision up to which every cache is complete.
+    pub(crate) fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Waits until the caches hold everything that was acknowledged before this call.
+    pub(crate) async fn fresh(&self) -> Result<u64, Status> {
+        let newest = self.store.revision().await.map_err(|error| errors::from_store(&error))?;
+        self.reach(newest.0).await?;
+        Ok(self.applied())
+    }
+
+    /// Waits until the caches hold this revision.
+    pub(crate) async fn reach(&self, revision: u64) -> Result<(), Status> {
+        if self.applied() >= revision {
+            return Ok(());
+        }
+        let mut applied = self.applied.subscribe();
+        tokio::select! {
+            reached = applied.wait_for(|applied| *applied >= revision) => {
+                reached.map(|_| ()).map_err(|_| errors::internal("the watch cache has ended"))
+            }
+            () = self.clock.sleep(CATCH_UP) => Err(too_large(revision, self.applied())),
+        }
+    }
+
+    /// Fills every cache from the store.
+    pub(crate) async fn load(&self, resources: &Resources) -> Result<Revision, store::StoreError> {
+        let range = Range { prefix: Bytes::from_static(PREFIX.as_bytes()), ..Range::default() };
+        let result = self.store.range(range).await?;
+        let mut maps: BTreeMap<&str, Map> = BTreeMap::new();
+        for kv in &result.items {
+            if let Some((storage, key, object)) = read(resources, kv) {
+                maps.entry(storage.prefix.as_str()).or_default().insert(key, object);
+            }
+        }
+        for storage in resources.storages() {
+            let map = maps.remove(storage.prefix.as_str()).unwrap_or_default();
+            storage.cache.load(map, result.revision.0);
+        }
+        self.applied.send_replace(result.revision.0);
+        Ok(result.revision)
+    }
+
+    /// Follows the store from `after` until shutdown.
+    pub(crate) async fn run(&self, resources: &Resources, after: Revision, shutdown: &Shutdown) {
+        let mut after = after;
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return,
+                () = self.compact(resources) => {}
+                error = self.follow(resources, after) => {
+                    tracing::error!(%error, "the watch of the store ended, reading it anew");
+                    self.clock.sleep(RETRY).await;
+                    match self.load(resources).await {
+                        Ok(revision) => after = revision,
+                        Err(error) => tracing::error!(%error, "the store cannot be read"),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn follow(&self, resources: &Resources, after: Revision) -> store::StoreError {
+        let prefix = Bytes::from_static(PREFIX.as_bytes());
+        let mut watch = match self.store.watch(prefix, after).await {
+            Ok(watch) => watch,
+            Err(error) => return error,
+        };
+        loop {
+            match watch.next().await {
+                Some(Ok(batch)) => {
+                    apply(resources, &batch.events);
+                    self.applied.send_replace(batch.revision.0);
+                }
+                Some(Err(error)) => return error,
+                None => return store::StoreError::Closed,
+            }
+        }
+    }
+
+    /// Lets history older than one round go, for ever.
+    async fn compact(&self, resources: &Resources) {
+        let mut previous = 0;
+        loop {
+            self.clock.sleep(COMPACT_EVERY).await;
+            let now = self.clock.monotonic();
+            for storage in resources.storages() {
+                storage.cache.expire(now, previous);
+            }
+            previous = self.applied();
+        }
+    }
+}
+
+fn too_large(requested: u64, current: u64) -> Status {
+    let cause = meta::Cause {
+        reason: "ResourceVersionTooLarge".to_owned(),
+        message: "Too large resource version".to_owned(),
+        field: String::new(),
+    };
+    let details = meta::StatusDetails {
+        causes: vec![cause],
+        retry_after_seconds: 1,
+        ..meta::StatusDetails::default()
+    };
+    let message = format!("Too large resource version: {requested}, current: {current}");
+    Status::failure(meta::Reason::Timeout, format!("Timeout: {message}")).with_details(details)
+}
+
+fn apply(resources: &Resources, events: &[Arc<store::Event>]) {
+    // Runs of one resource go in together; order within a resource is what matters.
+    let mut by_prefix: BTreeMap<&str, (&Arc<Cache>, Vec<Change>)> = BTreeMap::new();
+    for event in events {
+        let Ok(key) = std::str::from_utf8(event.key()) else { continue };
+        let Some((storage, rest)) = resources.of_key(key) else { continue };
+        let entry = by_prefix
+            .entry(storage.prefix.as_str())
+            .or_insert_with(|| (&storage.cache, Vec::new()));
+        let before = entry
+            .1
+            .iter()
+            .rev()
+            .find(|change| *change.key == *rest)
+            .map_or_else(|| storage.cache.get(rest), |change| change.after.clone());
+        let after = event.current.as_ref().and_then(|kv| object(storage, kv));
+        entry.1.push(Change { revision: event.revision.0, key: rest.into(), before, after });
+    }
+    for (cache, changes) in by_prefix.into_values() {
+        cache.apply(changes);
+    }
+}
+
+fn read<'a>(
+    resources: &'a Resources,
+    kv: &KeyValue,
+) -> Option<(&'a Arc<Storage>, Arc<str>, Arc<Object>)> {
+    let key = std::str::from_utf8(&kv.key).ok()?;
+    let (storage, rest) = resources.of_key(key)?;
+    Some((storage, rest.into(), object(storage, kv)?))
+}
+
+/// The object of a stored value, with its revision in it.
+pub(crate) fn object(storage: &Storage, kv: &KeyValue) -> Option<Arc<Object>> {
+    let made = with_resource_version(&kv.value, kv.mod_revision.0)
+        .and_then(|json| make(storage, json, kv.mod_revision.0));
+    if made.is_none() {
+        tracing::error!(key = ?kv.key, "a stored value is not an object, it is left out");
+    }
+    made
+}
+
+/// An object with its selectable fields.
+pub(crate) fn make(storage: &Storage, json: Bytes, revision: u64) -> Option<Arc<Object>> {
+    let object = Object::from_json(json).ok()?;
+    let mut header = object.header().clone();
+    header.resource_version = ResourceVersion(revision);
+    if fields::has_fields(&storage.gvk.group, &storage.gvk.kind) {
+        let value: serde_json::Value = serde_json::from_slice(object.json()).ok()?;
+        header.fields = fields::read(&storage.gvk.group, &storage.gvk.kind, &value);
+    }
+    Some(Arc::new(Object::new(header, object.json().clone())))
+}

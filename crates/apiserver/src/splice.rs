@@ -1,0 +1,185 @@
+//! Putting the resource version into an object's JSON.
+//!
+//! The store keeps objects without it, because the version is known only when the write is
+//! committed. Canonical JSON has metadata early and its fields in a fixed order, so the place is
+//! found by skipping a few values, without parsing.
+
+use bytes::{Bytes, BytesMut};
+
+/// Fields of metadata that come before the resource version.
+const BEFORE: [&[u8]; 5] = [b"name", b"generateName", b"namespace", b"selfLink", b"uid"];
+
+/// The JSON with this resource version, in place of another or of none.
+///
+/// `None` when the bytes are not an object with metadata.
+pub(crate) fn with_resource_version(json: &[u8], version: u64) -> Option<Bytes> {
+    let place = find(json)?;
+    let text = version.to_string();
+    let mut out = BytesMut::with_capacity(json.len() + text.len() + 24);
+    out.extend_from_slice(&json[..place.start]);
+    if place.needs_comma_before {
+        out.extend_from_slice(b",");
+    }
+    out.extend_from_slice(b"\"resourceVersion\":\"");
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\"");
+    if place.needs_comma_after {
+        out.extend_from_slice(b",");
+    }
+    out.extend_from_slice(&json[place.end..]);
+    Some(out.freeze())
+}
+
+/// The bytes of `metadata`, braces included.
+pub(crate) fn metadata(json: &[u8]) -> Option<&[u8]> {
+    let start = enter_metadata(json)? - 1;
+    Some(&json[start..skip_value(json, start)?])
+}
+
+struct Place {
+    start: usize,
+    end: usize,
+    needs_comma_before: bool,
+    needs_comma_after: bool,
+}
+
+fn find(json: &[u8]) -> Option<Place> {
+    let mut at = enter_metadata(json)?;
+    let mut is_first = true;
+    loop {
+        if json.get(at) == Some(&b'}') {
+            let start = at;
+            return Some(Place {
+                start,
+                end: start,
+                needs_comma_before: !is_first,
+                needs_comma_after: false,
+            });
+        }
+        let key_at = if is_first { at } else { expect(json, at, b',')? };
+        let (key, value) = key(json, key_at)?;
+        let end = skip_value(json, value)?;
+        if key == b"resourceVersion" {
+            return Some(Place {
+                start: key_at,
+                end,
+                needs_comma_before: false,
+                needs_comma_after: false,
+            });
+        }
+        if !BEFORE.contains(&key) {
+            return Some(Place {
+                start: key_at,
+                end: key_at,
+                needs_comma_before: false,
+                needs_comma_after: true,
+            });
+        }
+        at = end;
+        is_first = false;
+    }
+}
+
+/// The offset behind the opening brace of `metadata`.
+fn enter_metadata(json: &[u8]) -> Option<usize> {
+    let mut at = expect(json, 0, b'{')?;
+    loop {
+        let (key, value) = key(json, at)?;
+        if key == b"metadata" {
+            return expect(json, value, b'{');
+        }
+        at = expect(json, skip_value(json, value)?, b',')?;
+    }
+}
+
+/// A key and the offset of its value.
+fn key(json: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let end = skip_string(json, at)?;
+    Some((&json[at + 1..end - 1], expect(json, end, b':')?))
+}
+
+fn expect(json: &[u8], at: usize, byte: u8) -> Option<usize> {
+    (json.get(at) == Some(&byte)).then_some(at + 1)
+}
+
+fn skip_string(json: &[u8], at: usize) -> Option<usize> {
+    let mut at = expect(json, at, b'"')?;
+    loop {
+        match json.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+fn skip_value(json: &[u8], at: usize) -> Option<usize> {
+    match json.get(at)? {
+        b'"' => skip_string(json, at),
+        b'{' | b'[' => {
+            let mut depth = 0_usize;
+            let mut at = at;
+            loop {
+                match json.get(at)? {
+                    b'"' => at = skip_string(json, at)?,
+                    b'{' | b'[' => {
+                        depth += 1;
+                        at += 1;
+                    }
+                    b'}' | b']' => {
+                        depth -= 1;
+                        at += 1;
+                        if depth == 0 {
+                            return Some(at);
+                        }
+                    }
+                    _ => at += 1,
+                }
+            }
+        }
+        _ => {
+            let length = json[at..].iter().position(|byte| b",}]".contains(byte))?;
+            Some(at + length)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str, expected: &str) {
+        let found = with_resource_version(json.as_bytes(), 7).unwrap();
+        assert_eq!(std::str::from_utf8(&found).unwrap(), expected);
+        // Replacing finds the same place.
+        assert_eq!(with_resource_version(&found, 7).unwrap(), found);
+    }
+
+    #[test]
+    fn the_version_goes_behind_the_uid() {
+        check(
+            r#"{"kind":"X","metadata":{"name":"a","uid":"u","labels":{"a":"}"}},"spec":{}}"#,
+            r#"{"kind":"X","metadata":{"name":"a","uid":"u","resourceVersion":"7","labels":{"a":"}"}},"spec":{}}"#,
+        );
+        check(
+            r#"{"metadata":{"name":"a\"b"}}"#,
+            r#"{"metadata":{"name":"a\"b","resourceVersion":"7"}}"#,
+        );
+        check(r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#);
+        check(
+            r#"{"metadata":{"creationTimestamp":null}}"#,
+            r#"{"metadata":{"resourceVersion":"7","creationTimestamp":null}}"#,
+        );
+        check(
+            r#"{"metadata":{"name":"a","resourceVersion":"12","generation":1}}"#,
+            r#"{"metadata":{"name":"a","resourceVersion":"7","generation":1}}"#,
+        );
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused() {
+        for bad in ["", "[]", "{}", r#"{"metadata":3}"#, r#"{"metadata":{"name""#] {
+            assert!(with_resource_version(bad.as_bytes(), 7).is_none(), "{bad}");
+        }
+    }
+}

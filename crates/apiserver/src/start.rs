@@ -1,0 +1,122 @@
+//! Starting the server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use stdx::shutdown::Shutdown;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::bootstrap;
+use crate::config::{Config, Deps, StartError};
+use crate::handle::Handle;
+use crate::listener;
+use crate::metrics::Metrics;
+use crate::pump::Pump;
+use crate::resources::Resources;
+use crate::server::{Living, Server, authorizer};
+use crate::service_addresses::ServiceAddresses;
+use crate::tls;
+
+/// The API server.
+pub struct ApiServer;
+
+impl ApiServer {
+    /// Binds, loads the caches and serves. When this returns the server answers requests; the
+    /// objects every cluster has are there too. The task ends after shutdown, when connections
+    /// have been drained.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        mut config: Config,
+        deps: Deps,
+        shutdown: Shutdown,
+    ) -> Result<(Handle, JoinHandle<Option<()>>), StartError> {
+        let listeners = listener::bind(&config.bind).await?;
+        config.bind = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let addresses = config.bind.clone().into();
+        let tls = Arc::new(tls::server_config(&config.pki)?);
+        let connections = Arc::new(Semaphore::new(config.max_connections));
+        let server = Arc::new(build(config, deps, shutdown.clone())?);
+        let loaded = server.pump.load(&server.resources).await?;
+        let pump = stdx::task::spawn("apiserver watch cache", {
+            let (server, shutdown) = (server.clone(), shutdown.clone());
+            async move { server.pump.run(&server.resources, loaded, &shutdown).await }
+        });
+        adopt_services(&server);
+        let handle = Handle { server: server.clone(), addresses };
+        bootstrap::run(&handle).await.map_err(StartError::Bootstrap)?;
+        server.is_ready.store(true, Ordering::Relaxed);
+        let serving: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| {
+                let serve = listener::serve(
+                    listener,
+                    tls.clone(),
+                    server.clone(),
+                    connections.clone(),
+                    shutdown.clone(),
+                );
+                stdx::task::spawn("apiserver listener", serve)
+            })
+            .collect();
+        let task = stdx::task::spawn("apiserver", async move {
+            futures::future::join_all(serving).await;
+            shutdown.begun().await;
+            pump.await.ok();
+        });
+        Ok((handle, task))
+    }
+}
+
+fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, StartError> {
+    let resources = Arc::new(Resources::built_in());
+    let pki_error = |what| {
+        move |error: authn::KeyError| StartError::Pki { what, source: Box::new(error) }
+    };
+    let signer = authn::TokenSigner::from_pem(&config.pki.service_account_key)
+        .map_err(pki_error("service account key"))?;
+    let verifier = authn::TokenVerifier::new(
+        config.issuer.clone(),
+        &signer,
+        &config.pki.service_account_public_keys,
+        Arc::new(Living(resources.clone())),
+    )
+    .map_err(pki_error("service account public key"))?;
+    let static_tokens = match &config.token_auth_file {
+        Some(path) => authn::StaticTokens::read(path)?,
+        None => authn::StaticTokens::default(),
+    };
+    let audiences = vec![config.issuer.clone()];
+    let authenticator =
+        authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
+    Ok(Server {
+        authorizer: authorizer(&config, &resources),
+        pump: Pump::new(deps.store.clone(), deps.clock.clone()),
+        services: ServiceAddresses::new(config.service_cluster_ip_range),
+        in_flight: Arc::new(Semaphore::new(config.max_requests_inflight)),
+        kubelet_tls: tls::kubelet_config(&config.pki)?,
+        metrics: Metrics::new(deps.metrics),
+        store: deps.store,
+        clock: deps.clock,
+        admission: admission::Chain::default(),
+        quotas: crate::quota::Quotas::default(),
+        is_ready: AtomicBool::new(false),
+        no_resource: meta::GroupResource { group: String::new(), resource: String::new() },
+        authenticator,
+        signer,
+        config,
+        resources,
+        shutdown,
+    })
+}
+
+/// Cluster IPs and node ports of the services that are there are taken.
+fn adopt_services(server: &Server) {
+    for service in admission::View::list(server, "", "services", "") {
+        if let Ok(service) = service.decode() {
+            server.services.adopt(&service);
+        }
+    }
+}

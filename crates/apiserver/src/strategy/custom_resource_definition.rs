@@ -1,0 +1,67 @@
+//! Definitions of custom resources: their names are accepted when they are free.
+//!
+//! The custom resources themselves are not served yet, so a definition is never established with
+//! wrong promises: `Established` says only that the names are taken, as upstream's controller does.
+
+use meta::Status;
+use serde_json::{Value, json};
+
+use super::{Strategy, WriteContext};
+
+pub(super) struct CustomResourceDefinitions;
+
+impl Strategy for CustomResourceDefinitions {
+    fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+        default_names(object);
+        let now = meta::time::rfc3339(ctx.server.clock.now());
+        let condition = |kind: &str, reason: &str, message: &str| {
+            json!({"type": kind, "status": "True", "lastTransitionTime": now,
+                "reason": reason, "message": message})
+        };
+        let stored = stored_version(object);
+        object["status"] = json!({
+            "conditions": [
+                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+                condition("Established", "InitialNamesAccepted",
+                    "the initial names have been accepted"),
+            ],
+            "acceptedNames": object["spec"]["names"],
+            "storedVersions": [stored],
+        });
+        Ok(())
+    }
+
+    fn prepare_update(
+        &self,
+        _ctx: &WriteContext<'_>,
+        object: &mut Value,
+        _old: &Value,
+    ) -> Result<(), Status> {
+        default_names(object);
+        let stored = stored_version(object);
+        if let Some(versions) =
+            object.pointer_mut("/status/storedVersions").and_then(Value::as_array_mut)
+            && !versions.contains(&stored)
+        {
+            versions.push(stored);
+        }
+        Ok(())
+    }
+}
+
+fn default_names(object: &mut Value) {
+    let Some(names) = object.pointer_mut("/spec/names") else { return };
+    let Some(kind) = names["kind"].as_str().map(str::to_owned) else { return };
+    if names["singular"].as_str().unwrap_or_default().is_empty() {
+        names["singular"] = json!(kind.to_lowercase());
+    }
+    if names["listKind"].as_str().unwrap_or_default().is_empty() {
+        names["listKind"] = json!(format!("{kind}List"));
+    }
+}
+
+fn stored_version(object: &Value) -> Value {
+    let versions = object.pointer("/spec/versions").and_then(Value::as_array);
+    let stored = versions.and_then(|list| list.iter().find(|version| version["storage"] == true));
+    stored.map_or(Value::Null, |version| version["name"].clone())
+}

@@ -1,0 +1,19 @@
+//! Persistent volumes and claims start out pending.
+
+use meta::Status;
+use serde_json::{Value, json};
+
+use super::{Strategy, WriteContext};
+
+pub(super) struct Volumes;
+
+impl Strategy for Volumes {
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+
+    fn prepare_create(&self, _ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+        object["status"] = json!({"phase": "Pending"});
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! TLS of the server, and of its own connections to kubelets.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+use crate::config::{Pki, StartError};
+
+/// TLS for those who connect; client certificates are asked for and need not come.
+pub(crate) fn server_config(pki: &Pki) -> Result<ServerConfig, StartError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let chain = certificates(&pki.serving_certificate, "serving certificate")?;
+    let key = private_key(&pki.serving_key, "serving key")?;
+    let roots = Arc::new(roots(&pki.client_ca, "client CA")?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| unusable("client CA", error))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("TLS configuration", error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| unusable("serving certificate", error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// TLS towards kubelets; `None` when there is no certificate to show them.
+pub(crate) fn kubelet_config(pki: &Pki) -> Result<Option<Arc<ClientConfig>>, StartError> {
+    if pki.kubelet_client_certificate.is_empty() {
+        return Ok(None);
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let chain = certificates(&pki.kubelet_client_certificate, "kubelet client certificate")?;
+    let key = private_key(&pki.kubelet_client_key, "kubelet client key")?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("TLS configuration", error))?;
+    let builder = if pki.kubelet_ca.is_empty() {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+    } else {
+        builder.with_root_certificates(roots(&pki.kubelet_ca, "kubelet CA")?)
+    };
+    let config = builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| unusable("kubelet client certificate", error))?;
+    Ok(Some(Arc::new(config)))
+}
+
+fn unusable(
+    what: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StartError {
+    StartError::Pki { what, source: source.into() }
+}
+
+fn certificates(
+    pem: &[u8],
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, StartError> {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = parsed.map_err(|error| unusable(what, error))?;
+    if chain.is_empty() {
+        return Err(unusable(what, "there is no certificate in it"));
+    }
+    Ok(chain)
+}
+
+fn private_key(pem: &[u8], what: &'static str) -> Result<PrivateKeyDer<'static>, StartError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| unusable(what, error))
+}
+
+fn roots(pem: &[u8], what: &'static str) -> Result<RootCertStore, StartError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem, what)? {
+        roots.add(certificate).map_err(|error| unusable(what, error))?;
+    }
+    Ok(roots)
+}
+
+/// Takes any certificate, as upstream does for kubelets whose authority it was not told. The
+/// kubelet still verifies us.
+#[derive(Debug)]
+pub(crate) struct Unverified(pub(crate) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

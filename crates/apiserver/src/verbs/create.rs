@@ -1,0 +1,55 @@
+//! POST of an object.
+
+use http::Response;
+use meta::Status;
+
+use super::{answer, object_form};
+use crate::body::Body;
+use crate::context::WriteRequest;
+use crate::decode;
+use crate::errors;
+use crate::resources::Resource;
+use crate::write::{self, Written};
+
+/// Tries of a generated name that happens to be taken; upstream's.
+const NAME_TRIES: usize = 8;
+
+pub(crate) async fn create(
+    request: &WriteRequest<'_>,
+    resource: &Resource,
+) -> Result<Response<Body>, Status> {
+    let form = object_form(request.ctx)?;
+    let written = create_object(request, resource).await?;
+    Ok(answer(request.ctx, resource, &written, form))
+}
+
+/// Decodes and creates.
+pub(crate) async fn create_object(
+    request: &WriteRequest<'_>,
+    resource: &Resource,
+) -> Result<Written, Status> {
+    let ctx = request.ctx;
+    let is_dry_run = ctx.is_dry_run()?;
+    let storage = write::storage(resource)?;
+    if storage.is_namespaced && ctx.info.namespace.is_empty() {
+        return Err(errors::method_not_allowed(&resource.group_resource(), "create"));
+    }
+    let validation = decode::field_validation(&ctx.query)?;
+    let decoded =
+        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
+    decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
+    let is_generated = write::text(&decoded.value, "/metadata/name").is_empty()
+        && !write::text(&decoded.value, "/metadata/generateName").is_empty();
+    let mut tries = 0;
+    loop {
+        let result = write::create(ctx, resource, decoded.value.clone(), is_dry_run).await;
+        tries += 1;
+        match result {
+            Err(status)
+                if is_generated
+                    && tries < NAME_TRIES
+                    && status.is(meta::Reason::AlreadyExists) => {}
+            result => return result,
+        }
+    }
+}

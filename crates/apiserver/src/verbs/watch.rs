@@ -1,0 +1,363 @@
+//! WATCH: a stream of changes from a revision on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::{HeaderValue, Response, StatusCode};
+use meta::{Object, ResourceVersion, Status, WatchEvent};
+use rand::RngExt;
+use serde_json::json;
+
+use super::list::{parse_version, selection};
+use super::{object_form, table_options};
+use crate::body::Body;
+use crate::cache::{Cursor, Expired, Selected, Selection};
+use crate::context::RequestContext;
+use crate::errors;
+use crate::negotiate::{Encoding, Form, Shape};
+use crate::render::{self, TableOptions};
+use crate::resources::{Resource, Storage};
+use crate::server::Server;
+use crate::write::storage;
+
+/// Upstream sends a bookmark about every minute.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Upstream's `--min-request-timeout`; a watch lasts between one and two of it.
+const MIN_TIMEOUT_SECS: u64 = 1800;
+
+/// What a watch hands out.
+enum Item {
+    Change(Selected),
+    Bookmark { revision: u64, ends_initial: bool },
+    Failed(Status),
+}
+
+/// A watch under way.
+struct Watch {
+    server: Arc<Server>,
+    cursor: Cursor,
+    /// The objects that were there before, not yet handed out.
+    initial: VecDeque<Arc<Object>>,
+    ready: VecDeque<Selected>,
+    /// The bookmark that ends the initial events, still owed.
+    owes_end: Option<u64>,
+    sends_bookmarks: bool,
+    bookmarked: u64,
+    bookmark_due: std::time::Instant,
+    deadline: std::time::Instant,
+    ended: bool,
+}
+
+pub(crate) async fn watch(
+    ctx: &RequestContext,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Status> {
+    let form = object_form(ctx)?;
+    let watch = start(ctx, resource).await?;
+    let options = table_options(ctx);
+    let resource = resource.clone();
+    let mut is_first = true;
+    let stream = watch.map(move |item| {
+        let frame = frame(&resource, &item, form, options, is_first);
+        is_first &= matches!(item, Item::Bookmark { .. });
+        Ok(frame)
+    });
+    let mut response = render::respond(
+        StatusCode::OK,
+        form.stream_content_type(),
+        Body::Stream(stream.boxed()),
+    );
+    // Nothing on the way may wait for more.
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+/// A watch for a component in this process: objects are those of the cache.
+pub(crate) async fn watch_objects(
+    ctx: &RequestContext,
+    resource: &Arc<Resource>,
+) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
+    let watch = start(ctx, resource).await?;
+    let resource = resource.clone();
+    let events = watch.map(move |item| match item {
+        Item::Failed(status) => Err(status),
+        Item::Bookmark { revision, ends_initial } => Ok(WatchEvent::Bookmark {
+            resource_version: ResourceVersion(revision),
+            initial_events_end: ends_initial,
+        }),
+        Item::Change(change) => {
+            let object = in_version(&resource, change.object());
+            Ok(match change {
+                Selected::Added(_) => WatchEvent::Added(object),
+                Selected::Modified(_) => WatchEvent::Modified(object),
+                Selected::Deleted(_) => WatchEvent::Deleted(object),
+            })
+        }
+    });
+    Ok(events.boxed())
+}
+
+/// The object in the version of the resource; the same one when it is stored so.
+pub(crate) fn in_version(resource: &Resource, object: &Arc<Object>) -> Arc<Object> {
+    if resource.conversion.is_none() {
+        return object.clone();
+    }
+    Arc::new(Object::new(object.header().clone(), render::versioned(resource, object)))
+}
+
+async fn start(
+    ctx: &RequestContext,
+    resource: &Resource,
+) -> Result<impl futures::Stream<Item = Item> + Send + use<>, Status> {
+    let storage = storage(resource)?;
+    let mut selection = selection(ctx, resource)?;
+    // `GET …/name?watch=true` is a watch of that name.
+    if !ctx.info.name.is_empty() && selection.fields.is_empty() {
+        let text = format!("metadata.name={}", ctx.info.name);
+        selection.fields = meta::FieldSelector::parse(&text)
+            .map_err(|error| errors::bad_request(error.to_string()))?;
+    }
+    let (cursor, initial, owes_end) = begin(ctx, storage, selection).await?;
+    let now = ctx.server.clock.monotonic();
+    let timeout = match ctx.query.non_empty("timeoutSeconds").map(str::parse::<u64>) {
+        Some(Ok(seconds)) if seconds > 0 => seconds,
+        Some(Err(_)) => {
+            return Err(errors::bad_request("timeoutSeconds must be a number"));
+        }
+        _ => MIN_TIMEOUT_SECS + rand::rng().random_range(0..MIN_TIMEOUT_SECS),
+    };
+    let watch = Watch {
+        server: ctx.server.clone(),
+        cursor,
+        initial: initial.into(),
+        ready: VecDeque::new(),
+        owes_end,
+        sends_bookmarks: ctx.query.flag("allowWatchBookmarks"),
+        bookmarked: 0,
+        bookmark_due: now + BOOKMARK_EVERY,
+        deadline: now + Duration::from_secs(timeout),
+        ended: false,
+    };
+    Ok(futures::stream::unfold(watch, Watch::next))
+}
+
+type Beginning = (Cursor, Vec<Arc<Object>>, Option<u64>);
+
+/// Where the watch begins, what it hands out first, and whether that has an end to announce.
+async fn begin(
+    ctx: &RequestContext,
+    storage: &Storage,
+    selection: Selection,
+) -> Result<Beginning, Status> {
+    let query = &ctx.query;
+    let version = query.non_empty("resourceVersion").map(parse_version).transpose()?;
+    let wants_initial = query.get("sendInitialEvents").is_some();
+    check_initial(ctx, wants_initial)?;
+    let streams_initial = if wants_initial {
+        query.flag("sendInitialEvents")
+    } else {
+        matches!(version, None | Some(0))
+    };
+    let pump = &ctx.server.pump;
+    let open = |after, selection| {
+        Cursor::new(storage.cache.clone(), selection, after, storage.is_namespaced)
+            .map_err(|expired| gone(&expired))
+    };
+    if !streams_initial {
+        let after = match version {
+            Some(version) if version > 0 => version,
+            _ => pump.fresh().await?,
+        };
+        return Ok((open(after, selection)?, Vec::new(), None));
+    }
+    let applied = match version {
+        None => pump.fresh().await?,
+        Some(version) => {
+            pump.reach(version).await?;
+            pump.applied()
+        }
+    };
+    let snapshot = storage.cache.snapshot(applied);
+    let is_scoped = storage.is_namespaced && !selection.namespace.is_empty();
+    let prefix = if is_scoped { format!("{}/", selection.namespace) } else { String::new() };
+    let from: Arc<str> = prefix.as_str().into();
+    let initial = snapshot
+        .map
+        .range(from..)
+        .take_while(|(key, _)| key.starts_with(&prefix))
+        .filter(|(_, object)| selection.matches(object.header()))
+        .map(|(_, object)| object.clone())
+        .collect();
+    let ends = wants_initial && query.flag("allowWatchBookmarks");
+    let revision = snapshot.revision;
+    Ok((open(revision, selection)?, initial, ends.then_some(revision)))
+}
+
+fn check_initial(ctx: &RequestContext, wants_initial: bool) -> Result<(), Status> {
+    let forbidden = |field: &str, message: &str| {
+        let cause = meta::Cause {
+            reason: "FieldValueForbidden".to_owned(),
+            message: format!("Forbidden: {message}"),
+            field: field.to_owned(),
+        };
+        Err(errors::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
+    };
+    let version_match = ctx.query.get("resourceVersionMatch").unwrap_or_default();
+    if !wants_initial {
+        if !version_match.is_empty() {
+            return forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
+        }
+        return Ok(());
+    }
+    if version_match != "NotOlderThan" {
+        return forbidden(
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        );
+    }
+    Ok(())
+}
+
+fn gone(expired: &Expired) -> Status {
+    errors::too_old(expired.requested, expired.oldest)
+}
+
+impl Watch {
+    async fn next(mut self) -> Option<(Item, Self)> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            if let Some(object) = self.initial.pop_front() {
+                return Some((Item::Change(Selected::Added(object)), self));
+            }
+            if let Some(revision) = self.owes_end.take() {
+                self.bookmarked = revision;
+                return Some((Item::Bookmark { revision, ends_initial: true }, self));
+            }
+            if let Some(change) = self.ready.pop_front() {
+                return Some((Item::Change(change), self));
+            }
+            // Read first: what is applied later may also be seen, what is applied now must be.
+            let applied = self.server.pump.applied();
+            match self.cursor.poll() {
+                Err(expired) => {
+                    self.ended = true;
+                    return Some((Item::Failed(gone(&expired)), self));
+                }
+                Ok((changes, more)) => {
+                    self.ready.extend(changes);
+                    if more || !self.ready.is_empty() {
+                        continue;
+                    }
+                }
+            }
+            // Nothing up to `applied` is left for this cursor.
+            self.cursor.skip_to(applied);
+            let now = self.server.clock.monotonic();
+            if now >= self.deadline || self.server.shutdown.is_begun() {
+                return None;
+            }
+            if now >= self.bookmark_due {
+                self.bookmark_due = now + BOOKMARK_EVERY;
+                if self.sends_bookmarks && applied > self.bookmarked {
+                    self.bookmarked = applied;
+                    return Some((Item::Bookmark { revision: applied, ends_initial: false }, self));
+                }
+            }
+            let until = self.deadline.min(self.bookmark_due);
+            let wait = until.saturating_duration_since(now);
+            tokio::select! {
+                () = self.cursor.changed() => {}
+                () = self.server.clock.sleep(wait) => {}
+                () = self.server.shutdown.begun() => {}
+            }
+        }
+    }
+}
+
+/// The bytes of one event.
+fn frame(
+    resource: &Resource,
+    item: &Item,
+    form: Form,
+    options: TableOptions,
+    is_first: bool,
+) -> Bytes {
+    let (word, gvk, json) = match item {
+        Item::Change(change) => {
+            let (gvk, json) = render::watched(resource, change.object(), form, options, is_first);
+            (change.word(), gvk, json)
+        }
+        Item::Bookmark { revision, ends_initial } => {
+            let object = bookmark(resource, *revision, *ends_initial);
+            let (gvk, json) = match form.shape {
+                Shape::Object => (resource.gvk.clone(), object),
+                _ => match Object::from_json(object.clone()) {
+                    Ok(object) => render::watched(resource, &object, form, options, is_first),
+                    Err(_) => (resource.gvk.clone(), object),
+                },
+            };
+            ("BOOKMARK", gvk, json)
+        }
+        Item::Failed(status) => {
+            let gvk = meta::GroupVersionKind::new("", "v1", "Status");
+            ("ERROR", gvk, serde_json::to_vec(status).unwrap_or_default().into())
+        }
+    };
+    if form.encoding == Encoding::Protobuf {
+        return protobuf_frame(word, &gvk, &json);
+    }
+    let mut out = BytesMut::with_capacity(json.len() + 32);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(word.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(&json);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+fn bookmark(resource: &Resource, revision: u64, ends_initial: bool) -> Bytes {
+    let mut object = json!({
+        "kind": resource.gvk.kind,
+        "apiVersion": resource.gvk.group_version().to_string(),
+        "metadata": {"resourceVersion": revision.to_string()},
+    });
+    if ends_initial {
+        object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    render::encode(resource.ty, &object)
+}
+
+/// A length, then `WatchEvent { type = 1, object = 2 { raw = 1 } }`.
+fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8]) -> Bytes {
+    let value = serde_json::from_slice(json).unwrap_or_default();
+    let raw = schema::encode_protobuf(gvk, &value);
+    let mut extension = Vec::with_capacity(raw.len() + 8);
+    put_field(&mut extension, 1, &raw);
+    let mut event = Vec::with_capacity(extension.len() + 32);
+    put_field(&mut event, 1, word.as_bytes());
+    put_field(&mut event, 2, &extension);
+    let mut out = BytesMut::with_capacity(event.len() + 4);
+    out.put_u32(u32::try_from(event.len()).unwrap_or(u32::MAX));
+    out.put_slice(&event);
+    out.freeze()
+}
+
+fn put_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        out.push(u8::try_from(length & 0x7f).unwrap_or_default() | 0x80);
+        length >>= 7;
+    }
+    out.push(u8::try_from(length).unwrap_or_default());
+    out.extend_from_slice(bytes);
+}

@@ -1,0 +1,493 @@
+//! The generic write path: what happens between a decoded object and the store.
+//!
+//! ```text
+//! mutating admission → strategy → system metadata → validation → validating admission
+//!   → canonical JSON → compare and swap → strategy is told
+//! ```
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meta::{Cause, Object, Status};
+use rand::RngExt;
+use schema::FieldValidation;
+use serde_json::{Value, json};
+use store::{Expect, KeyValue, Outcome, Revision, Write};
+
+use crate::context::RequestContext;
+use crate::errors;
+use crate::pump;
+use crate::render;
+use crate::resources::{Resource, Storage};
+use crate::splice::with_resource_version;
+use crate::strategy::{has_generation, keep_old, remove, spec_differs};
+
+/// Attempts of a write that does not name a version, against others that are faster.
+const ATTEMPTS: usize = 20;
+/// Upstream's alphabet and length of generated names.
+const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const NAME_SUFFIX: usize = 5;
+const NAME_BASE: usize = 63 - NAME_SUFFIX;
+
+/// Which part of an object a write is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but the status.
+    Main,
+    /// The status.
+    Status,
+    /// Whatever the caller changed: other subresources.
+    Exact,
+}
+
+/// The outcome of a write.
+pub(crate) struct Written {
+    /// In the stored version.
+    pub(crate) object: Arc<Object>,
+    /// Whether it is new.
+    pub(crate) created: bool,
+}
+
+/// Creates an object given as working form in the resource's version.
+pub(crate) async fn create(
+    ctx: &RequestContext,
+    resource: &Resource,
+    mut object: Value,
+    is_dry_run: bool,
+) -> Result<Written, Status> {
+    let storage = storage(resource)?;
+    set_new_metadata(ctx, storage, &mut object)?;
+    schema::apply_defaults(&resource.gvk, &mut object);
+    let name = text(&object, "/metadata/name");
+    let namespace = text(&object, "/metadata/namespace");
+    let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
+    let request = admission::Request { is_dry_run, ..request };
+    ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
+    schema::apply_defaults(&resource.gvk, &mut object);
+    let mut object = resource.to_storage(object);
+    if storage.strategy.resets_status() {
+        remove(&mut object, "status");
+    }
+    let write = ctx.write(is_dry_run);
+    storage.strategy.prepare_create(&write, &mut object)?;
+    if has_generation(&storage.resource.group, &storage.resource.resource) {
+        object["metadata"]["generation"] = json!(1);
+    }
+    let result = create_prepared(ctx, resource, storage, &request, &object).await;
+    if result.is_err() || is_dry_run {
+        storage.strategy.abandon(&write, &object, None);
+    } else {
+        storage.strategy.written(&write, &object, None);
+    }
+    result
+}
+
+async fn create_prepared(
+    ctx: &RequestContext,
+    resource: &Resource,
+    storage: &Storage,
+    request: &admission::Request<'_>,
+    object: &Value,
+) -> Result<Written, Status> {
+    let (name, namespace) = (text(object, "/metadata/name"), text(object, "/metadata/namespace"));
+    let served = resource.from_storage(object.clone());
+    let findings = validation::validate_create(&resource.gvk, &served);
+    refuse_findings(&resource.gvk, &name, findings)?;
+    ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
+    ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;
+    let charge = ctx.server.charge_quota(request, &served, None).await?;
+    let json = render::encode(storage.ty, object);
+    let key = storage.store_key(&namespace, &name);
+    let group_resource = resource.group_resource();
+    if request.is_dry_run {
+        if storage.cache.get(&storage.cache_key(&namespace, &name)).is_some() {
+            return Err(errors::already_exists(&group_resource, &name));
+        }
+        let object = pump::make(storage, json, 0).ok_or_else(broken)?;
+        return Ok(Written { object, created: true });
+    }
+    let write = Write { key, value: Some(json.clone()), expect: Expect::Absent };
+    let outcome = ctx.server.store.write(write).await;
+    drop(charge);
+    match outcome.map_err(|error| errors::from_store(&error))? {
+        Outcome::Committed(committed) => {
+            let object = at(storage, &json, committed.revision)?;
+            Ok(Written { object, created: true })
+        }
+        Outcome::Conflict(_) => Err(errors::already_exists(&group_resource, &name)),
+    }
+}
+
+/// What to change, and how.
+pub(crate) struct Update<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) part: Part,
+    pub(crate) is_dry_run: bool,
+    /// Whether an absent object is created, if the kind allows it.
+    pub(crate) may_create: bool,
+}
+
+/// Changes an object. `change` makes the new working form from the old one, both in the resource's
+/// version and with the resource version in their metadata; it may be called again.
+pub(crate) async fn update(
+    ctx: &RequestContext,
+    resource: &Resource,
+    update: &Update<'_>,
+    change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
+) -> Result<Written, Status> {
+    let storage = storage(resource)?;
+    let group_resource = resource.group_resource();
+    let key = storage.store_key(update.namespace, update.name);
+    for _ in 0..ATTEMPTS {
+        let found = ctx.server.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
+        let Some(found) = found else {
+            if !update.may_create || !storage.strategy.creates_on_update() {
+                return Err(errors::not_found(&group_resource, update.name));
+            }
+            let object = change(None)?;
+            check_url(&object, update, storage)?;
+            if object.pointer("/metadata/resourceVersion").is_some() {
+                return Err(errors::modified(&group_resource, update.name));
+            }
+            return create(ctx, resource, object, update.is_dry_run).await;
+        };
+        match try_update(ctx, resource, storage, update, &found, change).await? {
+            Attempt::Done(written) => return Ok(written),
+            Attempt::Overtaken { unconditional: true } => {}
+            Attempt::Overtaken { unconditional: false } => {
+                return Err(errors::modified(&group_resource, update.name));
+            }
+        }
+    }
+    Err(errors::modified(&group_resource, update.name))
+}
+
+enum Attempt {
+    Done(Written),
+    Overtaken { unconditional: bool },
+}
+
+async fn try_update(
+    ctx: &RequestContext,
+    resource: &Resource,
+    storage: &Storage,
+    update: &Update<'_>,
+    found: &KeyValue,
+    change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
+) -> Result<Attempt, Status> {
+    let old = stored(storage, found)?;
+    let old_served = resource.from_storage(old.clone());
+    let mut new = change(Some(&old_served))?;
+    check_url(&new, update, storage)?;
+    let group_resource = resource.group_resource();
+    let wanted_version = text(&new, "/metadata/resourceVersion");
+    let unconditional = matches!(wanted_version.as_str(), "" | "0");
+    check_uid(&new, &old, &group_resource, update, storage)?;
+    if !unconditional && wanted_version != found.mod_revision.0.to_string() {
+        return Err(errors::modified(&group_resource, update.name));
+    }
+    new["metadata"]["namespace"] = json!(update.namespace);
+    if update.namespace.is_empty() {
+        remove(&mut new["metadata"], "namespace");
+    }
+    new["metadata"]["name"] = json!(update.name);
+    schema::apply_defaults(&resource.gvk, &mut new);
+    let operation = admission::Operation::Update;
+    let request = admission_request(ctx, resource, update.namespace, update.name, operation);
+    let request = admission::Request { is_dry_run: update.is_dry_run, ..request };
+    if update.part == Part::Main {
+        let served = &mut new;
+        ctx.server.admission.admit(&request, served, Some(&old_served), &*ctx.server)?;
+    }
+    let mut new = resource.to_storage(new);
+    keep_system_metadata(&mut new, &old);
+    let write = ctx.write(update.is_dry_run);
+    prepare_part(storage, &write, update.part, &mut new, &old)?;
+    let result = store_update(ctx, resource, storage, &request, (&new, &old), found).await;
+    match &result {
+        Ok(Attempt::Done(_)) if !update.is_dry_run => {
+            storage.strategy.written(&write, &new, Some(&old));
+        }
+        _ => storage.strategy.abandon(&write, &new, Some(&old)),
+    }
+    result
+}
+
+fn prepare_part(
+    storage: &Storage,
+    write: &crate::strategy::WriteContext<'_>,
+    part: Part,
+    new: &mut Value,
+    old: &Value,
+) -> Result<(), Status> {
+    match part {
+        Part::Main => {
+            if storage.strategy.resets_status() {
+                keep_old(new, old, "status");
+            }
+            storage.strategy.prepare_update(write, new, old)?;
+        }
+        Part::Status => {
+            let status = remove(new, "status");
+            let metadata = remove(new, "metadata");
+            *new = old.clone();
+            match status {
+                Some(status) => new["status"] = status,
+                None => drop(remove(new, "status")),
+            }
+            if let Some(metadata) = metadata {
+                new["metadata"] = metadata;
+            }
+            storage.strategy.prepare_status(new, old);
+        }
+        Part::Exact => {}
+    }
+    let (group, name) = (&storage.resource.group, &storage.resource.resource);
+    if has_generation(group, name) && part != Part::Status && spec_differs(new, old) {
+        let generation = old.pointer("/metadata/generation").and_then(Value::as_i64);
+        new["metadata"]["generation"] = json!(generation.unwrap_or_default() + 1);
+    }
+    Ok(())
+}
+
+async fn store_update(
+    ctx: &RequestContext,
+    resource: &Resource,
+    storage: &Storage,
+    request: &admission::Request<'_>,
+    (new, old): (&Value, &Value),
+    found: &KeyValue,
+) -> Result<Attempt, Status> {
+    let served = resource.from_storage(new.clone());
+    let old_served = resource.from_storage(old.clone());
+    let findings = validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
+    refuse_findings(&resource.gvk, request.name, findings)?;
+    ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
+    let namespace = request.namespace;
+    ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
+    let mut bare = new.clone();
+    remove(&mut bare["metadata"], "resourceVersion");
+    let json = render::encode(storage.ty, &bare);
+    if json == found.value || request.is_dry_run {
+        // What changes nothing is not written, and nobody hears of it.
+        let object = at(storage, &json, found.mod_revision)?;
+        return Ok(Attempt::Done(Written { object, created: false }));
+    }
+    let charge = ctx.server.charge_quota(request, &served, Some(&old_served)).await?;
+    let expect = Expect::ModRevision(found.mod_revision);
+    let goes = is_finished(&bare);
+    let value = if goes { None } else { Some(json.clone()) };
+    let write = Write { key: found.key.clone(), value, expect };
+    let outcome = ctx.server.store.write(write).await;
+    drop(charge);
+    match outcome.map_err(|error| errors::from_store(&error))? {
+        Outcome::Committed(committed) => {
+            if goes {
+                storage.strategy.deleted(&ctx.write(false), new);
+            }
+            let object = at(storage, &json, committed.revision)?;
+            Ok(Attempt::Done(Written { object, created: false }))
+        }
+        Outcome::Conflict(_) => {
+            let wanted = text(new, "/metadata/resourceVersion");
+            let unconditional = matches!(wanted.as_str(), "" | "0")
+                || wanted == found.mod_revision.0.to_string();
+            Ok(Attempt::Overtaken { unconditional })
+        }
+    }
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+pub(crate) fn is_finished(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let has = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
+    let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
+    metadata.get("deletionTimestamp").is_some()
+        && grace == 0
+        && !has(&metadata["finalizers"])
+        && !has(&object["spec"]["finalizers"])
+}
+
+/// The working form of a stored value, with its resource version.
+pub(crate) fn stored(storage: &Storage, kv: &KeyValue) -> Result<Value, Status> {
+    let decoded = schema::decode_json(storage.ty, &kv.value, FieldValidation::Ignore);
+    let mut value = decoded.map_err(errors::internal)?.value;
+    value["metadata"]["resourceVersion"] = json!(kv.mod_revision.0.to_string());
+    Ok(value)
+}
+
+/// The object of encoded bytes at a revision.
+pub(crate) fn at(
+    storage: &Storage,
+    json: &Bytes,
+    revision: Revision,
+) -> Result<Arc<Object>, Status> {
+    let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
+    pump::make(storage, json, revision.0).ok_or_else(broken)
+}
+
+/// The storage of a resource that must have one.
+pub(crate) fn storage(resource: &Resource) -> Result<&Storage, Status> {
+    resource.storage.as_deref().ok_or_else(errors::no_such_resource)
+}
+
+/// A string in an object; empty when it is not there.
+pub(crate) fn text(object: &Value, pointer: &str) -> String {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Turns findings into the answer.
+pub(crate) fn refuse_findings(
+    gvk: &meta::GroupVersionKind,
+    name: &str,
+    findings: Vec<validation::FieldError>,
+) -> Result<(), Status> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let causes: Vec<Cause> = findings.iter().map(validation::FieldError::cause).collect();
+    Err(errors::invalid(&gvk.group, &gvk.kind, name, causes))
+}
+
+/// What admission is told.
+pub(crate) fn admission_request<'a>(
+    ctx: &'a RequestContext,
+    resource: &'a Resource,
+    namespace: &'a str,
+    name: &'a str,
+    operation: admission::Operation,
+) -> admission::Request<'a> {
+    let resource_name: &'a meta::GroupResource = match &resource.storage {
+        Some(storage) => &storage.resource,
+        None => ctx.server.no_resource(),
+    };
+    admission::Request {
+        operation,
+        gvk: &resource.gvk,
+        resource: resource_name,
+        subresource: &ctx.info.subresource,
+        namespace,
+        name,
+        user: ctx.subject(),
+        is_dry_run: false,
+    }
+}
+
+fn broken() -> Status {
+    errors::internal("an encoded object has no metadata")
+}
+
+fn set_new_metadata(
+    ctx: &RequestContext,
+    storage: &Storage,
+    object: &mut Value,
+) -> Result<(), Status> {
+    let namespace = &ctx.info.namespace;
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    let own = text(object, "/metadata/namespace");
+    if storage.is_namespaced {
+        if !own.is_empty() && own != *namespace {
+            return Err(errors::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the \
+                 request",
+            ));
+        }
+        object["metadata"]["namespace"] = json!(namespace);
+    } else if !own.is_empty() {
+        return Err(errors::bad_request(
+            "namespace may not be set on cluster-scoped resources",
+        ));
+    }
+    if !text(object, "/metadata/resourceVersion").is_empty() {
+        return Err(errors::unexpected(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    let metadata = &mut object["metadata"];
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+        "generation",
+    ] {
+        remove(metadata, field);
+    }
+    let base = metadata["generateName"].as_str().unwrap_or_default().to_owned();
+    if metadata["name"].as_str().unwrap_or_default().is_empty() && !base.is_empty() {
+        metadata["name"] = json!(generated_name(&base));
+    }
+    metadata["uid"] = json!(uuid::Uuid::new_v4().to_string());
+    metadata["creationTimestamp"] = json!(meta::time::rfc3339(ctx.server.clock.now()));
+    Ok(())
+}
+
+/// A base and a random suffix.
+pub(crate) fn generated_name(base: &str) -> String {
+    let mut rng = rand::rng();
+    let mut name: String = base.chars().take(NAME_BASE).collect();
+    for _ in 0..NAME_SUFFIX {
+        let at = rng.random_range(0..NAME_ALPHABET.len());
+        name.push(char::from(NAME_ALPHABET[at]));
+    }
+    name
+}
+
+/// Name and namespace must be those of the path, or absent.
+fn check_url(object: &Value, update: &Update<'_>, storage: &Storage) -> Result<(), Status> {
+    let name = text(object, "/metadata/name");
+    if !name.is_empty() && name != update.name {
+        return Err(errors::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            update.name
+        )));
+    }
+    let namespace = text(object, "/metadata/namespace");
+    if !namespace.is_empty() && namespace != update.namespace && storage.is_namespaced {
+        return Err(errors::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the URL ({})",
+            update.namespace
+        )));
+    }
+    Ok(())
+}
+
+fn check_uid(
+    new: &Value,
+    old: &Value,
+    resource: &meta::GroupResource,
+    update: &Update<'_>,
+    storage: &Storage,
+) -> Result<(), Status> {
+    let (wanted, found) = (text(new, "/metadata/uid"), text(old, "/metadata/uid"));
+    if wanted.is_empty() || wanted == found {
+        return Ok(());
+    }
+    let key = storage.store_key(update.namespace, update.name);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
+        String::from_utf8_lossy(&key)
+    );
+    Err(errors::conflict(resource, update.name, &why))
+}
+
+fn keep_system_metadata(new: &mut Value, old: &Value) {
+    let old = &old["metadata"];
+    let metadata = &mut new["metadata"];
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+        "selfLink",
+    ] {
+        keep_old(metadata, old, field);
+    }
+    remove(metadata, "managedFields");
+}
