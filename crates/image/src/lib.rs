@@ -33,5 +33,5 @@ pub use config::{ImageConfig, RunConfig};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use reference::Reference;
-pub use store::{Image, Store, Usage};
+pub use store::{Image, Store, Usage, measure};
 pub use unpack::Limits;

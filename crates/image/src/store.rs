@@ -211,20 +211,23 @@ impl Store {
         self.read(&path)?.ok_or_else(|| ImageError::Missing(format!("configuration {}", image.id)))
     }
 
-    /// Keeps the image's layers for `owner` until [`Store::release`], and answers their
-    /// directories, the uppermost first, as overlayfs wants them.
+    /// Keeps the layers of images for `owner` until [`Store::release`], and answers for each
+    /// image their directories, the uppermost first, as overlayfs wants them.
     ///
     /// # Errors
-    /// When the image was removed meanwhile, or the lease cannot be written.
-    pub fn lease(&self, owner: &str, image: &Image) -> Result<Vec<PathBuf>, ImageError> {
+    /// When an image was removed meanwhile, or the lease cannot be written.
+    pub fn lease(&self, owner: &str, images: &[Image]) -> Result<Vec<Vec<PathBuf>>, ImageError> {
         let _lock = Lock::acquire(&self.dir)?;
-        let layers: Vec<PathBuf> =
-            image.layers.iter().rev().map(|chain| self.layer_path(chain)).collect();
-        if let Some(missing) = layers.iter().find(|layer| !layer.is_dir()) {
+        let paths = |image: &Image| -> Vec<PathBuf> {
+            image.layers.iter().rev().map(|chain| self.layer_path(chain)).collect()
+        };
+        let layers: Vec<Vec<PathBuf>> = images.iter().map(paths).collect();
+        if let Some(missing) = layers.iter().flatten().find(|layer| !layer.is_dir()) {
             return Err(ImageError::Missing(missing.display().to_string()));
         }
-        let lease = serde_json::to_vec(&Lease { layers: image.layers.clone() })
-            .map_err(ImageError::parse("lease"))?;
+        let kept = images.iter().flat_map(|image| image.layers.clone()).collect();
+        let lease =
+            serde_json::to_vec(&Lease { layers: kept }).map_err(ImageError::parse("lease"))?;
         // Not synced: after a power loss no container of before runs.
         let path = self.lease_path(owner);
         let sibling = path.with_extension("tmp");
@@ -257,7 +260,7 @@ impl Store {
         let mut usage = Usage::default();
         let mut seen = BTreeSet::new();
         for sub in ["blobs", "layers"] {
-            measure(&self.dir.join(sub), &mut usage, &mut seen)?;
+            measure_into(&self.dir.join(sub), &mut usage, &mut seen)?;
         }
         Ok(usage)
     }
@@ -434,7 +437,17 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
     Ok(paths)
 }
 
-fn measure(
+/// What a directory takes on disk. What has several names is counted once.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn measure(directory: &Path) -> Result<Usage, ImageError> {
+    let mut usage = Usage::default();
+    measure_into(directory, &mut usage, &mut BTreeSet::new())?;
+    Ok(usage)
+}
+
+fn measure_into(
     directory: &Path,
     usage: &mut Usage,
     seen: &mut BTreeSet<u64>,
@@ -448,7 +461,7 @@ fn measure(
         usage.bytes += metadata.blocks() * 512;
         usage.inodes += 1;
         if metadata.is_dir() {
-            measure(&path, usage, seen)?;
+            measure_into(&path, usage, seen)?;
         }
     }
     Ok(())

@@ -244,6 +244,13 @@ impl Inner {
         let unreadable =
             |error| CriError::caused(Code::Unknown, "failed to get image config", error);
         let run = self.deps.images.config(&image).map_err(unreadable)?.config;
+        let mut images = vec![image.clone()];
+        for mount in config.mounts.iter().filter_map(|mount| mount.image.as_ref()) {
+            images.push(self.find_image(&mount.image)?);
+        }
+        let mut layers =
+            self.deps.images.lease(&self.lease_owner(id), &images).map_err(unreadable)?;
+        let lower = layers.remove(0);
         let mut spec = plan::plan(&Inputs {
             id: id.as_str(),
             config: &config,
@@ -251,6 +258,7 @@ impl Inner {
             image: &run,
             hostname: &crate::etc::hostname(sandbox_config),
             sandbox_directory: &sandbox.directory,
+            image_mounts: &layers,
             target_pid: self.target_pid(&config),
         })?;
         let parent = match sandbox_config.linux.cgroup_parent.as_str() {
@@ -258,7 +266,7 @@ impl Inner {
             parent => parent.trim_end_matches('/').to_owned(),
         };
         let cgroup = format!("{parent}/{id}");
-        spec.lower = self.deps.images.lease(&self.lease_owner(id), &image).map_err(unreadable)?;
+        spec.lower = lower;
         spec.directory = directory.to_path_buf();
         spec.cgroup_procs = self.cgroups.procs(&cgroup);
         spec.cgroup_mounts = self.cgroups.mounts(&cgroup);
@@ -334,7 +342,7 @@ fn write_container(
     spec: &ContainerSpec,
     record: &ContainerRecord,
 ) -> std::io::Result<()> {
-    for part in ["upper", "work", "rootfs"] {
+    for part in ["upper", "work", "rootfs", "empty"] {
         fs::create_dir_all(directory.join(part))?;
     }
     if let Some(parent) = spec.log_path.parent() {

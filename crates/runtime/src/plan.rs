@@ -89,6 +89,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) hostname: &'a str,
     /// Where the sandbox keeps the files it mounts when nobody else does.
     pub(crate) sandbox_directory: &'a Path,
+    /// The layers of the images to mount, in the order of their mounts.
+    pub(crate) image_mounts: &'a [Vec<PathBuf>],
     /// The first process of the container whose process namespace is to be joined.
     pub(crate) target_pid: Option<i32>,
 }
@@ -304,12 +306,16 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<BindMount>, CriError> {
             ..BindMount::default()
         });
     }
+    let mut images = inputs.image_mounts.iter();
     for mount in &inputs.config.mounts {
-        if let Some(image) = &mount.image {
-            return Err(CriError::invalid_argument(format!(
-                "image volume {:?}: image volumes are not supported",
-                image.image
-            )));
+        if mount.image.is_some() {
+            mounts.push(BindMount {
+                layers: images.next().cloned().unwrap_or_default(),
+                sub_path: PathBuf::from(&mount.image_sub_path),
+                target: PathBuf::from(&mount.container_path),
+                ..BindMount::default()
+            });
+            continue;
         }
         if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
             return Err(CriError::invalid_argument(format!(
@@ -329,6 +335,8 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<BindMount>, CriError> {
             target: PathBuf::from(&mount.container_path),
             readonly: mount.readonly,
             recursive_readonly: mount.recursive_read_only,
+            layers: Vec::new(),
+            sub_path: PathBuf::new(),
             propagation: match mount.propagation {
                 MountPropagation::Private => Propagation::Private,
                 MountPropagation::HostToContainer => Propagation::Slave,

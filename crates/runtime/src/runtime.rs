@@ -193,10 +193,19 @@ impl Runtime {
         let (inner, sandbox) = (Arc::clone(&self.0), Arc::clone(sandbox));
         // The task ends with the shim, at the latest when the sandbox is removed.
         drop(stdx::task::spawn("shim watcher", async move {
-            if let Ok(mut follow) = Follow::new(answer.stream) {
-                while let Ok(Some(response)) = follow.next().await {
-                    inner.told(&sandbox, response);
+            let mut stream = answer.stream;
+            loop {
+                if let Ok(mut follow) = Follow::new(stream) {
+                    while let Ok(Some(response)) = follow.next().await {
+                        inner.told(&sandbox, response);
+                    }
                 }
+                // A shim drops a subscriber that cannot keep up; one that is gone refuses.
+                let Ok(answer) = sandbox.handle.call(Request::Subscribe, Vec::new()).await else {
+                    break;
+                };
+                inner.told(&sandbox, answer.response);
+                stream = answer.stream;
             }
             inner.lost(&sandbox);
         }));
