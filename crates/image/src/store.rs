@@ -7,7 +7,7 @@
 //! <dir>/names/<hash>.json         a name: the image it points to
 //! <dir>/leases/<owner>.json       layers that a container uses
 //! <dir>/tmp/                      what is not complete yet; emptied by the collector
-//! <dir>/lock                      held by whoever changes any of the above
+//! <dir>/lock, <dir>/collect.lock  held by whoever changes any of the above
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ImportOptions};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::{Digest, ImageConfig, ImageError, Reference, digest};
 
 /// A number of file names; more of them are not read, so that a damaged store costs bounded work.
@@ -115,7 +115,7 @@ impl Store {
         archive: impl Read,
         options: &ImportOptions,
     ) -> Result<Vec<Image>, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let imported = archive::import(self, archive, options)?;
         imported.iter().map(|id| self.require(id)).collect()
     }
@@ -153,7 +153,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::find`], and when a file cannot be removed.
     pub fn remove(&self, reference: &str) -> Result<bool, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let Some(id) = self.resolve(reference)? else { return Ok(false) };
         for name in self.names()?.into_iter().filter(|name| name.image == id) {
             self.unlink(&self.name_path(&name.name))?;
@@ -168,7 +168,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::remove`].
     pub fn untag(&self, name: &str) -> Result<bool, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let name = Reference::parse(name)?.to_string();
         let Some(record) = self.read::<NameRecord>(&self.name_path(&name))? else {
             return Ok(false);
@@ -186,7 +186,7 @@ impl Store {
     /// # Errors
     /// When it is not present, or a name is malformed.
     pub fn tag(&self, reference: &str, name: &str) -> Result<(), ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let id = self
             .resolve(reference)?
             .ok_or_else(|| ImageError::Missing(format!("image {reference:?}")))?;
@@ -198,7 +198,7 @@ impl Store {
     /// # Errors
     /// When a file cannot be removed.
     pub fn gc(&self) -> Result<(), ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         self.collect()
     }
 
@@ -217,7 +217,7 @@ impl Store {
     /// # Errors
     /// When an image was removed meanwhile, or the lease cannot be written.
     pub fn lease(&self, owner: &str, images: &[Image]) -> Result<Vec<Vec<PathBuf>>, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::COLLECT)?;
         let paths = |image: &Image| -> Vec<PathBuf> {
             image.layers.iter().rev().map(|chain| self.layer_path(chain)).collect()
         };
@@ -313,8 +313,9 @@ impl Store {
         Ok(found.map(|name| name.image))
     }
 
-    /// With the lock held.
+    /// With the lock for changes held.
     fn collect(&self) -> Result<(), ImageError> {
+        let _lock = Lock::acquire(&self.dir, lock::COLLECT)?;
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
         for stem in self.stems("images")? {
             let path = self.dir.join("images").join(format!("{stem}.json"));

@@ -343,7 +343,8 @@ fn write_container(
     record: &ContainerRecord,
 ) -> std::io::Result<()> {
     for part in ["upper", "work", "rootfs", "empty"] {
-        fs::create_dir_all(directory.join(part))?;
+        // The rights of `upper` are those of the container's root directory.
+        record::make_directory(&directory.join(part), 0o755)?;
     }
     if let Some(parent) = spec.log_path.parent() {
         fs::create_dir_all(parent)?;

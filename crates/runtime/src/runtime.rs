@@ -98,7 +98,7 @@ impl Runtime {
     /// When its directories cannot be used, or something left behind cannot be removed.
     pub async fn open(config: Config, deps: Deps) -> Result<Self, OpenError> {
         for directory in [config.root_dir.join("sandboxes"), config.state_dir.clone()] {
-            fs::create_dir_all(&directory)
+            record::make_directory(&directory, 0o700)
                 .map_err(|source| OpenError::Directory { path: directory, source })?;
         }
         let cgroups = Cgroups::detect(&config.cgroup_root);

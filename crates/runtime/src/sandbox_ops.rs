@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use cri::{
@@ -147,7 +148,10 @@ impl Inner {
             record::save(&sandbox.directory.join("sandbox.json"), &*record)?;
             record::save(&sandbox.directory.join("spec.json"), &spec(&sandbox.id, config))?;
             for (name, contents) in crate::etc::files(config) {
-                fs::write(sandbox.directory.join(name), contents)?;
+                let path = sandbox.directory.join(name);
+                fs::write(&path, contents)?;
+                // The container's users read it, whatever this process's mask is.
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
             }
             if !config.log_directory.is_empty() {
                 fs::create_dir_all(&config.log_directory)?;

@@ -142,6 +142,18 @@ fn shared_layers_stay_until_the_last_image_and_lease_are_gone() {
 }
 
 #[test]
+fn a_lease_does_not_wait_for_an_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let image = import(&store, &oci("a", "1")).unwrap().remove(0);
+    let import = Lock::acquire(dir.path(), lock::CHANGE).unwrap();
+    store.lease("c1", &[image]).unwrap();
+    store.release("c1").unwrap();
+    drop(import);
+    assert!(store.leases().unwrap().is_empty());
+}
+
+#[test]
 fn another_opening_of_the_same_store_sees_the_import() {
     let dir = tempfile::tempdir().unwrap();
     let reader = Store::open(dir.path()).unwrap();

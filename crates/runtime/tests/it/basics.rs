@@ -157,3 +157,20 @@ async fn two_pods_at_once_do_not_disturb_each_other() {
     assert_eq!(first.1, ["stdout F a"]);
     assert_eq!(second.1, ["stdout F b"]);
 }
+
+#[tokio::test]
+async fn what_a_pod_was_told_is_the_agents_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    let id = node.start(&sandbox, &["wait"], |_| {}).await;
+    let directory = node.dir.path().join("root/sandboxes").join(sandbox.0.as_str());
+    let container = directory.join("containers").join(id.as_str());
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
+    for name in ["spec.json", "container.json"] {
+        assert_eq!(mode(&container.join(name)) & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(mode(&directory.join("sandbox.json")) & 0o777, 0o600);
+    assert_eq!(mode(directory.parent().unwrap()) & 0o777, 0o700);
+    assert_eq!(mode(&node.dir.path().join("state")) & 0o777, 0o700);
+}
