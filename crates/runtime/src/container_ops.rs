@@ -1,7 +1,7 @@
 //! Making, starting, stopping and removing containers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -244,12 +244,7 @@ impl Inner {
         let unreadable =
             |error| CriError::caused(Code::Unknown, "failed to get image config", error);
         let run = self.deps.images.config(&image).map_err(unreadable)?.config;
-        let mut images = vec![image.clone()];
-        for mount in config.mounts.iter().filter_map(|mount| mount.image.as_ref()) {
-            images.push(self.find_image(&mount.image)?);
-        }
-        let mut layers =
-            self.deps.images.lease(&self.lease_owner(id), &images).map_err(unreadable)?;
+        let mut layers = self.lease_images(id, &config, &image)?;
         let lower = layers.remove(0);
         let mut spec = plan::plan(&Inputs {
             id: id.as_str(),
@@ -287,6 +282,22 @@ impl Inner {
         write_container(directory, &spec, &record)
             .map_err(storage("failed to create container"))?;
         Ok(record)
+    }
+
+    /// The layers of the container's image, and of those it mounts.
+    fn lease_images(
+        &self,
+        id: &ContainerId,
+        config: &ContainerConfig,
+        image: &Image,
+    ) -> Result<Vec<Vec<PathBuf>>, CriError> {
+        let mut images = vec![image.clone()];
+        for mount in config.mounts.iter().filter_map(|mount| mount.image.as_ref()) {
+            images.push(self.find_image(&mount.image)?);
+        }
+        self.deps.images.lease(&self.lease_owner(id), &images).map_err(|error| {
+            CriError::caused(Code::Unknown, "failed to use the image's layers", error)
+        })
     }
 
     fn find_image(&self, name: &str) -> Result<Image, CriError> {
