@@ -113,6 +113,41 @@ async fn a_user_of_the_image_gets_its_groups_and_loses_its_rights() {
 }
 
 #[tokio::test]
+async fn the_default_filter_applies_to_root_and_its_commands_too() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    let id = node
+        .start(&sandbox, &["cat:/proc/self/status", "wait"], |config| {
+            config.linux.security_context.seccomp = Some(SecurityProfile::default());
+        })
+        .await;
+    let path = node.runtime.container_status(&id).await.unwrap().log_path;
+    crate::harness::logged(&path, "stdout F Seccomp:\t2").await;
+    let log = crate::harness::log_lines(&path);
+    assert!(log.contains(&"stdout F NoNewPrivs:\t0".to_owned()));
+    let cmd = ["/fixture", "cat:/proc/self/status", "ls:/proc/1/fd"].map(str::to_owned);
+    let answer = node.runtime.exec_sync(&id, &cmd, std::time::Duration::ZERO).await.unwrap();
+    let text = String::from_utf8(answer.stdout).unwrap();
+    assert!(text.contains("Seccomp:\t2") && text.contains("CapEff:\t00000000a80425fb"), "{text}");
+    assert!(text.ends_with("\n0 1 2\n"), "no descriptor of the shim is left: {text}");
+}
+
+#[tokio::test]
+async fn a_working_directory_cannot_lead_out() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    for number in 3..16 {
+        let mut config = crate::harness::container("c", &["echo:out"]);
+        config.metadata.attempt = number;
+        config.working_dir = format!("/proc/self/fd/{number}");
+        let create = node.runtime.create_container(&sandbox.0, &config, &sandbox.1);
+        let id = create.await.unwrap();
+        let error = node.runtime.start_container(&id).await.unwrap_err();
+        assert!(error.message().contains("mkdir /proc/self/fd"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn memory_beyond_the_limit_is_an_oom_kill() {
     let node = Node::new().await;
     let sandbox = node.sandbox("p").await;
