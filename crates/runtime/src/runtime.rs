@@ -279,7 +279,14 @@ impl Inner {
 
     /// Takes over what a shim told.
     pub(crate) fn told(&self, sandbox: &Sandbox, response: Response) {
-        let Response::State { processes } = response else { return };
+        let processes = match response {
+            Response::State { processes } => processes,
+            Response::All { shim, processes } => {
+                sandbox.found(shim);
+                processes
+            }
+            _ => return,
+        };
         for process in processes {
             let Some(container) = self.container(&process.id.as_str().into()) else { continue };
             for event in container.apply(&process) {

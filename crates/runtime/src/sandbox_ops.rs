@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cri::{
     Code, ContainerEventType, CriError, NamespaceMode, PodSandboxConfig, PodSandboxMetadata,
@@ -17,6 +18,8 @@ use crate::runtime::{Inner, Runtime, remove_directory};
 use crate::sandbox::Sandbox;
 use crate::spec::SandboxSpec;
 
+/// Killed processes end at once, unless the kernel waits for a disk.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a shim said before it ended is read up to here.
 const SHIM_LOG_BYTES_MAX: usize = 4096;
 
@@ -105,10 +108,14 @@ impl Runtime {
             sandbox.change_record(|record| record.stopped = true).map_err(storage(&what()))?;
         }
         if sandbox.is_alive() {
-            match sandbox.handle.call(Request::Shutdown, Vec::new()).await {
-                // Unreachable means that it just ended, or that it hangs: then it is killed.
-                Ok(_) | Err(_) => sandbox.died(),
+            let shutdown = sandbox.handle.call(Request::Shutdown, Vec::new());
+            tokio::select! {
+                // Unreachable means that it just ended.
+                _ = shutdown => {}
+                // It hangs.
+                () = self.0.deps.clock.sleep(SHUTDOWN_TIMEOUT) => {}
             }
+            sandbox.died();
             sandbox.gone().await;
         }
         self.0.lost_containers(sandbox);

@@ -178,7 +178,8 @@ impl Shim {
 
     fn subscribe(&mut self, stream: UnixStream) -> io::Result<()> {
         let processes = self.processes.iter().map(|process| process.state.clone()).collect();
-        protocol::send(&stream, &Response::State { processes }, &[])?;
+        let shim = nix::unistd::getpid().as_raw();
+        protocol::send(&stream, &Response::All { shim, processes }, &[])?;
         // From now on a subscriber that does not read must not hold up the containers.
         stream.set_nonblocking(true)?;
         self.subscribers.push(stream);
