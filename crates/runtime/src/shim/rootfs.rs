@@ -3,7 +3,7 @@
 //! Everything is mounted inside the container's own mount namespace, so it goes with the
 //! container's last process and nothing is ever left on the node.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -69,10 +69,9 @@ fn copy_binds(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, StepError> {
         }
         let name = || bind_name(&bind.source, &bind.target);
         let tree = copy_of(&bind.source, true).step(name)?;
-        sys::set_propagation(std::os::fd::AsFd::as_fd(&tree), bind.propagation).step(name)?;
+        sys::set_propagation(tree.as_fd(), bind.propagation).step(name)?;
         if bind.readonly {
-            let tree = std::os::fd::AsFd::as_fd(&tree);
-            sys::set_readonly(tree, bind.recursive_readonly).step(name)?;
+            sys::set_readonly(tree.as_fd(), bind.recursive_readonly).step(name)?;
         }
         trees.push(Some(tree));
     }
@@ -99,7 +98,6 @@ fn image_tree(spec: &ContainerSpec, bind: &BindMount) -> Result<OwnedFd, StepErr
 
 /// Overlayfs without a layer to write to wants two others, so an empty one is the lowest.
 fn overlay_of_image(layers: &[PathBuf], empty: &Path) -> rustix::io::Result<OwnedFd> {
-    use std::os::fd::AsFd as _;
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in layers.iter().map(PathBuf::as_path).chain([empty]) {
         fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;
@@ -145,7 +143,6 @@ fn mount_root(spec: &ContainerSpec) -> Result<Root, StepError> {
 }
 
 fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> rustix::io::Result<OwnedFd> {
-    use std::os::fd::AsFd as _;
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in lower {
         fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;
@@ -190,13 +187,13 @@ fn mount_sys(spec: &ContainerSpec, root: &Root) -> Result<(), StepError> {
                 let name = || bind_name(directory, &target);
                 let tree = copy_of(directory, false).step(name)?;
                 if !spec.privileged {
-                    sys::set_readonly(std::os::fd::AsFd::as_fd(&tree), false).step(name)?;
+                    sys::set_readonly(tree.as_fd(), false).step(name)?;
                 }
                 attach(tree, root.ensure(&target, Kind::Directory).step(name)?).step(name)?;
             }
             if !spec.privileged {
                 let tree = root.find(cgroup, OFlags::PATH).step(|| "finding cgroup".to_owned())?;
-                sys::set_readonly(std::os::fd::AsFd::as_fd(&tree), false)
+                sys::set_readonly(tree.as_fd(), false)
                     .step(|| "making /sys/fs/cgroup read-only".to_owned())?;
             }
         }
@@ -227,8 +224,8 @@ fn restrict(spec: &ContainerSpec, root: &Root) -> Result<(), StepError> {
         let name = || format!("making {path:?} read-only");
         let Some(target) = existing(root, path).step(name)? else { continue };
         let tree = copy_of(&descriptor_path(&target), true).step(name)?;
-        sys::set_propagation(std::os::fd::AsFd::as_fd(&tree), Propagation::Private).step(name)?;
-        sys::set_readonly(std::os::fd::AsFd::as_fd(&tree), true).step(name)?;
+        sys::set_propagation(tree.as_fd(), Propagation::Private).step(name)?;
+        sys::set_readonly(tree.as_fd(), true).step(name)?;
         attach(tree, target).step(name)?;
     }
     for path in &spec.masked_paths {
@@ -256,7 +253,6 @@ fn existing(root: &Root, path: &Path) -> std::io::Result<Option<OwnedFd>> {
 
 /// A name for what a descriptor stands for, for calls that want a path.
 fn descriptor_path(fd: &OwnedFd) -> PathBuf {
-    use std::os::fd::AsRawFd as _;
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
