@@ -7,7 +7,7 @@
 //! - A blob's file name is its digest; a layer's directory name is its chain identifier. Both
 //!   appear complete, by rename, or not at all.
 //! - A name points to an image only after all of the image's blobs and layers are durable.
-//! - Whoever changes the store holds its lock file, so that several processes can share it; who
+//! - Whoever changes the store holds a lock file, so that several processes can share it; who
 //!   reads needs no lock, and sees what another process imported at once.
 //! - Nothing in an archive is trusted: no entry can reach outside its layer's directory.
 //!
@@ -33,5 +33,5 @@ pub use config::{ImageConfig, RunConfig};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use reference::Reference;
-pub use store::{Image, Store, Usage};
+pub use store::{Image, Store, Usage, measure};
 pub use unpack::Limits;

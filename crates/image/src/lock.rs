@@ -1,4 +1,8 @@
-//! The lock that processes sharing a store take before they change it.
+//! The locks that processes sharing a store take before they change it.
+//!
+//! An import takes as long as its archive is large, and a container's start must not wait for it.
+//! So there are two: one for those who change what there is, and one, never held for long, between
+//! those who lease layers and the collector. Who needs both takes them in this order.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,6 +12,11 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::ImageError;
 
+/// For those who change what there is.
+pub(crate) const CHANGE: &str = "lock";
+/// For those who lease layers, and the collector.
+pub(crate) const COLLECT: &str = "collect.lock";
+
 /// Held while a process changes the store; ends with the process at the latest.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -16,8 +25,8 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Waits until no other process and no other thread holds it.
-    pub(crate) fn acquire(directory: &Path) -> Result<Self, ImageError> {
-        let path = directory.join("lock");
+    pub(crate) fn acquire(directory: &Path, name: &str) -> Result<Self, ImageError> {
+        let path = directory.join(name);
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -7,7 +7,7 @@
 //! <dir>/names/<hash>.json         a name: the image it points to
 //! <dir>/leases/<owner>.json       layers that a container uses
 //! <dir>/tmp/                      what is not complete yet; emptied by the collector
-//! <dir>/lock                      held by whoever changes any of the above
+//! <dir>/lock, <dir>/collect.lock  held by whoever changes any of the above
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ImportOptions};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::{Digest, ImageConfig, ImageError, Reference, digest};
 
 /// A number of file names; more of them are not read, so that a damaged store costs bounded work.
@@ -115,7 +115,7 @@ impl Store {
         archive: impl Read,
         options: &ImportOptions,
     ) -> Result<Vec<Image>, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let imported = archive::import(self, archive, options)?;
         imported.iter().map(|id| self.require(id)).collect()
     }
@@ -153,7 +153,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::find`], and when a file cannot be removed.
     pub fn remove(&self, reference: &str) -> Result<bool, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let Some(id) = self.resolve(reference)? else { return Ok(false) };
         for name in self.names()?.into_iter().filter(|name| name.image == id) {
             self.unlink(&self.name_path(&name.name))?;
@@ -168,7 +168,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::remove`].
     pub fn untag(&self, name: &str) -> Result<bool, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let name = Reference::parse(name)?.to_string();
         let Some(record) = self.read::<NameRecord>(&self.name_path(&name))? else {
             return Ok(false);
@@ -186,7 +186,7 @@ impl Store {
     /// # Errors
     /// When it is not present, or a name is malformed.
     pub fn tag(&self, reference: &str, name: &str) -> Result<(), ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         let id = self
             .resolve(reference)?
             .ok_or_else(|| ImageError::Missing(format!("image {reference:?}")))?;
@@ -198,7 +198,7 @@ impl Store {
     /// # Errors
     /// When a file cannot be removed.
     pub fn gc(&self) -> Result<(), ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
+        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
         self.collect()
     }
 
@@ -211,20 +211,23 @@ impl Store {
         self.read(&path)?.ok_or_else(|| ImageError::Missing(format!("configuration {}", image.id)))
     }
 
-    /// Keeps the image's layers for `owner` until [`Store::release`], and answers their
-    /// directories, the uppermost first, as overlayfs wants them.
+    /// Keeps the layers of images for `owner` until [`Store::release`], and answers for each
+    /// image their directories, the uppermost first, as overlayfs wants them.
     ///
     /// # Errors
-    /// When the image was removed meanwhile, or the lease cannot be written.
-    pub fn lease(&self, owner: &str, image: &Image) -> Result<Vec<PathBuf>, ImageError> {
-        let _lock = Lock::acquire(&self.dir)?;
-        let layers: Vec<PathBuf> =
-            image.layers.iter().rev().map(|chain| self.layer_path(chain)).collect();
-        if let Some(missing) = layers.iter().find(|layer| !layer.is_dir()) {
+    /// When an image was removed meanwhile, or the lease cannot be written.
+    pub fn lease(&self, owner: &str, images: &[Image]) -> Result<Vec<Vec<PathBuf>>, ImageError> {
+        let _lock = Lock::acquire(&self.dir, lock::COLLECT)?;
+        let paths = |image: &Image| -> Vec<PathBuf> {
+            image.layers.iter().rev().map(|chain| self.layer_path(chain)).collect()
+        };
+        let layers: Vec<Vec<PathBuf>> = images.iter().map(paths).collect();
+        if let Some(missing) = layers.iter().flatten().find(|layer| !layer.is_dir()) {
             return Err(ImageError::Missing(missing.display().to_string()));
         }
-        let lease = serde_json::to_vec(&Lease { layers: image.layers.clone() })
-            .map_err(ImageError::parse("lease"))?;
+        let kept = images.iter().flat_map(|image| image.layers.clone()).collect();
+        let lease =
+            serde_json::to_vec(&Lease { layers: kept }).map_err(ImageError::parse("lease"))?;
         // Not synced: after a power loss no container of before runs.
         let path = self.lease_path(owner);
         let sibling = path.with_extension("tmp");
@@ -257,7 +260,7 @@ impl Store {
         let mut usage = Usage::default();
         let mut seen = BTreeSet::new();
         for sub in ["blobs", "layers"] {
-            measure(&self.dir.join(sub), &mut usage, &mut seen)?;
+            measure_into(&self.dir.join(sub), &mut usage, &mut seen)?;
         }
         Ok(usage)
     }
@@ -310,8 +313,9 @@ impl Store {
         Ok(found.map(|name| name.image))
     }
 
-    /// With the lock held.
+    /// With the lock for changes held.
     fn collect(&self) -> Result<(), ImageError> {
+        let _lock = Lock::acquire(&self.dir, lock::COLLECT)?;
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
         for stem in self.stems("images")? {
             let path = self.dir.join("images").join(format!("{stem}.json"));
@@ -434,7 +438,17 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
     Ok(paths)
 }
 
-fn measure(
+/// What a directory takes on disk. What has several names is counted once.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn measure(directory: &Path) -> Result<Usage, ImageError> {
+    let mut usage = Usage::default();
+    measure_into(directory, &mut usage, &mut BTreeSet::new())?;
+    Ok(usage)
+}
+
+fn measure_into(
     directory: &Path,
     usage: &mut Usage,
     seen: &mut BTreeSet<u64>,
@@ -448,7 +462,7 @@ fn measure(
         usage.bytes += metadata.blocks() * 512;
         usage.inodes += 1;
         if metadata.is_dir() {
-            measure(&path, usage, seen)?;
+            measure_into(&path, usage, seen)?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Making, starting, stopping and removing containers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -244,6 +244,8 @@ impl Inner {
         let unreadable =
             |error| CriError::caused(Code::Unknown, "failed to get image config", error);
         let run = self.deps.images.config(&image).map_err(unreadable)?.config;
+        let mut layers = self.lease_images(id, &config, &image)?;
+        let lower = layers.remove(0);
         let mut spec = plan::plan(&Inputs {
             id: id.as_str(),
             config: &config,
@@ -251,6 +253,7 @@ impl Inner {
             image: &run,
             hostname: &crate::etc::hostname(sandbox_config),
             sandbox_directory: &sandbox.directory,
+            image_mounts: &layers,
             target_pid: self.target_pid(&config),
         })?;
         let parent = match sandbox_config.linux.cgroup_parent.as_str() {
@@ -258,7 +261,7 @@ impl Inner {
             parent => parent.trim_end_matches('/').to_owned(),
         };
         let cgroup = format!("{parent}/{id}");
-        spec.lower = self.deps.images.lease(&self.lease_owner(id), &image).map_err(unreadable)?;
+        spec.lower = lower;
         spec.directory = directory.to_path_buf();
         spec.cgroup_procs = self.cgroups.procs(&cgroup);
         spec.cgroup_mounts = self.cgroups.mounts(&cgroup);
@@ -279,6 +282,22 @@ impl Inner {
         write_container(directory, &spec, &record)
             .map_err(storage("failed to create container"))?;
         Ok(record)
+    }
+
+    /// The layers of the container's image, and of those it mounts.
+    fn lease_images(
+        &self,
+        id: &ContainerId,
+        config: &ContainerConfig,
+        image: &Image,
+    ) -> Result<Vec<Vec<PathBuf>>, CriError> {
+        let mut images = vec![image.clone()];
+        for mount in config.mounts.iter().filter_map(|mount| mount.image.as_ref()) {
+            images.push(self.find_image(&mount.image)?);
+        }
+        self.deps.images.lease(&self.lease_owner(id), &images).map_err(|error| {
+            CriError::caused(Code::Unknown, "failed to use the image's layers", error)
+        })
     }
 
     fn find_image(&self, name: &str) -> Result<Image, CriError> {
@@ -334,8 +353,9 @@ fn write_container(
     spec: &ContainerSpec,
     record: &ContainerRecord,
 ) -> std::io::Result<()> {
-    for part in ["upper", "work", "rootfs"] {
-        fs::create_dir_all(directory.join(part))?;
+    for part in ["upper", "work", "rootfs", "empty"] {
+        // The rights of `upper` are those of the container's root directory.
+        record::make_directory(&directory.join(part), 0o755)?;
     }
     if let Some(parent) = spec.log_path.parent() {
         fs::create_dir_all(parent)?;

@@ -20,7 +20,8 @@
 //! - A cgroup, a lease on image layers and network addresses are released before the record of
 //!   what they belonged to.
 //!
-//! It deliberately does not pull images, does not speak to systemd, and has no pause image.
+//! It deliberately does not pull images, does not speak to systemd, and has no pause image. A
+//! service manager that is to leave pods running must end the agent's process only, not its cgroup.
 //!
 //! Tested by unit tests beside the code, and by `tests/it` with real containers, which needs the
 //! rights of root. The tests' image holds the test program itself and its libraries.

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use cri::{
-    Capability, ContainerConfig, CriError, MountPropagation, NamespaceMode, PodSandboxConfig,
-    ProfileType, SupplementalGroupsPolicy,
+    Capability, ContainerConfig, CriError, LinuxContainerSecurityContext, MountPropagation,
+    NamespaceMode, PodSandboxConfig, ProfileType, SupplementalGroupsPolicy,
 };
 use image::RunConfig;
 
@@ -89,6 +89,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) hostname: &'a str,
     /// Where the sandbox keeps the files it mounts when nobody else does.
     pub(crate) sandbox_directory: &'a Path,
+    /// The layers of the images to mount, in the order of their mounts.
+    pub(crate) image_mounts: &'a [Vec<PathBuf>],
     /// The first process of the container whose process namespace is to be joined.
     pub(crate) target_pid: Option<i32>,
 }
@@ -104,38 +106,21 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<ContainerSpec, CriError> {
     if privileged && !inputs.sandbox.linux.security_context.privileged {
         return Err(CriError::invalid_argument("no privileged container allowed in sandbox"));
     }
-    let seccomp = !privileged
-        && match &security.seccomp {
-            Some(profile) => match profile.profile_type {
-                ProfileType::RuntimeDefault => true,
-                ProfileType::Unconfined => false,
-                ProfileType::Localhost => {
-                    return Err(CriError::invalid_argument(format!(
-                        "seccomp profile {:?}: profiles from files are not supported",
-                        profile.localhost_ref
-                    )));
-                }
-            },
-            None => false,
-        };
     let cwd = match (config.working_dir.as_str(), inputs.image.working_dir.as_str()) {
         ("", "") => "/",
         ("", image) => image,
         (given, _) => given,
     };
     let options = &security.namespace_options;
+    let device = |device: &cri::Device| DeviceNode {
+        source: PathBuf::from(&device.host_path),
+        target: PathBuf::from(&device.container_path),
+    };
     Ok(ContainerSpec {
         id: inputs.id.to_owned(),
         readonly_rootfs: security.readonly_rootfs,
         mounts: mounts(inputs)?,
-        devices: config
-            .devices
-            .iter()
-            .map(|device| DeviceNode {
-                source: PathBuf::from(&device.host_path),
-                target: PathBuf::from(&device.container_path),
-            })
-            .collect(),
+        devices: config.devices.iter().map(device).collect(),
         args: args(config, inputs.image)?,
         env: environment(inputs),
         cwd: cwd.to_owned(),
@@ -143,17 +128,10 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<ContainerSpec, CriError> {
         capabilities: capabilities(security.capabilities.as_ref(), privileged)?,
         no_new_privs: security.no_new_privs,
         privileged,
-        seccomp,
+        seccomp: seccomp(security)?,
         masked_paths: security.masked_paths.iter().map(PathBuf::from).collect(),
         readonly_paths: security.readonly_paths.iter().map(PathBuf::from).collect(),
-        pid: match options.pid {
-            NamespaceMode::Pod => PidNamespace::Sandbox,
-            NamespaceMode::Container => PidNamespace::Own,
-            NamespaceMode::Node => PidNamespace::Node,
-            NamespaceMode::Target => PidNamespace::Of(inputs.target_pid.ok_or_else(|| {
-                CriError::invalid_argument("the target container is not running")
-            })?),
-        },
+        pid: pid_namespace(options.pid, inputs.target_pid)?,
         node_network: options.network == NamespaceMode::Node,
         node_ipc: options.ipc == NamespaceMode::Node,
         tty: config.tty,
@@ -161,6 +139,32 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<ContainerSpec, CriError> {
         stdin_once: config.stdin_once,
         oom_score_adj: config.linux.resources.oom_score_adj,
         ..ContainerSpec::default()
+    })
+}
+
+fn seccomp(security: &LinuxContainerSecurityContext) -> Result<bool, CriError> {
+    let Some(profile) = security.seccomp.as_ref().filter(|_| !security.privileged) else {
+        return Ok(false);
+    };
+    match profile.profile_type {
+        ProfileType::RuntimeDefault => Ok(true),
+        ProfileType::Unconfined => Ok(false),
+        ProfileType::Localhost => Err(CriError::invalid_argument(format!(
+            "seccomp profile {:?}: profiles from files are not supported",
+            profile.localhost_ref
+        ))),
+    }
+}
+
+fn pid_namespace(mode: NamespaceMode, target: Option<i32>) -> Result<PidNamespace, CriError> {
+    Ok(match mode {
+        NamespaceMode::Pod => PidNamespace::Sandbox,
+        NamespaceMode::Container => PidNamespace::Own,
+        NamespaceMode::Node => PidNamespace::Node,
+        NamespaceMode::Target => PidNamespace::Of(
+            target
+                .ok_or_else(|| CriError::invalid_argument("the target container is not running"))?,
+        ),
     })
 }
 
@@ -304,40 +308,49 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<BindMount>, CriError> {
             ..BindMount::default()
         });
     }
+    let mut images = inputs.image_mounts.iter();
     for mount in &inputs.config.mounts {
-        if let Some(image) = &mount.image {
-            return Err(CriError::invalid_argument(format!(
-                "image volume {:?}: image volumes are not supported",
-                image.image
-            )));
+        if mount.image.is_some() {
+            mounts.push(BindMount {
+                layers: images.next().cloned().unwrap_or_default(),
+                sub_path: PathBuf::from(&mount.image_sub_path),
+                target: PathBuf::from(&mount.container_path),
+                ..BindMount::default()
+            });
+            continue;
         }
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(CriError::invalid_argument(format!(
-                "mount {:?}: id mapped mounts are not supported",
-                mount.container_path
-            )));
-        }
-        if mount.recursive_read_only
-            && (!mount.readonly || mount.propagation != MountPropagation::Private)
-        {
-            return Err(CriError::invalid_argument(
-                "recursive read-only mounts must be read-only and private",
-            ));
-        }
-        mounts.push(BindMount {
-            source: PathBuf::from(&mount.host_path),
-            target: PathBuf::from(&mount.container_path),
-            readonly: mount.readonly,
-            recursive_readonly: mount.recursive_read_only,
-            propagation: match mount.propagation {
-                MountPropagation::Private => Propagation::Private,
-                MountPropagation::HostToContainer => Propagation::Slave,
-                MountPropagation::Bidirectional => Propagation::Shared,
-            },
-        });
+        mounts.push(bind_mount(mount)?);
     }
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
+}
+
+/// A path of the node.
+fn bind_mount(mount: &cri::Mount) -> Result<BindMount, CriError> {
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(CriError::invalid_argument(format!(
+            "mount {:?}: id mapped mounts are not supported",
+            mount.container_path
+        )));
+    }
+    let private = mount.propagation == MountPropagation::Private;
+    if mount.recursive_read_only && !(mount.readonly && private) {
+        return Err(CriError::invalid_argument(
+            "recursive read-only mounts must be read-only and private",
+        ));
+    }
+    Ok(BindMount {
+        source: PathBuf::from(&mount.host_path),
+        target: PathBuf::from(&mount.container_path),
+        readonly: mount.readonly,
+        recursive_readonly: mount.recursive_read_only,
+        propagation: match mount.propagation {
+            MountPropagation::Private => Propagation::Private,
+            MountPropagation::HostToContainer => Propagation::Slave,
+            MountPropagation::Bidirectional => Propagation::Shared,
+        },
+        ..BindMount::default()
+    })
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub(crate) enum Response {
     Exited { code: i32 },
     /// The state of the containers concerned.
     State { processes: Vec<ProcessState> },
+    /// The state of every container, and the shim's own process.
+    All { shim: i32, processes: Vec<ProcessState> },
     /// It could not be done.
     Failed { not_found: bool, message: String },
 }

@@ -4,8 +4,9 @@
 //! node no sandbox runs, so a lost record is the right one.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use cri::{ContainerConfig, PodSandboxConfig};
@@ -55,11 +56,19 @@ pub(crate) struct StartError {
     pub(crate) at: Timestamp,
 }
 
-/// Writes a record whole or not at all.
+/// Writes a record whole or not at all. Environments hold secrets, so it is the agent's alone.
 pub(crate) fn save<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
     let sibling = path.with_extension("tmp");
-    fs::write(&sibling, serde_json::to_vec(record)?)?;
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&sibling)?.write_all(&serde_json::to_vec(record)?)?;
     fs::rename(&sibling, path)
+}
+
+/// Makes a directory with exactly these rights, whatever the process's mask is.
+pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Reads a record; `None` when there is none, or not a whole one.

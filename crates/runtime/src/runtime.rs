@@ -98,7 +98,7 @@ impl Runtime {
     /// When its directories cannot be used, or something left behind cannot be removed.
     pub async fn open(config: Config, deps: Deps) -> Result<Self, OpenError> {
         for directory in [config.root_dir.join("sandboxes"), config.state_dir.clone()] {
-            fs::create_dir_all(&directory)
+            record::make_directory(&directory, 0o700)
                 .map_err(|source| OpenError::Directory { path: directory, source })?;
         }
         let cgroups = Cgroups::detect(&config.cgroup_root);
@@ -193,10 +193,19 @@ impl Runtime {
         let (inner, sandbox) = (Arc::clone(&self.0), Arc::clone(sandbox));
         // The task ends with the shim, at the latest when the sandbox is removed.
         drop(stdx::task::spawn("shim watcher", async move {
-            if let Ok(mut follow) = Follow::new(answer.stream) {
-                while let Ok(Some(response)) = follow.next().await {
-                    inner.told(&sandbox, response);
+            let mut stream = answer.stream;
+            loop {
+                if let Ok(mut follow) = Follow::new(stream) {
+                    while let Ok(Some(response)) = follow.next().await {
+                        inner.told(&sandbox, response);
+                    }
                 }
+                // A shim drops a subscriber that cannot keep up; one that is gone refuses.
+                let Ok(answer) = sandbox.handle.call(Request::Subscribe, Vec::new()).await else {
+                    break;
+                };
+                inner.told(&sandbox, answer.response);
+                stream = answer.stream;
             }
             inner.lost(&sandbox);
         }));
@@ -270,7 +279,14 @@ impl Inner {
 
     /// Takes over what a shim told.
     pub(crate) fn told(&self, sandbox: &Sandbox, response: Response) {
-        let Response::State { processes } = response else { return };
+        let processes = match response {
+            Response::State { processes } => processes,
+            Response::All { shim, processes } => {
+                sandbox.found(shim);
+                processes
+            }
+            _ => return,
+        };
         for process in processes {
             let Some(container) = self.container(&process.id.as_str().into()) else { continue };
             for event in container.apply(&process) {

@@ -4,6 +4,7 @@
 //! done.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use crate::container;
 use crate::protocol::Request;
 use crate::runtime::Runtime;
 use crate::sandbox::Sandbox;
+use crate::sandbox_ops::blocking;
 use crate::stats;
 
 type Result<T> = std::result::Result<T, CriError>;
@@ -157,14 +159,18 @@ impl RuntimeService for Runtime {
     }
 
     async fn container_stats(&self, id: &ContainerId) -> Result<ContainerStats> {
-        let container = self.0.require_container(id)?;
-        Ok(stats::of(&self.0, &container))
+        let (inner, container) = (Arc::clone(&self.0), self.0.require_container(id)?);
+        blocking(move || Ok(stats::of(&inner, &container))).await
     }
 
     async fn list_container_stats(&self, filter: &ContainerFilter) -> Result<Vec<ContainerStats>> {
-        let containers = self.0.containers();
-        let wanted = containers.iter().filter(|c| filter.matches(&container_entry(c)));
-        Ok(wanted.map(|container| stats::of(&self.0, container)).collect())
+        let (inner, filter) = (Arc::clone(&self.0), filter.clone());
+        blocking(move || {
+            let containers = inner.containers();
+            let wanted = containers.iter().filter(|c| filter.matches(&container_entry(c)));
+            Ok(wanted.map(|container| stats::of(&inner, container)).collect())
+        })
+        .await
     }
 
     async fn update_runtime_config(&self, config: &RuntimeConfig) -> Result<()> {

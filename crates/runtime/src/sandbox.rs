@@ -1,10 +1,12 @@
 //! A sandbox as the agent sees it.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cri::{NamespaceMode, PodNetworkRequest, PodSandboxState, SandboxId};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::watch;
 
 use crate::handle::Handle;
@@ -23,6 +25,8 @@ pub(crate) struct Sandbox {
     alive: watch::Sender<bool>,
     /// The shim, when it is a child of this process and has to be reaped by it.
     child: Mutex<Option<Child>>,
+    /// The shim, whoever started it.
+    process: Mutex<Option<OwnedFd>>,
 }
 
 impl Sandbox {
@@ -40,6 +44,7 @@ impl Sandbox {
             record: Mutex::new(Arc::new(record)),
             alive: watch::Sender::new(false),
             child: Mutex::new(None),
+            process: Mutex::new(None),
         }
     }
 
@@ -79,11 +84,21 @@ impl Sandbox {
         self.alive.send_replace(true);
     }
 
+    /// Notes which process the shim says it is.
+    pub(crate) fn found(&self, pid: i32) {
+        let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+    }
+
     /// Notes that the shim is gone. The kernel keeps its number until this was called.
     pub(crate) fn died(&self) {
         let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Its socket is closed, so it has ended or is about to; killing makes sure.
+        if let Some(process) = process {
+            pidfd_send_signal(process, Signal::KILL).ok();
+        }
         if let Some(mut child) = child {
-            // Its socket is closed, so it has ended or is about to; killing makes sure.
             child.kill().ok();
             child.wait().ok();
         }

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cri::{
     Code, ContainerEventType, CriError, NamespaceMode, PodSandboxConfig, PodSandboxMetadata,
@@ -16,6 +18,8 @@ use crate::runtime::{Inner, Runtime, remove_directory};
 use crate::sandbox::Sandbox;
 use crate::spec::SandboxSpec;
 
+/// Killed processes end at once, unless the kernel waits for a disk.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a shim said before it ended is read up to here.
 const SHIM_LOG_BYTES_MAX: usize = 4096;
 
@@ -104,10 +108,14 @@ impl Runtime {
             sandbox.change_record(|record| record.stopped = true).map_err(storage(&what()))?;
         }
         if sandbox.is_alive() {
-            match sandbox.handle.call(Request::Shutdown, Vec::new()).await {
-                // Unreachable means that it just ended, or that it hangs: then it is killed.
-                Ok(_) | Err(_) => sandbox.died(),
+            let shutdown = sandbox.handle.call(Request::Shutdown, Vec::new());
+            tokio::select! {
+                // Unreachable means that it just ended.
+                _ = shutdown => {}
+                // It hangs.
+                () = self.0.deps.clock.sleep(SHUTDOWN_TIMEOUT) => {}
             }
+            sandbox.died();
             sandbox.gone().await;
         }
         self.0.lost_containers(sandbox);
@@ -147,7 +155,10 @@ impl Inner {
             record::save(&sandbox.directory.join("sandbox.json"), &*record)?;
             record::save(&sandbox.directory.join("spec.json"), &spec(&sandbox.id, config))?;
             for (name, contents) in crate::etc::files(config) {
-                fs::write(sandbox.directory.join(name), contents)?;
+                let path = sandbox.directory.join(name);
+                fs::write(&path, contents)?;
+                // The container's users read it, whatever this process's mask is.
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
             }
             if !config.log_directory.is_empty() {
                 fs::create_dir_all(&config.log_directory)?;

@@ -34,6 +34,7 @@ use jiff::Timestamp;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::process::Process;
 use self::sandbox::Namespaces;
@@ -93,6 +94,9 @@ impl Shim {
         nix::unistd::dup2_stdin(&null).step(starting)?;
         nix::unistd::setsid().step(starting)?;
         rustix::thread::set_name(c"ironclad-shim").ok();
+        // Children are in a container before they run its program. Until then the container must
+        // not reach this program's file or descriptors through /proc.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).step(starting)?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).step(starting)?;
         let namespaces = Namespaces::enter(&spec, &directory.join("shm"))?;
         let mut mask = SigSet::empty();

@@ -41,12 +41,16 @@ pub(crate) enum PidNamespace {
     Of(i32),
 }
 
-/// A bind mount.
+/// A path of the node or an image, mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BindMount {
-    /// On the node.
+    /// On the node; unused when there are layers.
     pub(crate) source: PathBuf,
+    /// The layers of an image to mount instead, the uppermost first.
+    pub(crate) layers: Vec<PathBuf>,
+    /// The part of the image to mount; empty for all of it.
+    pub(crate) sub_path: PathBuf,
     /// In the container.
     pub(crate) target: PathBuf,
     /// Whether it is read-only.

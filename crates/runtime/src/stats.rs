@@ -1,11 +1,11 @@
 //! What containers use.
 
-use cri::{ContainerState, ContainerStats, CpuUsage, MemoryUsage};
+use cri::{ContainerState, ContainerStats, CpuUsage, FilesystemUsage, MemoryUsage};
 
 use crate::container::Container;
 use crate::runtime::Inner;
 
-/// What one container uses now.
+/// What one container uses now. Walks its writable layer, so it belongs on a thread that may wait.
 pub(crate) fn of(inner: &Inner, container: &Container) -> ContainerStats {
     let record = container.record();
     let now = inner.deps.clock.now();
@@ -18,7 +18,14 @@ pub(crate) fn of(inner: &Inner, container: &Container) -> ContainerStats {
         annotations: record.config.annotations.clone(),
         cpu: None,
         memory: None,
-        writable_layer: None,
+        writable_layer: image::measure(&container.directory.join("upper")).ok().map(|usage| {
+            FilesystemUsage {
+                timestamp: now,
+                mountpoint: inner.config.root_dir.clone(),
+                used_bytes: usage.bytes,
+                inodes_used: usage.inodes,
+            }
+        }),
         pids: None,
     };
     let Some(counters) = counters else { return stats };

@@ -94,7 +94,7 @@ fn an_oci_archive_is_found_by_every_name_it_has() {
     let config = store.config(&image).unwrap();
     assert_eq!(config.config.entrypoint, ["/bin/x"]);
     assert!(config.config.cmd.is_empty());
-    let layers = store.lease("c1", &image).unwrap();
+    let layers = store.lease("c1", std::slice::from_ref(&image)).unwrap().remove(0);
     let texts: Vec<_> =
         layers.iter().map(|l| fs::read_to_string(l.join("etc/text")).unwrap()).collect();
     assert_eq!(texts, ["top", "x", "base"]);
@@ -129,7 +129,7 @@ fn shared_layers_stay_until_the_last_image_and_lease_are_gone() {
     let first = import(&store, &oci("a", "1")).unwrap().remove(0);
     import(&store, &oci("b", "2")).unwrap();
     assert_eq!(count(&store, "layers"), 5, "the base layer is shared");
-    store.lease("c1", &first).unwrap();
+    store.lease("c1", &[first]).unwrap();
     assert!(store.remove("a").unwrap());
     assert!(!store.remove("a").unwrap());
     assert_eq!(count(&store, "layers"), 5, "a container still uses them");
@@ -139,6 +139,18 @@ fn shared_layers_stay_until_the_last_image_and_lease_are_gone() {
     store.remove("b").unwrap();
     assert_eq!((count(&store, "layers"), count(&store, "tmp")), (0, 0));
     assert!(store.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_lease_does_not_wait_for_an_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let image = import(&store, &oci("a", "1")).unwrap().remove(0);
+    let import = Lock::acquire(dir.path(), lock::CHANGE).unwrap();
+    store.lease("c1", &[image]).unwrap();
+    store.release("c1").unwrap();
+    drop(import);
+    assert!(store.leases().unwrap().is_empty());
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn check(config: &ContainerConfig) -> Result<ContainerSpec, CriError> {
         image: &run_config(),
         hostname: "pod",
         sandbox_directory: Path::new("/s"),
+        image_mounts: &[vec!["/layer".into()]],
         target_pid: None,
     })
 }
@@ -96,10 +97,19 @@ fn outer_mounts_come_before_inner_ones_and_given_files_before_generated_ones() {
 }
 
 #[test]
+fn an_image_is_mounted_by_its_layers() {
+    let mut config = ContainerConfig::default();
+    let image = Mount { image: Some("x".into()), container_path: "/v".into(), ..Mount::default() };
+    config.mounts.push(image);
+    let mounts = check(&config).unwrap().mounts;
+    assert_eq!((&mounts[0].target, &mounts[0].layers), (&"/v".into(), &vec!["/layer".into()]));
+}
+
+#[test]
 fn what_is_not_built_is_refused() {
     let mut config = ContainerConfig::default();
-    config.mounts.push(Mount { image: Some("x".into()), ..Mount::default() });
-    assert!(check(&config).unwrap_err().message().contains("image volumes"));
+    config.mounts.push(Mount { uid_mappings: vec![Default::default()], ..Mount::default() });
+    assert!(check(&config).unwrap_err().message().contains("id mapped mounts"));
     let mut config = ContainerConfig::default();
     config.linux.security_context.privileged = true;
     assert!(check(&config).unwrap_err().message().contains("no privileged container"));

@@ -117,6 +117,7 @@ impl Child<'_> {
             chdir(Path::new(&self.spec.cwd))
                 .step(|| format!("chdir to cwd ({:?}) set in config.json failed", self.spec.cwd))?;
         }
+        check_directory()?;
         if self.spec.seccomp && self.spec.no_new_privs {
             self.filter()?;
         }
@@ -219,6 +220,15 @@ fn mount_console(slave: &OwnedFd) -> io::Result<()> {
     let path = PathBuf::from(name.to_string_lossy().into_owned());
     let target = openat(CWD, "/dev/console", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     attach(copy_of(&path, false)?, target)
+}
+
+/// A working directory such as `/proc/self/fd/9` must not lead out of the container.
+fn check_directory() -> Result<(), StepError> {
+    let directory = rustix::process::getcwd(Vec::new()).step(|| "getcwd".to_owned())?;
+    if directory.as_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    Err(StepError::plain("the working directory is outside of the container"))
 }
 
 fn environment(spec: &ContainerSpec, identity: &Identity) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What the agent asks of a shim.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -178,7 +178,8 @@ impl Shim {
 
     fn subscribe(&mut self, stream: UnixStream) -> io::Result<()> {
         let processes = self.processes.iter().map(|process| process.state.clone()).collect();
-        protocol::send(&stream, &Response::State { processes }, &[])?;
+        let shim = nix::unistd::getpid().as_raw();
+        protocol::send(&stream, &Response::All { shim, processes }, &[])?;
         // From now on a subscriber that does not read must not hold up the containers.
         stream.set_nonblocking(true)?;
         self.subscribers.push(stream);
@@ -216,11 +217,19 @@ fn response(answer: Answer) -> Response {
 
 /// A connection that the agent waits for; a port on which nobody listens refuses at once.
 fn open_port(port: u16) -> Result<Option<OwnedFd>, StepError> {
-    let name = || format!("failed to connect to localhost:{port} inside namespace");
+    let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    // On loopback a refusal comes at once, so the second address is tried without waiting.
+    dial(AddressFamily::INET, SocketAddr::new(v4, port))
+        .or_else(|error| dial(AddressFamily::INET6, SocketAddr::new(v6, port)).map_err(|_| error))
+        .map(Some)
+        .step(|| format!("failed to connect to localhost:{port} inside namespace"))
+}
+
+fn dial(family: AddressFamily, address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).step(name)?;
-    match connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Some(socket)),
-        Err(error) => Err(error).step(name),
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &address) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
     }
 }

@@ -3,10 +3,10 @@
 //! Everything is mounted inside the container's own mount namespace, so it goes with the
 //! container's last process and nothing is ever left on the node.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{CWD, FileType, OFlags, fstat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -17,7 +17,7 @@ use super::device;
 use super::step::{Step, StepError};
 use super::sys;
 use super::tree::{Kind, Root, attach, copy_of, file_system};
-use crate::spec::{ContainerSpec, PidNamespace, Propagation};
+use crate::spec::{BindMount, ContainerSpec, PidNamespace, Propagation};
 
 const SYSTEM: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
@@ -36,6 +36,10 @@ pub(super) fn assemble(spec: &ContainerSpec, shm: Option<OwnedFd>) -> Result<Roo
     mount_system(spec, &root, shm)?;
     device::populate(&root, spec, &devices)?;
     for (bind, tree) in spec.mounts.iter().zip(binds) {
+        let tree = match tree {
+            Some(tree) => tree,
+            None => image_tree(spec, bind)?,
+        };
         let kind = kind_of(&tree).step(|| bind_name(&bind.source, &bind.target))?;
         let target =
             root.ensure(&bind.target, kind).step(|| bind_name(&bind.source, &bind.target))?;
@@ -55,19 +59,52 @@ fn bind_name(source: &Path, target: &Path) -> String {
     format!("error mounting {:?} to rootfs at {target:?}", source.display())
 }
 
-fn copy_binds(spec: &ContainerSpec) -> Result<Vec<OwnedFd>, StepError> {
+/// Copies of the node's mounts; `None` stands for an image.
+fn copy_binds(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, StepError> {
     let mut trees = Vec::with_capacity(spec.mounts.len());
     for bind in &spec.mounts {
+        if !bind.layers.is_empty() {
+            trees.push(None);
+            continue;
+        }
         let name = || bind_name(&bind.source, &bind.target);
         let tree = copy_of(&bind.source, true).step(name)?;
-        sys::set_propagation(std::os::fd::AsFd::as_fd(&tree), bind.propagation).step(name)?;
+        sys::set_propagation(tree.as_fd(), bind.propagation).step(name)?;
         if bind.readonly {
-            let tree = std::os::fd::AsFd::as_fd(&tree);
-            sys::set_readonly(tree, bind.recursive_readonly).step(name)?;
+            sys::set_readonly(tree.as_fd(), bind.recursive_readonly).step(name)?;
         }
-        trees.push(tree);
+        trees.push(Some(tree));
     }
     Ok(trees)
+}
+
+/// A read-only view of an image, or of a part of it.
+fn image_tree(spec: &ContainerSpec, bind: &BindMount) -> Result<OwnedFd, StepError> {
+    let name = || format!("error mounting image to rootfs at {:?}", bind.target);
+    let image = overlay_of_image(&bind.layers, &spec.directory.join("empty")).step(name)?;
+    if bind.sub_path.as_os_str().is_empty() {
+        return Ok(image);
+    }
+    // A part can be copied only from what is mounted somewhere: here, and only for a moment.
+    let place = spec.directory.join("empty");
+    let target = Root::open(&place).step(name)?;
+    attach(image, target.as_fd()).step(name)?;
+    let part = Root::open(&place)
+        .and_then(|root| root.find(&bind.sub_path, OFlags::PATH))
+        .and_then(|part| copy_of(&descriptor_path(&part), false));
+    umount2(&place, MntFlags::MNT_DETACH).step(name)?;
+    part.step(|| format!("image volume sub path {:?}", bind.sub_path))
+}
+
+/// Overlayfs without a layer to write to wants two others, so an empty one is the lowest.
+fn overlay_of_image(layers: &[PathBuf], empty: &Path) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in layers.iter().map(PathBuf::as_path).chain([empty]) {
+        fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 fn kind_of(tree: &OwnedFd) -> std::io::Result<Kind> {
@@ -106,7 +143,6 @@ fn mount_root(spec: &ContainerSpec) -> Result<Root, StepError> {
 }
 
 fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> rustix::io::Result<OwnedFd> {
-    use std::os::fd::AsFd as _;
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in lower {
         fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;
@@ -151,13 +187,13 @@ fn mount_sys(spec: &ContainerSpec, root: &Root) -> Result<(), StepError> {
                 let name = || bind_name(directory, &target);
                 let tree = copy_of(directory, false).step(name)?;
                 if !spec.privileged {
-                    sys::set_readonly(std::os::fd::AsFd::as_fd(&tree), false).step(name)?;
+                    sys::set_readonly(tree.as_fd(), false).step(name)?;
                 }
                 attach(tree, root.ensure(&target, Kind::Directory).step(name)?).step(name)?;
             }
             if !spec.privileged {
                 let tree = root.find(cgroup, OFlags::PATH).step(|| "finding cgroup".to_owned())?;
-                sys::set_readonly(std::os::fd::AsFd::as_fd(&tree), false)
+                sys::set_readonly(tree.as_fd(), false)
                     .step(|| "making /sys/fs/cgroup read-only".to_owned())?;
             }
         }
@@ -188,8 +224,8 @@ fn restrict(spec: &ContainerSpec, root: &Root) -> Result<(), StepError> {
         let name = || format!("making {path:?} read-only");
         let Some(target) = existing(root, path).step(name)? else { continue };
         let tree = copy_of(&descriptor_path(&target), true).step(name)?;
-        sys::set_propagation(std::os::fd::AsFd::as_fd(&tree), Propagation::Private).step(name)?;
-        sys::set_readonly(std::os::fd::AsFd::as_fd(&tree), true).step(name)?;
+        sys::set_propagation(tree.as_fd(), Propagation::Private).step(name)?;
+        sys::set_readonly(tree.as_fd(), true).step(name)?;
         attach(tree, target).step(name)?;
     }
     for path in &spec.masked_paths {
@@ -217,7 +253,6 @@ fn existing(root: &Root, path: &Path) -> std::io::Result<Option<OwnedFd>> {
 
 /// A name for what a descriptor stands for, for calls that want a path.
 fn descriptor_path(fd: &OwnedFd) -> PathBuf {
-    use std::os::fd::AsRawFd as _;
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 

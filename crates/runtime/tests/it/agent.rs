@@ -91,6 +91,30 @@ async fn containers_end_with_their_shim_and_are_not_ready() {
 }
 
 #[tokio::test]
+async fn a_shim_that_hangs_does_not_keep_its_pod() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    let id = node.start(&sandbox, &["wait"], |_| {}).await;
+    let shim = nix::unistd::Pid::from_raw(shim_of(&node));
+    // The first agent started the shim and would reap it; the second only found it.
+    let clock = std::sync::Arc::new(clock::ManualClock::new(Default::default()));
+    let mut deps = crate::harness::deps();
+    deps.clock = clock.clone();
+    let config = crate::harness::config(node.dir.path(), &node.cgroup);
+    let agent = runtime::Runtime::open(config, deps).await.unwrap();
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let ended = until("the container is lost", || async {
+        clock.advance(Duration::from_secs(60));
+        let status = agent.container_status(&id).await.unwrap();
+        (status.state == ContainerState::Exited).then_some(status)
+    });
+    let (stopped, status) = tokio::join!(agent.stop_pod_sandbox(&sandbox.0), ended);
+    stopped.unwrap();
+    assert_eq!(status.exit_code, 255);
+    agent.remove_pod_sandbox(&sandbox.0).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_crash_left_half_made_is_removed() {
     let node = Node::new().await;
     let sandbox = node.sandbox("p").await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clock::Clock;
 
-use cri::{ContainerEventType, ContainerState, PodSandboxState, RuntimeService};
+use cri::{ContainerEventType, ContainerState, ImageService, PodSandboxState, RuntimeService};
 use futures::StreamExt;
 
 use crate::harness::{Node, container, ended, log_lines, logged};
@@ -156,4 +156,43 @@ async fn two_pods_at_once_do_not_disturb_each_other() {
     );
     assert_eq!(first.1, ["stdout F a"]);
     assert_eq!(second.1, ["stdout F b"]);
+}
+
+#[tokio::test]
+async fn what_a_pod_was_told_is_the_agents_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    let id = node.start(&sandbox, &["wait"], |_| {}).await;
+    let directory = node.dir.path().join("root/sandboxes").join(sandbox.0.as_str());
+    let container = directory.join("containers").join(id.as_str());
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
+    for name in ["spec.json", "container.json"] {
+        assert_eq!(mode(&container.join(name)) & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(mode(&directory.join("sandbox.json")) & 0o777, 0o600);
+    assert_eq!(mode(directory.parent().unwrap()) & 0o777, 0o700);
+    assert_eq!(mode(&node.dir.path().join("state")) & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn images_are_answered_from_the_store() {
+    let node = Node::new().await;
+    let status = node.runtime.image_status(&"fixture:1".into()).await.unwrap().unwrap();
+    assert_eq!(status.repo_tags, ["docker.io/library/fixture:1"]);
+    let listed = node.runtime.list_images(Some(&"fixture:1".into())).await.unwrap();
+    assert_eq!(listed, std::slice::from_ref(&status));
+    assert_eq!(node.runtime.pull_image(&"fixture:1".into(), None, None).await.unwrap(), status.id);
+    assert_eq!(node.runtime.image_status(&"absent".into()).await.unwrap(), None);
+    let error = node.runtime.pull_image(&"absent".into(), None, None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rpc error: code = NotFound desc = failed to pull and unpack image \
+         \"docker.io/library/absent:latest\": failed to resolve reference \
+         \"docker.io/library/absent:latest\": the image was not imported and no registry is \
+         configured: not found"
+    );
+    node.runtime.remove_image(&"absent".into()).await.unwrap();
+    let usage = node.runtime.image_fs_info().await.unwrap();
+    assert!(usage.image_filesystems[0].used_bytes > status.size);
 }

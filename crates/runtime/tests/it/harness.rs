@@ -18,12 +18,15 @@ use runtime::{Config, Deps, Runtime, ShimCommand};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_runtime-fixture");
 
-/// One image for all tests of the process.
-static IMAGE: LazyLock<(tempfile::TempDir, Store)> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path().join("images")).unwrap();
+/// One store for all tests of all processes, beside the build's other files.
+static IMAGES: LazyLock<Store> = LazyLock::new(|| {
+    let store = Store::open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("images")).unwrap();
     store.import(archive().as_slice(), &ImportOptions::default()).unwrap();
-    (dir, store)
+    // Those of earlier builds; what another process still uses is leased.
+    for old in store.list().unwrap().iter().filter(|image| image.repo_tags.is_empty()) {
+        store.remove(&old.id.to_string()).unwrap();
+    }
+    store
 });
 
 /// A docker archive with the fixture and every library that this process, linked alike, maps.
@@ -126,7 +129,7 @@ pub(crate) struct Node {
 
 pub(crate) fn deps() -> Deps {
     Deps {
-        images: IMAGE.1.clone(),
+        images: IMAGES.clone(),
         network: Arc::new(Loopback),
         clock: Arc::new(clock::SystemClock),
     }
@@ -155,7 +158,7 @@ impl Node {
 
     /// Where the images of all tests are.
     pub(crate) fn images(&self) -> &'static Path {
-        IMAGE.1.dir()
+        IMAGES.dir()
     }
 
     /// The same directories, opened again.

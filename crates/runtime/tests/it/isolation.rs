@@ -65,6 +65,27 @@ async fn mounts_show_files_of_the_node() {
 }
 
 #[tokio::test]
+async fn an_image_can_be_mounted_whole_or_in_part() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    let image = |path: &str, sub: &str| Mount {
+        container_path: path.into(),
+        image: Some("fixture:1".into()),
+        image_sub_path: sub.into(),
+        readonly: true,
+        ..Mount::default()
+    };
+    let steps = ["ls:/whole", "ls:/part", "write:/whole/x=1"];
+    let (_, log) = node
+        .run(&sandbox, &steps, |config| {
+            config.mounts = vec![image("/whole", ""), image("/part", "etc")];
+        })
+        .await;
+    assert_eq!(log[..2], ["stdout F etc fixture lib lib64 tmp usr", "stdout F passwd"]);
+    assert!(log[2].contains("Read-only file system"), "{log:?}");
+}
+
+#[tokio::test]
 async fn a_user_of_the_image_gets_its_groups_and_loses_its_rights() {
     let node = Node::new().await;
     let sandbox = node.sandbox("p").await;
@@ -88,6 +109,41 @@ async fn a_user_of_the_image_gets_its_groups_and_loses_its_rights() {
         ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t00000000a80425fb"]
     {
         assert!(log.contains(&format!("stdout F {line}")), "{line}: {log:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_default_filter_applies_to_root_and_its_commands_too() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    let id = node
+        .start(&sandbox, &["cat:/proc/self/status", "wait"], |config| {
+            config.linux.security_context.seccomp = Some(SecurityProfile::default());
+        })
+        .await;
+    let path = node.runtime.container_status(&id).await.unwrap().log_path;
+    crate::harness::logged(&path, "stdout F Seccomp:\t2").await;
+    let log = crate::harness::log_lines(&path);
+    assert!(log.contains(&"stdout F NoNewPrivs:\t0".to_owned()));
+    let cmd = ["/fixture", "cat:/proc/self/status", "ls:/proc/1/fd"].map(str::to_owned);
+    let answer = node.runtime.exec_sync(&id, &cmd, std::time::Duration::ZERO).await.unwrap();
+    let text = String::from_utf8(answer.stdout).unwrap();
+    assert!(text.contains("Seccomp:\t2") && text.contains("CapEff:\t00000000a80425fb"), "{text}");
+    assert!(text.ends_with("\n0 1 2\n"), "no descriptor of the shim is left: {text}");
+}
+
+#[tokio::test]
+async fn a_working_directory_cannot_lead_out() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox("p").await;
+    for number in 3..16 {
+        let mut config = crate::harness::container("c", &["echo:out"]);
+        config.metadata.attempt = number;
+        config.working_dir = format!("/proc/self/fd/{number}");
+        let create = node.runtime.create_container(&sandbox.0, &config, &sandbox.1);
+        let id = create.await.unwrap();
+        let error = node.runtime.start_container(&id).await.unwrap_err();
+        assert!(error.message().contains("mkdir /proc/self/fd"), "{error}");
     }
 }
 
@@ -152,10 +208,13 @@ async fn cgroups_of_version_2_group_processes_and_restrict_devices() {
 async fn limits_change_while_the_container_runs() {
     let node = Node::new().await;
     let sandbox = node.sandbox("p").await;
-    let id = node.start(&sandbox, &["wait"], |config| {
-        config.linux.resources.memory_limit_in_bytes = 64 << 20;
-    });
-    let id = id.await;
+    let id = node
+        .start(&sandbox, &["write:/big=x", "wait"], |config| {
+            config.linux.resources.memory_limit_in_bytes = 64 << 20;
+        })
+        .await;
+    let path = node.runtime.container_status(&id).await.unwrap().log_path;
+    crate::harness::logged(&path, "stdout F written").await;
     let more = LinuxContainerResources { memory_limit_in_bytes: 96 << 20, ..Default::default() };
     node.runtime.update_container_resources(&id, &more).await.unwrap();
     let stats = node.runtime.container_stats(&id).await.unwrap();
@@ -163,6 +222,7 @@ async fn limits_change_while_the_container_runs() {
     assert_eq!(memory.available_bytes, Some((96 << 20) - memory.working_set_bytes));
     assert!(stats.cpu.unwrap().usage_core_nano_seconds > 0);
     assert_eq!(stats.pids, Some(1));
+    assert!(stats.writable_layer.unwrap().used_bytes >= 4096);
 }
 
 #[tokio::test]
