@@ -138,14 +138,14 @@ impl Schemas {
                 let schema = self.by_dialect(one, both);
                 self.named("io.k8s.apimachinery.pkg.util.intstr.IntOrString", schema)
             }
-            Kind::RawExtension => {
-                self.named("io.k8s.apimachinery.pkg.runtime.RawExtension", json!({"type": "object"}))
-            }
-            Kind::FieldsV1 => self.named(
-                "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
-                json!({"type": "object"}),
-            ),
-            Kind::Json | Kind::SchemaOrBool(_) | Kind::SchemaOrArray(_) | Kind::SchemaOrStrings(_) => {
+            Kind::RawExtension => self
+                .named("io.k8s.apimachinery.pkg.runtime.RawExtension", json!({"type": "object"})),
+            Kind::FieldsV1 => self
+                .named("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", json!({"type": "object"})),
+            Kind::Json
+            | Kind::SchemaOrBool(_)
+            | Kind::SchemaOrArray(_)
+            | Kind::SchemaOrStrings(_) => {
                 // Unions that OpenAPI v2 cannot tell; upstream leaves them open too.
                 json!({})
             }

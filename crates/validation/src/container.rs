@@ -85,7 +85,7 @@ fn common(container: &Node<'_>, around: &Surroundings<'_>, out: &mut Findings) {
     }
     container
         .get("terminationMessagePolicy")
-        .require_one_of(&["FallbackToLogsOnError", "File"], out);
+        .require_one_of(&["File", "FallbackToLogsOnError"], out);
     ports(&container.get("ports"), out);
     environment(&container.get("env"), out);
     environment_sources(&container.get("envFrom"), out);
@@ -234,9 +234,8 @@ pub(crate) fn field_reference(reference: &Node<'_>, known: &[&str], out: &mut Fi
         return;
     }
     let text = path.text();
-    let subscript = text.split_once("['").and_then(|(field, rest)| {
-        Some((field, rest.strip_suffix("']")?))
-    });
+    let subscript =
+        text.split_once("['").and_then(|(field, rest)| Some((field, rest.strip_suffix("']")?)));
     match subscript {
         Some(("metadata.annotations", key)) => {
             path.invalid_each(names::qualified_name(&key.to_lowercase()), out);
@@ -357,16 +356,18 @@ fn mounts(container: &Node<'_>, around: &Surroundings<'_>, out: &mut Findings) {
         }
         let (sub, expression) = (mount.get("subPath"), mount.get("subPathExpr"));
         if !sub.text().is_empty() {
-            relative_path(&sub.under(mount.path.child("subPath")), out);
+            relative_path(&sub.under(mounts.path.child("subPath")), out);
         }
         if !expression.text().is_empty() {
             if !sub.text().is_empty() {
                 let detail = "subPathExpr and subPath are mutually exclusive";
                 out.push(expression.invalid(detail));
             }
-            relative_path(&expression, out);
+            relative_path(&expression.under(mounts.path.child("subPathExpr")), out);
         }
-        let propagation = mount.get("mountPropagation");
+        // Upstream reports some findings at the list.
+        let propagation =
+            mount.get("mountPropagation").under(mounts.path.child("mountPropagation"));
         if propagation.is_set() {
             propagation.one_of(&["Bidirectional", "HostToContainer", "None"], out);
             if propagation.text() == "Bidirectional" && !privileged {

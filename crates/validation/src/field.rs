@@ -219,6 +219,10 @@ fn printed(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::String(text) => format!("{text:?}"),
+        Value::Array(items) if !items.is_empty() => {
+            let items: Vec<String> = items.iter().map(printed).collect();
+            format!("[{}]", items.join(","))
+        }
         other => {
             let mut out = Vec::new();
             match other.as_object().and_then(struct_of) {
@@ -232,11 +236,19 @@ fn printed(value: &Value) -> String {
 
 /// The struct that upstream prints where a finding quotes this object; its fields have an order.
 fn struct_of(map: &serde_json::Map<String, Value>) -> Option<&'static schema::Type> {
-    let is_selector = |key: &String| matches!(key.as_str(), "matchLabels" | "matchExpressions");
-    if map.is_empty() || !map.keys().all(is_selector) {
+    const OWNER: [&str; 6] =
+        ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    let only = |known: &[&str]| map.keys().all(|key| known.contains(&key.as_str()));
+    let path = if map.is_empty() {
         return None;
-    }
-    schema::registry().type_named("meta/v1.LabelSelector")
+    } else if only(&["matchLabels", "matchExpressions"]) {
+        "meta/v1.LabelSelector"
+    } else if only(&OWNER) && map.contains_key("uid") {
+        "meta/v1.OwnerReference"
+    } else {
+        return None;
+    };
+    schema::registry().type_named(path)
 }
 
 #[cfg(test)]

@@ -119,9 +119,7 @@ pub fn validate_update(
         }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding", _) => {
             simple(gvk, &new, &mut out);
-            if new.get("roleRef").value != old.get("roleRef").value {
-                out.push(new.get("roleRef").invalid("cannot change roleRef"));
-            }
+            rbac::role_is_kept(&new, &old, &mut out);
         }
         _ => simple(gvk, &new, &mut out),
     }
@@ -133,6 +131,7 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "ConfigMap") => config::config_map(object, out),
         ("", "Secret") => config::secret(object, out),
+        ("", "Namespace") => metadata::namespace_finalizers(object, out),
         ("", "ResourceQuota") => quota::resource_quota(object, out),
         ("", "LimitRange") => quota::limit_range(object, out),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, out),

@@ -58,8 +58,8 @@ fn container_resource_name(name: &str, at: &Node<'_>, out: &mut Findings) {
         out.extend(wrong.into_iter().map(|text| FieldError::invalid(&at.path, name, text)));
         return;
     }
-    let for_containers = matches!(name, "cpu" | "memory" | "ephemeral-storage")
-        || name.starts_with("hugepages-");
+    let for_containers =
+        matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     if !name.contains('/') {
         if !is_standard(name) {
             let detail = "must be a standard resource type or fully qualified";

@@ -21,7 +21,13 @@ fn a_plain_pod_is_valid() {
 fn a_pod_needs_containers_with_names_and_images() {
     assert_eq!(findings("", "Pod", pod(json!({}))), ["spec.containers: Required value"]);
     assert_eq!(
-        findings("", "Pod", pod(json!({"containers": [{}, {"name": "a", "image": "i"}, {"name": "a", "image": "i"}]}))),
+        findings(
+            "",
+            "Pod",
+            pod(
+                json!({"containers": [{}, {"name": "a", "image": "i"}, {"name": "a", "image": "i"}]})
+            )
+        ),
         [
             "spec.containers[0].name: Required value",
             "spec.containers[0].image: Required value",
@@ -82,9 +88,7 @@ fn only_the_image_of_a_pod_may_change() {
 #[test]
 fn immutable_config_stays() {
     let gvk = GroupVersionKind::new("", "v1", "ConfigMap");
-    let with = |value: &str, fixed: bool| {
-        json!({"metadata": {"name": "a"}, "data": {"k": value}, "immutable": fixed})
-    };
+    let with = |value: &str, fixed: bool| json!({"metadata": {"name": "a"}, "data": {"k": value}, "immutable": fixed});
     assert_eq!(validate_update(&gvk, "", &with("1", true), &with("1", true)), []);
     let findings = validate_update(&gvk, "", &with("2", true), &with("1", true));
     assert_eq!(

@@ -92,7 +92,9 @@ fn init_containers(pod: &Value, state: &mut State) -> bool {
         }
         state.reason = match ended {
             Some(ended) => format!("Init:{}", end_reason(ended)),
-            None if !waiting.is_empty() && waiting != "PodInitializing" => format!("Init:{waiting}"),
+            None if !waiting.is_empty() && waiting != "PodInitializing" => {
+                format!("Init:{waiting}")
+            }
             None => format!("Init:{at}/{}", count(pod, "/spec/initContainers")),
         };
         return true;

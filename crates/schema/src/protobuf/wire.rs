@@ -67,8 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], ProtobufError> {
-        let (head, rest) =
-            self.bytes.split_at_checked(len).ok_or(ProtobufError::UnexpectedEnd)?;
+        let (head, rest) = self.bytes.split_at_checked(len).ok_or(ProtobufError::UnexpectedEnd)?;
         self.bytes = rest;
         Ok(head)
     }
