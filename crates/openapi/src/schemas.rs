@@ -100,10 +100,8 @@ impl Schemas {
         if self.dialect == Dialect::V3 && is_struct {
             // Nothing may stand beside a reference.
             schema = json!({"allOf": [schema], "default": {}});
-        } else if let Some(default) = default {
-            if schema.get("$ref").is_none() {
-                schema["default"] = default;
-            }
+        } else if let (Some(default), None) = (default, schema.get("$ref")) {
+            schema["default"] = default;
         }
         let Value::Object(map) = &mut schema else { return schema };
         extend(map, field);

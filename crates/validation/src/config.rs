@@ -63,10 +63,8 @@ pub(crate) fn secret(object: &Node<'_>, out: &mut Findings) {
                 required("password", out);
             }
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.value.get("ssh-privatekey").and_then(|v| v.as_str()).unwrap_or("").is_empty() {
-                out.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").text().is_empty() => {
+            out.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             required("tls.crt", out);

@@ -19,11 +19,11 @@ pub(crate) enum Place {
 pub(crate) fn create(pod: &Node<'_>, out: &mut Findings) {
     let key = "controller.kubernetes.io/pod-deletion-cost";
     let annotations = pod.get("metadata").get("annotations");
-    if let Some(cost) = annotations.value.get(key).and_then(Value::as_str) {
-        if cost.parse::<i32>().is_err() {
-            let path = crate::metadata::annotation_path(key);
-            out.push(FieldError::invalid(&path, cost, "must be a 32bit integer"));
-        }
+    if let Some(cost) = annotations.value.get(key).and_then(Value::as_str)
+        && cost.parse::<i32>().is_err()
+    {
+        let path = crate::metadata::annotation_path(key);
+        out.push(FieldError::invalid(&path, cost, "must be a 32bit integer"));
     }
     let pod_spec = pod.get("spec");
     spec(&pod_spec, Place::Pod, out);

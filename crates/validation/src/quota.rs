@@ -69,12 +69,12 @@ fn bounds(limit: &Node<'_>, out: &mut Findings) {
                          report: &str,
                          quoted: &str,
                          text: &dyn Fn(Quantity, Quantity) -> String| {
-            if let (Some(a), Some(b)) = (at(small), at(large)) {
-                if a > b {
-                    let path = limit.path.child(report).key(name);
-                    let value = at(quoted).unwrap_or_default().to_string();
-                    out.push(FieldError::invalid(&path, value, text(a, b)));
-                }
+            if let (Some(a), Some(b)) = (at(small), at(large))
+                && a > b
+            {
+                let path = limit.path.child(report).key(name);
+                let value = at(quoted).unwrap_or_default().to_string();
+                out.push(FieldError::invalid(&path, value, text(a, b)));
             }
         };
         check("min", "max", "min", "min", &|a, b| {

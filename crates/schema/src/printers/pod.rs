@@ -11,8 +11,8 @@ pub(super) fn row(resource: &str, pod: &Value, now: Timestamp) -> Option<Vec<Val
 }
 
 fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
-    let mut state = State::default();
-    state.reason = text_or(pod, "/status/reason", text(pod, "/status/phase")).to_owned();
+    let reason = text_or(pod, "/status/reason", text(pod, "/status/phase")).to_owned();
+    let mut state = State { reason, ..State::default() };
     let gated = condition(pod, "PodScheduled").is_some_and(|c| c["reason"] == "SchedulingGated");
     if gated {
         state.reason = "SchedulingGated".to_owned();
