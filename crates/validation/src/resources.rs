@@ -16,7 +16,7 @@ pub(crate) fn requirements(resources: &Node<'_>, out: &mut Findings) {
             resource_quantity(name, &value, out);
             huge |= name.starts_with("hugepages-");
             plain |= matches!(name, "cpu" | "memory");
-            if list.path != requests.path {
+            if std::ptr::eq(list, &limits) {
                 continue;
             }
             let limit = limits.value.get(name).and_then(|limit| limit.as_str());

@@ -306,7 +306,8 @@ fn has_leading_zeros(text: &str) -> bool {
     trimmed.join(".").parse::<std::net::Ipv4Addr>().is_ok()
 }
 
-fn is_cidr(text: &str) -> bool {
+/// Whether a text is a range of addresses.
+pub(crate) fn is_cidr(text: &str) -> bool {
     let Some((ip, len)) = text.split_once('/') else { return false };
     let max = match ip.parse::<IpAddr>() {
         Ok(IpAddr::V4(_)) => 32,
