@@ -17,19 +17,23 @@
 
 #![forbid(unsafe_code)]
 
+mod autoscaler;
 mod batch;
 mod claim;
 mod cluster_node;
 mod config;
 mod container;
+mod endpoint_slice;
 mod field;
 mod ingress;
+mod lease;
 mod metadata;
 mod network_policy;
 mod node;
 mod pod;
 mod pod_update;
 mod policy;
+mod priority_class;
 mod probe;
 mod quota;
 mod rbac;
@@ -128,6 +132,15 @@ pub fn validate_update(
             config::immutable(&new, &old, &["data"], &mut out);
             config::secret(&new, &mut out);
         }
+        ("scheduling.k8s.io", "PriorityClass", _) => priority_class::update(&new, &old, &mut out),
+        ("discovery.k8s.io", "EndpointSlice", _) => {
+            simple(gvk, &new, &mut out);
+            let (kind, before) = (new.get("addressType"), old.get("addressType"));
+            if kind.text() != before.text() {
+                let detail = "field is immutable";
+                out.push(FieldError::invalid(&kind.path, kind.text(), detail));
+            }
+        }
         ("", "Node", _) => {
             cluster_node::validate(&new, &mut out);
             cluster_node::update(&new, &old, &mut out);
@@ -155,6 +168,12 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("", "Secret") => config::secret(object, out),
         ("", "Namespace") => metadata::namespace_finalizers(object, out),
         ("", "Node") => cluster_node::validate(object, out),
+        ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
+            autoscaler::validate(object, out);
+        }
+        ("coordination.k8s.io", "Lease") => lease::validate(object, out),
+        ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
+        ("scheduling.k8s.io", "PriorityClass") => priority_class::validate(object, out),
         ("", "PersistentVolume") => claim::volume(object, out),
         ("", "PersistentVolumeClaim") => claim::claim(object, out),
         ("networking.k8s.io", "Ingress") => ingress::validate(object, out),

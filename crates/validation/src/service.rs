@@ -318,7 +318,7 @@ pub(crate) fn is_cidr(text: &str) -> bool {
 }
 
 /// An address that endpoints may have.
-fn endpoint_ip(ip: &Node<'_>, out: &mut Findings) {
+pub(crate) fn endpoint_ip(ip: &Node<'_>, out: &mut Findings) {
     let Ok(address) = ip.text().parse::<IpAddr>() else { return };
     if address.is_unspecified() {
         out.push(ip.invalid(format!("may not be unspecified ({address})")));
