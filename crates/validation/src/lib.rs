@@ -24,6 +24,7 @@ mod cluster_node;
 mod config;
 mod container;
 mod endpoint_slice;
+mod environment;
 mod field;
 mod ingress;
 mod lease;
