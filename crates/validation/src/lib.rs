@@ -24,6 +24,7 @@ mod cluster_node;
 mod config;
 mod container;
 mod endpoint_slice;
+mod endpoints;
 mod environment;
 mod field;
 mod ingress;
@@ -39,8 +40,10 @@ mod probe;
 mod quota;
 mod rbac;
 mod resources;
+mod runtime_class;
 mod scheduling;
 mod service;
+mod storage_class;
 mod volume;
 mod workload;
 
@@ -133,6 +136,14 @@ pub fn validate_update(
             config::immutable(&new, &old, &["data"], &mut out);
             config::secret(&new, &mut out);
         }
+        ("node.k8s.io", "RuntimeClass", _) => {
+            new.get("handler").immutable(&old.get("handler"), &mut out);
+            runtime_class::validate(&new, &mut out);
+        }
+        ("storage.k8s.io", "StorageClass", _) => {
+            storage_class::validate(&new, &mut out);
+            storage_class::update(&new, &old, &mut out);
+        }
         ("scheduling.k8s.io", "PriorityClass", _) => priority_class::update(&new, &old, &mut out),
         ("discovery.k8s.io", "EndpointSlice", _) => {
             simple(gvk, &new, &mut out);
@@ -168,7 +179,10 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("", "ConfigMap") => config::config_map(object, out),
         ("", "Secret") => config::secret(object, out),
         ("", "Namespace") => metadata::namespace_finalizers(object, out),
+        ("", "Endpoints") => endpoints::validate(object, out),
         ("", "Node") => cluster_node::validate(object, out),
+        ("node.k8s.io", "RuntimeClass") => runtime_class::validate(object, out),
+        ("storage.k8s.io", "StorageClass") => storage_class::validate(object, out),
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
             autoscaler::validate(object, out);
         }
