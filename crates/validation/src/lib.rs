@@ -33,6 +33,7 @@ mod metadata;
 mod network_policy;
 mod node;
 mod pod;
+mod pod_status;
 mod pod_update;
 mod policy;
 mod priority_class;
@@ -97,6 +98,7 @@ pub fn validate_update(
     metadata::update(&new, &old, &mut out);
     match (gvk.group.as_str(), gvk.kind.as_str(), subresource) {
         ("apps", "Deployment", "status") => workload::deployment_status(&new, &mut out),
+        ("", "Pod", "status") => pod_status::validate(&new, &old, &mut out),
         (_, _, "status") => {}
         ("", "Pod", "") => pod_update::validate(&new, &old, &mut out),
         ("", "Pod", _) => {}

@@ -96,3 +96,21 @@ fn immutable_config_stays() {
         "data: Forbidden: field is immutable when `immutable` is set"
     );
 }
+
+#[test]
+fn a_status_may_not_change_the_quality_of_service() {
+    let gvk = GroupVersionKind::new("", "v1", "Pod");
+    let with = |class: &str, ip: &str| json!({"metadata": {"name": "p"}, "status": {"qosClass": class, "podIPs": [{"ip": ip}]}});
+    let old = with("Burstable", "10.0.0.1");
+    assert_eq!(validate_update(&gvk, "status", &with("Burstable", "10.0.0.2"), &old), []);
+    let findings = validate_update(&gvk, "status", &with("Guaranteed", "bad"), &old);
+    let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "status.podIPs[0]: Invalid value: \"bad\": must be a valid IP address, (e.g. 10.9.8.7 \
+             or 2001:db8::ffff)",
+            "status.qosClass: Invalid value: \"Guaranteed\": field is immutable",
+        ]
+    );
+}
