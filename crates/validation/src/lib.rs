@@ -46,6 +46,7 @@ mod scheduling;
 mod service;
 mod storage_class;
 mod volume;
+mod webhook;
 mod workload;
 
 use meta::{GroupVersionKind, names};
@@ -187,6 +188,12 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("storage.k8s.io", "StorageClass") => storage_class::validate(object, out),
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
             autoscaler::validate(object, out);
+        }
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
+            webhook::configuration(object, false, out);
+        }
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
+            webhook::configuration(object, true, out);
         }
         ("coordination.k8s.io", "Lease") => lease::validate(object, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
