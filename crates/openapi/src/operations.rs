@@ -156,8 +156,7 @@ impl Maker<'_> {
         });
         if self.schemas.dialect() == Dialect::V3 {
             if let Some(sent) = sent {
-                operation["requestBody"] =
-                    json!({"content": content(Some(sent), media), "required": body != Body::Options});
+                operation["requestBody"] = json!({"content": content(Some(sent), media), "required": body != Body::Options});
             }
             operation["responses"] = json!({
                 "200": {"description": "OK", "content": content(answer, &MEDIA)},

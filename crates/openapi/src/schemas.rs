@@ -100,10 +100,8 @@ impl Schemas {
         if self.dialect == Dialect::V3 && is_struct {
             // Nothing may stand beside a reference.
             schema = json!({"allOf": [schema], "default": {}});
-        } else if let Some(default) = default {
-            if schema.get("$ref").is_none() {
-                schema["default"] = default;
-            }
+        } else if let (Some(default), None) = (default, schema.get("$ref")) {
+            schema["default"] = default;
         }
         let Value::Object(map) = &mut schema else { return schema };
         extend(map, field);
@@ -138,14 +136,14 @@ impl Schemas {
                 let schema = self.by_dialect(one, both);
                 self.named("io.k8s.apimachinery.pkg.util.intstr.IntOrString", schema)
             }
-            Kind::RawExtension => {
-                self.named("io.k8s.apimachinery.pkg.runtime.RawExtension", json!({"type": "object"}))
-            }
-            Kind::FieldsV1 => self.named(
-                "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
-                json!({"type": "object"}),
-            ),
-            Kind::Json | Kind::SchemaOrBool(_) | Kind::SchemaOrArray(_) | Kind::SchemaOrStrings(_) => {
+            Kind::RawExtension => self
+                .named("io.k8s.apimachinery.pkg.runtime.RawExtension", json!({"type": "object"})),
+            Kind::FieldsV1 => self
+                .named("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", json!({"type": "object"})),
+            Kind::Json
+            | Kind::SchemaOrBool(_)
+            | Kind::SchemaOrArray(_)
+            | Kind::SchemaOrStrings(_) => {
                 // Unions that OpenAPI v2 cannot tell; upstream leaves them open too.
                 json!({})
             }

@@ -37,9 +37,11 @@ fn job_spec(spec: &Node<'_>, out: &mut Findings) {
         }
         let parallelism = spec.get("parallelism");
         if parallelism.int() > 100_000 {
-            out.push(parallelism.invalid(
-                "must be less than or equal to 100000 when completion mode is Indexed",
-            ));
+            out.push(
+                parallelism.invalid(
+                    "must be less than or equal to 100000 when completion mode is Indexed",
+                ),
+            );
         }
     } else {
         for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
@@ -62,13 +64,11 @@ fn job_spec(spec: &Node<'_>, out: &mut Findings) {
     pod_template(&template, out);
     let policy = template.get("spec").get("restartPolicy");
     match policy.text() {
-        "Always" | "" => out.push(FieldError::required(
-            &policy.path,
-            "valid values: \"OnFailure\", \"Never\"",
-        )),
-        "OnFailure" if spec.get("podFailurePolicy").is_set() => out.push(
-            policy.invalid("only \"Never\" is supported when podFailurePolicy is specified"),
-        ),
+        "Always" | "" => {
+            out.push(FieldError::required(&policy.path, "valid values: \"OnFailure\", \"Never\""))
+        }
+        "OnFailure" if spec.get("podFailurePolicy").is_set() => out
+            .push(policy.invalid("only \"Never\" is supported when podFailurePolicy is specified")),
         "OnFailure" | "Never" => {}
         other => {
             out.push(FieldError::not_supported(&policy.path, other, &["OnFailure", "Never"]));
@@ -89,11 +89,14 @@ pub(crate) fn job_update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
         spec.get("completions").immutable(&before.get("completions"), out);
     }
     spec.get("selector").immutable(&before.get("selector"), out);
-    let suspended = before.get("suspend").is_true() && old.get("status").get("startTime").text().is_empty();
+    let suspended =
+        before.get("suspend").is_true() && old.get("status").get("startTime").text().is_empty();
     if !suspended {
         spec.get("template").immutable(&before.get("template"), out);
     }
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in
+        ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
         spec.get(field).immutable(&before.get(field), out);
     }
 }

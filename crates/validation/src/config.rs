@@ -63,10 +63,8 @@ pub(crate) fn secret(object: &Node<'_>, out: &mut Findings) {
                 required("password", out);
             }
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.value.get("ssh-privatekey").and_then(|v| v.as_str()).unwrap_or("").is_empty() {
-                out.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").text().is_empty() => {
+            out.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             required("tls.crt", out);
@@ -77,7 +75,12 @@ pub(crate) fn secret(object: &Node<'_>, out: &mut Findings) {
 }
 
 /// What an object with `immutable: true` may not change.
-pub(crate) fn immutable(new: &Node<'_>, old: &Node<'_>, fields: &[&str], out: &mut Findings) {
+pub(crate) fn immutable(
+    new: &Node<'_>,
+    old: &Node<'_>,
+    fields: &[&'static str],
+    out: &mut Findings,
+) {
     if !old.get("immutable").is_true() {
         return;
     }

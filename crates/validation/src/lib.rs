@@ -17,22 +17,36 @@
 
 #![forbid(unsafe_code)]
 
+mod autoscaler;
 mod batch;
+mod claim;
+mod cluster_node;
 mod config;
 mod container;
+mod endpoint_slice;
+mod endpoints;
+mod environment;
 mod field;
+mod ingress;
+mod lease;
 mod metadata;
+mod network_policy;
 mod node;
 mod pod;
+mod pod_status;
 mod pod_update;
 mod policy;
+mod priority_class;
 mod probe;
 mod quota;
 mod rbac;
 mod resources;
+mod runtime_class;
 mod scheduling;
 mod service;
+mod storage_class;
 mod volume;
+mod webhook;
 mod workload;
 
 use meta::{GroupVersionKind, names};
@@ -49,7 +63,14 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError
     let object = Node::root(object);
     let namespaced =
         schema::registry().resource_of_kind(gvk).is_some_and(|resource| resource.namespaced);
-    metadata::create(&object, namespaced, name_rule(gvk), &mut out);
+    // Reviews and what goes to subresources are answered and not stored; they need no name.
+    let stored = !matches!(
+        gvk.group.as_str(),
+        "authentication.k8s.io" | "authorization.k8s.io" | "meta.k8s.io"
+    ) && !matches!(gvk.kind.as_str(), "Binding" | "Eviction");
+    if stored {
+        metadata::create(&object, namespaced, name_rule(gvk), &mut out);
+    }
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Pod") => pod::create(&object, &mut out),
         ("", "Service") => service::validate(&object, &mut out),
@@ -78,6 +99,7 @@ pub fn validate_update(
     metadata::update(&new, &old, &mut out);
     match (gvk.group.as_str(), gvk.kind.as_str(), subresource) {
         ("apps", "Deployment", "status") => workload::deployment_status(&new, &mut out),
+        ("", "Pod", "status") => pod_status::validate(&new, &old, &mut out),
         (_, _, "status") => {}
         ("", "Pod", "") => pod_update::validate(&new, &old, &mut out),
         ("", "Pod", _) => {}
@@ -117,11 +139,37 @@ pub fn validate_update(
             config::immutable(&new, &old, &["data"], &mut out);
             config::secret(&new, &mut out);
         }
+        ("node.k8s.io", "RuntimeClass", _) => {
+            new.get("handler").immutable(&old.get("handler"), &mut out);
+            runtime_class::validate(&new, &mut out);
+        }
+        ("storage.k8s.io", "StorageClass", _) => {
+            storage_class::validate(&new, &mut out);
+            storage_class::update(&new, &old, &mut out);
+        }
+        ("scheduling.k8s.io", "PriorityClass", _) => priority_class::update(&new, &old, &mut out),
+        ("discovery.k8s.io", "EndpointSlice", _) => {
+            simple(gvk, &new, &mut out);
+            let (kind, before) = (new.get("addressType"), old.get("addressType"));
+            if kind.text() != before.text() {
+                let detail = "field is immutable";
+                out.push(FieldError::invalid(&kind.path, kind.text(), detail));
+            }
+        }
+        ("", "Node", _) => {
+            cluster_node::validate(&new, &mut out);
+            cluster_node::update(&new, &old, &mut out);
+        }
+        ("networking.k8s.io", "IngressClass", _) => {
+            let controller = |object: &Node<'_>| object.get("spec").get("controller").value.clone();
+            simple(gvk, &new, &mut out);
+            if controller(&new) != controller(&old) {
+                out.push(new.get("spec").get("controller").invalid("field is immutable"));
+            }
+        }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding", _) => {
             simple(gvk, &new, &mut out);
-            if new.get("roleRef").value != old.get("roleRef").value {
-                out.push(new.get("roleRef").invalid("cannot change roleRef"));
-            }
+            rbac::role_is_kept(&new, &old, &mut out);
         }
         _ => simple(gvk, &new, &mut out),
     }
@@ -133,6 +181,28 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "ConfigMap") => config::config_map(object, out),
         ("", "Secret") => config::secret(object, out),
+        ("", "Namespace") => metadata::namespace_finalizers(object, out),
+        ("", "Endpoints") => endpoints::validate(object, out),
+        ("", "Node") => cluster_node::validate(object, out),
+        ("node.k8s.io", "RuntimeClass") => runtime_class::validate(object, out),
+        ("storage.k8s.io", "StorageClass") => storage_class::validate(object, out),
+        ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
+            autoscaler::validate(object, out);
+        }
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
+            webhook::configuration(object, false, out);
+        }
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
+            webhook::configuration(object, true, out);
+        }
+        ("coordination.k8s.io", "Lease") => lease::validate(object, out),
+        ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
+        ("scheduling.k8s.io", "PriorityClass") => priority_class::validate(object, out),
+        ("", "PersistentVolume") => claim::volume(object, out),
+        ("", "PersistentVolumeClaim") => claim::claim(object, out),
+        ("networking.k8s.io", "Ingress") => ingress::validate(object, out),
+        ("networking.k8s.io", "IngressClass") => ingress::class(object, out),
+        ("networking.k8s.io", "NetworkPolicy") => network_policy::validate(object, out),
         ("", "ResourceQuota") => quota::resource_quota(object, out),
         ("", "LimitRange") => quota::limit_range(object, out),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, out),

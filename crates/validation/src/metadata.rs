@@ -14,12 +14,7 @@ const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDelet
 pub(crate) type NameRule = fn(&str) -> Vec<String>;
 
 /// Findings about the metadata of a new object.
-pub(crate) fn create(
-    object: &Node<'_>,
-    namespaced: bool,
-    rule: NameRule,
-    out: &mut Findings,
-) {
+pub(crate) fn create(object: &Node<'_>, namespaced: bool, rule: NameRule, out: &mut Findings) {
     let metadata = object.get("metadata");
     let generate = metadata.get("generateName");
     if !generate.text().is_empty() {
@@ -48,9 +43,10 @@ pub(crate) fn create(
         let text = finalizer.text();
         let is_known = text.contains('/') || STANDARD_FINALIZERS.contains(&text);
         if names::qualified_name(text).is_empty() && !is_known {
-            out.push(finalizer.invalid(
-                "name is neither a standard finalizer name nor is it fully qualified",
-            ));
+            out.push(
+                finalizer
+                    .invalid("name is neither a standard finalizer name nor is it fully qualified"),
+            );
         }
     }
 }
@@ -66,9 +62,10 @@ pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
         let text = finalizer.text();
         let is_known = text.contains('/') || STANDARD_FINALIZERS.contains(&text);
         if names::qualified_name(text).is_empty() && !is_known {
-            out.push(finalizer.invalid(
-                "name is neither a standard finalizer name nor is it fully qualified",
-            ));
+            out.push(
+                finalizer
+                    .invalid("name is neither a standard finalizer name nor is it fully qualified"),
+            );
         }
     }
     if metadata.get("generation").int() < before.get("generation").int() {
@@ -113,10 +110,10 @@ fn owners(owners: &Node<'_>, out: &mut Findings) {
     let mut controller: Option<String> = None;
     for owner in owners.items() {
         let path = &owners.path;
-        let at = |field: &str| owner.get(field).under(path.child(field));
+        let at = |field: &'static str| owner.get(field).under(path.child(field));
         let api_version = at("apiVersion");
-        let version = api_version.text().rsplit('/').next().unwrap_or("");
-        if version.is_empty() {
+        let version = meta::GroupVersion::parse(api_version.text()).map(|parsed| parsed.version);
+        if version.is_none_or(|version| version.is_empty()) {
             out.push(FieldError::invalid(
                 &api_version.path,
                 api_version.text(),
@@ -163,6 +160,20 @@ fn finalizers(finalizers: &Node<'_>, out: &mut Findings) {
     }
 }
 
+/// The finalizers in a namespace's spec.
+pub(crate) fn namespace_finalizers(namespace: &Node<'_>, out: &mut Findings) {
+    let finalizers = namespace.get("spec").get("finalizers");
+    for finalizer in finalizers.items() {
+        let text = finalizer.text();
+        let wrong = names::qualified_name(text);
+        out.extend(wrong.into_iter().map(|t| FieldError::invalid(&finalizers.path, text, t)));
+        if !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            out.push(FieldError::invalid(&finalizers.path, text, detail));
+        }
+    }
+}
+
 fn no_new_finalizers(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     let had = |text: &str| old.items().any(|before| before.text() == text);
     let added: Vec<String> =
@@ -187,9 +198,11 @@ pub(crate) fn label_selector(selector: &Node<'_>, out: &mut Findings) {
                 &values.path,
                 "must be specified when `operator` is 'In' or 'NotIn'",
             )),
-            "Exists" | "DoesNotExist" if values.len() > 0 => out.push(values.forbidden(
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
+            "Exists" | "DoesNotExist" if values.len() > 0 => {
+                out.push(values.forbidden(
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ))
+            }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => out.push(FieldError::invalid(
                 &operator.path,
@@ -214,10 +227,10 @@ fn without_trailing_dash(prefix: &str) -> String {
     }
 }
 
-/// Whether a selector chooses these labels; one that cannot be read chooses nothing.
-pub(crate) fn selects(selector: &Node<'_>, labels: &Value) -> bool {
-    meta::LabelSelector::from_object(Some(selector.value))
-        .is_ok_and(|selector| !selector.is_empty() && selector.matches_value(labels))
+/// Whether a selector chooses these labels; `None` when it cannot be read.
+pub(crate) fn selects(selector: &Node<'_>, labels: &Value) -> Option<bool> {
+    let parsed = meta::LabelSelector::from_object(Some(selector.value)).ok()?;
+    Some(parsed.matches_value(labels))
 }
 
 /// The path of a key in a map of the object.

@@ -21,7 +21,7 @@ impl<'a> Node<'a> {
         Self { value, path: Path::default() }
     }
 
-    pub(crate) fn get(&self, field: &str) -> Node<'a> {
+    pub(crate) fn get(&self, field: &'static str) -> Node<'a> {
         Node { value: self.value.get(field).unwrap_or(&NULL), path: self.path.child(field) }
     }
 
@@ -70,7 +70,10 @@ impl<'a> Node<'a> {
 
     /// Reports each message as an invalid value here.
     pub(crate) fn invalid_each(&self, messages: Vec<String>, out: &mut Findings) {
-        out.extend(messages.into_iter().map(|text| self.invalid(text)));
+        // Only texts have such messages, and an absent text is an empty one.
+        let value = if self.is_set() { self.value.clone() } else { Value::from("") };
+        let finding = |text| FieldError::invalid(&self.path, value.clone(), text);
+        out.extend(messages.into_iter().map(finding));
     }
 
     pub(crate) fn invalid(&self, detail: impl Into<String>) -> FieldError {
@@ -97,13 +100,11 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// If set, one of these.
+    /// If set, one of these; they are printed in this order.
     pub(crate) fn one_of(&self, supported: &[&str], out: &mut Findings) {
         let text = self.text();
         if self.is_set() && !supported.contains(&text) {
-            let mut sorted = supported.to_vec();
-            sorted.sort_unstable();
-            out.push(FieldError::not_supported(&self.path, text, &sorted));
+            out.push(FieldError::not_supported(&self.path, text, supported));
         }
     }
 

@@ -19,11 +19,11 @@ pub(crate) enum Place {
 pub(crate) fn create(pod: &Node<'_>, out: &mut Findings) {
     let key = "controller.kubernetes.io/pod-deletion-cost";
     let annotations = pod.get("metadata").get("annotations");
-    if let Some(cost) = annotations.value.get(key).and_then(Value::as_str) {
-        if cost.parse::<i32>().is_err() {
-            let path = crate::metadata::annotation_path(key);
-            out.push(FieldError::invalid(&path, cost, "must be a 32bit integer"));
-        }
+    if let Some(cost) = annotations.value.get(key).and_then(Value::as_str)
+        && cost.parse::<i32>().is_err()
+    {
+        let path = crate::metadata::annotation_path(key);
+        out.push(FieldError::invalid(&path, cost, "must be a 32bit integer"));
     }
     let pod_spec = pod.get("spec");
     spec(&pod_spec, Place::Pod, out);
@@ -42,20 +42,15 @@ pub(crate) fn spec(spec: &Node<'_>, place: Place, out: &mut Findings) {
     if !grace.is_set() {
         out.push(FieldError::required(&grace.path, ""));
     }
-    let volumes = spec.get("volumes");
-    volume::volumes(&volumes, out);
+    let volumes = volume::volumes(&spec.get("volumes"), out);
     resource_claims(&spec.get("resourceClaims"), out);
-    let around = Surroundings {
-        volumes: volumes.items().map(|volume| volume.value).collect(),
-        grace_secs: grace.int(),
-        is_pod: place == Place::Pod,
-    };
+    let around = Surroundings { volumes, grace_secs: grace.int(), is_pod: place == Place::Pod };
     let containers = spec.get("containers");
     container::main(&containers, &around, out);
     container::init(&spec.get("initContainers"), &containers, &around, out);
     host_network_ports(spec, place, out);
-    spec.get("restartPolicy").require_one_of(&["Always", "Never", "OnFailure"], out);
-    let policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    spec.get("restartPolicy").require_one_of(&["Always", "OnFailure", "Never"], out);
+    let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     spec.get("dnsPolicy").require_one_of(&policies, out);
     labels(&spec.get("nodeSelector"), out);
     security_context(&spec.get("securityContext"), spec, out);
@@ -97,14 +92,12 @@ fn names_and_limits(spec: &Node<'_>, out: &mut Findings) {
     for alias in spec.get("hostAliases").items() {
         service::ip_address(&alias.get("ip"), out);
         for name in alias.get("hostnames").items() {
-            // Upstream reports these at the list.
-            name.under(alias.path.child("hostnames"))
-                .invalid_each(names::dns1123_subdomain(name.text()), out);
+            name.invalid_each(names::dns1123_subdomain(name.text()), out);
         }
     }
     for field in ["priorityClassName", "runtimeClassName"] {
         if field == "runtimeClassName" {
-            spec.get("preemptionPolicy").one_of(&["Never", "PreemptLowerPriority"], out);
+            spec.get("preemptionPolicy").one_of(&["PreemptLowerPriority", "Never"], out);
         }
         let name = spec.get(field);
         if name.is_set() && (!name.text().is_empty() || field == "runtimeClassName") {
@@ -164,9 +157,36 @@ fn security_context(context: &Node<'_>, spec: &Node<'_>, out: &mut Findings) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         out.push(FieldError::invalid(&path, true, detail));
     }
+    sysctls(&context.get("sysctls"), out);
     context.get("fsGroupChangePolicy").one_of(&["Always", "OnRootMismatch"], out);
     profile(&context.get("seccompProfile"), "seccomp", "seccompProfile", out);
     context.get("supplementalGroupsPolicy").one_of(&["Merge", "Strict"], out);
+}
+
+/// Kernel parameters: unique, and names separated by dots or slashes.
+fn sysctls(sysctls: &Node<'_>, out: &mut Findings) {
+    const REGEX: &str = r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+    let mut seen = std::collections::BTreeSet::new();
+    for sysctl in sysctls.items() {
+        let name = sysctl.get("name");
+        let text = name.text();
+        if !name.require(out) {
+            continue;
+        }
+        let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let part = |part: &str| {
+            let bytes = part.as_bytes();
+            bytes.first().is_some_and(edge)
+                && bytes.last().is_some_and(edge)
+                && bytes.iter().all(|byte| edge(byte) || matches!(byte, b'-' | b'_'))
+        };
+        if text.len() > 253 || !text.split(['.', '/']).all(part) {
+            let detail = format!("must have at most 253 characters and match regex {REGEX}");
+            out.push(name.invalid(detail));
+        } else if !seen.insert(text) {
+            out.push(FieldError::duplicate(&name.path, text));
+        }
+    }
 }
 
 fn dns_config(spec: &Node<'_>, out: &mut Findings) {
@@ -214,7 +234,9 @@ fn scheduling_gates(gates: &Node<'_>, out: &mut Findings) {
     let mut seen = std::collections::BTreeSet::new();
     for gate in gates.items() {
         let name = gate.get("name");
-        gate.get("name").under(gate.path.clone()).invalid_each(names::qualified_name(name.text()), out);
+        gate.get("name")
+            .under(gate.path.clone())
+            .invalid_each(names::qualified_name(name.text()), out);
         if !seen.insert(name.text()) {
             out.push(FieldError::duplicate(&gate.path, name.text()));
         }

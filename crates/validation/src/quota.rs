@@ -45,7 +45,7 @@ pub(crate) fn limit_range(object: &Node<'_>, out: &mut Findings) {
             }
         }
         if kind.text() == "PersistentVolumeClaim" {
-            let has = |field: &str| limit.get(field).value.get("storage").is_some();
+            let has = |field: &'static str| limit.get(field).value.get("storage").is_some();
             if !has("min") && !has("max") {
                 let detail = "either minimum or maximum storage value is required, but neither was \
                               provided";
@@ -62,32 +62,39 @@ fn bounds(limit: &Node<'_>, out: &mut Findings) {
     let resources: BTreeSet<&str> =
         fields.iter().flat_map(|field| limit.get(field).entries().map(|(name, _)| name)).collect();
     for name in resources {
-        let at = |field: &str| {
+        let at = |field: &'static str| {
             limit.get(field).value.get(name)?.as_str()?.parse::<Quantity>().ok()
         };
-        let mut check = |small: &str, large: &str, report: &str, text: &dyn Fn(Quantity, Quantity) -> String| {
-            if let (Some(a), Some(b)) = (at(small), at(large)) {
-                if a > b {
-                    let path = limit.path.child(report).key(name);
-                    let value = at(report).unwrap_or_default().to_string();
-                    out.push(FieldError::invalid(&path, value, text(a, b)));
-                }
+        // What is quoted is upstream's choice.
+        let mut check = |small: &'static str,
+                         large: &'static str,
+                         report: &'static str,
+                         quoted: &'static str,
+                         text: &dyn Fn(Quantity, Quantity) -> String| {
+            if let (Some(a), Some(b)) = (at(small), at(large))
+                && a > b
+            {
+                let path = limit.path.child(report).key(name);
+                let value = at(quoted).unwrap_or_default().to_string();
+                out.push(FieldError::invalid(&path, value, text(a, b)));
             }
         };
-        check("min", "max", "min", &|a, b| format!("min value {a} is greater than max value {b}"));
-        check("min", "defaultRequest", "defaultRequest", &|a, b| {
+        check("min", "max", "min", "min", &|a, b| {
+            format!("min value {a} is greater than max value {b}")
+        });
+        check("min", "defaultRequest", "defaultRequest", "defaultRequest", &|a, b| {
             format!("min value {a} is greater than default request value {b}")
         });
-        check("defaultRequest", "max", "defaultRequest", &|a, b| {
+        check("defaultRequest", "max", "defaultRequest", "defaultRequest", &|a, b| {
             format!("default request value {a} is greater than max value {b}")
         });
-        check("defaultRequest", "default", "defaultRequest", &|a, b| {
+        check("defaultRequest", "default", "defaultRequest", "defaultRequest", &|a, b| {
             format!("default request value {a} is greater than default limit value {b}")
         });
-        check("min", "default", "default", &|a, b| {
+        check("min", "default", "default", "min", &|a, b| {
             format!("min value {a} is greater than default value {b}")
         });
-        check("default", "max", "default", &|a, b| {
+        check("default", "max", "default", "max", &|a, b| {
             format!("default value {a} is greater than max value {b}")
         });
     }

@@ -1,6 +1,7 @@
 //! Roles and bindings.
 
 use meta::names;
+use serde_json::{Value, json};
 
 use crate::FieldError;
 use crate::metadata::label_selector;
@@ -23,6 +24,9 @@ pub(crate) fn role(object: &Node<'_>, namespaced: bool, out: &mut Findings) {
     }
     for selector in selectors.items() {
         label_selector(&selector, out);
+        if meta::LabelSelector::from_object(Some(selector.value)).is_err() {
+            out.push(FieldError::invalid(&selector.path, Value::Null, "invalid label selector."));
+        }
     }
 }
 
@@ -32,7 +36,7 @@ fn policy_rule(rule: &Node<'_>, namespaced: bool, out: &mut Findings) {
         out.push(FieldError::required(&rule.get("verbs").path, detail));
     }
     let urls = rule.get("nonResourceURLs");
-    let has = |field: &str| rule.get(field).len() > 0;
+    let has = |field: &'static str| rule.get(field).len() > 0;
     if urls.len() > 0 {
         if namespaced {
             out.push(urls.invalid("namespaced rules cannot apply to non-resource URLs"));
@@ -53,13 +57,23 @@ fn policy_rule(rule: &Node<'_>, namespaced: bool, out: &mut Findings) {
     }
 }
 
+/// The role of a binding may not change. Upstream quotes its internal struct.
+pub(crate) fn role_is_kept(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let role = new.get("roleRef");
+    if role.value != old.get("roleRef").value {
+        let [group, kind, name] = ["apiGroup", "kind", "name"].map(|field| role.get(field).text());
+        let value = json!({"APIGroup": group, "Kind": kind, "Name": name});
+        out.push(FieldError::invalid(&role.path, value, "cannot change roleRef"));
+    }
+}
+
 pub(crate) fn binding(object: &Node<'_>, namespaced: bool, out: &mut Findings) {
     let role = object.get("roleRef");
     let group = role.get("apiGroup");
     if group.text() != GROUP {
         out.push(FieldError::not_supported(&group.path, group.text(), &[GROUP]));
     }
-    let kinds: &[&str] = if namespaced { &["ClusterRole", "Role"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     let kind = role.get("kind");
     if !kinds.contains(&kind.text()) {
         out.push(FieldError::not_supported(&kind.path, kind.text(), kinds));
@@ -96,9 +110,7 @@ fn role_subject(subject: &Node<'_>, namespaced: bool, out: &mut Findings) {
         }
         other => {
             let known = ["ServiceAccount", "User", "Group"];
-            let mut sorted = known;
-            sorted.sort_unstable();
-            out.push(FieldError::not_supported(&kind.path, other, &sorted));
+            out.push(FieldError::not_supported(&kind.path, other, &known));
         }
     }
 }

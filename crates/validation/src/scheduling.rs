@@ -1,6 +1,6 @@
 //! Tolerations, affinity and topology spread.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use meta::names;
 
@@ -102,9 +102,11 @@ fn node_selector_term(term: &Node<'_>, check_values: bool, out: &mut Findings) {
                 &values.path,
                 "must be specified when `operator` is 'In' or 'NotIn'",
             )),
-            "Exists" | "DoesNotExist" if values.len() > 0 => out.push(values.forbidden(
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
+            "Exists" | "DoesNotExist" if values.len() > 0 => {
+                out.push(values.forbidden(
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ))
+            }
             "Gt" | "Lt" if values.len() != 1 => out.push(FieldError::required(
                 &values.path,
                 "must be specified single value when `operator` is 'Lt' or 'Gt'",
@@ -179,7 +181,7 @@ fn pod_term(term: &Node<'_>, out: &mut Findings) {
 /// Topology spread constraints of a pod.
 pub(crate) fn topology_spread(constraints: &Node<'_>, out: &mut Findings) {
     const ACTIONS: [&str; 2] = ["DoNotSchedule", "ScheduleAnyway"];
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for constraint in constraints.items() {
         let (skew, key) = (constraint.get("maxSkew"), constraint.get("topologyKey"));
         let action = constraint.get("whenUnsatisfiable");
@@ -192,8 +194,9 @@ pub(crate) fn topology_spread(constraints: &Node<'_>, out: &mut Findings) {
         if !ACTIONS.contains(&action.text()) {
             out.push(FieldError::not_supported(&action.path, action.text(), &ACTIONS));
         }
-        if !seen.insert((key.text(), action.text())) {
-            let path = constraint.path.child("{topologyKey, whenUnsatisfiable}");
+        if let Some(first) = seen.insert((key.text(), action.text()), constraint.path.clone()) {
+            // Upstream reports the earlier one.
+            let path = first.child("{topologyKey, whenUnsatisfiable}");
             let value = format!("{{{}, {}}}", key.text(), action.text());
             out.push(FieldError::duplicate(&path, value));
         }

@@ -44,10 +44,8 @@ pub(crate) fn validate(service: &Node<'_>, out: &mut Findings) {
             endpoint_ip(&ip, out);
         }
     }
-    spec.get("type").require_one_of(
-        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
-        out,
-    );
+    spec.get("type")
+        .require_one_of(&["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], out);
     node_ports(&spec, out);
     load_balancer(&spec, out);
     traffic(&spec, out);
@@ -59,7 +57,8 @@ pub(crate) fn validate_update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings
     if external(&spec) || external(&before) {
         return;
     }
-    let first = |spec: &Node<'_>| spec.get("clusterIPs").items().next().map(|ip| ip.text().to_owned());
+    let first =
+        |spec: &Node<'_>| spec.get("clusterIPs").items().next().map(|ip| ip.text().to_owned());
     match (first(&before), first(&spec)) {
         (Some(old), Some(new)) if !old.is_empty() && old != new => {
             let path = spec.path.child("clusterIPs").index(0);
@@ -191,11 +190,14 @@ fn cluster_ips(spec: &Node<'_>, out: &mut Findings) {
             out.push(list.invalid("first value must match `clusterIP`"));
         }
     }
+    let mut families = BTreeSet::new();
     for family in spec.get("ipFamilies").items() {
         family.one_of(&["IPv4", "IPv6"], out);
+        if !families.insert(family.text()) {
+            out.push(FieldError::duplicate(&family.path, family.text()));
+        }
     }
-    spec.get("ipFamilyPolicy")
-        .one_of(&["PreferDualStack", "RequireDualStack", "SingleStack"], out);
+    spec.get("ipFamilyPolicy").one_of(&["PreferDualStack", "RequireDualStack", "SingleStack"], out);
     for (at, ip) in list.items().enumerate() {
         if ip.text() == "None" {
             if at == 0 && list.len() > 1 {
@@ -221,9 +223,11 @@ fn load_balancer(spec: &Node<'_>, out: &mut Findings) {
         }
         for (at, range) in ranges.items().enumerate() {
             if !is_cidr(range.text().trim()) {
-                out.push(range.under(path.index(at)).invalid(
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                ));
+                out.push(
+                    range
+                        .under(path.index(at))
+                        .invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
+                );
             }
         }
     }
@@ -264,7 +268,7 @@ fn traffic(spec: &Node<'_>, out: &mut Findings) {
     if kind.text() != "ExternalName" {
         inside.require_one_of(&["Cluster", "Local"], out);
     }
-    let distribution = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    let distribution = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     spec.get("trafficDistribution").one_of(&distribution, out);
 }
 
@@ -273,7 +277,11 @@ pub(crate) fn ip_address(ip: &Node<'_>, out: &mut Findings) {
     let text = ip.text();
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
-            out.push(FieldError::invalid(&ip.path, text, "must not be an IPv4-mapped IPv6 address"));
+            out.push(FieldError::invalid(
+                &ip.path,
+                text,
+                "must not be an IPv4-mapped IPv6 address",
+            ));
         }
         Ok(_) => {}
         Err(_) if has_leading_zeros(text) => {
@@ -298,7 +306,8 @@ fn has_leading_zeros(text: &str) -> bool {
     trimmed.join(".").parse::<std::net::Ipv4Addr>().is_ok()
 }
 
-fn is_cidr(text: &str) -> bool {
+/// Whether a text is a range of addresses.
+pub(crate) fn is_cidr(text: &str) -> bool {
     let Some((ip, len)) = text.split_once('/') else { return false };
     let max = match ip.parse::<IpAddr>() {
         Ok(IpAddr::V4(_)) => 32,
@@ -309,7 +318,7 @@ fn is_cidr(text: &str) -> bool {
 }
 
 /// An address that endpoints may have.
-fn endpoint_ip(ip: &Node<'_>, out: &mut Findings) {
+pub(crate) fn endpoint_ip(ip: &Node<'_>, out: &mut Findings) {
     let Ok(address) = ip.text().parse::<IpAddr>() else { return };
     if address.is_unspecified() {
         out.push(ip.invalid(format!("may not be unspecified ({address})")));

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 
 use meta::names;
+use serde_json::Value;
 
 use crate::FieldError;
-use crate::container::{field_reference, relative_path, resource_reference};
+use crate::container::relative_path;
+use crate::environment::{field_reference, resource_reference};
 use crate::node::{Findings, Node};
 
-/// The volumes of a pod spec.
-pub(crate) fn volumes(volumes: &Node<'_>, out: &mut Findings) {
-    let mut seen = BTreeSet::new();
+/// The volumes of a pod spec; those without findings, which alone may be mounted.
+pub(crate) fn volumes<'a>(volumes: &Node<'a>, out: &mut Findings) -> Vec<&'a Value> {
+    let (mut seen, mut sound) = (BTreeSet::new(), Vec::new());
     for volume in volumes.items() {
+        let before = out.len();
         source(&volume, out);
         let name = volume.get("name");
         if !name.require(out) {
@@ -23,11 +26,15 @@ pub(crate) fn volumes(volumes: &Node<'_>, out: &mut Findings) {
         if valid && !seen.insert(name.text()) {
             out.push(FieldError::duplicate(&name.path, name.text()));
         }
+        if out.len() == before {
+            sound.push(volume.value);
+        }
     }
+    sound
 }
 
 /// Upstream looks at the sources in this order, and takes the first for the one that is meant.
-const SOURCES: [&str; 32] = [
+const SOURCES: [&str; 30] = [
     "emptyDir",
     "hostPath",
     "gitRepo",
@@ -58,13 +65,11 @@ const SOURCES: [&str; 32] = [
     "csi",
     "ephemeral",
     "image",
-    "",
-    "",
 ];
 
 fn source(volume: &Node<'_>, out: &mut Findings) {
     let mut sources = 0;
-    for kind in SOURCES.iter().filter(|kind| !kind.is_empty()) {
+    for kind in SOURCES {
         let at = volume.get(kind);
         if !at.is_set() {
             continue;
@@ -215,7 +220,8 @@ fn projected(at: &Node<'_>, out: &mut Findings) {
     file_mode(&at.get("defaultMode"), out);
     for source in at.get("sources").items() {
         let mut kinds = 0;
-        for kind in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"]
+        for kind in
+            ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"]
         {
             let inner = source.get(kind);
             if !inner.is_set() {

@@ -28,7 +28,7 @@ pub(crate) fn deployment(object: &Node<'_>, out: &mut Findings) {
 
 pub(crate) fn deployment_status(object: &Node<'_>, out: &mut Findings) {
     let status = object.get("status");
-    let number = |field: &str| status.get(field).int();
+    let number = |field: &'static str| status.get(field).int();
     for field in
         ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas"]
     {
@@ -102,7 +102,7 @@ pub(crate) fn stateful_set(object: &Node<'_>, out: &mut Findings) {
     }
     let retention = spec.get("persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
-        retention.get(field).one_of(&["Delete", "Retain"], out);
+        retention.get(field).one_of(&["Retain", "Delete"], out);
     }
     spec.get("replicas").non_negative(out);
     spec.get("minReadySeconds").non_negative(out);
@@ -111,6 +111,10 @@ pub(crate) fn stateful_set(object: &Node<'_>, out: &mut Findings) {
     selector_is_useful(&selector, "empty selector is invalid for statefulset", out);
     let template = spec.get("template");
     let claims = spec.get("volumeClaimTemplates");
+    if selects(&selector, &Value::Null).is_none() {
+        out.push(selector.invalid(""));
+        return;
+    }
     matches_template(&selector, &template, out);
     pod_template(&with_claims(&template, &claims, &mut None), out);
     always_restarts(&template, "StatefulSet", out);
@@ -147,9 +151,7 @@ pub(crate) fn daemon_set(object: &Node<'_>, out: &mut Findings) {
     let selector = spec.get("selector");
     label_selector(&selector, out);
     let template = spec.get("template");
-    if selector.is_set() || template.get("metadata").get("labels").len() == 0 {
-        matches_template(&selector, &template, out);
-    }
+    matches_template(&selector, &template, out);
     if selector.is_set() && is_empty_selector(&selector) {
         out.push(selector.invalid("empty selector is invalid for daemonset"));
     }
@@ -204,7 +206,7 @@ pub(crate) fn pod_template(template: &Node<'_>, out: &mut Findings) {
 /// Whether a template's labels are what the selector chooses.
 pub(crate) fn matches_template(selector: &Node<'_>, template: &Node<'_>, out: &mut Findings) {
     let labels = template.get("metadata").get("labels");
-    if !selects(selector, labels.value) {
+    if selects(selector, labels.value) == Some(false) {
         out.push(labels.invalid("`selector` does not match template `labels`"));
     }
 }
@@ -227,9 +229,11 @@ fn selector_is_useful(selector: &Node<'_>, empty: &str, out: &mut Findings) {
 fn template_of(spec: &Node<'_>, kind: &str, out: &mut Findings) {
     let template = spec.get("template");
     let selector = spec.get("selector");
-    if !selector.is_set() || !is_empty_selector(&selector) {
-        matches_template(&selector, &template, out);
+    if selects(&selector, &Value::Null).is_none() {
+        out.push(selector.invalid("invalid label selector"));
+        return;
     }
+    matches_template(&selector, &template, out);
     pod_template(&template, out);
     always_restarts(&template, kind, out);
 }
@@ -258,7 +262,8 @@ fn with_claims<'a>(
     let mut value = template.value.clone();
     if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
         let volumes = spec.entry("volumes").or_insert_with(|| Value::Array(Vec::new()));
-        for name in claims.items().map(|claim| claim.get("metadata").get("name").text().to_owned()) {
+        for name in claims.items().map(|claim| claim.get("metadata").get("name").text().to_owned())
+        {
             let Some(volumes) = volumes.as_array_mut() else { continue };
             volumes.retain(|volume| volume["name"] != *name);
             let source = serde_json::json!({"claimName": name, "readOnly": false});
@@ -272,9 +277,9 @@ fn strategy(spec: &Node<'_>, out: &mut Findings) {
     let strategy = spec.get("strategy");
     let rolling = strategy.get("rollingUpdate");
     match strategy.get("type").text() {
-        "Recreate" if rolling.is_set() => out.push(
-            rolling.forbidden("may not be specified when strategy `type` is 'Recreate'"),
-        ),
+        "Recreate" if rolling.is_set() => {
+            out.push(rolling.forbidden("may not be specified when strategy `type` is 'Recreate'"))
+        }
         "Recreate" => {}
         "RollingUpdate" if rolling.is_set() => {
             let (unavailable, surge) = (rolling.get("maxUnavailable"), rolling.get("maxSurge"));
@@ -285,10 +290,8 @@ fn strategy(spec: &Node<'_>, out: &mut Findings) {
             }
             at_most_all(&unavailable, out);
         }
-        "RollingUpdate" => out.push(FieldError::required(
-            &rolling.path,
-            "this should be defaulted and never be nil",
-        )),
+        "RollingUpdate" => out
+            .push(FieldError::required(&rolling.path, "this should be defaulted and never be nil")),
         _ => out.push(FieldError::not_supported(
             &strategy.path,
             strategy.value.clone(),
