@@ -60,14 +60,15 @@ pub(crate) async fn serve(
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let audit_id = audit_id(&parts.headers);
-    let ctx =
-        RequestContext::new(server.clone(), user, parts.method, info, query, parts.headers);
+    let ctx = RequestContext::new(server.clone(), user, parts.method, info, query, parts.headers);
     let handled = std::panic::AssertUnwindSafe(handle(ctx, body, upgrade)).catch_unwind().await;
     let (ctx, result) = match handled {
         Ok(handled) => handled,
         Err(_) => {
             tracing::error!("a request handler panicked");
-            let status = errors::internal("This request caused apiserver to panic. Look in the logs for details.");
+            let status = errors::internal(
+                "This request caused apiserver to panic. Look in the logs for details.",
+            );
             return render::status(&status, negotiate::Form::JSON);
         }
     };
@@ -148,7 +149,8 @@ async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) 
         Ok(permit) => permit,
         Err(status) => return (ctx, Err(status)),
     };
-    let kind = if matches!(ctx.method, Method::GET | Method::HEAD) { "readOnly" } else { "mutating" };
+    let kind =
+        if matches!(ctx.method, Method::GET | Method::HEAD) { "readOnly" } else { "mutating" };
     let gauge = ctx.server.metrics.inflight.with_label_values(&[kind]);
     gauge.inc();
     let result = route(&ctx, body, upgrade).await;

@@ -43,13 +43,17 @@ pub(crate) fn body(
         Encoding::Protobuf => protobuf(bytes, wanted),
         Encoding::Yaml => {
             let parsed = schema::yaml_to_value(bytes);
-            let (value, _) = parsed.map_err(|error| bad_request(unrecognized(wanted, &error.to_string(), bytes)))?;
+            let (value, _) = parsed
+                .map_err(|error| bad_request(unrecognized(wanted, &error.to_string(), bytes)))?;
             let text = value.to_string();
             let found = type_of(text.as_bytes(), wanted)
                 .map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
             check_kind(&found, wanted)?;
             let decoded = schema::decode_yaml(ty, bytes, validation);
-            finish(decoded.map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?, wanted)
+            finish(
+                decoded.map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?,
+                wanted,
+            )
         }
         Encoding::Json | Encoding::PrettyJson => json_body(bytes, wanted, ty, validation),
     }
@@ -61,8 +65,8 @@ fn json_body(
     ty: &Type,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let found = type_of(bytes, wanted)
-        .map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
+    let found =
+        type_of(bytes, wanted).map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
     check_kind(&found, wanted)?;
     let decoded = schema::decode_json(ty, bytes, validation)
         .map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?;

@@ -76,7 +76,8 @@ pub(crate) fn unexpected(message: impl Into<String>) -> Status {
 
 /// 405.
 pub(crate) fn method_not_allowed(resource: &GroupResource, verb: &str) -> Status {
-    let message = format!("{verb} is not supported on resources of kind {:?}", resource.to_string());
+    let message =
+        format!("{verb} is not supported on resources of kind {:?}", resource.to_string());
     let details = StatusDetails {
         group: resource.group.clone(),
         kind: resource.resource.clone(),
@@ -121,10 +122,9 @@ pub(crate) fn from_store(error: &store::StoreError) -> Status {
         store::StoreError::TooLarge { .. } => {
             Status::failure(Reason::RequestEntityTooLarge, error.to_string())
         }
-        store::StoreError::Compacted { .. } => Status::failure(
-            Reason::Expired,
-            "The provided resource version is too old.",
-        ),
+        store::StoreError::Compacted { .. } => {
+            Status::failure(Reason::Expired, "The provided resource version is too old.")
+        }
         _ => Status::failure(Reason::ServiceUnavailable, error.to_string()),
     }
 }

@@ -261,7 +261,8 @@ async fn store_update(
 ) -> Result<Attempt, Status> {
     let served = resource.from_storage(new.clone());
     let old_served = resource.from_storage(old.clone());
-    let findings = validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
+    let findings =
+        validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
     refuse_findings(&resource.gvk, request.name, findings)?;
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let namespace = request.namespace;
@@ -291,8 +292,8 @@ async fn store_update(
         }
         Outcome::Conflict(_) => {
             let wanted = text(new, "/metadata/resourceVersion");
-            let unconditional = matches!(wanted.as_str(), "" | "0")
-                || wanted == found.mod_revision.0.to_string();
+            let unconditional =
+                matches!(wanted.as_str(), "" | "0") || wanted == found.mod_revision.0.to_string();
             Ok(Attempt::Overtaken { unconditional })
         }
     }
@@ -397,9 +398,7 @@ fn set_new_metadata(
         }
         object["metadata"]["namespace"] = json!(namespace);
     } else if !own.is_empty() {
-        return Err(errors::bad_request(
-            "namespace may not be set on cluster-scoped resources",
-        ));
+        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
     }
     if !text(object, "/metadata/resourceVersion").is_empty() {
         return Err(errors::unexpected(

@@ -139,8 +139,7 @@ fn assign(
 }
 
 fn set_scheduled(pod: &mut Value, now: &str) {
-    let condition =
-        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
     let conditions = &mut pod["status"]["conditions"];
     match conditions.as_array_mut() {
         Some(list) => {

@@ -31,7 +31,8 @@ pub(super) async fn serve(
         may_create: false,
     };
     let change = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
+        let old =
+            old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
         let given = given(request, resource, old)?;
         let mut new = old.clone();
         for field in ["resourceVersion", "uid"] {

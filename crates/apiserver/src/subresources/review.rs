@@ -76,8 +76,7 @@ fn token_review(ctx: &RequestContext, review: &mut Value) {
 }
 
 fn invalid(resource: &Resource, field: &str, reason: &str, message: String) -> Status {
-    let cause =
-        meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
+    let cause = meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
     errors::invalid(&resource.gvk.group, &resource.gvk.kind, "", vec![cause])
 }
 
@@ -99,7 +98,9 @@ fn check_attributes(review: &Value, resource: &Resource) -> Result<(), Status> {
     let has = |field: &str| spec.get(field).is_some();
     let message = match (has("resourceAttributes"), has("nonResourceAttributes")) {
         (true, true) => "cannot be specified in combination with resourceAttributes",
-        (false, false) => "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        (false, false) => {
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        }
         _ => return Ok(()),
     };
     let (field, value) = if has("resourceAttributes") {
@@ -151,9 +152,8 @@ fn access_review(
 }
 
 fn attributes(spec: &Value) -> Attributes {
-    let of = |section: &str, field: &str| {
-        spec[section][field].as_str().unwrap_or_default().to_owned()
-    };
+    let of =
+        |section: &str, field: &str| spec[section][field].as_str().unwrap_or_default().to_owned();
     if spec.get("nonResourceAttributes").is_some() {
         let section = "nonResourceAttributes";
         return Attributes::path(&of(section, "verb"), &of(section, "path"));

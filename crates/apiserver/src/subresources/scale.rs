@@ -1,7 +1,7 @@
 //! `scale`: replicas of whatever has them, in one common shape.
 
-use http::{Response, StatusCode};
 use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
 use meta::{GroupVersionKind, LabelSelector, Status};
 use serde_json::{Value, json};
 
@@ -24,7 +24,11 @@ pub(super) async fn serve(
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
-    let object = if ctx.info.verb == "get" { read(ctx, resource).await? } else { write(request, resource).await? };
+    let object = if ctx.info.verb == "get" {
+        read(ctx, resource).await?
+    } else {
+        write(request, resource).await?
+    };
     Ok(render::value(StatusCode::OK, &kind(), &of(resource, &object), form))
 }
 
@@ -55,7 +59,8 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
     let header = ctx.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = header.unwrap_or_default().to_owned();
     let change = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
+        let old =
+            old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
         let scale = if is_patch {
             let current = of(resource, old);
             let patched = match content_type.split(';').next().unwrap_or_default() {

@@ -49,13 +49,15 @@ pub(super) async fn create(request: &WriteRequest<'_>) -> Result<Response<Body>,
         .flatten()
         .filter_map(|audience| audience.as_str().map(str::to_owned))
         .collect();
-    let audiences =
-        if audiences.is_empty() { ctx.server.authenticator.audiences().to_vec() } else { audiences };
+    let audiences = if audiences.is_empty() {
+        ctx.server.authenticator.audiences().to_vec()
+    } else {
+        audiences
+    };
     let bound = Bound { name: name.clone(), uid: account.header().uid.clone() };
     let id = uuid::Uuid::new_v4().to_string();
     let issuer = &ctx.server.config.issuer;
-    let mut claims =
-        Claims::new(issuer, namespace, bound, audiences.clone(), (now, life), id);
+    let mut claims = Claims::new(issuer, namespace, bound, audiences.clone(), (now, life), id);
     bind(ctx, &token, &mut claims)?;
     let signed = ctx.server.signer.sign(&claims).map_err(errors::internal)?;
     let expires = jiff::Timestamp::from_second(now + seconds).map_err(errors::internal)?;
@@ -63,8 +65,7 @@ pub(super) async fn create(request: &WriteRequest<'_>) -> Result<Response<Body>,
         "creationTimestamp": meta::time::rfc3339(ctx.server.clock.now())});
     token["spec"]["audiences"] = json!(audiences);
     token["spec"]["expirationSeconds"] = json!(seconds);
-    token["status"] =
-        json!({"token": signed, "expirationTimestamp": meta::time::rfc3339(expires)});
+    token["status"] = json!({"token": signed, "expirationTimestamp": meta::time::rfc3339(expires)});
     Ok(render::value(StatusCode::CREATED, &gvk, &token, form))
 }
 

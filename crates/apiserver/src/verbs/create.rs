@@ -46,9 +46,8 @@ pub(crate) async fn create_object(
         tries += 1;
         match result {
             Err(status)
-                if is_generated
-                    && tries < NAME_TRIES
-                    && status.is(meta::Reason::AlreadyExists) => {}
+                if is_generated && tries < NAME_TRIES && status.is(meta::Reason::AlreadyExists) => {
+            }
             result => return result,
         }
     }

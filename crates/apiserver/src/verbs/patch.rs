@@ -41,7 +41,8 @@ pub(crate) async fn patch(
         may_create: false,
     };
     let change = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
+        let old =
+            old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
         let decoded = apply(resource, patch_type, old, &request.body, validation)?;
         decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
         Ok(decoded.value)
