@@ -16,8 +16,10 @@ mod cluster;
 mod command;
 mod host;
 mod images;
+mod pod_image;
 
 pub use cluster::{Cluster, Options};
 pub use command::command;
 pub use host::Host;
 pub use images::ImageBuilder;
+pub use pod_image::{POD_IMAGE, pod_image};
