@@ -344,7 +344,10 @@ mod tests {
         for (selector, expected) in [
             ("a=1=2", "found '=', expected: ',' or 'end of string'"),
             ("a,", "found '', expected: identifier after ','"),
-            ("a>x", "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer"),
+            (
+                "a>x",
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
             ("a in 1", "unable to parse requirement: found '1' expected: '('"),
         ] {
             assert_eq!(LabelSelector::parse(selector).unwrap_err().to_string(), expected);

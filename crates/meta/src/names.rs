@@ -100,8 +100,12 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 findings.push("prefix part must be non-empty".to_owned());
             } else {
-                let wrong = dns1123_subdomain(prefix);
-                findings.extend(wrong.into_iter().map(|text| format!("prefix part {text}")));
+                // Inside a key, upstream counts bytes and not characters.
+                let wrong = dns1123_subdomain(prefix).into_iter().map(|text| {
+                    let long = max_chars_error(DNS_SUBDOMAIN_MAX);
+                    if text == long { max_len_error(DNS_SUBDOMAIN_MAX) } else { text }
+                });
+                findings.extend(wrong.map(|text| format!("prefix part {text}")));
             }
             name
         }
@@ -194,7 +198,9 @@ pub fn port_name(value: &str) -> Vec<String> {
         findings.push(max_chars_error(15));
     }
     if !value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        findings.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+        findings.push(
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
+        );
     }
     if !value.bytes().any(|byte| byte.is_ascii_lowercase()) {
         findings.push("must contain at least one letter (a-z)".to_owned());
@@ -247,7 +253,8 @@ pub fn max_chars_error(length: usize) -> String {
 /// Upstream's text for what does not match an expression.
 pub fn regex_error(message: &str, regex: &str, examples: &[&str]) -> String {
     let quoted: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
-    let lead = if quoted.is_empty() { String::new() } else { format!("e.g. {}", quoted.join(" or ")) };
+    let lead =
+        if quoted.is_empty() { String::new() } else { format!("e.g. {}", quoted.join(" or ")) };
     format!("{message} ({lead}regex used for validation is '{regex}')")
 }
 

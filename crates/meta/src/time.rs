@@ -56,7 +56,14 @@ fn parse_go(text: &str, layout: &'static str) -> Result<Timestamp, String> {
     };
     let range = |what: &str| Err(format!("parsing time {text:?}: {what} out of range"));
     let mut numbers = [0_i64; 6];
-    let elements = [("2006", 4, "-"), ("01", 2, "-"), ("02", 2, "T"), ("15", 2, ":"), ("04", 2, ":"), ("05", 2, "")];
+    let elements = [
+        ("2006", 4, "-"),
+        ("01", 2, "-"),
+        ("02", 2, "T"),
+        ("15", 2, ":"),
+        ("04", 2, ":"),
+        ("05", 2, ""),
+    ];
     for (slot, (element, digits, separator)) in numbers.iter_mut().zip(elements) {
         let Some(number) = rest.get(..digits).filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
         else {
@@ -181,7 +188,8 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        let whole: i128 =
+            if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
         total += whole.checked_mul(scale).ok_or_else(invalid)?;
         let fraction = &fraction[..fraction.len().min(18)];
         if !fraction.is_empty() {
@@ -266,9 +274,13 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_printed_as_go_does() {
-        for (text, expected) in
-            [("60m", "1h0m0s"), ("1.5s", "1.5s"), ("100ms", "100ms"), ("0", "0s"), ("-90s", "-1m30s")]
-        {
+        for (text, expected) in [
+            ("60m", "1h0m0s"),
+            ("1.5s", "1.5s"),
+            ("100ms", "100ms"),
+            ("0", "0s"),
+            ("-90s", "-1m30s"),
+        ] {
             assert_eq!(normalize_duration(text).unwrap(), expected);
         }
         assert!(normalize_duration("5").unwrap_err().contains("missing unit"));

@@ -67,7 +67,11 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn merge_map(mut original: Object, mut patch: Object, shape: Shape<'_>) -> Result<Object, PatchError> {
+fn merge_map(
+    mut original: Object,
+    mut patch: Object,
+    shape: Shape<'_>,
+) -> Result<Object, PatchError> {
     if let Some(directive) = patch.remove(DIRECTIVE) {
         return match directive.as_str() {
             Some("replace") => Ok(patch),
@@ -141,9 +145,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     let names = |key: &str| key.rsplit('/').next().unwrap_or(key).to_owned();
     // Whatever the patch sets must be among what it keeps.
     if patch.iter().any(|(key, value)| !value.is_null() && !kept(&names(key))) {
-        return Err(PatchError::Unmergeable(
-            "invalid patch format of retainKeys".to_owned(),
-        ));
+        return Err(PatchError::Unmergeable("invalid patch format of retainKeys".to_owned()));
     }
     original.retain(|key, _| kept(key));
     Ok(())
@@ -191,7 +193,9 @@ fn merge_list(
     let (original, patch) = special_items(original, patch, merge_key)?;
     let mut merged = original.clone();
     for item in &patch {
-        let Value::Object(item) = item else { return Err(bad_type(&Value::Object(Map::new()), item)) };
+        let Value::Object(item) = item else {
+            return Err(bad_type(&Value::Object(Map::new()), item));
+        };
         let Some(wanted) = item.get(merge_key) else { return Err(no_merge_key(item, merge_key)) };
         match merged.iter_mut().find(|found| found.get(merge_key) == Some(wanted)) {
             Some(found) => {

@@ -283,7 +283,11 @@ mod tests {
             &json!({"kind": "Pod", "spec": {"containers": [{"name": "c"}]}}),
             r#"{"kind":"Pod","metadata":{},"spec":{"containers":[{"name":"c","resources":{}}]},"status":{}}"#,
         );
-        check("Pod", &json!({"spec": {}}), r#"{"metadata":{},"spec":{"containers":null},"status":{}}"#);
+        check(
+            "Pod",
+            &json!({"spec": {}}),
+            r#"{"metadata":{},"spec":{"containers":null},"status":{}}"#,
+        );
     }
 
     #[test]

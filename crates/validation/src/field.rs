@@ -219,12 +219,36 @@ fn printed(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::String(text) => format!("{text:?}"),
+        Value::Array(items) if !items.is_empty() => {
+            let items: Vec<String> = items.iter().map(printed).collect();
+            format!("[{}]", items.join(","))
+        }
         other => {
             let mut out = Vec::new();
-            schema::encode_untyped(other, &mut out);
+            match other.as_object().and_then(struct_of) {
+                Some(ty) => schema::encode_json(ty, other, &mut out),
+                None => schema::encode_untyped(other, &mut out),
+            }
             String::from_utf8_lossy(&out).into_owned()
         }
     }
+}
+
+/// The struct that upstream prints where a finding quotes this object; its fields have an order.
+fn struct_of(map: &serde_json::Map<String, Value>) -> Option<&'static schema::Type> {
+    const OWNER: [&str; 6] =
+        ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    let only = |known: &[&str]| map.keys().all(|key| known.contains(&key.as_str()));
+    let path = if map.is_empty() {
+        return None;
+    } else if only(&["matchLabels", "matchExpressions"]) {
+        "meta/v1.LabelSelector"
+    } else if only(&OWNER) && map.contains_key("uid") {
+        "meta/v1.OwnerReference"
+    } else {
+        return None;
+    };
+    schema::registry().type_named(path)
 }
 
 #[cfg(test)]

@@ -3,27 +3,67 @@
 //! What it is: upstream's validation as functions from the working form of an object to findings,
 //! one file per kind.
 //!
-//! Start reading at [`FieldError`], then [`validate_create`] and [`validate_update`].
+//! Start reading at [`FieldError`], then [`validate_create`] and [`validate_update`], then
+//! `pod.rs`.
 //!
-//! Invariants: findings come in upstream's order and words; objects have been defaulted.
+//! Invariants: findings come in upstream's order and words; objects have been defaulted, and an
+//! update carries over what the server does not let clients change.
 //!
-//! What it deliberately does not do: admission, quota, and everything that needs another object.
+//! What it deliberately does not do: admission, quota, and everything that needs another object or
+//! the configuration of the server. Kinds without a file of their own have their metadata
+//! validated and nothing else.
 //!
 //! Tested by unit tests beside the code and by the conformance corpus.
 
 #![forbid(unsafe_code)]
 
+mod batch;
+mod config;
+mod container;
 mod field;
+mod metadata;
+mod node;
+mod pod;
+mod pod_update;
+mod policy;
+mod probe;
+mod quota;
+mod rbac;
+mod resources;
+mod scheduling;
+mod service;
+mod volume;
+mod workload;
 
-use meta::GroupVersionKind;
+use meta::{GroupVersionKind, names};
 use serde_json::Value;
 
 pub use field::{ErrorType, FieldError, Path};
 
+use self::metadata::NameRule;
+use self::node::{Findings, Node};
+
 /// Findings about a new object; none means valid.
 pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError> {
-    let _ = (gvk, object);
-    Vec::new()
+    let mut out = Vec::new();
+    let object = Node::root(object);
+    let namespaced =
+        schema::registry().resource_of_kind(gvk).is_some_and(|resource| resource.namespaced);
+    metadata::create(&object, namespaced, name_rule(gvk), &mut out);
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Pod") => pod::create(&object, &mut out),
+        ("", "Service") => service::validate(&object, &mut out),
+        ("apps", "Deployment") => workload::deployment(&object, &mut out),
+        ("apps", "ReplicaSet") => workload::replica_set(&object, &mut out),
+        ("apps", "StatefulSet") => workload::stateful_set(&object, &mut out),
+        ("apps", "DaemonSet") => workload::daemon_set(&object, &mut out),
+        ("", "ReplicationController") => workload::replication_controller(&object, &mut out),
+        ("", "PodTemplate") => workload::pod_template(&object.get("template"), &mut out),
+        ("batch", "Job") => batch::job(&object, &mut out),
+        ("batch", "CronJob") => batch::cron_job(&object, &mut out),
+        _ => simple(gvk, &object, &mut out),
+    }
+    out
 }
 
 /// Findings about a changed object; none means valid. `subresource` is empty or such as `status`.
@@ -33,6 +73,85 @@ pub fn validate_update(
     new: &Value,
     old: &Value,
 ) -> Vec<FieldError> {
-    let _ = (gvk, subresource, new, old);
-    Vec::new()
+    let mut out = Vec::new();
+    let (new, old) = (Node::root(new), Node::root(old));
+    metadata::update(&new, &old, &mut out);
+    match (gvk.group.as_str(), gvk.kind.as_str(), subresource) {
+        ("apps", "Deployment", "status") => workload::deployment_status(&new, &mut out),
+        (_, _, "status") => {}
+        ("", "Pod", "") => pod_update::validate(&new, &old, &mut out),
+        ("", "Pod", _) => {}
+        ("", "Service", _) => {
+            service::validate_update(&new, &old, &mut out);
+            service::validate(&new, &mut out);
+        }
+        ("apps", "Deployment", _) => {
+            workload::deployment(&new, &mut out);
+            workload::selector_is_kept(&new, &old, &mut out);
+        }
+        ("apps", "ReplicaSet", _) => {
+            workload::replica_set(&new, &mut out);
+            workload::selector_is_kept(&new, &old, &mut out);
+        }
+        ("apps", "StatefulSet", _) => {
+            workload::stateful_set(&new, &mut out);
+            workload::stateful_set_update(&new, &old, &mut out);
+        }
+        ("apps", "DaemonSet", _) => {
+            workload::selector_is_kept(&new, &old, &mut out);
+            workload::daemon_set(&new, &mut out);
+        }
+        ("", "ReplicationController", _) => workload::replication_controller(&new, &mut out),
+        ("", "PodTemplate", _) => workload::pod_template(&new.get("template"), &mut out),
+        ("batch", "Job", _) => {
+            batch::job(&new, &mut out);
+            batch::job_update(&new, &old, &mut out);
+        }
+        ("batch", "CronJob", _) => batch::cron_job(&new, &mut out),
+        ("", "ConfigMap", _) => {
+            config::immutable(&new, &old, &["data", "binaryData"], &mut out);
+            config::config_map(&new, &mut out);
+        }
+        ("", "Secret", _) => {
+            new.get("type").immutable(&old.get("type"), &mut out);
+            config::immutable(&new, &old, &["data"], &mut out);
+            config::secret(&new, &mut out);
+        }
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding", _) => {
+            simple(gvk, &new, &mut out);
+            rbac::role_is_kept(&new, &old, &mut out);
+        }
+        _ => simple(gvk, &new, &mut out),
+    }
+    out
 }
+
+/// Kinds whose content is checked the same way when they are made and when they change.
+fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "ConfigMap") => config::config_map(object, out),
+        ("", "Secret") => config::secret(object, out),
+        ("", "Namespace") => metadata::namespace_finalizers(object, out),
+        ("", "ResourceQuota") => quota::resource_quota(object, out),
+        ("", "LimitRange") => quota::limit_range(object, out),
+        ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, out),
+        ("rbac.authorization.k8s.io", "Role") => rbac::role(object, true, out),
+        ("rbac.authorization.k8s.io", "ClusterRole") => rbac::role(object, false, out),
+        ("rbac.authorization.k8s.io", "RoleBinding") => rbac::binding(object, true, out),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => rbac::binding(object, false, out),
+        _ => {}
+    }
+}
+
+/// What names of a kind may look like.
+fn name_rule(gvk: &GroupVersionKind) -> NameRule {
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Namespace" | "Service") => names::dns1123_label,
+        ("rbac.authorization.k8s.io", _) => names::path_segment,
+        ("networking.k8s.io", "IPAddress") => names::path_segment,
+        _ => names::dns1123_subdomain,
+    }
+}
+
+#[cfg(test)]
+mod tests;

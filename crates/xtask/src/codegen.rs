@@ -41,8 +41,7 @@ struct Types {
 
 impl Types {
     fn read(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let mut types = Self { by_name: BTreeMap::new(), order: Vec::new() };
         for line in text.lines() {
             let fact: Value = serde_json::from_str(line)?;
@@ -255,8 +254,7 @@ impl Types {
             }
             None => prefix.replace('*', ""),
         };
-        let is_basic =
-            name.chars().next().is_none_or(char::is_lowercase) && !name.contains('.');
+        let is_basic = name.chars().next().is_none_or(char::is_lowercase) && !name.contains('.');
         if is_basic {
             return format!("{prefix}{}", if name == "byte" { "uint8" } else { name });
         }
@@ -342,8 +340,7 @@ fn extras(field: &Value) -> Vec<String> {
 fn resources(facts: &Path) -> Result<String> {
     let read = |name: &str| -> Result<Value> {
         let path = facts.join(name);
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         Ok(serde_json::from_str(&text)?)
     };
     let resources = read("resources.json")?;

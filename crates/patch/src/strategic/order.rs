@@ -86,9 +86,8 @@ pub(super) fn arrange(
     server_order: &[Value],
     merge_key: &str,
 ) -> Vec<Value> {
-    let position = |list: &[Value], item: &Value| {
-        list.iter().position(|other| same(item, other, merge_key))
-    };
+    let position =
+        |list: &[Value], item: &Value| list.iter().position(|other| same(item, other, merge_key));
     let (mut named, mut rest): (Vec<Value>, Vec<Value>) =
         merged.into_iter().partition(|item| position(wanted, item).is_some());
     named.sort_by_key(|item| position(wanted, item));

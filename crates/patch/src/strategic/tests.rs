@@ -87,10 +87,7 @@ fn errors_are_in_upstream_words() {
             "map: map[image:noname] does not contain declared merge key: name",
         ),
         (json!({"$patch": "nope"}), "unknown patch type: nope in map: map[$patch:nope]"),
-        (
-            json!({"$setElementOrder/foo": 1}),
-            "expected a []interface {}, but received a int64",
-        ),
+        (json!({"$setElementOrder/foo": 1}), "expected a []interface {}, but received a int64"),
     ] {
         let before = containers(&json!([{"name": "a"}]));
         assert_eq!(apply(&before, &patch).unwrap_err().to_string(), expected);

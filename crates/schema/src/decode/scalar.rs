@@ -21,8 +21,10 @@ pub(super) fn from_string(kind: &Kind, text: &str) -> Result<Value, ScalarError>
     let stop = |error: String| ScalarError::Stop(error);
     Ok(Value::String(match kind {
         Kind::Quantity => {
-            let quantity: Quantity =
-                text.trim().parse().map_err(|error: meta::QuantityError| stop(error.to_string()))?;
+            let quantity: Quantity = text
+                .trim()
+                .parse()
+                .map_err(|error: meta::QuantityError| stop(error.to_string()))?;
             quantity.to_string()
         }
         Kind::Time => time::normalize(text).map_err(stop)?,

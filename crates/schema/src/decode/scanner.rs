@@ -273,7 +273,9 @@ impl<'a> Scanner<'a> {
                 b't' => self.literal("true")?,
                 b'f' => self.literal("false")?,
                 b'n' => self.literal("null")?,
-                _ => drop(self.number()?),
+                _ => {
+                    self.number()?;
+                }
             }
             loop {
                 let Some(close) = open.last().copied() else {

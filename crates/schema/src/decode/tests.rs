@@ -93,9 +93,8 @@ fn depth_is_limited() {
     let deep = "[".repeat(20_000);
     let text = format!("{{\"x\":{deep}");
     assert_eq!(failure(&text), "invalid character '[' exceeded max depth");
-    let schema = registry()
-        .kind(&GroupVersionKind::new("apps", "v1", "ControllerRevision"))
-        .unwrap();
+    let schema =
+        registry().kind(&GroupVersionKind::new("apps", "v1", "ControllerRevision")).unwrap();
     let text = format!("{{\"data\":{}{}}}", "[".repeat(200), "]".repeat(200));
     assert!(decode_json(schema, text.as_bytes(), FieldValidation::Ignore).is_err());
 }

@@ -1,18 +1,77 @@
-//! YAML into JSON values.
+//! YAML into JSON values, with YAML 1.1's octals and booleans, as upstream reads it.
 
 use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, Error, Options};
 
 use super::DecodeError;
 
-/// One YAML document as a JSON value, with the duplicate keys found in it, worded as upstream words
-/// them (`line 8: key "a" already set in map`).
+/// One YAML document as a JSON value, with a duplicate key found in it, worded as upstream words it
+/// (`line 8: key "a" already set in map`). Of several duplicates, only the first is reported.
 ///
 /// # Errors
 /// When the bytes are not one YAML document.
 pub fn yaml_to_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| DecodeError::Yaml("yaml: invalid leading UTF-8 octet".to_owned()))?;
-    let value = serde_saphyr::from_str(text)
-        .map_err(|error| DecodeError::Yaml(format!("yaml: {error}")))?;
-    Ok((value, Vec::new()))
+    match read(text, DuplicateKeyPolicy::Error) {
+        Ok(value) => Ok((value, Vec::new())),
+        Err(Error::DuplicateMappingKey { key, location, .. }) => {
+            let key = key.unwrap_or_default();
+            let finding = format!("line {}: key {key:?} already set in map", location.line());
+            let value = read(text, DuplicateKeyPolicy::LastWins).map_err(|e| malformed(&e))?;
+            Ok((value, vec![finding]))
+        }
+        Err(error) => Err(malformed(&error)),
+    }
+}
+
+fn read(text: &str, duplicates: DuplicateKeyPolicy) -> Result<Value, Error> {
+    let mut options = Options::default();
+    options.duplicate_keys = duplicates;
+    options.legacy_octal_numbers = true;
+    options.with_snippet = false;
+    serde_saphyr::from_str_with_options(text, options)
+}
+
+/// The parser words its errors differently from upstream's, but for the most frequent one.
+fn malformed(error: &Error) -> DecodeError {
+    let text = error.to_string();
+    DecodeError::Yaml(if text.contains("mapping values are not allowed") {
+        "yaml: mapping values are not allowed in this context".to_owned()
+    } else {
+        format!("yaml: {text}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn scalars_are_read_as_upstream_reads_them() {
+        let (value, duplicates) =
+            yaml_to_value(b"a: 1\nb: yes\nc: 0644\nd: \"1\"\ne: [x, ~]\nf: 1.5\n").unwrap();
+        assert_eq!(
+            value,
+            json!({"a": 1, "b": true, "c": 420, "d": "1", "e": ["x", null], "f": 1.5})
+        );
+        assert!(duplicates.is_empty());
+    }
+
+    #[test]
+    fn a_duplicate_key_is_reported_and_the_last_one_wins() {
+        let (value, duplicates) = yaml_to_value(b"a: 1\nb: 2\na: 3\n").unwrap();
+        assert_eq!(value, json!({"a": 3, "b": 2}));
+        assert_eq!(duplicates, ["line 3: key \"a\" already set in map"]);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_refused() {
+        assert_eq!(
+            yaml_to_value(b"a: b: c").unwrap_err().to_string(),
+            "yaml: mapping values are not allowed in this context"
+        );
+        assert!(yaml_to_value(b"a: 1\n---\nb: 2\n").is_err());
+    }
 }

@@ -39,6 +39,7 @@ fn definition(definition: &mut Map<String, Value>) {
         .and_then(|version| version.get("name"))
         .cloned();
     if let (false, Some(version)) = (stored, version) {
-        object(definition, "status").insert("storedVersions".to_owned(), Value::Array(vec![version]));
+        object(definition, "status")
+            .insert("storedVersions".to_owned(), Value::Array(vec![version]));
     }
 }

@@ -44,7 +44,8 @@ fn service(service: &mut Map<String, Value>) {
         spec.remove("sessionAffinityConfig");
     } else if text(spec, "sessionAffinity") == "ClientIP" {
         let config = spec.get("sessionAffinityConfig");
-        let has_timeout = config.is_some_and(|config| config["clientIP"]["timeoutSeconds"].is_i64());
+        let has_timeout =
+            config.is_some_and(|config| config["clientIP"]["timeoutSeconds"].is_i64());
         if !has_timeout {
             let config = json!({"clientIP": {"timeoutSeconds": 10800}});
             spec.insert("sessionAffinityConfig".to_owned(), config);
@@ -136,7 +137,8 @@ fn limit_range_item(item: &mut Map<String, Value>) {
     if text(item, "type") != "Container" {
         return;
     }
-    for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
+    for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")]
+    {
         let Some(Value::Object(source)) = item.get(from).cloned() else { continue };
         let target = object(item, to);
         for (resource, quantity) in source {

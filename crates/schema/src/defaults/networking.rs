@@ -24,7 +24,8 @@ fn network_policy(spec: &mut Map<String, Value>) {
     if filled(spec, "policyTypes") {
         return;
     }
-    let types = if filled(spec, "egress") { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+    let types =
+        if filled(spec, "egress") { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
     spec.insert("policyTypes".to_owned(), types);
 }
 

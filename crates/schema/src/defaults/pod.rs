@@ -70,6 +70,11 @@ fn pod(pod: &mut Map<String, Value>) {
         }
     }
     fill(spec, "enableServiceLinks", true);
+    let grace = "terminationGracePeriodSeconds";
+    if spec.get(grace).and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
+        // A negative period has always meant the shortest one.
+        spec.insert(grace.to_owned(), 1.into());
+    }
     pod_level_resources(spec);
 }
 

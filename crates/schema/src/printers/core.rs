@@ -24,8 +24,8 @@ pub(super) fn row(resource: &str, o: &Value, now: Timestamp) -> Option<Vec<Value
         }
         "replicationcontrollers" => {
             let [names, images] = containers(o, "/spec/template/spec/containers");
-            let counts =
-                ["/spec/replicas", "/status/replicas", "/status/readyReplicas"].map(|at| int(o, at));
+            let counts = ["/spec/replicas", "/status/replicas", "/status/readyReplicas"]
+                .map(|at| int(o, at));
             let [desired, current, ready] = counts.map(Value::from);
             let selector = json!(labels(o, "/spec/selector"));
             vec![name(o), desired, current, ready, age(), names, images, selector]
@@ -70,9 +70,8 @@ fn node(node: &Value, now: Timestamp) -> Vec<Value> {
         let found = list(node, "/status/addresses").iter().find(|a| a["type"] == wanted);
         json!(found.map_or("<none>", |found| text(found, "/address")))
     };
-    let info = |field: &str| {
-        json!(text_or(node, &format!("/status/nodeInfo/{field}"), "<unknown>"))
-    };
+    let info =
+        |field: &str| json!(text_or(node, &format!("/status/nodeInfo/{field}"), "<unknown>"));
     vec![
         name(node),
         json!(status),
@@ -154,7 +153,9 @@ fn component_status(status: &Value) -> Vec<Value> {
 
 fn quota(quota: &Value, now: Timestamp) -> Vec<Value> {
     let (mut requests, mut limits) = (Vec::new(), Vec::new());
-    for (resource, hard) in quota.pointer("/status/hard").and_then(Value::as_object).into_iter().flatten() {
+    for (resource, hard) in
+        quota.pointer("/status/hard").and_then(Value::as_object).into_iter().flatten()
+    {
         let used = quota["status"]["used"][resource].as_str().unwrap_or("0");
         let pair = format!("{resource}: {used}/{}", hard.as_str().unwrap_or("0"));
         if resource.starts_with("limits.") { limits.push(pair) } else { requests.push(pair) }
@@ -185,7 +186,8 @@ fn signing_request(request: &Value, now: Timestamp) -> Vec<Value> {
     let mut condition = String::new();
     for (wanted, word) in [("Approved", "Approved"), ("Denied", "Denied"), ("Failed", "Failed")] {
         if has(wanted) {
-            condition = if condition.is_empty() { word.to_owned() } else { format!("{condition},{word}") };
+            condition =
+                if condition.is_empty() { word.to_owned() } else { format!("{condition},{word}") };
         }
     }
     if condition.is_empty() {
@@ -253,7 +255,8 @@ fn priority_level(level: &Value, now: Timestamp) -> Vec<Value> {
         json!(scalar(level, &at, "<none>"))
     };
     let kind = json!(text(level, "/spec/type"));
-    let (queues, hand, length) = (queuing("queues"), queuing("handSize"), queuing("queueLengthLimit"));
+    let (queues, hand, length) =
+        (queuing("queues"), queuing("handSize"), queuing("queueLengthLimit"));
     vec![name(level), kind, json!(shares), queues, hand, length, age(level, now)]
 }
 

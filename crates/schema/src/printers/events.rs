@@ -50,8 +50,7 @@ pub(super) fn row(resource: &str, event: &Value, now: Timestamp) -> Option<Vec<V
 fn source(event: &Value) -> String {
     let old = event.get("source").or_else(|| event.get("deprecatedSource"));
     let old = old.unwrap_or(&Value::Null);
-    let controller =
-        text_or(event, "/reportingComponent", text(event, "/reportingController"));
+    let controller = text_or(event, "/reportingComponent", text(event, "/reportingController"));
     let component = text_or(old, "/component", controller);
     let instance = text_or(old, "/host", text(event, "/reportingInstance"));
     if instance.is_empty() { component.to_owned() } else { format!("{component}, {instance}") }

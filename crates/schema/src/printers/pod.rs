@@ -11,8 +11,8 @@ pub(super) fn row(resource: &str, pod: &Value, now: Timestamp) -> Option<Vec<Val
 }
 
 fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
-    let mut state = State::default();
-    state.reason = text_or(pod, "/status/reason", text(pod, "/status/phase")).to_owned();
+    let reason = text_or(pod, "/status/reason", text(pod, "/status/phase")).to_owned();
+    let mut state = State { reason, ..State::default() };
     let gated = condition(pod, "PodScheduled").is_some_and(|c| c["reason"] == "SchedulingGated");
     if gated {
         state.reason = "SchedulingGated".to_owned();
@@ -92,7 +92,9 @@ fn init_containers(pod: &Value, state: &mut State) -> bool {
         }
         state.reason = match ended {
             Some(ended) => format!("Init:{}", end_reason(ended)),
-            None if !waiting.is_empty() && waiting != "PodInitializing" => format!("Init:{waiting}"),
+            None if !waiting.is_empty() && waiting != "PodInitializing" => {
+                format!("Init:{waiting}")
+            }
             None => format!("Init:{at}/{}", count(pod, "/spec/initContainers")),
         };
         return true;

@@ -56,7 +56,17 @@ fn a_crashing_pod_shows_why_and_when() {
         "",
         "pods",
         &pod,
-        &json!(["x", "0/1", "CrashLoopBackOff", "2 (60s ago)", "60m", "<none>", "n", "<none>", "<none>"]),
+        &json!([
+            "x",
+            "0/1",
+            "CrashLoopBackOff",
+            "2 (60s ago)",
+            "60m",
+            "<none>",
+            "n",
+            "<none>",
+            "<none>"
+        ]),
     );
 }
 
@@ -80,6 +90,14 @@ fn a_service_shows_its_addresses_and_ports() {
         "",
         "services",
         &service,
-        &json!(["s", "LoadBalancer", "10.0.0.1", "<pending>", "80:30000/TCP", "<unknown>", "app=a"]),
+        &json!([
+            "s",
+            "LoadBalancer",
+            "10.0.0.1",
+            "<pending>",
+            "80:30000/TCP",
+            "<unknown>",
+            "app=a"
+        ]),
     );
 }

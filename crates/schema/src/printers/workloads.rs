@@ -44,7 +44,8 @@ pub(super) fn row(resource: &str, o: &Value, now: Timestamp) -> Option<Vec<Value
             finish(&mut row, o, now);
         }
         "controllerrevisions" => {
-            let owner = list(o, "/metadata/ownerReferences").iter().find(|r| r["controller"] == true);
+            let owner =
+                list(o, "/metadata/ownerReferences").iter().find(|r| r["controller"] == true);
             row.push(json!(owner.map_or("<none>".to_owned(), controller)));
             row.extend([json!(int(o, "/revision")), age(o, now)]);
         }
@@ -124,8 +125,11 @@ fn cron_job(row: &mut Vec<Value>, job: &Value, now: Timestamp) {
 }
 
 fn autoscaler(row: &mut Vec<Value>, o: &Value, now: Timestamp) {
-    let reference =
-        format!("{}/{}", text(o, "/spec/scaleTargetRef/kind"), text(o, "/spec/scaleTargetRef/name"));
+    let reference = format!(
+        "{}/{}",
+        text(o, "/spec/scaleTargetRef/kind"),
+        text(o, "/spec/scaleTargetRef/name")
+    );
     row.extend([
         json!(reference),
         json!(targets(o)),

@@ -41,12 +41,20 @@ fn vectors_agree_between_json_and_protobuf() {
                 let end = bytes.len().min(at + 60);
                 String::from_utf8_lossy(&bytes[at.saturating_sub(60).min(end)..end]).into_owned()
             };
-            failures.push(format!("{name}: printed {}\n   wanted {}", show(&printed), show(trimmed)));
+            failures.push(format!(
+                "{name}: printed {}\n   wanted {}",
+                show(&printed),
+                show(trimmed)
+            ));
         }
         let encoded = encode_protobuf(&gvk, &value);
         if encoded != bytes {
             let at = encoded.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
-            failures.push(format!("{name}: protobuf differs at {at} of {}/{}", encoded.len(), bytes.len()));
+            failures.push(format!(
+                "{name}: protobuf differs at {at} of {}/{}",
+                encoded.len(),
+                bytes.len()
+            ));
         }
     }
     assert!(seen >= 20, "only {seen} vectors");
@@ -68,9 +76,11 @@ fn difference(path: &str, a: &Value, b: &Value) -> Option<String> {
             }
             None
         }
-        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
-            x.iter().zip(y).enumerate().find_map(|(i, (x, y))| difference(&format!("{path}[{i}]"), x, y))
-        }
+        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => x
+            .iter()
+            .zip(y)
+            .enumerate()
+            .find_map(|(i, (x, y))| difference(&format!("{path}[{i}]"), x, y)),
         _ if a == b => None,
         _ => Some(format!("{path}: {a} vs {b}")),
     }

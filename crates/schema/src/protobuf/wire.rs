@@ -67,8 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], ProtobufError> {
-        let (head, rest) =
-            self.bytes.split_at_checked(len).ok_or(ProtobufError::UnexpectedEnd)?;
+        let (head, rest) = self.bytes.split_at_checked(len).ok_or(ProtobufError::UnexpectedEnd)?;
         self.bytes = rest;
         Ok(head)
     }
@@ -79,7 +78,7 @@ pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push((value & 0x7f) as u8);
 }
 
 pub(super) fn put_tag(number: u32, wire: u8, out: &mut Vec<u8>) {

@@ -1,0 +1,219 @@
+//! Tables as schemas, with the extensions by which clients patch and explain.
+
+use std::collections::BTreeSet;
+
+use meta::GroupVersionKind;
+use schema::{Field, Kind, ListType, Type, registry};
+use serde_json::{Map, Value, json};
+
+/// The two versions of OpenAPI differ in where schemas live and in what a union looks like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    V2,
+    V3,
+}
+
+/// The schemas of one document: what was asked for, and everything that refers to.
+pub(crate) struct Schemas {
+    dialect: Dialect,
+    done: Map<String, Value>,
+    waiting: Vec<&'static Type>,
+    seen: BTreeSet<&'static str>,
+}
+
+impl Schemas {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self { dialect, done: Map::new(), waiting: Vec::new(), seen: BTreeSet::new() }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Adds a kind, if there is a table of it.
+    pub(crate) fn add_kind(&mut self, gvk: &GroupVersionKind) {
+        if let Some(ty) = registry().kind(gvk) {
+            self.add(ty);
+        }
+    }
+
+    /// A reference to a kind; nothing when there is no table of it.
+    pub(crate) fn kind_reference(&self, gvk: &GroupVersionKind) -> Option<Value> {
+        registry().kind(gvk).map(|ty| self.reference(&schema_name(ty)))
+    }
+
+    /// All schemas, by name.
+    pub(crate) fn finish(mut self) -> Map<String, Value> {
+        while let Some(ty) = self.waiting.pop() {
+            let schema = self.object(ty);
+            self.done.insert(schema_name(ty), schema);
+        }
+        self.done
+    }
+
+    fn add(&mut self, ty: &'static Type) {
+        if self.seen.insert(&ty.path) {
+            self.waiting.push(ty);
+        }
+    }
+
+    fn reference(&self, name: &str) -> Value {
+        match self.dialect {
+            Dialect::V2 => json!({"$ref": format!("#/definitions/{name}")}),
+            Dialect::V3 => json!({"$ref": format!("#/components/schemas/{name}")}),
+        }
+    }
+
+    fn object(&mut self, ty: &'static Type) -> Value {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for field in ty.fields() {
+            properties.insert(field.name.to_string(), self.field(field));
+            if field.required || (!field.optional && !field.omit_empty) {
+                required.push(field.name.as_ref());
+            }
+        }
+        let mut schema = json!({"type": "object", "properties": properties});
+        if !required.is_empty() {
+            required.sort_unstable();
+            schema["required"] = json!(required);
+        }
+        if ty.atomic {
+            schema["x-kubernetes-map-type"] = json!("atomic");
+        }
+        if ty.has_type_meta() {
+            let group = if ty.group == "meta.k8s.io" { "" } else { &ty.group };
+            let kind = json!({"group": group, "version": ty.version, "kind": ty.name()});
+            schema["x-kubernetes-group-version-kind"] = json!([kind]);
+        }
+        schema
+    }
+
+    fn field(&mut self, field: &'static Field) -> Value {
+        let mut schema = self.value(&field.kind);
+        let default = match field.default.as_deref().map(serde_json::from_str) {
+            Some(Ok(default)) => Some(default),
+            _ if field.pointer || field.omit_empty => None,
+            _ => zero(&field.kind),
+        };
+        let is_struct = matches!(field.kind, Kind::Struct(_)) && !field.pointer;
+        if self.dialect == Dialect::V3 && is_struct {
+            // Nothing may stand beside a reference.
+            schema = json!({"allOf": [schema], "default": {}});
+        } else if let (Some(default), None) = (default, schema.get("$ref")) {
+            schema["default"] = default;
+        }
+        let Value::Object(map) = &mut schema else { return schema };
+        extend(map, field);
+        schema
+    }
+
+    fn value(&mut self, kind: &'static Kind) -> Value {
+        match kind {
+            Kind::String | Kind::Duration => json!({"type": "string"}),
+            Kind::Bool => json!({"type": "boolean"}),
+            Kind::Int32 => json!({"type": "integer", "format": "int32"}),
+            Kind::Int64 => json!({"type": "integer", "format": "int64"}),
+            Kind::Float64 => json!({"type": "number", "format": "double"}),
+            Kind::Bytes => json!({"type": "string", "format": "byte"}),
+            Kind::Time => self.named(
+                "io.k8s.apimachinery.pkg.apis.meta.v1.Time",
+                json!({"type": "string", "format": "date-time"}),
+            ),
+            Kind::MicroTime => self.named(
+                "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime",
+                json!({"type": "string", "format": "date-time"}),
+            ),
+            Kind::Quantity => {
+                let union = json!({"oneOf": [{"type": "string"}, {"type": "number"}]});
+                let schema = self.by_dialect(json!({"type": "string"}), union);
+                self.named("io.k8s.apimachinery.pkg.api.resource.Quantity", schema)
+            }
+            Kind::IntOrString => {
+                let both = json!({"format": "int-or-string",
+                    "oneOf": [{"type": "integer"}, {"type": "string"}]});
+                let one = json!({"type": "string", "format": "int-or-string"});
+                let schema = self.by_dialect(one, both);
+                self.named("io.k8s.apimachinery.pkg.util.intstr.IntOrString", schema)
+            }
+            Kind::RawExtension => self
+                .named("io.k8s.apimachinery.pkg.runtime.RawExtension", json!({"type": "object"})),
+            Kind::FieldsV1 => self
+                .named("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", json!({"type": "object"})),
+            Kind::Json
+            | Kind::SchemaOrBool(_)
+            | Kind::SchemaOrArray(_)
+            | Kind::SchemaOrStrings(_) => {
+                // Unions that OpenAPI v2 cannot tell; upstream leaves them open too.
+                json!({})
+            }
+            Kind::WrappedStrings => json!({"type": "array", "items": {"type": "string"}}),
+            Kind::Struct(ty) => {
+                let ty = ty.get();
+                self.add(ty);
+                self.reference(&schema_name(ty))
+            }
+            Kind::List(item) => json!({"type": "array", "items": self.item(item)}),
+            Kind::Map(item) => json!({"type": "object", "additionalProperties": self.item(item)}),
+        }
+    }
+
+    fn item(&mut self, kind: &'static Kind) -> Value {
+        let schema = self.value(kind);
+        if self.dialect == Dialect::V3 && matches!(kind, Kind::Struct(_)) {
+            return json!({"allOf": [schema], "default": {}});
+        }
+        schema
+    }
+
+    /// A scalar that has a schema of its own.
+    fn named(&mut self, name: &str, schema: Value) -> Value {
+        self.done.entry(name).or_insert(schema);
+        self.reference(name)
+    }
+
+    fn by_dialect(&self, v2: Value, v3: Value) -> Value {
+        if self.dialect == Dialect::V2 { v2 } else { v3 }
+    }
+}
+
+fn extend(schema: &mut Map<String, Value>, field: &Field) {
+    let mut put = |key: &str, value: Value| schema.insert(format!("x-kubernetes-{key}"), value);
+    if !field.patch_strategy.is_empty() {
+        put("patch-strategy", json!(field.patch_strategy));
+    }
+    if !field.patch_merge_key.is_empty() {
+        put("patch-merge-key", json!(field.patch_merge_key));
+    }
+    match &field.list_type {
+        Some(ListType::Atomic) => drop(put("list-type", json!("atomic"))),
+        Some(ListType::Set) => drop(put("list-type", json!("set"))),
+        Some(ListType::Map(keys)) => {
+            put("list-type", json!("map"));
+            put("list-map-keys", json!(keys));
+        }
+        None => {}
+    }
+    if field.atomic {
+        put("map-type", json!("atomic"));
+    }
+}
+
+/// What upstream gives as default for a field that is always printed.
+fn zero(kind: &Kind) -> Option<Value> {
+    match kind {
+        Kind::String => Some(json!("")),
+        Kind::Bool => Some(json!(false)),
+        Kind::Int32 | Kind::Int64 | Kind::Float64 => Some(json!(0)),
+        _ => None,
+    }
+}
+
+/// The name of a schema: the protobuf package turned round.
+fn schema_name(ty: &Type) -> String {
+    let rest = ty.message.strip_prefix("k8s.io.").unwrap_or(&ty.message);
+    if rest.is_empty() {
+        return format!("io.k8s.{}", ty.path.replace('/', "."));
+    }
+    format!("io.k8s.{}", rest.replace('_', "-"))
+}

@@ -1,0 +1,239 @@
+//! `metadata`, of every kind.
+
+use meta::names;
+use serde_json::Value;
+
+use crate::node::{Findings, Node};
+use crate::{FieldError, Path};
+
+/// Sum of the lengths of all annotations' keys and values.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// What names of a kind may look like.
+pub(crate) type NameRule = fn(&str) -> Vec<String>;
+
+/// Findings about the metadata of a new object.
+pub(crate) fn create(object: &Node<'_>, namespaced: bool, rule: NameRule, out: &mut Findings) {
+    let metadata = object.get("metadata");
+    let generate = metadata.get("generateName");
+    if !generate.text().is_empty() {
+        generate.invalid_each(rule(&without_trailing_dash(generate.text())), out);
+    }
+    let name = metadata.get("name");
+    if name.text().is_empty() {
+        out.push(FieldError::required(&name.path, "name or generateName is required"));
+    } else {
+        name.invalid_each(rule(name.text()), out);
+    }
+    let namespace = metadata.get("namespace");
+    if namespaced {
+        if namespace.require(out) {
+            namespace.invalid_each(names::dns1123_label(namespace.text()), out);
+        }
+    } else if !namespace.text().is_empty() {
+        out.push(namespace.forbidden("not allowed on this type"));
+    }
+    metadata.get("generation").non_negative(out);
+    labels(&metadata.get("labels"), out);
+    annotations(&metadata.get("annotations"), out);
+    owners(&metadata.get("ownerReferences"), out);
+    finalizers(&metadata.get("finalizers"), out);
+    for finalizer in metadata.get("finalizers").items() {
+        let text = finalizer.text();
+        let is_known = text.contains('/') || STANDARD_FINALIZERS.contains(&text);
+        if names::qualified_name(text).is_empty() && !is_known {
+            out.push(
+                finalizer
+                    .invalid("name is neither a standard finalizer name nor is it fully qualified"),
+            );
+        }
+    }
+}
+
+/// Findings about the metadata of a changed object. Upstream checks the parts that may change
+/// after those that may not.
+pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let (metadata, before) = (new.get("metadata"), old.get("metadata"));
+    if !before.get("deletionTimestamp").text().is_empty() {
+        no_new_finalizers(&metadata.get("finalizers"), &before.get("finalizers"), out);
+    }
+    for finalizer in metadata.get("finalizers").items() {
+        let text = finalizer.text();
+        let is_known = text.contains('/') || STANDARD_FINALIZERS.contains(&text);
+        if names::qualified_name(text).is_empty() && !is_known {
+            out.push(
+                finalizer
+                    .invalid("name is neither a standard finalizer name nor is it fully qualified"),
+            );
+        }
+    }
+    if metadata.get("generation").int() < before.get("generation").int() {
+        out.push(metadata.get("generation").invalid("must not be decremented"));
+    }
+    for field in ["name", "namespace", "uid", "creationTimestamp"] {
+        metadata.get(field).immutable(&before.get(field), out);
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        metadata.get(field).immutable(&before.get(field), out);
+    }
+    labels(&metadata.get("labels"), out);
+    annotations(&metadata.get("annotations"), out);
+    owners(&metadata.get("ownerReferences"), out);
+    finalizers(&metadata.get("finalizers"), out);
+}
+
+/// Labels; also node selectors and everything else that must be labels. Findings stand at the map.
+pub(crate) fn labels(labels: &Node<'_>, out: &mut Findings) {
+    for (key, value) in labels.entries() {
+        let wrong_key = names::qualified_name(key);
+        out.extend(wrong_key.into_iter().map(|text| FieldError::invalid(&labels.path, key, text)));
+        let value = value.text();
+        let wrong = names::label_value(value);
+        out.extend(wrong.into_iter().map(|text| FieldError::invalid(&labels.path, value, text)));
+    }
+}
+
+pub(crate) fn annotations(annotations: &Node<'_>, out: &mut Findings) {
+    let mut size = 0;
+    for (key, value) in annotations.entries() {
+        size += key.len() + value.text().len();
+        let wrong = names::qualified_name(&key.to_lowercase());
+        out.extend(wrong.into_iter().map(|t| FieldError::invalid(&annotations.path, key, t)));
+    }
+    if size > ANNOTATIONS_MAX {
+        out.push(FieldError::too_long(&annotations.path, ANNOTATIONS_MAX));
+    }
+}
+
+fn owners(owners: &Node<'_>, out: &mut Findings) {
+    let mut controller: Option<String> = None;
+    for owner in owners.items() {
+        let path = &owners.path;
+        let at = |field: &str| owner.get(field).under(path.child(field));
+        let api_version = at("apiVersion");
+        let version = meta::GroupVersion::parse(api_version.text()).map(|parsed| parsed.version);
+        if version.is_none_or(|version| version.is_empty()) {
+            out.push(FieldError::invalid(
+                &api_version.path,
+                api_version.text(),
+                "version must not be empty",
+            ));
+        }
+        for field in ["kind", "name", "uid"] {
+            if at(field).text().is_empty() {
+                out.push(FieldError::invalid(&at(field).path, "", "must not be empty"));
+            }
+        }
+        let gvk = (api_version.text(), at("kind").text());
+        if gvk == ("v1", "Event") {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            out.push(FieldError::invalid(path, owner.value.clone(), detail));
+        }
+        if owner.get("controller").is_true() {
+            let this = format!("{}/{}", at("kind").text(), at("name").text());
+            if let Some(other) = &controller {
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in \
+                     references for {other} and {this}"
+                );
+                out.push(FieldError::invalid(path, owners.value.clone(), detail));
+            } else {
+                controller = Some(this);
+            }
+        }
+    }
+}
+
+fn finalizers(finalizers: &Node<'_>, out: &mut Findings) {
+    let (mut orphan, mut foreground) = (false, false);
+    for finalizer in finalizers.items() {
+        let text = finalizer.text();
+        let wrong = names::qualified_name(text);
+        out.extend(wrong.into_iter().map(|t| FieldError::invalid(&finalizers.path, text, t)));
+        orphan |= text == "orphan";
+        foreground |= text == "foregroundDeletion";
+    }
+    if orphan && foreground {
+        let detail = "finalizer orphan and foregroundDeletion cannot be both set";
+        out.push(FieldError::invalid(&finalizers.path, finalizers.value.clone(), detail));
+    }
+}
+
+/// The finalizers in a namespace's spec.
+pub(crate) fn namespace_finalizers(namespace: &Node<'_>, out: &mut Findings) {
+    let finalizers = namespace.get("spec").get("finalizers");
+    for finalizer in finalizers.items() {
+        let text = finalizer.text();
+        let wrong = names::qualified_name(text);
+        out.extend(wrong.into_iter().map(|t| FieldError::invalid(&finalizers.path, text, t)));
+        if !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            out.push(FieldError::invalid(&finalizers.path, text, detail));
+        }
+    }
+}
+
+fn no_new_finalizers(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let had = |text: &str| old.items().any(|before| before.text() == text);
+    let added: Vec<String> =
+        new.items().map(|f| f.text().to_owned()).filter(|text| !had(text)).collect();
+    if !added.is_empty() {
+        let quoted: Vec<String> = added.iter().map(|text| format!("{text:?}")).collect();
+        out.push(new.forbidden(format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers \
+             []string{{{}}}",
+            quoted.join(", ")
+        )));
+    }
+}
+
+/// A label selector in its object form.
+pub(crate) fn label_selector(selector: &Node<'_>, out: &mut Findings) {
+    labels(&selector.get("matchLabels"), out);
+    for expression in selector.get("matchExpressions").items() {
+        let (operator, values) = (expression.get("operator"), expression.get("values"));
+        match operator.text() {
+            "In" | "NotIn" if values.len() == 0 => out.push(FieldError::required(
+                &values.path,
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if values.len() > 0 => {
+                out.push(values.forbidden(
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ))
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => out.push(FieldError::invalid(
+                &operator.path,
+                other,
+                "not a valid selector operator",
+            )),
+        }
+        let key = expression.get("key");
+        let wrong = names::qualified_name(key.text());
+        out.extend(wrong.into_iter().map(|t| FieldError::invalid(&key.path, key.text(), t)));
+        for value in values.items() {
+            value.invalid_each(names::label_value(value.text()), out);
+        }
+    }
+}
+
+/// The name that a prefix would make: upstream puts a letter where a dash would dangle.
+fn without_trailing_dash(prefix: &str) -> String {
+    match prefix.strip_suffix('-') {
+        Some(rest) => format!("{rest}a"),
+        None => prefix.to_owned(),
+    }
+}
+
+/// Whether a selector chooses these labels; `None` when it cannot be read.
+pub(crate) fn selects(selector: &Node<'_>, labels: &Value) -> Option<bool> {
+    let parsed = meta::LabelSelector::from_object(Some(selector.value)).ok()?;
+    Some(parsed.matches_value(labels))
+}
+
+/// The path of a key in a map of the object.
+pub(crate) fn annotation_path(key: &str) -> Path {
+    Path::new("metadata.annotations").key(key)
+}
