@@ -22,6 +22,7 @@ mod request;
 mod runtime_class;
 mod service_account;
 mod storage_class;
+mod storage_protection;
 mod taint_nodes;
 
 pub use chain::{Chain, Plugin};

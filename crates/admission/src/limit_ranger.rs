@@ -193,9 +193,8 @@ fn check(limit: &Value, resources: &Value, findings: &mut Vec<String>) {
             None => findings.push(format!(
                 "maximum {name} usage per {kind} is {bound}.  No limit is specified"
             )),
-            Some(top) if top > bound => findings.push(format!(
-                "maximum {name} usage per {kind} is {bound}, but limit is {top}"
-            )),
+            Some(top) if top > bound => findings
+                .push(format!("maximum {name} usage per {kind} is {bound}, but limit is {top}")),
             Some(_) => {
                 if let Some(request) = side(name, "requests").filter(|request| *request > bound) {
                     findings.push(format!(
@@ -226,7 +225,9 @@ fn check_ratio(
                 findings.push(format!("{start} provided ratio is {found:.6}"));
             }
         }
-        (None | Some(_), None) => findings.push(format!("{start} no limit is specified or limit is 0")),
+        (None | Some(_), None) => {
+            findings.push(format!("{start} no limit is specified or limit is 0"))
+        }
         (_, Some(_)) => findings.push(format!("{start} no request is specified or request is 0")),
     }
 }

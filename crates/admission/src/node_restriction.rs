@@ -59,10 +59,9 @@ fn check_pod(
     };
     match (request.operation, request.subresource) {
         (Operation::Create, "") => {
-            let is_mirror = object
-                .is_some_and(|pod| {
-                    pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some()
-                });
+            let is_mirror = object.is_some_and(|pod| {
+                pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some()
+            });
             if !is_mirror {
                 let why = format!(
                     "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} \

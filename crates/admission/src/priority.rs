@@ -52,7 +52,8 @@ fn resolve(request: &Request<'_>, pod: &mut Value, view: &dyn View) -> Result<()
     } else {
         let found = view.get(GROUP, "priorityclasses", "", &name);
         let found = found.and_then(|class| class.decode::<Value>().ok());
-        let missing = || forbidden(request, &format!("no PriorityClass with name {name} was found"));
+        let missing =
+            || forbidden(request, &format!("no PriorityClass with name {name} was found"));
         Some(found.ok_or_else(missing)?)
     };
     let value = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or_default();

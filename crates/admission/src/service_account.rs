@@ -112,8 +112,7 @@ fn mount_token(pod: &mut Value) {
 /// A suffix from the pod's uid, which is random: plugins have no source of chance of their own.
 fn volume_name(pod: &Value) -> String {
     let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-    let mut number =
-        u64::from_str_radix(uid.get(..8).unwrap_or_default(), 16).unwrap_or_default();
+    let mut number = u64::from_str_radix(uid.get(..8).unwrap_or_default(), 16).unwrap_or_default();
     let base = ALPHABET.len() as u64;
     let mut name = VOLUME_PREFIX.to_owned();
     for _ in 0..5 {

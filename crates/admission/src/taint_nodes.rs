@@ -27,9 +27,7 @@ impl Plugin for TaintNodesByCondition {
         }
         let taints = &mut object["spec"]["taints"];
         let taint = json!({"key": NOT_READY, "effect": "NoSchedule"});
-        let is_there = |found: &Value| {
-            found["key"] == NOT_READY && found["effect"] == "NoSchedule"
-        };
+        let is_there = |found: &Value| found["key"] == NOT_READY && found["effect"] == "NoSchedule";
         match taints.as_array_mut() {
             Some(list) if list.iter().any(is_there) => {}
             Some(list) => list.push(taint),

@@ -16,7 +16,8 @@ use crate::handle::Handle;
 /// Writes what is missing.
 pub(crate) async fn run(handle: &Handle) -> Result<(), Status> {
     for name in ["kube-system", "kube-public", "kube-node-lease", "default"] {
-        let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+        let namespace =
+            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         ensure(handle, "/api/v1/namespaces", &namespace).await?;
     }
     rbac::ensure_roles(handle).await?;
@@ -101,12 +102,7 @@ pub(super) async fn put(handle: &Handle, path: &str, object: &Value) -> Result<(
     }
 }
 
-async fn send(
-    handle: &Handle,
-    method: Method,
-    path: &str,
-    object: &Value,
-) -> Result<(), Status> {
+async fn send(handle: &Handle, method: Method, path: &str, object: &Value) -> Result<(), Status> {
     let user = UserInfo::new("system:apiserver", &[UserInfo::MASTERS, UserInfo::AUTHENTICATED]);
     let request = Request::builder()
         .method(method)

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use authn::{Impersonation, UserInfo};
-use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
@@ -41,6 +40,9 @@ pub(crate) async fn serve_connection(
     match authenticated {
         Ok(authenticated) => serve(server, authenticated.user, request, Some(upgrade)).await,
         Err(_) => {
+            let (parts, body) = request.into_parts();
+            drain(body).await;
+            let request = Request::from_parts(parts, ());
             let query = Query::parse(request.uri().query().unwrap_or_default());
             let form = negotiate::error_form(request.headers(), &query);
             render::status(&Status::failure(Reason::Unauthorized, "Unauthorized"), form)
@@ -60,14 +62,15 @@ pub(crate) async fn serve(
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let audit_id = audit_id(&parts.headers);
-    let ctx =
-        RequestContext::new(server.clone(), user, parts.method, info, query, parts.headers);
+    let ctx = RequestContext::new(server.clone(), user, parts.method, info, query, parts.headers);
     let handled = std::panic::AssertUnwindSafe(handle(ctx, body, upgrade)).catch_unwind().await;
     let (ctx, result) = match handled {
         Ok(handled) => handled,
         Err(_) => {
             tracing::error!("a request handler panicked");
-            let status = errors::internal("This request caused apiserver to panic. Look in the logs for details.");
+            let status = errors::internal(
+                "This request caused apiserver to panic. Look in the logs for details.",
+            );
             return render::status(&status, negotiate::Form::JSON);
         }
     };
@@ -146,15 +149,25 @@ async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) 
     let result = admit(&mut ctx).await;
     let permit = match result {
         Ok(permit) => permit,
-        Err(status) => return (ctx, Err(status)),
+        Err(status) => {
+            drain(body).await;
+            return (ctx, Err(status));
+        }
     };
-    let kind = if matches!(ctx.method, Method::GET | Method::HEAD) { "readOnly" } else { "mutating" };
+    let kind =
+        if matches!(ctx.method, Method::GET | Method::HEAD) { "readOnly" } else { "mutating" };
     let gauge = ctx.server.metrics.inflight.with_label_values(&[kind]);
     gauge.inc();
     let result = route(&ctx, body, upgrade).await;
     gauge.dec();
     drop(permit);
     (ctx, result)
+}
+
+/// Reads a body nobody wants, up to the limit of bodies: HTTP/1 would close the connection.
+async fn drain(body: RequestBody) {
+    // Whatever is wrong with it, the answer is decided.
+    body.read().await.ok();
 }
 
 /// Impersonation, authorization and the limit of requests.
@@ -186,7 +199,7 @@ async fn admit(
 
 fn impersonate(ctx: &mut RequestContext) -> Result<(), Status> {
     let wanted = Impersonation::from_headers(&ctx.headers)
-        .map_err(|error| errors::internal(error.to_string()))?;
+        .map_err(|error| errors::bad_request(error.to_string()))?;
     let Some(wanted) = wanted else { return Ok(()) };
     let check = |group: &str, resource: &str, namespace: &str, name: &str| {
         let asked = authz::Attributes::resource("impersonate", group, resource, namespace, name);
@@ -223,19 +236,18 @@ async fn route(
 ) -> Result<Response<Body>, Status> {
     let info = &ctx.info;
     if !info.is_resource {
+        drain(body).await;
         if let Some(answer) = discovery::serve(ctx)? {
             return Ok(answer);
         }
         return non_resource::serve(ctx).await;
     }
-    let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
-    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
     if proxy::is_long_running(info) {
         return proxy::serve(ctx, body, upgrade).await;
     }
-    let is_write = matches!(info.verb.as_str(), "create" | "update" | "patch")
-        || info.verb.starts_with("delete");
-    let body = if is_write { body.read().await? } else { Bytes::new() };
+    let body = body.read().await?;
+    let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
+    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
     let request = WriteRequest { ctx, body };
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
@@ -252,17 +264,19 @@ async fn dispatch(
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let info = &ctx.info;
-    let verb = match info.verb.as_str() {
-        // A list of one name is still a list.
-        "list" | "watch" | "deletecollection" => info.verb.as_str(),
-        verb => verb,
-    };
+    let verb = info.verb.as_str();
     if resource.storage.is_none() {
         return subresources::serve_virtual(request, resource).await;
     }
     let is_served = resource.definition.verbs.contains(&verb);
-    if !is_served || !path_fits(ctx, resource) {
-        return Err(not_allowed(ctx, resource));
+    let is_about_one = !info.name.is_empty();
+    let fits = match verb {
+        "get" | "update" | "patch" | "delete" => is_about_one,
+        "create" => !is_about_one,
+        _ => true,
+    };
+    if !is_served || !fits || !path_fits(ctx, resource) {
+        return Err(not_allowed());
     }
     match verb {
         "get" => verbs::get::get(ctx, resource).await,
@@ -273,7 +287,7 @@ async fn dispatch(
         "patch" => verbs::patch::patch(request, resource, Part::Main).await,
         "delete" => verbs::delete::delete(request, resource).await,
         "deletecollection" => verbs::delete_collection::delete_collection(request, resource).await,
-        _ => Err(not_allowed(ctx, resource)),
+        _ => Err(not_allowed()),
     }
 }
 
@@ -288,7 +302,7 @@ fn path_fits(ctx: &RequestContext, resource: &Resource) -> bool {
 }
 
 /// 405 as upstream's router gives it.
-pub(crate) fn not_allowed(_ctx: &RequestContext, _resource: &Resource) -> Status {
+pub(crate) fn not_allowed() -> Status {
     Status::failure(
         Reason::MethodNotAllowed,
         "the server does not allow this method on the requested resource",

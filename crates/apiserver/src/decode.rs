@@ -10,14 +10,14 @@ use crate::negotiate::{Encoding, body_encoding};
 use crate::query::Query;
 
 /// Reads the `fieldValidation` parameter.
-pub(crate) fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
+pub(crate) fn field_validation(query: &Query, verb: &str) -> Result<FieldValidation, Status> {
     match query.get("fieldValidation").unwrap_or_default() {
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Ignore" => Ok(FieldValidation::Ignore),
         "Strict" => Ok(FieldValidation::Strict),
         other => Err(crate::errors::invalid(
             "meta.k8s.io",
-            "CreateOptions",
+            crate::context::options_kind(verb),
             "",
             vec![meta::Cause {
                 reason: "FieldValueNotSupported".to_owned(),
@@ -43,13 +43,17 @@ pub(crate) fn body(
         Encoding::Protobuf => protobuf(bytes, wanted),
         Encoding::Yaml => {
             let parsed = schema::yaml_to_value(bytes);
-            let (value, _) = parsed.map_err(|error| bad_request(unrecognized(wanted, &error.to_string(), bytes)))?;
+            let (value, _) = parsed
+                .map_err(|error| bad_request(unrecognized(wanted, &error.to_string(), bytes)))?;
             let text = value.to_string();
             let found = type_of(text.as_bytes(), wanted)
                 .map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
             check_kind(&found, wanted)?;
             let decoded = schema::decode_yaml(ty, bytes, validation);
-            finish(decoded.map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?, wanted)
+            finish(
+                decoded.map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?,
+                wanted,
+            )
         }
         Encoding::Json | Encoding::PrettyJson => json_body(bytes, wanted, ty, validation),
     }
@@ -61,8 +65,8 @@ fn json_body(
     ty: &Type,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let found = type_of(bytes, wanted)
-        .map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
+    let found =
+        type_of(bytes, wanted).map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
     check_kind(&found, wanted)?;
     let decoded = schema::decode_json(ty, bytes, validation)
         .map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?;
@@ -130,12 +134,14 @@ fn cannot_handle(found: &GroupVersionKind, wanted: &GroupVersionKind, why: &str)
 }
 
 fn unrecognized(wanted: &GroupVersionKind, why: &str, bytes: &[u8]) -> String {
-    // Upstream shows the beginning of what it could not read.
-    const SHOWN: usize = 1024;
-    let shown = if bytes.is_empty() {
-        "<empty>".to_owned()
-    } else {
-        bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect::<String>()
+    // Upstream shows the beginning of what it could not read: as text when it looks like JSON.
+    const SHOWN: usize = 30;
+    let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let start = &bytes[..bytes.len().min(SHOWN)];
+    let shown = match bytes {
+        [] => "<empty>".to_owned(),
+        _ if begins => String::from_utf8_lossy(start).into_owned(),
+        _ => start.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
     let more = if bytes.len() > SHOWN { " ..." } else { "" };
     format!(

@@ -68,9 +68,7 @@ fn api_versions(ctx: &RequestContext) -> Value {
 }
 
 fn group(group: &Group, with_kind: bool) -> Value {
-    let version = |version: &str| {
-        json!({"groupVersion": format!("{}/{version}", group.name), "version": version})
-    };
+    let version = |version: &str| json!({"groupVersion": format!("{}/{version}", group.name), "version": version});
     let versions: Vec<Value> = group.versions.iter().map(|v| version(v.version)).collect();
     let mut found = json!({"name": group.name, "versions": versions,
         "preferredVersion": version(group.preferred_version)});
@@ -94,7 +92,8 @@ fn resources(group: &str, version: &str) -> Result<Value, Status> {
         list.extend(resource.subresources.iter().map(|sub| subresource_entry(resource, sub)));
     }
     list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     Ok(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
         "resources": list}))
 }

@@ -76,7 +76,8 @@ pub(crate) fn unexpected(message: impl Into<String>) -> Status {
 
 /// 405.
 pub(crate) fn method_not_allowed(resource: &GroupResource, verb: &str) -> Status {
-    let message = format!("{verb} is not supported on resources of kind {:?}", resource.to_string());
+    let message =
+        format!("{verb} is not supported on resources of kind {:?}", resource.to_string());
     let details = StatusDetails {
         group: resource.group.clone(),
         kind: resource.resource.clone(),
@@ -87,7 +88,11 @@ pub(crate) fn method_not_allowed(resource: &GroupResource, verb: &str) -> Status
 
 /// 422 with its findings.
 pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Status {
-    let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+    let qualified = if group.is_empty() || kind.is_empty() {
+        kind.to_owned()
+    } else {
+        format!("{kind}.{group}")
+    };
     let list: Vec<String> = causes
         .iter()
         .map(|cause| match cause.field.as_str() {
@@ -110,6 +115,21 @@ pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -
         .with_details(details)
 }
 
+/// 422 with one finding, named by resource as the storage layer names it.
+pub(crate) fn invalid_object(
+    resource: &GroupResource,
+    name: &str,
+    field: &str,
+    message: &str,
+) -> Status {
+    let cause = Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: message.to_owned(),
+        field: field.to_owned(),
+    };
+    invalid(&resource.group, &resource.resource, name, vec![cause])
+}
+
 /// 410 with upstream's words for a revision that is too old.
 pub(crate) fn too_old(requested: u64, oldest: u64) -> Status {
     Status::failure(Reason::Expired, format!("too old resource version: {requested} ({oldest})"))
@@ -121,10 +141,9 @@ pub(crate) fn from_store(error: &store::StoreError) -> Status {
         store::StoreError::TooLarge { .. } => {
             Status::failure(Reason::RequestEntityTooLarge, error.to_string())
         }
-        store::StoreError::Compacted { .. } => Status::failure(
-            Reason::Expired,
-            "The provided resource version is too old.",
-        ),
+        store::StoreError::Compacted { .. } => {
+            Status::failure(Reason::Expired, "The provided resource version is too old.")
+        }
         _ => Status::failure(Reason::ServiceUnavailable, error.to_string()),
     }
 }

@@ -11,8 +11,10 @@ pub(crate) type Fields = Box<[(&'static str, Box<str>)]>;
 pub(crate) fn has_fields(group: &str, kind: &str) -> bool {
     matches!(
         (group, kind),
-        ("", "Pod" | "Node" | "ReplicationController" | "Event" | "Namespace" | "Secret" | "Service")
-            | ("batch", "Job")
+        (
+            "",
+            "Pod" | "Node" | "ReplicationController" | "Event" | "Namespace" | "Secret" | "Service"
+        ) | ("batch", "Job")
             | ("certificates.k8s.io", "CertificateSigningRequest")
             | ("resource.k8s.io", "ResourceSlice")
     )
@@ -40,7 +42,9 @@ pub(crate) fn read(group: &str, kind: &str, object: &Value) -> Fields {
             fields.into()
         }
         ("", "Node") => [("spec.unschedulable", truth(object, "/spec/unschedulable"))].into(),
-        ("", "ReplicationController") => [("status.replicas", number(object, "/status/replicas"))].into(),
+        ("", "ReplicationController") => {
+            [("status.replicas", number(object, "/status/replicas"))].into()
+        }
         ("", "Namespace") => plain(&["status.phase"]),
         ("", "Secret") => plain(&["type"]),
         ("", "Service") => plain(&["spec.clusterIP", "spec.type"]),

@@ -15,8 +15,8 @@
 
 #![forbid(unsafe_code)]
 
-mod bootstrap;
 mod body;
+mod bootstrap;
 mod cache;
 mod chain;
 mod config;

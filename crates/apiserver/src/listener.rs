@@ -108,8 +108,11 @@ async fn connection(
             return;
         }
     };
-    let certificate: Option<Arc<[u8]>> =
-        stream.get_ref().1.peer_certificates().and_then(|chain| Some(chain.first()?.as_ref().into()));
+    let certificate: Option<Arc<[u8]>> = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| Some(chain.first()?.as_ref().into()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

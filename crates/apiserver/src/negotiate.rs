@@ -95,9 +95,10 @@ pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
 fn not_acceptable() -> Status {
     Status::failure(
         Reason::NotAcceptable,
-        "only the following media types are accepted: application/json, application/yaml, \
+        "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
          application/vnd.kubernetes.protobuf",
     )
+    .with_details(meta::StatusDetails::default())
 }
 
 fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
@@ -119,8 +120,7 @@ impl<'a> Clause<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let media = parts.next().filter(|media| !media.is_empty())?;
-        let parameters: Vec<(&str, &str)> =
-            parts.filter_map(|part| part.split_once('=')).collect();
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
         let quality = parameters.iter().find(|(key, _)| *key == "q");
         let quality = quality.and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
         Some(Self { media, quality, parameters })
@@ -143,7 +143,8 @@ impl<'a> Clause<'a> {
         };
         let is_v1beta1 = parameter("v") == "v1beta1";
         if shape != Shape::Object {
-            let is_meta = parameter("g") == "meta.k8s.io" && matches!(parameter("v"), "v1" | "v1beta1");
+            let is_meta =
+                parameter("g") == "meta.k8s.io" && matches!(parameter("v"), "v1" | "v1beta1");
             if !is_meta || !shapes.contains(&shape) {
                 return None;
             }

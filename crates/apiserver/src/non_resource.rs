@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, Method, Response, StatusCode};
 use meta::{Reason, Status, StatusDetails};
@@ -38,7 +39,11 @@ pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status
         "/openapi/v3" => Ok(openapi_index()),
         "/openid/v1/jwks" => {
             let keys = ctx.server.authenticator.verifier().key_set();
-            Ok(respond(StatusCode::OK, "application/jwk-set+json", keys.to_string().into_bytes().into()))
+            Ok(respond(
+                StatusCode::OK,
+                "application/jwk-set+json",
+                keys.to_string().into_bytes().into(),
+            ))
         }
         "/.well-known/openid-configuration" => Ok(openid_configuration(ctx)),
         _ => {
@@ -50,7 +55,11 @@ pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status
                     return health(ctx, root, check.trim_start_matches('/')).await;
                 }
             }
-            Err(not_found())
+            Ok(respond(
+                StatusCode::NOT_FOUND,
+                "text/plain; charset=utf-8",
+                Bytes::from_static(b"404 page not found\n").into(),
+            ))
         }
     }
 }
@@ -64,7 +73,10 @@ fn index() -> Response<Body> {
     for group in schema::registry().groups().iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(
-            group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.version)),
+            group
+                .versions
+                .iter()
+                .map(|version| format!("/apis/{}/{}", group.name, version.version)),
         );
     }
     for root in ["/healthz", "/livez", "/readyz"] {
@@ -72,8 +84,14 @@ fn index() -> Response<Body> {
         paths.extend(CHECKS.iter().map(|check| format!("{root}/{check}")));
     }
     paths.extend(
-        ["/.well-known/openid-configuration", "/metrics", "/openapi/v2", "/openapi/v3",
-            "/openid/v1/jwks", "/version"]
+        [
+            "/.well-known/openid-configuration",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/version",
+        ]
         .map(str::to_owned),
     );
     paths.sort();
@@ -104,7 +122,11 @@ fn metrics(ctx: &RequestContext) -> Response<Body> {
         let resource = storage.resource.to_string();
         server.metrics.objects.with_label_values(&[resource.as_str()]).set(count);
     }
-    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text().into())
+    respond(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        server.metrics.text().into(),
+    )
 }
 
 fn openapi_v2(ctx: &RequestContext) -> Response<Body> {
@@ -138,10 +160,11 @@ fn openapi_v3(ctx: &RequestContext, document: &str) -> Result<Response<Body>, St
 fn cached(
     ctx: &RequestContext,
     content_type: &'static str,
-    body: bytes::Bytes,
+    body: Bytes,
     etag: &str,
 ) -> Response<Body> {
-    let is_known = ctx.headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
+    let is_known =
+        ctx.headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
     let mut response = if is_known {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -181,7 +204,9 @@ fn openid_configuration(ctx: &RequestContext) -> Response<Body> {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algorithms,
     }));
-    response.headers_mut().insert("cache-control", HeaderValue::from_static("public, max-age=3600"));
+    response
+        .headers_mut()
+        .insert("cache-control", HeaderValue::from_static("public, max-age=3600"));
     response
 }
 
@@ -199,7 +224,9 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
     };
     let plain = |code, text: String| {
         let mut response = respond(code, "text/plain; charset=utf-8", text.into_bytes().into());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         Ok(response)
     };
     if !one.is_empty() {
@@ -209,7 +236,10 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
         return if passes(one) {
             plain(StatusCode::OK, "ok".to_owned())
         } else {
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: check failed\n".to_owned())
+            plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal server error: check failed\n".to_owned(),
+            )
         };
     }
     let excluded: Vec<&str> = ctx.query.all("exclude").collect();

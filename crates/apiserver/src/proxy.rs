@@ -103,9 +103,10 @@ async fn forward(
     if let Ok(host) = HeaderValue::from_str(&target.authority()) {
         headers.insert(HOST, host);
     }
-    let uri: Uri = target.path_and_query.parse().map_err(|_| {
-        Status::failure(Reason::BadRequest, "the path cannot be forwarded")
-    })?;
+    let uri: Uri = target
+        .path_and_query
+        .parse()
+        .map_err(|_| Status::failure(Reason::BadRequest, "the path cannot be forwarded"))?;
     let body = match body {
         RequestBody::Whole(bytes) => bytes.into(),
         RequestBody::Incoming(incoming) => Body::Incoming(incoming),

@@ -232,8 +232,11 @@ fn usage(request: &admission::Request<'_>, object: &Value) -> Usage {
     let mut usage = Usage::new();
     let one = || Quantity::new(1, meta::QuantityFormat::DecimalSi);
     let (group, resource) = (&request.resource.group, &request.resource.resource);
-    let counted =
-        if group.is_empty() { format!("count/{resource}") } else { format!("count/{resource}.{group}") };
+    let counted = if group.is_empty() {
+        format!("count/{resource}")
+    } else {
+        format!("count/{resource}.{group}")
+    };
     usage.insert(counted, one());
     let core = [
         "pods",
@@ -244,8 +247,10 @@ fn usage(request: &admission::Request<'_>, object: &Value) -> Usage {
         "configmaps",
         "persistentvolumeclaims",
     ];
-    let is_finished = matches!(write::text(object, "/status/phase").as_str(), "Succeeded" | "Failed");
-    if group.is_empty() && core.contains(&resource.as_str()) && !(resource == "pods" && is_finished) {
+    let is_finished =
+        matches!(write::text(object, "/status/phase").as_str(), "Succeeded" | "Failed");
+    if group.is_empty() && core.contains(&resource.as_str()) && !(resource == "pods" && is_finished)
+    {
         usage.insert(resource.clone(), one());
     }
     match (group.as_str(), resource.as_str()) {
@@ -311,7 +316,8 @@ fn claim_usage(claim: &Value, usage: &mut Usage) {
     let storage = quantity_of(&claim["spec"]["resources"]["requests"]["storage"]);
     let one = Quantity::new(1, meta::QuantityFormat::DecimalSi);
     usage.insert("requests.storage".to_owned(), storage.clone());
-    if let Some(class) = claim["spec"]["storageClassName"].as_str().filter(|class| !class.is_empty())
+    if let Some(class) =
+        claim["spec"]["storageClassName"].as_str().filter(|class| !class.is_empty())
     {
         let suffix = "storageclass.storage.k8s.io";
         usage.insert(format!("{class}.{suffix}/requests.storage"), storage);

@@ -63,8 +63,7 @@ pub(crate) fn versioned(resource: &Resource, object: &Object) -> Bytes {
     let (Some(_), Some(storage)) = (resource.conversion, &resource.storage) else {
         return object.json().clone();
     };
-    let decoded =
-        schema::decode_json(storage.ty, object.json(), schema::FieldValidation::Ignore);
+    let decoded = schema::decode_json(storage.ty, object.json(), schema::FieldValidation::Ignore);
     let Ok(decoded) = decoded else {
         tracing::error!(key = %object.header().key(), "a cached object does not fit its kind");
         return object.json().clone();
@@ -90,10 +89,11 @@ pub(crate) fn object(
     let json = versioned(resource, object);
     match form.shape {
         Shape::Object => bytes(code, &resource.gvk, json, form),
-        Shape::Metadata => value(code, &metadata_kind(form, ""), &metadata(&json, form, true), form),
+        Shape::Metadata => {
+            value(code, &metadata_kind(form, ""), &metadata(&json, form, true), form)
+        }
         Shape::Table => {
-            let meta =
-                ListMeta { resource_version: version_text(object), ..ListMeta::default() };
+            let meta = ListMeta { resource_version: version_text(object), ..ListMeta::default() };
             let table = table::of(resource, &[json], &meta.json(), form, options, true);
             value(code, &metadata_kind(form, "Table"), &table, form)
         }
@@ -249,8 +249,7 @@ pub(crate) fn watched(
             (gvk, text.into())
         }
         Shape::Table => {
-            let meta =
-                ListMeta { resource_version: version_text(object), ..ListMeta::default() };
+            let meta = ListMeta { resource_version: version_text(object), ..ListMeta::default() };
             let table = table::of(resource, &[json], &meta.json(), form, options, is_first);
             let gvk = metadata_kind(form, "Table");
             let text = canonical(schema::registry().kind(&gvk), &table);
@@ -374,7 +373,8 @@ mod tests {
     #[test]
     fn pretty_json_keeps_the_order() {
         let text = pretty(br#"{"b":[1,{"x":"a,{"}],"a":{}}"#);
-        let expected = "{\n  \"b\": [\n    1,\n    {\n      \"x\": \"a,{\"\n    }\n  ],\n  \"a\": {}\n}";
+        let expected =
+            "{\n  \"b\": [\n    1,\n    {\n      \"x\": \"a,{\"\n    }\n  ],\n  \"a\": {}\n}";
         assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
     }
 

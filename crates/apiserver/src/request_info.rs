@@ -3,7 +3,6 @@
 //! Upstream: `apiserver/pkg/endpoints/request/requestinfo.go`.
 
 use http::Method;
-use meta::GroupResource;
 
 use crate::query::{Query, unescape};
 
@@ -84,11 +83,6 @@ impl RequestInfo {
         }
         info.refine_verb(method, query);
         info
-    }
-
-    /// The resource without version.
-    pub(crate) fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
     }
 
     /// What authorization is asked.
@@ -173,7 +167,11 @@ mod tests {
     fn paths_are_taken_apart() {
         check("GET", "/api/v1/pods", "list /v1 ns= pods//");
         check("GET", "/api/v1/namespaces/a/pods/b", "get /v1 ns=a pods/b/");
-        check("POST", "/apis/apps/v1/namespaces/a/deployments", "create apps/v1 ns=a deployments//");
+        check(
+            "POST",
+            "/apis/apps/v1/namespaces/a/deployments",
+            "create apps/v1 ns=a deployments//",
+        );
         check("GET", "/api/v1/namespaces/a", "get /v1 ns=a namespaces/a/");
         check("PUT", "/api/v1/namespaces/a/finalize", "update /v1 ns=a namespaces/a/finalize");
         check("GET", "/api/v1/namespaces", "list /v1 ns= namespaces//");

@@ -116,9 +116,10 @@ impl Resources {
     /// The storage that a key of the store belongs to, and the rest of the key.
     pub(crate) fn of_key<'a>(&self, key: &'a str) -> Option<(&Arc<Storage>, &'a str)> {
         // Prefixes end in a slash, and none is the beginning of another.
-        let (_, storage) =
-            self.storages.range::<str, _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
-                .next_back()?;
+        let (_, storage) = self
+            .storages
+            .range::<str, _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
+            .next_back()?;
         Some((storage, key.strip_prefix(storage.prefix.as_str())?))
     }
 

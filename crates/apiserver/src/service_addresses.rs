@@ -179,8 +179,7 @@ fn addresses(service: &Value) -> Vec<IpAddr> {
     let list = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
     let one = service.pointer("/spec/clusterIP");
     let all = list.into_iter().flatten().chain(one);
-    let mut found: Vec<IpAddr> =
-        all.filter_map(|value| value.as_str()?.parse().ok()).collect();
+    let mut found: Vec<IpAddr> = all.filter_map(|value| value.as_str()?.parse().ok()).collect();
     found.dedup();
     found
 }
@@ -229,7 +228,10 @@ mod tests {
         addresses.release(&service, None);
         assert_eq!(addresses.reserve(ip), Ok(()));
         assert_eq!(addresses.reserve_port(30001), Ok(()));
-        assert_eq!(addresses.reserve("10.97.0.1".parse().unwrap()), Err(AllocationError::OutOfRange));
+        assert_eq!(
+            addresses.reserve("10.97.0.1".parse().unwrap()),
+            Err(AllocationError::OutOfRange)
+        );
         assert_eq!(addresses.reserve_port(80), Err(AllocationError::OutOfRange));
     }
 }

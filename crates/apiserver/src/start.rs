@@ -72,9 +72,8 @@ impl ApiServer {
 
 fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, StartError> {
     let resources = Arc::new(Resources::built_in());
-    let pki_error = |what| {
-        move |error: authn::KeyError| StartError::Pki { what, source: Box::new(error) }
-    };
+    let pki_error =
+        |what| move |error: authn::KeyError| StartError::Pki { what, source: Box::new(error) };
     let signer = authn::TokenSigner::from_pem(&config.pki.service_account_key)
         .map_err(pki_error("service account key"))?;
     let verifier = authn::TokenVerifier::new(

@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     let sub = resource.definition.subresource(&info.subresource);
     let sub = sub.ok_or_else(errors::no_such_resource)?;
     if !sub.verbs.contains(&info.verb.as_str()) {
-        return Err(not_allowed(ctx, resource));
+        return Err(not_allowed());
     }
     match (info.resource.as_str(), info.subresource.as_str()) {
         (_, "scale") => scale::serve(request, resource).await,
@@ -63,6 +63,6 @@ pub(crate) async fn serve_virtual(
         ("bindings", "create") => binding::legacy(request, resource).await,
         ("componentstatuses", "get" | "list") => Ok(review::component_statuses(ctx, resource)),
         (_, "create") => review::create(request, resource),
-        _ => Err(not_allowed(ctx, resource)),
+        _ => Err(not_allowed()),
     }
 }

@@ -36,7 +36,9 @@ pub(crate) enum Part {
     Main,
     /// The status.
     Status,
-    /// Whatever the caller changed: other subresources.
+    /// Whatever the caller changed, as a change of what is wanted: other subresources.
+    Spec,
+    /// Whatever the caller changed, as it is.
     Exact,
 }
 
@@ -68,7 +70,7 @@ pub(crate) async fn create(
     if storage.strategy.resets_status() {
         remove(&mut object, "status");
     }
-    let write = ctx.write(is_dry_run);
+    let write = ctx.write();
     storage.strategy.prepare_create(&write, &mut object)?;
     if has_generation(&storage.resource.group, &storage.resource.resource) {
         object["metadata"]["generation"] = json!(1);
@@ -114,7 +116,16 @@ async fn create_prepared(
             let object = at(storage, &json, committed.revision)?;
             Ok(Written { object, created: true })
         }
-        Outcome::Conflict(_) => Err(errors::already_exists(&group_resource, &name)),
+        Outcome::Conflict(found) => {
+            let is_going = found
+                .and_then(|kv| stored(storage, &kv).ok())
+                .is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some());
+            let mut status = errors::already_exists(&group_resource, &name);
+            if is_going {
+                status.message = format!("object is being deleted: {}", status.message);
+            }
+            Err(status)
+        }
     }
 }
 
@@ -184,11 +195,20 @@ async fn try_update(
     let wanted_version = text(&new, "/metadata/resourceVersion");
     let unconditional = matches!(wanted_version.as_str(), "" | "0");
     check_uid(&new, &old, &group_resource, update, storage)?;
+    if unconditional && update.part == Part::Main && !allows_unconditional(&storage.resource) {
+        return Err(errors::invalid_object(
+            &group_resource,
+            update.name,
+            "metadata.resourceVersion",
+            "Invalid value: 0: must be specified for an update",
+        ));
+    }
     if !unconditional && wanted_version != found.mod_revision.0.to_string() {
         return Err(errors::modified(&group_resource, update.name));
     }
-    new["metadata"]["namespace"] = json!(update.namespace);
-    if update.namespace.is_empty() {
+    if storage.is_namespaced {
+        new["metadata"]["namespace"] = json!(update.namespace);
+    } else {
         remove(&mut new["metadata"], "namespace");
     }
     new["metadata"]["name"] = json!(update.name);
@@ -202,7 +222,7 @@ async fn try_update(
     }
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
-    let write = ctx.write(update.is_dry_run);
+    let write = ctx.write();
     prepare_part(storage, &write, update.part, &mut new, &old)?;
     let result = store_update(ctx, resource, storage, &request, (&new, &old), found).await;
     match &result {
@@ -241,10 +261,12 @@ fn prepare_part(
             }
             storage.strategy.prepare_status(new, old);
         }
-        Part::Exact => {}
+        Part::Spec | Part::Exact => {}
     }
     let (group, name) = (&storage.resource.group, &storage.resource.resource);
-    if has_generation(group, name) && part != Part::Status && spec_differs(new, old) {
+    let wants_other = matches!(part, Part::Main | Part::Spec)
+        && (spec_differs(new, old) || (name == "endpointslices" && labels_differ(new, old)));
+    if has_generation(group, name) && wants_other {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64);
         new["metadata"]["generation"] = json!(generation.unwrap_or_default() + 1);
     }
@@ -261,7 +283,8 @@ async fn store_update(
 ) -> Result<Attempt, Status> {
     let served = resource.from_storage(new.clone());
     let old_served = resource.from_storage(old.clone());
-    let findings = validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
+    let findings =
+        validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
     refuse_findings(&resource.gvk, request.name, findings)?;
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let namespace = request.namespace;
@@ -284,15 +307,15 @@ async fn store_update(
     match outcome.map_err(|error| errors::from_store(&error))? {
         Outcome::Committed(committed) => {
             if goes {
-                storage.strategy.deleted(&ctx.write(false), new);
+                storage.strategy.deleted(&ctx.write(), new);
             }
             let object = at(storage, &json, committed.revision)?;
             Ok(Attempt::Done(Written { object, created: false }))
         }
         Outcome::Conflict(_) => {
             let wanted = text(new, "/metadata/resourceVersion");
-            let unconditional = matches!(wanted.as_str(), "" | "0")
-                || wanted == found.mod_revision.0.to_string();
+            let unconditional =
+                matches!(wanted.as_str(), "" | "0") || wanted == found.mod_revision.0.to_string();
             Ok(Attempt::Overtaken { unconditional })
         }
     }
@@ -374,6 +397,21 @@ pub(crate) fn admission_request<'a>(
     }
 }
 
+fn labels_differ(a: &Value, b: &Value) -> bool {
+    a["metadata"].get("labels") != b["metadata"].get("labels")
+}
+
+/// Resources whose updates must name the version they were made from.
+fn allows_unconditional(resource: &meta::GroupResource) -> bool {
+    !matches!(
+        (resource.group.as_str(), resource.resource.as_str()),
+        ("policy", "poddisruptionbudgets")
+            | ("admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
+            | ("apiregistration.k8s.io" | "coordination.k8s.io", _)
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "volumeattachments")
+    )
+}
+
 fn broken() -> Status {
     errors::internal("an encoded object has no metadata")
 }
@@ -397,9 +435,7 @@ fn set_new_metadata(
         }
         object["metadata"]["namespace"] = json!(namespace);
     } else if !own.is_empty() {
-        return Err(errors::bad_request(
-            "namespace may not be set on cluster-scoped resources",
-        ));
+        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
     }
     if !text(object, "/metadata/resourceVersion").is_empty() {
         return Err(errors::unexpected(
@@ -484,7 +520,6 @@ fn keep_system_metadata(new: &mut Value, old: &Value) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
-        "generateName",
         "selfLink",
     ] {
         keep_old(metadata, old, field);

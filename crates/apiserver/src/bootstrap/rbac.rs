@@ -57,7 +57,10 @@ fn parse(text: &str) -> Vec<Entry> {
             ["role", name, options @ ..] => entries.push(role(name, options)),
             ["bind", role, subjects @ ..] => entries.push(binding(role, subjects)),
             ["url", verbs, urls] => {
-                push_rule(&mut entries, json!({"nonResourceURLs": list(urls), "verbs": list(verbs)}));
+                push_rule(
+                    &mut entries,
+                    json!({"nonResourceURLs": list(urls), "verbs": list(verbs)}),
+                );
             }
             [verbs, groups, resources, names @ ..] => {
                 let groups: Vec<String> = list(groups)
@@ -106,7 +109,8 @@ fn role(name: &str, options: &[&str]) -> Entry {
             selectors.push(json!({"matchLabels": {aggregate_label(role): "true"}}));
         }
     }
-    let mut object = object(if namespace.is_some() { "Role" } else { "ClusterRole" }, name, &labels);
+    let mut object =
+        object(if namespace.is_some() { "Role" } else { "ClusterRole" }, name, &labels);
     object["rules"] = json!([]);
     if !selectors.is_empty() {
         object["aggregationRule"] = json!({ "clusterRoleSelectors": selectors });
@@ -139,9 +143,8 @@ fn binding(role: &str, subjects: &[&str]) -> Entry {
 
 fn parse_subject(text: &str) -> Value {
     let (kind, rest) = text.split_once(':').unwrap_or(("user", text));
-    let named = |kind: &str| {
-        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": rest})
-    };
+    let named =
+        |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": rest});
     match kind {
         "sa" => {
             let (namespace, name) = rest.split_once('/').unwrap_or(("kube-system", rest));
@@ -202,7 +205,8 @@ mod tests {
 
     #[test]
     fn the_rules_of_the_file_are_read() {
-        let entries = parse("role cluster-admin\n* * *\nurl * *\nrole a/b label=view\nget core pods x,y\n");
+        let entries =
+            parse("role cluster-admin\n* * *\nurl * *\nrole a/b label=view\nget core pods x,y\n");
         assert_eq!(entries[0].object["rules"][0]["resources"], json!(["*"]));
         assert_eq!(entries[0].object["rules"][1]["nonResourceURLs"], json!(["*"]));
         assert_eq!(entries[1].namespace.as_deref(), Some("a"));

@@ -50,7 +50,8 @@ impl Ring {
     }
 
     pub(super) fn forget(&mut self, revision: u64) {
-        while self.changes.front().is_some_and(|change| change.revision <= revision) && self.pop() {}
+        while self.changes.front().is_some_and(|change| change.revision <= revision) && self.pop() {
+        }
     }
 
     pub(super) fn oldest(&self) -> u64 {

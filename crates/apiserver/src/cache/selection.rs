@@ -61,10 +61,6 @@ fn field<'a>(header: &'a Header, path: &str) -> &'a str {
     match path {
         "metadata.name" => &header.name,
         "metadata.namespace" => &header.namespace,
-        _ => header
-            .fields
-            .iter()
-            .find(|(found, _)| *found == path)
-            .map_or("", |(_, value)| value),
+        _ => header.fields.iter().find(|(found, _)| *found == path).map_or("", |(_, value)| value),
     }
 }

@@ -22,10 +22,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connects, with TLS where the target wants it.
-pub(super) async fn dial(
-    ctx: &RequestContext,
-    target: &Target,
-) -> Result<Box<dyn Stream>, Status> {
+pub(super) async fn dial(ctx: &RequestContext, target: &Target) -> Result<Box<dyn Stream>, Status> {
     let address = target.authority();
     let unreachable = |why: String| {
         let message = format!("error trying to reach service: dial tcp {address}: {why}");

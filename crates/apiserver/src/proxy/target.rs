@@ -85,8 +85,11 @@ fn kubelet(ctx: &RequestContext, node: &str) -> Result<(String, u16), Status> {
         .or_else(|| of_type("Hostname"))
         .or_else(|| of_type("InternalDNS"))
         .or_else(|| of_type("ExternalIP"));
-    let address =
-        address.ok_or_else(|| errors::internal(format!("no preferred addresses found for node {node:?}; known addresses: []")))?;
+    let address = address.ok_or_else(|| {
+        errors::internal(format!(
+            "no preferred addresses found for node {node:?}; known addresses: []"
+        ))
+    })?;
     let port = node_object
         .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
         .and_then(Value::as_u64)
@@ -156,7 +159,8 @@ fn service_proxy(ctx: &RequestContext) -> Result<Target, Status> {
     } else {
         service_ports.iter().find(|port| {
             port["name"] == wanted
-                || (!wanted.is_empty() && port["port"].as_u64().map(|p| p.to_string()).as_deref() == Some(wanted))
+                || (!wanted.is_empty()
+                    && port["port"].as_u64().map(|p| p.to_string()).as_deref() == Some(wanted))
         })
     };
     let unavailable = || {
@@ -191,8 +195,7 @@ fn endpoints(ctx: &RequestContext, service: &str, port_name: &str) -> Vec<(Strin
         }
         let Ok(slice) = slice.decode::<Value>() else { continue };
         let ports = slice["ports"].as_array().into_iter().flatten();
-        let mut named =
-            ports.filter(|port| port["name"].as_str().unwrap_or_default() == port_name);
+        let mut named = ports.filter(|port| port["name"].as_str().unwrap_or_default() == port_name);
         let Some(port) = named.next().and_then(|port| number(&port["port"])) else { continue };
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             let is_ready = endpoint["conditions"]["ready"].as_bool().unwrap_or(true);
@@ -253,7 +256,9 @@ fn keep(query: &Query, names: &[&str]) -> Vec<(String, String)> {
 /// The kubelet's names of the streams.
 fn streams(query: &Query) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
-    for (from, to) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+    for (from, to) in
+        [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
+    {
         if query.flag(from) {
             pairs.push((to.to_owned(), "1".to_owned()));
         }
@@ -278,7 +283,8 @@ fn container(pod: &Value, query: &Query, name: &str) -> Result<String, Status> {
         text
     };
     if let Some(wanted) = query.non_empty("container") {
-        let is_known = [&main, &init, &ephemeral].iter().any(|list| list.iter().any(|c| c == wanted));
+        let is_known =
+            [&main, &init, &ephemeral].iter().any(|list| list.iter().any(|c| c == wanted));
         if is_known {
             return Ok(wanted.to_owned());
         }

@@ -14,7 +14,7 @@ impl Strategy for Pods {
         true
     }
 
-    fn prepare_create(&self, _ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+    fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
         let mut status = json!({"phase": "Pending", "qosClass": qos_class(object)});
         let is_gated = object
             .pointer("/spec/schedulingGates")
@@ -24,6 +24,7 @@ impl Strategy for Pods {
             status["conditions"] = json!([{
                 "type": "PodScheduled",
                 "status": "False",
+                "lastTransitionTime": meta::time::rfc3339(ctx.server.clock.now()),
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
             }]);

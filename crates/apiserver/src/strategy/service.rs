@@ -81,9 +81,8 @@ fn patch_from_old(object: &mut Value, old: &Value) {
     }
     let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
     for port in object["spec"]["ports"].as_array_mut().into_iter().flatten() {
-        let is_same = |found: &&Value| {
-            found["port"] == port["port"] && found["protocol"] == port["protocol"]
-        };
+        let is_same =
+            |found: &&Value| found["port"] == port["port"] && found["protocol"] == port["protocol"];
         if port.get("nodePort").is_none()
             && let Some(number) = old_ports.iter().find(is_same).and_then(|p| p.get("nodePort"))
         {
@@ -132,9 +131,9 @@ fn prepare_addresses(
     match wanted.as_str() {
         "None" => {}
         "" => {
-            let address = addresses.allocate().map_err(|_| {
-                errors::internal("failed to allocate a serviceIP: range is full")
-            })?;
+            let address = addresses
+                .allocate()
+                .map_err(|_| errors::internal("failed to allocate a serviceIP: range is full"))?;
             spec["clusterIP"] = json!(address.to_string());
         }
         text if had == Some(text) => {}
@@ -204,9 +203,7 @@ fn prepare_ports(
                 continue;
             }
             let is_shared = had.contains(&number) || taken.iter().any(|(_, n)| *n == number);
-            if !is_shared
-                && let Err(error) = reserve_port(addresses, number)
-            {
+            if !is_shared && let Err(error) = reserve_port(addresses, number) {
                 refused = Some(port_refused(&name, index, number, error));
                 remove(port, "nodePort");
                 break;
@@ -218,7 +215,8 @@ fn prepare_ports(
                 None => match addresses.allocate_port() {
                     Ok(number) => u64::from(number),
                     Err(_) => {
-                        refused = Some(errors::internal("failed to allocate a nodePort: range is full"));
+                        refused =
+                            Some(errors::internal("failed to allocate a nodePort: range is full"));
                         break;
                     }
                 },

@@ -24,7 +24,7 @@ pub(super) async fn serve(
         _ => {}
     }
     let form = object_form(ctx)?;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let given =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?.value;
     let update = Update {
@@ -36,7 +36,8 @@ pub(super) async fn serve(
     };
     let now = meta::time::rfc3339(ctx.server.clock.now());
     let change = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
+        let old =
+            old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
         let mut new = given.clone();
         apply_approval(&mut new, old, &now);
         Ok(new)

@@ -47,7 +47,7 @@ fn decoded(request: &WriteRequest<'_>) -> Result<Value, Status> {
     let Some(ty) = schema::registry().kind(&gvk) else {
         return Err(errors::internal("no table for Binding"));
     };
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     Ok(decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value)
 }
 
@@ -139,8 +139,7 @@ fn assign(
 }
 
 fn set_scheduled(pod: &mut Value, now: &str) {
-    let condition =
-        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
     let conditions = &mut pod["status"]["conditions"];
     match conditions.as_array_mut() {
         Some(list) => {

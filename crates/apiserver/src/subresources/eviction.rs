@@ -30,7 +30,7 @@ pub(super) async fn evict(
     let Some(ty) = schema::registry().kind(&gvk) else {
         return Err(errors::internal("no table for Eviction"));
     };
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let eviction = decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value;
     let name = write::text(&eviction, "/metadata/name");
     if name != ctx.info.name {
@@ -109,12 +109,13 @@ async fn charge_budget(
 fn is_unhealthy_and_free(pod: &Object, budget: &Value) -> bool {
     let Ok(pod) = pod.decode::<Value>() else { return false };
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-    let is_ready =
-        conditions.is_some_and(|list| list.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
+    let is_ready = conditions
+        .is_some_and(|list| list.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
     if is_ready {
         return false;
     }
-    let number = |pointer: &str| budget.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+    let number =
+        |pointer: &str| budget.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
     budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
         || (number("/status/currentHealthy") >= number("/status/desiredHealthy")
             && number("/status/desiredHealthy") > 0)
@@ -135,7 +136,8 @@ async fn take(
     let now = meta::time::rfc3339(ctx.server.clock.now());
     let change = |old: Option<&Value>| {
         let old = old.ok_or_else(|| errors::not_found(&budgets.group_resource(), budget))?;
-        let number = |pointer: &str| old.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+        let number =
+            |pointer: &str| old.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
         let too_many = |text: String, retry: i32| too_many_requests(text, retry);
         if number("/status/observedGeneration") < number("/metadata/generation") {
             return Err(too_many(
@@ -156,7 +158,8 @@ async fn take(
         }
         let disrupted = old.pointer("/status/disruptedPods").and_then(Value::as_object);
         if disrupted.is_some_and(|pods| pods.len() > DISRUPTED_PODS) {
-            let why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
+            let why =
+                "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
             return Err(errors::forbidden(&budgets.group_resource(), budget, why));
         }
         let mut new = old.clone();
@@ -168,8 +171,7 @@ async fn take(
 }
 
 fn too_many_requests(message: String, retry_after_seconds: i32) -> Status {
-    let cause =
-        Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() };
+    let cause = Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() };
     let details =
         StatusDetails { causes: vec![cause], retry_after_seconds, ..StatusDetails::default() };
     Status::failure(

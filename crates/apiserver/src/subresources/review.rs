@@ -21,7 +21,7 @@ pub(super) fn create(
     let ctx = request.ctx;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     ctx.is_dry_run()?;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let decoded =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
@@ -76,9 +76,11 @@ fn token_review(ctx: &RequestContext, review: &mut Value) {
 }
 
 fn invalid(resource: &Resource, field: &str, reason: &str, message: String) -> Status {
-    let cause =
-        meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
-    errors::invalid(&resource.gvk.group, &resource.gvk.kind, "", vec![cause])
+    let cause = meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
+    // Upstream leaves the kind out here.
+    let mut status = errors::invalid(&resource.gvk.group, "", "", vec![cause]);
+    status.message = format!(".{}{}", resource.gvk.group, status.message);
+    status
 }
 
 fn check_subject(
@@ -99,7 +101,9 @@ fn check_attributes(review: &Value, resource: &Resource) -> Result<(), Status> {
     let has = |field: &str| spec.get(field).is_some();
     let message = match (has("resourceAttributes"), has("nonResourceAttributes")) {
         (true, true) => "cannot be specified in combination with resourceAttributes",
-        (false, false) => "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        (false, false) => {
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        }
         _ => return Ok(()),
     };
     let (field, value) = if has("resourceAttributes") {
@@ -151,9 +155,8 @@ fn access_review(
 }
 
 fn attributes(spec: &Value) -> Attributes {
-    let of = |section: &str, field: &str| {
-        spec[section][field].as_str().unwrap_or_default().to_owned()
-    };
+    let of =
+        |section: &str, field: &str| spec[section][field].as_str().unwrap_or_default().to_owned();
     if spec.get("nonResourceAttributes").is_some() {
         let section = "nonResourceAttributes";
         return Attributes::path(&of(section, "verb"), &of(section, "path"));

@@ -1,7 +1,7 @@
 //! `scale`: replicas of whatever has them, in one common shape.
 
-use http::{Response, StatusCode};
 use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
 use meta::{GroupVersionKind, LabelSelector, Status};
 use serde_json::{Value, json};
 
@@ -24,7 +24,11 @@ pub(super) async fn serve(
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
-    let object = if ctx.info.verb == "get" { read(ctx, resource).await? } else { write(request, resource).await? };
+    let object = if ctx.info.verb == "get" {
+        read(ctx, resource).await?
+    } else {
+        write(request, resource).await?
+    };
     Ok(render::value(StatusCode::OK, &kind(), &of(resource, &object), form))
 }
 
@@ -40,14 +44,14 @@ async fn read(ctx: &RequestContext, resource: &Resource) -> Result<Value, Status
 
 async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value, Status> {
     let ctx = request.ctx;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let Some(ty) = schema::registry().kind(&kind()) else {
         return Err(errors::internal("no table for Scale"));
     };
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
-        part: Part::Exact,
+        part: Part::Spec,
         is_dry_run: ctx.is_dry_run()?,
         may_create: false,
     };
@@ -55,7 +59,8 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
     let header = ctx.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = header.unwrap_or_default().to_owned();
     let change = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
+        let old =
+            old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
         let scale = if is_patch {
             let current = of(resource, old);
             let patched = match content_type.split(';').next().unwrap_or_default() {

@@ -147,8 +147,7 @@ fn check_policy(options: DeleteOptions) -> Result<DeleteOptions, Status> {
         message: message.to_owned(),
         field: "propagationPolicy".to_owned(),
     };
-    let invalid =
-        |cause| Err(errors::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
+    let invalid = |cause| Err(errors::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
     match options.policy.as_deref() {
         Some(policy) if options.orphan.is_some() => invalid(cause(
             &format!(
@@ -256,7 +255,7 @@ async fn try_delete(
     if !goes {
         return Ok(Some(Deleted::Pending(object)));
     }
-    storage.strategy.deleted(&ctx.write(false), &new);
+    storage.strategy.deleted(&ctx.write(), &new);
     Ok(Some(Deleted::Gone(object)))
 }
 
@@ -349,9 +348,8 @@ fn propagate(storage: &Storage, object: &mut Value, options: &DeleteOptions) -> 
 
 /// Whether nothing keeps an object that has no grace period.
 fn can_go(storage: &Storage, object: &Value, options: &DeleteOptions) -> bool {
-    let is_empty = |pointer: &str| {
-        object.pointer(pointer).and_then(Value::as_array).is_none_or(Vec::is_empty)
-    };
+    let is_empty =
+        |pointer: &str| object.pointer(pointer).and_then(Value::as_array).is_none_or(Vec::is_empty);
     is_empty("/metadata/finalizers")
         && (storage.resource.resource != "namespaces" || is_empty("/spec/finalizers"))
         && matches!(

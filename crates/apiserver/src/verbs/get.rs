@@ -12,7 +12,10 @@ use crate::resources::Resource;
 use crate::verbs::list::parse_version;
 use crate::write::storage;
 
-pub(crate) async fn get(ctx: &RequestContext, resource: &Resource) -> Result<Response<Body>, Status> {
+pub(crate) async fn get(
+    ctx: &RequestContext,
+    resource: &Resource,
+) -> Result<Response<Body>, Status> {
     let storage = storage(resource)?;
     let form = object_form(ctx)?;
     match ctx.query.non_empty("resourceVersion") {

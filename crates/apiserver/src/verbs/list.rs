@@ -103,9 +103,8 @@ async fn snapshot(
         }
         (Some(version), VersionMatch::Exact) => {
             pump.reach(version).await?;
-            let too_old = || {
-                Status::failure(Reason::Expired, "The provided resource version is too old.")
-            };
+            let too_old =
+                || Status::failure(Reason::Expired, "The provided resource version is too old.");
             storage.cache.snapshot_at(version).ok_or_else(too_old)
         }
         (Some(version), _) => {
@@ -122,7 +121,12 @@ struct Page {
     remaining: u64,
 }
 
-fn page(storage: &Storage, snapshot: &Snapshot, request: &ListRequest, start: Option<&str>) -> Page {
+fn page(
+    storage: &Storage,
+    snapshot: &Snapshot,
+    request: &ListRequest,
+    start: Option<&str>,
+) -> Page {
     let namespace = &request.selection.namespace;
     let is_scoped = storage.is_namespaced && !namespace.is_empty();
     let prefix = if is_scoped { format!("{namespace}/") } else { String::new() };
@@ -211,21 +215,23 @@ pub(crate) fn parse_version(text: &str) -> Result<u64, Status> {
             ),
             field: "resourceVersion".to_owned(),
         };
-        bad_request(format!("invalid resource version {text:?}: {}: {}", cause.field, cause.message))
+        bad_request(format!(
+            "invalid resource version {text:?}: {}: {}",
+            cause.field, cause.message
+        ))
     })
 }
 
 fn parse_limit(text: &str) -> Result<usize, Status> {
-    let number: i64 = text.parse().map_err(|_| {
-        bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-    })?;
+    let number: i64 = text
+        .parse()
+        .map_err(|_| bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
     // Negative means no limit, as upstream has it.
     Ok(usize::try_from(number).unwrap_or(0))
 }
 
 fn invalid_option(field: &str, reason: &str, message: String) -> Status {
-    let cause =
-        meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
+    let cause = meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
     errors::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
 }
 
@@ -255,7 +261,9 @@ fn check_combination(
     }
     if version_match != VersionMatch::Unset {
         if version.is_none() {
-            return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
+            return forbidden(
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            );
         }
         if continues {
             return forbidden("resourceVersionMatch is forbidden when continue is provided");
@@ -290,7 +298,9 @@ impl Continue {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let refuse = |why: String| bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let refuse = |why: String| {
+            bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        };
         let bytes = URL_SAFE_NO_PAD
             .decode(text.trim_end_matches('='))
             .map_err(|error| refuse(error.to_string()))?;

@@ -13,6 +13,7 @@ use crate::decode::{self, stamp};
 use crate::errors;
 use crate::render;
 use crate::resources::Resource;
+use crate::strategy::apply_approval;
 use crate::write::{self, Part, Update};
 
 /// The sort of a patch.
@@ -32,7 +33,7 @@ pub(crate) async fn patch(
     let form = object_form(ctx)?;
     let is_dry_run = ctx.is_dry_run()?;
     let patch_type = patch_type(request)?;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
@@ -40,11 +41,19 @@ pub(crate) async fn patch(
         is_dry_run,
         may_create: false,
     };
+    let is_approval = ctx.info.subresource == "approval";
+    let now = meta::time::rfc3339(ctx.server.clock.now());
     let change = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
+        let old =
+            old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
         let decoded = apply(resource, patch_type, old, &request.body, validation)?;
         decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
-        Ok(decoded.value)
+        let mut new = decoded.value;
+        if is_approval {
+            apply_approval(&mut new, old, &now);
+        }
+        check_uid(resource, old, &new, &ctx.info.name)?;
+        Ok(new)
     };
     let written = write::update(ctx, resource, &update, &change).await?;
     Ok(answer(ctx, resource, &written, form))
@@ -61,12 +70,8 @@ fn patch_type(request: &WriteRequest<'_>) -> Result<PatchType, Status> {
             Reason::UnsupportedMediaType,
             "server-side apply is not supported by this server yet",
         )),
-        _ => Err(Status::failure(
-            Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json-patch+json, application/merge-patch+json, \
-             application/strategic-merge-patch+json",
-        )),
+        _ => Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+            .with_details(meta::StatusDetails::default())),
     }
 }
 
@@ -88,7 +93,7 @@ fn apply(
     }
     .map_err(|error| refused(&error))?;
     let mut decoded = schema::decode_value(resource.ty, &patched, validation)
-        .map_err(|error| undecodable(resource, &error))?;
+        .map_err(|error| undecodable(&patched, patch_type, body, &error))?;
     stamp(&mut decoded.value, &resource.gvk);
     Ok(decoded)
 }
@@ -107,10 +112,33 @@ fn refused(error: &patch::PatchError) -> Status {
     }
 }
 
-fn undecodable(resource: &Resource, error: &DecodeError) -> Status {
-    let gvk = &resource.gvk;
-    errors::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: {error}",
-        gvk.kind, gvk.version, gvk.kind
-    ))
+/// A patch cannot change who an object is; upstream finds that in validation.
+fn check_uid(resource: &Resource, old: &Value, new: &Value, name: &str) -> Result<(), Status> {
+    let (wanted, had) = (&new["metadata"]["uid"], &old["metadata"]["uid"]);
+    if wanted.is_null() || wanted == had {
+        return Ok(());
+    }
+    let cause = meta::Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: format!("Invalid value: {wanted}: field is immutable"),
+        field: "metadata.uid".to_owned(),
+    };
+    Err(errors::invalid(&resource.gvk.group, &resource.gvk.kind, name, vec![cause]))
+}
+
+/// What the patch made is not an object of the kind.
+fn undecodable(patched: &Value, patch_type: PatchType, body: &[u8], error: &DecodeError) -> Status {
+    let shown = match patch_type {
+        PatchType::Strategic => {
+            let patch = serde_json::from_slice(body).unwrap_or_default();
+            patch::go_print(&patch)
+        }
+        PatchType::Json | PatchType::Merge => patched.to_string(),
+    };
+    let cause = meta::Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: format!("Invalid value: {shown:?}: {error}"),
+        field: "patch".to_owned(),
+    };
+    errors::invalid("", "", "", vec![cause])
 }

@@ -66,11 +66,8 @@ pub(crate) async fn watch(
         is_first &= matches!(item, Item::Bookmark { .. });
         Ok(frame)
     });
-    let mut response = render::respond(
-        StatusCode::OK,
-        form.stream_content_type(),
-        Body::Stream(stream.boxed()),
-    );
+    let mut response =
+        render::respond(StatusCode::OK, form.stream_content_type(), Body::Stream(stream.boxed()));
     // Nothing on the way may wait for more.
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
     Ok(response)
