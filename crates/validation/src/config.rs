@@ -75,7 +75,12 @@ pub(crate) fn secret(object: &Node<'_>, out: &mut Findings) {
 }
 
 /// What an object with `immutable: true` may not change.
-pub(crate) fn immutable(new: &Node<'_>, old: &Node<'_>, fields: &[&str], out: &mut Findings) {
+pub(crate) fn immutable(
+    new: &Node<'_>,
+    old: &Node<'_>,
+    fields: &[&'static str],
+    out: &mut Findings,
+) {
     if !old.get("immutable").is_true() {
         return;
     }

@@ -336,7 +336,8 @@ fn environment_sources(sources: &Node<'_>, out: &mut Findings) {
 fn mounts(container: &Node<'_>, around: &Surroundings<'_>, out: &mut Findings) {
     let mounts = container.get("volumeMounts");
     let devices = container.get("volumeDevices");
-    let is_device = |field: &str, text: &str| devices.items().any(|d| d.get(field).text() == text);
+    let is_device =
+        |field: &'static str, text: &str| devices.items().any(|d| d.get(field).text() == text);
     let privileged = container.get("securityContext").get("privileged").is_true();
     let mut seen = BTreeSet::new();
     for mount in mounts.items() {
@@ -395,7 +396,8 @@ pub(crate) fn no_backsteps(path: &Node<'_>, out: &mut Findings) {
 
 fn devices(container: &Node<'_>, around: &Surroundings<'_>, out: &mut Findings) {
     let mounts = container.get("volumeMounts");
-    let is_mount = |field: &str, text: &str| mounts.items().any(|m| m.get(field).text() == text);
+    let is_mount =
+        |field: &'static str, text: &str| mounts.items().any(|m| m.get(field).text() == text);
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for device in container.get("volumeDevices").items() {
         let (name, path) = (device.get("name"), device.get("devicePath"));

@@ -1,6 +1,7 @@
 //! Findings about fields, worded as upstream words them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use meta::Cause;
 use serde_json::Value;
@@ -83,37 +84,89 @@ impl ErrorType {
 }
 
 /// The path of a field, such as `spec.containers[0].name`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Path(String);
+///
+/// A chain of steps that share their beginnings: validation makes many paths and prints few.
+#[derive(Clone, Debug, Default)]
+pub struct Path(Option<Arc<Step>>);
+
+#[derive(Debug)]
+struct Step {
+    before: Path,
+    name: Name,
+}
+
+#[derive(Debug)]
+enum Name {
+    Field(&'static str),
+    Index(usize),
+    Key(Box<str>),
+}
 
 impl Path {
     /// The path of a top-level field; dots are allowed.
-    pub fn new(name: &str) -> Self {
-        Self(name.to_owned())
+    pub fn new(name: &'static str) -> Self {
+        Self::default().child(name)
     }
 
     /// A field in it; dots are allowed.
     #[must_use]
-    pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+    pub fn child(&self, name: &'static str) -> Self {
+        self.then(Name::Field(name))
     }
 
     /// An item of the list it is.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.then(Name::Index(index))
     }
 
     /// A value of the map it is.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.then(Name::Key(key.into()))
+    }
+
+    fn then(&self, name: Name) -> Self {
+        Self(Some(Arc::new(Step { before: self.clone(), name })))
+    }
+
+    fn print(&self, out: &mut String) {
+        let Some(step) = &self.0 else { return };
+        step.before.print(out);
+        match &step.name {
+            Name::Field(name) => {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(name);
+            }
+            Name::Index(index) => {
+                out.push('[');
+                out.push_str(&index.to_string());
+                out.push(']');
+            }
+            Name::Key(key) => {
+                out.push('[');
+                out.push_str(key);
+                out.push(']');
+            }
+        }
     }
 }
 
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Path {}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+        let mut out = String::new();
+        self.print(&mut out);
+        f.write_str(if out.is_empty() { "<nil>" } else { &out })
     }
 }
 

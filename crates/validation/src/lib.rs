@@ -17,15 +17,23 @@
 
 #![forbid(unsafe_code)]
 
+mod autoscaler;
 mod batch;
+mod claim;
+mod cluster_node;
 mod config;
 mod container;
+mod endpoint_slice;
 mod field;
+mod ingress;
+mod lease;
 mod metadata;
+mod network_policy;
 mod node;
 mod pod;
 mod pod_update;
 mod policy;
+mod priority_class;
 mod probe;
 mod quota;
 mod rbac;
@@ -49,7 +57,14 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError
     let object = Node::root(object);
     let namespaced =
         schema::registry().resource_of_kind(gvk).is_some_and(|resource| resource.namespaced);
-    metadata::create(&object, namespaced, name_rule(gvk), &mut out);
+    // Reviews and what goes to subresources are answered and not stored; they need no name.
+    let stored = !matches!(
+        gvk.group.as_str(),
+        "authentication.k8s.io" | "authorization.k8s.io" | "meta.k8s.io"
+    ) && !matches!(gvk.kind.as_str(), "Binding" | "Eviction");
+    if stored {
+        metadata::create(&object, namespaced, name_rule(gvk), &mut out);
+    }
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Pod") => pod::create(&object, &mut out),
         ("", "Service") => service::validate(&object, &mut out),
@@ -117,6 +132,26 @@ pub fn validate_update(
             config::immutable(&new, &old, &["data"], &mut out);
             config::secret(&new, &mut out);
         }
+        ("scheduling.k8s.io", "PriorityClass", _) => priority_class::update(&new, &old, &mut out),
+        ("discovery.k8s.io", "EndpointSlice", _) => {
+            simple(gvk, &new, &mut out);
+            let (kind, before) = (new.get("addressType"), old.get("addressType"));
+            if kind.text() != before.text() {
+                let detail = "field is immutable";
+                out.push(FieldError::invalid(&kind.path, kind.text(), detail));
+            }
+        }
+        ("", "Node", _) => {
+            cluster_node::validate(&new, &mut out);
+            cluster_node::update(&new, &old, &mut out);
+        }
+        ("networking.k8s.io", "IngressClass", _) => {
+            let controller = |object: &Node<'_>| object.get("spec").get("controller").value.clone();
+            simple(gvk, &new, &mut out);
+            if controller(&new) != controller(&old) {
+                out.push(new.get("spec").get("controller").invalid("field is immutable"));
+            }
+        }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding", _) => {
             simple(gvk, &new, &mut out);
             rbac::role_is_kept(&new, &old, &mut out);
@@ -132,6 +167,18 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("", "ConfigMap") => config::config_map(object, out),
         ("", "Secret") => config::secret(object, out),
         ("", "Namespace") => metadata::namespace_finalizers(object, out),
+        ("", "Node") => cluster_node::validate(object, out),
+        ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
+            autoscaler::validate(object, out);
+        }
+        ("coordination.k8s.io", "Lease") => lease::validate(object, out),
+        ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
+        ("scheduling.k8s.io", "PriorityClass") => priority_class::validate(object, out),
+        ("", "PersistentVolume") => claim::volume(object, out),
+        ("", "PersistentVolumeClaim") => claim::claim(object, out),
+        ("networking.k8s.io", "Ingress") => ingress::validate(object, out),
+        ("networking.k8s.io", "IngressClass") => ingress::class(object, out),
+        ("networking.k8s.io", "NetworkPolicy") => network_policy::validate(object, out),
         ("", "ResourceQuota") => quota::resource_quota(object, out),
         ("", "LimitRange") => quota::limit_range(object, out),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, out),

@@ -110,7 +110,7 @@ fn owners(owners: &Node<'_>, out: &mut Findings) {
     let mut controller: Option<String> = None;
     for owner in owners.items() {
         let path = &owners.path;
-        let at = |field: &str| owner.get(field).under(path.child(field));
+        let at = |field: &'static str| owner.get(field).under(path.child(field));
         let api_version = at("apiVersion");
         let version = meta::GroupVersion::parse(api_version.text()).map(|parsed| parsed.version);
         if version.is_none_or(|version| version.is_empty()) {

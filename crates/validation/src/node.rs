@@ -21,7 +21,7 @@ impl<'a> Node<'a> {
         Self { value, path: Path::default() }
     }
 
-    pub(crate) fn get(&self, field: &str) -> Node<'a> {
+    pub(crate) fn get(&self, field: &'static str) -> Node<'a> {
         Node { value: self.value.get(field).unwrap_or(&NULL), path: self.path.child(field) }
     }
 

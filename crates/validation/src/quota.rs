@@ -45,7 +45,7 @@ pub(crate) fn limit_range(object: &Node<'_>, out: &mut Findings) {
             }
         }
         if kind.text() == "PersistentVolumeClaim" {
-            let has = |field: &str| limit.get(field).value.get("storage").is_some();
+            let has = |field: &'static str| limit.get(field).value.get("storage").is_some();
             if !has("min") && !has("max") {
                 let detail = "either minimum or maximum storage value is required, but neither was \
                               provided";
@@ -62,12 +62,14 @@ fn bounds(limit: &Node<'_>, out: &mut Findings) {
     let resources: BTreeSet<&str> =
         fields.iter().flat_map(|field| limit.get(field).entries().map(|(name, _)| name)).collect();
     for name in resources {
-        let at = |field: &str| limit.get(field).value.get(name)?.as_str()?.parse::<Quantity>().ok();
+        let at = |field: &'static str| {
+            limit.get(field).value.get(name)?.as_str()?.parse::<Quantity>().ok()
+        };
         // What is quoted is upstream's choice.
-        let mut check = |small: &str,
-                         large: &str,
-                         report: &str,
-                         quoted: &str,
+        let mut check = |small: &'static str,
+                         large: &'static str,
+                         report: &'static str,
+                         quoted: &'static str,
                          text: &dyn Fn(Quantity, Quantity) -> String| {
             if let (Some(a), Some(b)) = (at(small), at(large))
                 && a > b

@@ -36,7 +36,7 @@ fn policy_rule(rule: &Node<'_>, namespaced: bool, out: &mut Findings) {
         out.push(FieldError::required(&rule.get("verbs").path, detail));
     }
     let urls = rule.get("nonResourceURLs");
-    let has = |field: &str| rule.get(field).len() > 0;
+    let has = |field: &'static str| rule.get(field).len() > 0;
     if urls.len() > 0 {
         if namespaced {
             out.push(urls.invalid("namespaced rules cannot apply to non-resource URLs"));

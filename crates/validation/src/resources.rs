@@ -16,7 +16,7 @@ pub(crate) fn requirements(resources: &Node<'_>, out: &mut Findings) {
             resource_quantity(name, &value, out);
             huge |= name.starts_with("hugepages-");
             plain |= matches!(name, "cpu" | "memory");
-            if list.path != requests.path {
+            if std::ptr::eq(list, &limits) {
                 continue;
             }
             let limit = limits.value.get(name).and_then(|limit| limit.as_str());
@@ -52,7 +52,8 @@ fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
-fn container_resource_name(name: &str, at: &Node<'_>, out: &mut Findings) {
+/// The name of something a container can ask for.
+pub(crate) fn container_resource_name(name: &str, at: &Node<'_>, out: &mut Findings) {
     let wrong = names::qualified_name(name);
     if !wrong.is_empty() {
         out.extend(wrong.into_iter().map(|text| FieldError::invalid(&at.path, name, text)));

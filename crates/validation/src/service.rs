@@ -306,7 +306,8 @@ fn has_leading_zeros(text: &str) -> bool {
     trimmed.join(".").parse::<std::net::Ipv4Addr>().is_ok()
 }
 
-fn is_cidr(text: &str) -> bool {
+/// Whether a text is a range of addresses.
+pub(crate) fn is_cidr(text: &str) -> bool {
     let Some((ip, len)) = text.split_once('/') else { return false };
     let max = match ip.parse::<IpAddr>() {
         Ok(IpAddr::V4(_)) => 32,
@@ -317,7 +318,7 @@ fn is_cidr(text: &str) -> bool {
 }
 
 /// An address that endpoints may have.
-fn endpoint_ip(ip: &Node<'_>, out: &mut Findings) {
+pub(crate) fn endpoint_ip(ip: &Node<'_>, out: &mut Findings) {
     let Ok(address) = ip.text().parse::<IpAddr>() else { return };
     if address.is_unspecified() {
         out.push(ip.invalid(format!("may not be unspecified ({address})")));

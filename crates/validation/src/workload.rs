@@ -28,7 +28,7 @@ pub(crate) fn deployment(object: &Node<'_>, out: &mut Findings) {
 
 pub(crate) fn deployment_status(object: &Node<'_>, out: &mut Findings) {
     let status = object.get("status");
-    let number = |field: &str| status.get(field).int();
+    let number = |field: &'static str| status.get(field).int();
     for field in
         ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas"]
     {
