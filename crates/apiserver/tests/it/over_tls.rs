@@ -1,0 +1,95 @@
+//! Identity and protocol, over a socket.
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::fixture::Fixture;
+
+/// One request over a connection of its own.
+async fn get(
+    server: &Fixture,
+    identity: Option<(String, String)>,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (StatusCode, Value) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(server.authority.pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    let stream = TcpStream::connect(server.handle.addresses()[0]).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, stream).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    drop(stdx::task::spawn("test connection", connection));
+    let mut request = Request::builder().method(Method::GET).uri(path).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let code = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    (code, serde_json::from_slice(&bytes).unwrap_or(Value::String(text)))
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_an_identity() {
+    let server = Fixture::start().await;
+    let admin = server.authority.issue("root", &["system:masters"]);
+    let (code, list) = get(&server, Some(admin), "/api/v1/namespaces", &[]).await;
+    assert_eq!(code, StatusCode::OK);
+    assert_eq!(list["items"].as_array().unwrap().len(), 4);
+    let (code, refused) = get(&server, None, "/api/v1/namespaces", &[]).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    assert!(refused["message"].as_str().unwrap().contains("User \"system:anonymous\""));
+}
+
+#[tokio::test]
+async fn health_and_version_are_for_everybody() {
+    let server = Fixture::start().await;
+    let (code, text) = get(&server, None, "/readyz", &[]).await;
+    assert_eq!((code, text), (StatusCode::OK, json!("ok")));
+    let (_, version) = get(&server, None, "/version", &[]).await;
+    assert_eq!(version["gitVersion"], "v1.36.0");
+}
+
+#[tokio::test]
+async fn a_service_account_token_is_an_identity_until_the_account_goes() {
+    let server = Fixture::start().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    server.create(accounts, &json!({"metadata": {"name": "bot"}})).await;
+    let token = server.create(&format!("{accounts}/bot/token"), &json!({"spec": {}})).await;
+    let bearer = format!("Bearer {}", token["status"]["token"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let (code, refused) = get(&server, None, "/api/v1/nodes", &headers).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("User \"system:serviceaccount:default:bot\""), "{message}");
+    server.admin(Method::DELETE, &format!("{accounts}/bot"), &Value::Null).await;
+    let (code, _) = get(&server, None, "/api/v1/nodes", &headers).await;
+    assert_eq!(code, StatusCode::UNAUTHORIZED);
+    let wrong = [("authorization", "Bearer nonsense")];
+    let (code, _) = get(&server, None, "/version", &wrong).await;
+    assert_eq!(code, StatusCode::UNAUTHORIZED);
+}
