@@ -3,7 +3,7 @@
 use meta::{Quantity, time};
 use serde_json::{Map, Number, Value};
 
-use crate::table::{Field, Kind, Type};
+use crate::table::{Field, Kind, Text, Type};
 
 /// Appends the canonical JSON of an object: fields in the table's order, `kind` and `apiVersion`
 /// first, maps sorted, empty values left out or put in as the table says.
@@ -31,6 +31,12 @@ pub fn encode_untyped(value: &Value, out: &mut Vec<u8>) {
 pub fn go_escape(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = text.as_bytes();
+    // Most texts are names, numbers and addresses.
+    if bytes.iter().all(|byte| PLAIN[usize::from(*byte)]) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let mut done = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let plain = match byte {
@@ -63,6 +69,23 @@ pub fn go_escape(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[done..]);
     out.push(b'"');
 }
+
+/// Bytes that stand for themselves wherever they are; `0xe2` may begin a line separator.
+const PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut at = 0;
+    while at < 0x20 {
+        plain[at] = false;
+        at += 1;
+    }
+    let escaped = b"\"\\<>&\xe2";
+    at = 0;
+    while at < escaped.len() {
+        plain[escaped[at] as usize] = false;
+        at += 1;
+    }
+    plain
+};
 
 /// Fields of the map in the table's order, merged with those that are always printed.
 fn write_struct(ty: &Type, map: &Map<String, Value>, out: &mut Vec<u8>) {
@@ -98,19 +121,29 @@ fn write_name(name: &str, first: &mut bool, out: &mut Vec<u8>) {
     out.push(b':');
 }
 
+/// The name of a field. Those of built-in tables never need escaping.
+fn write_field_name(field: &Field, first: &mut bool, out: &mut Vec<u8>) {
+    if matches!(field.name, Text::Owned(_)) {
+        return write_name(&field.name, first, out);
+    }
+    out.extend_from_slice(if std::mem::take(first) { b"\"" } else { b",\"" });
+    out.extend_from_slice(field.name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
 fn write_field(field: &Field, value: Option<&Value>, first: &mut bool, out: &mut Vec<u8>) {
     match value.filter(|value| !value.is_null() || matches!(field.kind, Kind::Json)) {
         Some(value) if !is_left_out(field, value) => {
-            write_name(&field.name, first, out);
+            write_field_name(field, first, out);
             write_value(&field.kind, value, out);
         }
         // Absent is Go's zero value, which some fields print.
         _ if !field.pointer && prints_zero(field) => {
-            write_name(&field.name, first, out);
+            write_field_name(field, first, out);
             write_zero(&field.kind, out);
         }
         None if field.pointer && !field.omit_empty => {
-            write_name(&field.name, first, out);
+            write_field_name(field, first, out);
             out.extend_from_slice(b"null");
         }
         _ => {}

@@ -24,6 +24,8 @@ mod cluster_node;
 mod config;
 mod container;
 mod endpoint_slice;
+mod endpoints;
+mod environment;
 mod field;
 mod ingress;
 mod lease;
@@ -31,6 +33,7 @@ mod metadata;
 mod network_policy;
 mod node;
 mod pod;
+mod pod_status;
 mod pod_update;
 mod policy;
 mod priority_class;
@@ -38,9 +41,12 @@ mod probe;
 mod quota;
 mod rbac;
 mod resources;
+mod runtime_class;
 mod scheduling;
 mod service;
+mod storage_class;
 mod volume;
+mod webhook;
 mod workload;
 
 use meta::{GroupVersionKind, names};
@@ -93,6 +99,7 @@ pub fn validate_update(
     metadata::update(&new, &old, &mut out);
     match (gvk.group.as_str(), gvk.kind.as_str(), subresource) {
         ("apps", "Deployment", "status") => workload::deployment_status(&new, &mut out),
+        ("", "Pod", "status") => pod_status::validate(&new, &old, &mut out),
         (_, _, "status") => {}
         ("", "Pod", "") => pod_update::validate(&new, &old, &mut out),
         ("", "Pod", _) => {}
@@ -132,6 +139,14 @@ pub fn validate_update(
             config::immutable(&new, &old, &["data"], &mut out);
             config::secret(&new, &mut out);
         }
+        ("node.k8s.io", "RuntimeClass", _) => {
+            new.get("handler").immutable(&old.get("handler"), &mut out);
+            runtime_class::validate(&new, &mut out);
+        }
+        ("storage.k8s.io", "StorageClass", _) => {
+            storage_class::validate(&new, &mut out);
+            storage_class::update(&new, &old, &mut out);
+        }
         ("scheduling.k8s.io", "PriorityClass", _) => priority_class::update(&new, &old, &mut out),
         ("discovery.k8s.io", "EndpointSlice", _) => {
             simple(gvk, &new, &mut out);
@@ -167,9 +182,18 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("", "ConfigMap") => config::config_map(object, out),
         ("", "Secret") => config::secret(object, out),
         ("", "Namespace") => metadata::namespace_finalizers(object, out),
+        ("", "Endpoints") => endpoints::validate(object, out),
         ("", "Node") => cluster_node::validate(object, out),
+        ("node.k8s.io", "RuntimeClass") => runtime_class::validate(object, out),
+        ("storage.k8s.io", "StorageClass") => storage_class::validate(object, out),
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
             autoscaler::validate(object, out);
+        }
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
+            webhook::configuration(object, false, out);
+        }
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
+            webhook::configuration(object, true, out);
         }
         ("coordination.k8s.io", "Lease") => lease::validate(object, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),

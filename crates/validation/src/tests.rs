@@ -96,3 +96,71 @@ fn immutable_config_stays() {
         "data: Forbidden: field is immutable when `immutable` is set"
     );
 }
+
+#[test]
+fn a_status_may_not_change_the_quality_of_service() {
+    let gvk = GroupVersionKind::new("", "v1", "Pod");
+    let with = |class: &str, ip: &str| json!({"metadata": {"name": "p"}, "status": {"qosClass": class, "podIPs": [{"ip": ip}]}});
+    let old = with("Burstable", "10.0.0.1");
+    assert_eq!(validate_update(&gvk, "status", &with("Burstable", "10.0.0.2"), &old), []);
+    let findings = validate_update(&gvk, "status", &with("Guaranteed", "bad"), &old);
+    let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "status.podIPs[0]: Invalid value: \"bad\": must be a valid IP address, (e.g. 10.9.8.7 \
+             or 2001:db8::ffff)",
+            "status.qosClass: Invalid value: \"Guaranteed\": field is immutable",
+        ]
+    );
+}
+
+#[test]
+fn a_webhook_needs_a_qualified_name_and_its_side_effects() {
+    let service = json!({"name": "s", "namespace": "n"});
+    let hook = json!({"name": "a.b", "clientConfig": {"service": service},
+        "admissionReviewVersions": ["v1"]});
+    let object = json!({"metadata": {"name": "w"}, "webhooks": [hook]});
+    assert_eq!(
+        findings("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", object),
+        [
+            "webhooks[0].name: Invalid value: \"a.b\": should be a domain with at least three \
+             segments separated by dots",
+            "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
+        ]
+    );
+}
+
+#[test]
+fn an_ingress_needs_a_backend_or_rules() {
+    let object = json!({"metadata": {"name": "i", "namespace": "n"}, "spec": {"tls": []}});
+    assert_eq!(
+        findings("networking.k8s.io", "Ingress", object),
+        ["spec: Invalid value: {\"tls\":[]}: either `defaultBackend` or `rules` must be specified"]
+    );
+    let path = json!({"path": "a", "pathType": "Prefix", "backend": {}});
+    let object = json!({"metadata": {"name": "i", "namespace": "n"},
+        "spec": {"rules": [{"http": {"paths": [path]}}]}});
+    assert_eq!(
+        findings("networking.k8s.io", "Ingress", object),
+        [
+            "spec.rules[0].http.paths[0].path: Invalid value: \"a\": must be an absolute path",
+            "spec.rules[0].http.paths[0].backend: Invalid value: \"\": resource or service backend \
+             is required",
+        ]
+    );
+}
+
+#[test]
+fn the_replicas_of_an_autoscaler_stand_in_order() {
+    let gvk = GroupVersionKind::new("autoscaling", "v2", "HorizontalPodAutoscaler");
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+    let object = json!({"metadata": {"name": "h", "namespace": "n"},
+        "spec": {"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": target}});
+    let findings: Vec<String> =
+        validate_create(&gvk, &object).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        ["spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`"]
+    );
+}

@@ -6,7 +6,8 @@ use meta::names;
 use serde_json::Value;
 
 use crate::FieldError;
-use crate::container::{field_reference, relative_path, resource_reference};
+use crate::container::relative_path;
+use crate::environment::{field_reference, resource_reference};
 use crate::node::{Findings, Node};
 
 /// The volumes of a pod spec; those without findings, which alone may be mounted.

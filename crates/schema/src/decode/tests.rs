@@ -1,6 +1,7 @@
 use super::*;
 use crate::registry;
 use meta::GroupVersionKind;
+use proptest::prelude::*;
 
 fn pod() -> &'static Type {
     registry().kind(&GroupVersionKind::new("", "v1", "Pod")).unwrap()
@@ -97,4 +98,41 @@ fn depth_is_limited() {
         registry().kind(&GroupVersionKind::new("apps", "v1", "ControllerRevision")).unwrap();
     let text = format!("{{\"data\":{}{}}}", "[".repeat(200), "]".repeat(200));
     assert!(decode_json(schema, text.as_bytes(), FieldValidation::Ignore).is_err());
+}
+
+/// Bytes that look like an object, so that decoding gets somewhere.
+fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just("{".to_owned()),
+        Just("}".to_owned()),
+        Just("[".to_owned()),
+        Just("]".to_owned()),
+        Just(":".to_owned()),
+        Just(",".to_owned()),
+        Just("\"spec\"".to_owned()),
+        Just("\"containers\"".to_owned()),
+        Just("\"metadata\"".to_owned()),
+        Just("null".to_owned()),
+        Just("-1.5e3".to_owned()),
+        "[ -~]{0,3}".prop_map(|text| text),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+proptest! {
+    #[test]
+    fn nothing_from_outside_makes_decoding_panic(
+        text in nearly_json(),
+        bytes in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        for input in [&text, &bytes] {
+            let decoded = decode_json(pod(), input, FieldValidation::Strict);
+            let serde = serde_json::from_slice::<Value>(input);
+            // What Go takes for JSON, serde takes too.
+            prop_assert!(decoded.is_err() || serde.is_ok());
+            drop(decode_yaml(pod(), input, FieldValidation::Warn));
+            drop(read_type_meta(input));
+            drop(crate::decode_protobuf(&[&crate::PROTOBUF_MAGIC[..], input].concat()));
+        }
+    }
 }
