@@ -109,9 +109,9 @@ async fn create_prepared(
         return Ok(Written { object, created: true });
     }
     let write = Write { key, value: Some(json.clone()), expect: Expect::Absent };
-    let outcome = ctx.server.store.write(write).await;
+    let outcome = commit(ctx, write).await;
     drop(charge);
-    match outcome.map_err(|error| errors::from_store(&error))? {
+    match outcome? {
         Outcome::Committed(committed) => {
             let object = at(storage, &json, committed.revision)?;
             Ok(Written { object, created: true })
@@ -302,9 +302,9 @@ async fn store_update(
     let goes = is_finished(&bare);
     let value = if goes { None } else { Some(json.clone()) };
     let write = Write { key: found.key.clone(), value, expect };
-    let outcome = ctx.server.store.write(write).await;
+    let outcome = commit(ctx, write).await;
     drop(charge);
-    match outcome.map_err(|error| errors::from_store(&error))? {
+    match outcome? {
         Outcome::Committed(committed) => {
             if goes {
                 storage.strategy.deleted(&ctx.write(), new);
@@ -319,6 +319,20 @@ async fn store_update(
             Ok(Attempt::Overtaken { unconditional })
         }
     }
+}
+
+/// Writes, and waits until the caches have it: who has an answer finds its effect everywhere, in
+/// reads as in admission and authorization.
+pub(crate) async fn commit(ctx: &RequestContext, write: Write) -> Result<Outcome, Status> {
+    let outcome =
+        ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
+    if let Outcome::Committed(committed) = &outcome
+        && let Err(status) = ctx.server.pump.reach(committed.revision.0).await
+    {
+        // It is written all the same.
+        tracing::warn!(%status, "the watch cache does not follow the store");
+    }
+    Ok(outcome)
 }
 
 /// Whether an object that is being deleted has nothing left to wait for.

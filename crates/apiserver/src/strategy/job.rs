@@ -15,15 +15,16 @@ impl Strategy for Jobs {
     }
 
     fn prepare_create(&self, _ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
-        if object["spec"]["manualSelector"] != true {
-            generate_selector(object);
+        if object["spec"]["manualSelector"] == true {
+            return Ok(());
         }
-        // Defaulting, which has run before, takes the labels of the template for those of the job.
-        let labels = object["metadata"]["labels"].as_object();
-        if labels.is_none_or(serde_json::Map::is_empty)
-            && let Some(labels) = object.pointer("/spec/template/metadata/labels").cloned()
-        {
-            object["metadata"]["labels"] = labels;
+        // Defaulting has taken the labels of the template for those of the job, if it had none;
+        // upstream's maps are then one map, and what is added to one is in the other.
+        let of_template = object.pointer("/spec/template/metadata/labels");
+        let is_shared = object["metadata"].get("labels").is_none_or(|own| Some(own) == of_template);
+        generate_selector(object);
+        if is_shared {
+            object["metadata"]["labels"] = object["spec"]["template"]["metadata"]["labels"].clone();
         }
         Ok(())
     }

@@ -248,8 +248,7 @@ async fn try_delete(
     let value = if goes { None } else { Some(json.clone()) };
     let expect = Expect::ModRevision(found.mod_revision);
     let write = Write { key: found.key.clone(), value, expect };
-    let outcome =
-        ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
+    let outcome = write::commit(ctx, write).await?;
     let Outcome::Committed(committed) = outcome else { return Ok(None) };
     let object = write::at(storage, &json, committed.revision)?;
     if !goes {
