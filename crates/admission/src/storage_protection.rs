@@ -27,6 +27,8 @@ impl Plugin for StorageObjectInUseProtection {
             add_finalizer(object, "kubernetes.io/pv-protection");
         } else if request.is_for("", "persistentvolumeclaims") {
             add_finalizer(object, "kubernetes.io/pvc-protection");
+        } else if request.is_for("storage.k8s.io", "volumeattributesclasses") {
+            add_finalizer(object, "kubernetes.io/vac-protection");
         }
         Ok(())
     }

@@ -64,7 +64,10 @@ async fn kubernetes_service(handle: &Handle) -> Result<(), Status> {
         "spec": {"clusterIP": address, "clusterIPs": [address], "type": "ClusterIP",
             "sessionAffinity": "None",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}});
-    ensure(handle, "/api/v1/namespaces/default/services", &service).await?;
+    // Its address is taken by itself when the store has it already.
+    if server.find("", "services", "default", "kubernetes").is_none() {
+        ensure(handle, "/api/v1/namespaces/default/services", &service).await?;
+    }
     let advertised = server.config.advertise_address;
     if advertised.is_loopback() {
         // Endpoints may not be loopback addresses: pods could not reach them.

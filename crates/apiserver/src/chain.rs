@@ -88,7 +88,6 @@ pub(crate) async fn serve(
     if !headers.contains_key("cache-control") {
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
     }
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     record(&ctx, &response, started);
     response
 }
@@ -246,8 +245,14 @@ async fn route(
         return proxy::serve(ctx, body, upgrade).await;
     }
     let body = body.read().await?;
+    if ctx.method == Method::HEAD {
+        return Err(not_allowed());
+    }
     let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
     let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+    if let Some(warning) = deprecation(info) {
+        ctx.warn(warning);
+    }
     let request = WriteRequest { ctx, body };
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
@@ -256,6 +261,17 @@ async fn route(
         return subresources::serve(&request, &resource).await;
     }
     dispatch(&request, &resource).await
+}
+
+/// What upstream says about resources that are going away.
+fn deprecation(info: &RequestInfo) -> Option<&'static str> {
+    match (info.group.as_str(), info.resource.as_str()) {
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
 }
 
 async fn dispatch(

@@ -22,6 +22,7 @@ mod chain;
 mod config;
 mod context;
 mod conversion;
+mod crd_naming;
 mod decode;
 mod discovery;
 mod errors;

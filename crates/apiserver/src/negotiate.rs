@@ -145,7 +145,8 @@ impl<'a> Clause<'a> {
         if shape != Shape::Object {
             let is_meta =
                 parameter("g") == "meta.k8s.io" && matches!(parameter("v"), "v1" | "v1beta1");
-            if !is_meta || !shapes.contains(&shape) {
+            let is_printable = shape != Shape::Table || encoding != Encoding::Protobuf;
+            if !is_meta || !is_printable || !shapes.contains(&shape) {
                 return None;
             }
         }

@@ -16,6 +16,8 @@ use crate::request_info::RequestInfo;
 
 /// The checks of `/readyz`, in the order in which they are printed.
 const CHECKS: [&str; 5] = ["ping", "log", "etcd", "informer-sync", "poststarthook/bootstrap"];
+/// What the check of the store is called in `/readyz`.
+const READY_STORE: &str = "etcd-readiness";
 
 /// Upstream answers health to everybody.
 pub(crate) fn is_always_allowed(info: &RequestInfo) -> bool {
@@ -55,13 +57,14 @@ pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status
                     return health(ctx, root, check.trim_start_matches('/')).await;
                 }
             }
-            Ok(respond(
-                StatusCode::NOT_FOUND,
-                "text/plain; charset=utf-8",
-                Bytes::from_static(b"404 page not found\n").into(),
-            ))
+            Ok(no_such_path())
         }
     }
+}
+
+fn no_such_path() -> Response<Body> {
+    let text = Bytes::from_static(b"404 page not found\n");
+    respond(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text.into())
 }
 
 fn not_found() -> Status {
@@ -216,7 +219,7 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
     let is_ready = server.is_ready.load(Ordering::Relaxed);
     let is_live = root != "/readyz";
     let passes = |check: &str| match check {
-        "etcd" => store_answers,
+        "etcd" | READY_STORE => store_answers,
         "informer-sync" => is_live || server.pump.applied() > 0,
         "poststarthook/bootstrap" => is_live || is_ready,
         "shutdown" => !server.shutdown.is_begun(),
@@ -230,8 +233,13 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
         Ok(response)
     };
     if !one.is_empty() {
-        if !CHECKS.contains(&one) && one != "shutdown" {
-            return Err(not_found());
+        let is_known = match one {
+            "etcd" => is_live,
+            READY_STORE | "shutdown" => !is_live,
+            one => CHECKS.contains(&one),
+        };
+        if !is_known {
+            return Ok(no_such_path());
         }
         return if passes(one) {
             plain(StatusCode::OK, "ok".to_owned())
@@ -244,7 +252,8 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
     }
     let excluded: Vec<&str> = ctx.query.all("exclude").collect();
     let mut checks: Vec<&str> = CHECKS.to_vec();
-    if root == "/readyz" {
+    if !is_live {
+        checks.iter_mut().filter(|check| **check == "etcd").for_each(|check| *check = READY_STORE);
         checks.push("shutdown");
     }
     let mut text = String::new();

@@ -168,11 +168,7 @@ impl Server {
             let role: RoleRef =
                 serde_json::from_value(object["roleRef"].clone()).unwrap_or_default();
             let rules = index.role(namespace, &role);
-            let missing = || {
-                let resource = GroupResource { group: GROUP.to_owned(), resource: of.to_owned() };
-                errors::not_found(&resource, &role.name)
-            };
-            rules.ok_or_else(missing)?.to_vec()
+            rules.ok_or_else(|| errors::not_found(resource, &role.name))?.to_vec()
         } else {
             serde_json::from_value(object["rules"].clone()).unwrap_or_default()
         };

@@ -47,6 +47,7 @@ impl ApiServer {
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(StartError::Bootstrap)?;
+        drop(stdx::task::spawn("custom resource names", crate::crd_naming::run(handle.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners
             .into_iter()

@@ -61,7 +61,11 @@ pub(crate) async fn create(
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
     let name = text(&object, "/metadata/name");
-    let namespace = text(&object, "/metadata/namespace");
+    // One that does not belong there is for validation to refuse.
+    let namespace = match storage.is_namespaced {
+        true => text(&object, "/metadata/namespace"),
+        false => String::new(),
+    };
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
     let request = admission::Request { is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
@@ -95,6 +99,9 @@ async fn create_prepared(
     let served = resource.from_storage(object.clone());
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
+    if !storage.is_namespaced && !namespace.is_empty() {
+        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
+    }
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;
     let charge = ctx.server.charge_quota(request, &served, None).await?;
@@ -259,13 +266,19 @@ fn prepare_part(
             if let Some(metadata) = metadata {
                 new["metadata"] = metadata;
             }
+            // Deployments' labels are not for those who write the status; upstream's exception.
+            if storage.resource.resource == "deployments" {
+                keep_old(&mut new["metadata"], &old["metadata"], "labels");
+            }
             storage.strategy.prepare_status(new, old);
         }
         Part::Spec | Part::Exact => {}
     }
     let (group, name) = (&storage.resource.group, &storage.resource.resource);
     let wants_other = matches!(part, Part::Main | Part::Spec)
-        && (spec_differs(new, old) || (name == "endpointslices" && labels_differ(new, old)));
+        && (spec_differs(new, old)
+            || (name == "endpointslices" && metadata_differs(new, old, "labels"))
+            || (name == "deployments" && metadata_differs(new, old, "annotations")));
     if has_generation(group, name) && wants_other {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64);
         new["metadata"]["generation"] = json!(generation.unwrap_or_default() + 1);
@@ -411,8 +424,8 @@ pub(crate) fn admission_request<'a>(
     }
 }
 
-fn labels_differ(a: &Value, b: &Value) -> bool {
-    a["metadata"].get("labels") != b["metadata"].get("labels")
+fn metadata_differs(a: &Value, b: &Value, field: &str) -> bool {
+    a["metadata"].get(field) != b["metadata"].get(field)
 }
 
 /// Resources whose updates must name the version they were made from.
@@ -448,8 +461,6 @@ fn set_new_metadata(
             ));
         }
         object["metadata"]["namespace"] = json!(namespace);
-    } else if !own.is_empty() {
-        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
     }
     if !text(object, "/metadata/resourceVersion").is_empty() {
         return Err(errors::unexpected(

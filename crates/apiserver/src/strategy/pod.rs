@@ -65,7 +65,14 @@ fn qos_class(pod: &Value) -> &'static str {
     let mut requests: BTreeMap<&str, Quantity> = BTreeMap::new();
     let mut limits: BTreeMap<&str, Quantity> = BTreeMap::new();
     let mut is_guaranteed = true;
-    for container in list("containers").iter().chain(list("initContainers")) {
+    // Resources of the pod as a whole count instead of those of its containers.
+    let of_pod = &pod["spec"]["resources"];
+    if of_pod.is_object() {
+        collect(&of_pod["requests"], &mut requests);
+        is_guaranteed = collect(&of_pod["limits"], &mut limits) == 2;
+    }
+    let containers = list("containers").iter().chain(list("initContainers"));
+    for container in containers.filter(|_| !of_pod.is_object()) {
         let resources = &container["resources"];
         collect(&resources["requests"], &mut requests);
         let limited = collect(&resources["limits"], &mut limits);

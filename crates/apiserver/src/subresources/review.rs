@@ -107,7 +107,9 @@ fn check_attributes(review: &Value, resource: &Resource) -> Result<(), Status> {
         _ => return Ok(()),
     };
     let (field, value) = if has("resourceAttributes") {
-        ("spec.nonResourceAttributes", spec["nonResourceAttributes"].to_string())
+        let attributes = &spec["nonResourceAttributes"];
+        let shown = format!("{{\"Path\":{},\"Verb\":{}}}", attributes["path"], attributes["verb"]);
+        ("spec.nonResourceAttributes", shown)
     } else {
         ("spec.resourceAttributes", "null".to_owned())
     };
@@ -125,13 +127,13 @@ fn check_namespace(
         return Ok(());
     }
     let asked = review.pointer("/spec/resourceAttributes/namespace").and_then(Value::as_str);
-    let namespace = &ctx.info.namespace;
-    if asked.unwrap_or_default() == namespace {
+    let asked = asked.unwrap_or_default();
+    if asked == ctx.info.namespace {
         return Ok(());
     }
-    Err(errors::bad_request(format!(
-        "spec.resourceAttributes.namespace must match namespace: {namespace}"
-    )))
+    let message = format!("Invalid value: {asked:?}: must match metadata.namespace");
+    let field = "spec.resourceAttributes.namespace";
+    Err(invalid(resource, field, "FieldValueInvalid", message))
 }
 
 fn access_review(

@@ -80,6 +80,13 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
         } else {
             decode::body(&ctx.headers, &request.body, &kind(), ty, validation)?.value
         };
+        let given = write::text(&scale, "/metadata/name");
+        if !given.is_empty() && given != ctx.info.name {
+            return Err(errors::bad_request(format!(
+                "the name of the object ({given}) does not match the name on the URL ({})",
+                ctx.info.name
+            )));
+        }
         apply(old, &scale, &ctx.info.name)
     };
     let written = write::update(ctx, resource, &update, &change).await?;

@@ -3,7 +3,7 @@
 use http::Response;
 use http::header::CONTENT_TYPE;
 use meta::{Reason, Status};
-use schema::DecodeError;
+use schema::{DecodeError, Decoded, FieldValidation};
 use serde_json::Value;
 
 use super::{answer, object_form};
@@ -81,8 +81,8 @@ fn apply(
     patch_type: PatchType,
     old: &Value,
     body: &[u8],
-    validation: schema::FieldValidation,
-) -> Result<schema::Decoded, Status> {
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
     // Patches are made against what clients see, with the fields that are always printed.
     let json = render::encode(resource.ty, old);
     let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
@@ -92,8 +92,20 @@ fn apply(
         PatchType::Strategic => patch::strategic_merge(resource.ty, &document, body),
     }
     .map_err(|error| refused(&error))?;
-    let mut decoded = schema::decode_value(resource.ty, &patched, validation)
-        .map_err(|error| undecodable(&patched, patch_type, body, &error))?;
+    let relaxed = match validation {
+        FieldValidation::Ignore => FieldValidation::Ignore,
+        FieldValidation::Warn | FieldValidation::Strict => FieldValidation::Warn,
+    };
+    let decoded = schema::decode_value(resource.ty, &patched, relaxed);
+    let decoded = decoded.and_then(|mut decoded| {
+        let mut findings = findings(resource, patch_type, body, relaxed);
+        findings.append(&mut decoded.warnings);
+        if validation == FieldValidation::Strict && !findings.is_empty() {
+            return Err(DecodeError::Strict(findings));
+        }
+        Ok(Decoded { warnings: findings, ..decoded })
+    });
+    let mut decoded = decoded.map_err(|error| undecodable(&patched, patch_type, body, &error))?;
     stamp(&mut decoded.value, &resource.gvk);
     Ok(decoded)
 }
@@ -110,6 +122,26 @@ fn refused(error: &patch::PatchError) -> Status {
         }
         patch::PatchError::Unmergeable(_) => errors::unexpected(text),
     }
+}
+
+/// What is odd about the patch itself.
+fn findings(
+    resource: &Resource,
+    patch_type: PatchType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Vec<String> {
+    if validation == FieldValidation::Ignore {
+        return Vec::new();
+    }
+    if patch_type == PatchType::Json {
+        return patch::json_unknown_fields(body);
+    }
+    // Unknown fields show in the result; fields given twice only here.
+    let decoded = schema::decode_json(resource.ty, body, validation).unwrap_or_default();
+    let mut findings = decoded.warnings;
+    findings.retain(|finding| finding.starts_with("duplicate field"));
+    findings
 }
 
 /// A patch cannot change who an object is; upstream finds that in validation.

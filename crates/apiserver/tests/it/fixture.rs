@@ -80,18 +80,20 @@ impl Fixture {
         };
         let bind = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         let config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
-        let deps = Deps {
-            store,
-            clock: Arc::new(SystemClock),
-            metrics: telemetry::Registry::new(),
-        };
+        let deps =
+            Deps { store, clock: Arc::new(SystemClock), metrics: telemetry::Registry::new() };
         let shutdown = Shutdown::new();
         let (handle, _) = ApiServer::start(config, deps, shutdown.clone()).await.unwrap();
         Self { handle, authority, shutdown }
     }
 
     /// An administrator's request and its answer.
-    pub(crate) async fn admin(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) async fn admin(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> (StatusCode, Value) {
         self.call(&admin(), method, path, "application/json", body).await
     }
 

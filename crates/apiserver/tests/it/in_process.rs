@@ -169,7 +169,10 @@ async fn who_may_not_is_told_so() {
 async fn a_pod_gets_its_account_token_tolerations_and_priority() {
     let server = Fixture::start().await;
     server
-        .create("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}}))
+        .create(
+            "/api/v1/namespaces/default/serviceaccounts",
+            &json!({"metadata": {"name": "default"}}),
+        )
         .await;
     let pod = json!({"metadata": {"generateName": "p-"},
         "spec": {"containers": [{"name": "c", "image": "i"}]}});
@@ -188,7 +191,10 @@ async fn a_pod_gets_its_account_token_tolerations_and_priority() {
     let (_, bound) = server.admin(Method::GET, &path, &Value::Null).await;
     assert_eq!(bound["spec"]["nodeName"], "n");
     let (code, dying) = server.admin(Method::DELETE, &path, &Value::Null).await;
-    assert_eq!((code, &dying["metadata"]["deletionGracePeriodSeconds"]), (StatusCode::OK, &json!(30)));
+    assert_eq!(
+        (code, &dying["metadata"]["deletionGracePeriodSeconds"]),
+        (StatusCode::OK, &json!(30))
+    );
     let now = format!("{path}?gracePeriodSeconds=0");
     server.admin(Method::DELETE, &now, &Value::Null).await;
     let (code, _) = server.admin(Method::GET, &path, &Value::Null).await;
