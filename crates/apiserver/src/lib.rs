@@ -26,6 +26,7 @@ mod crd_naming;
 mod decode;
 mod discovery;
 mod errors;
+mod event_expiry;
 mod fields;
 mod handle;
 mod listener;

@@ -96,7 +96,7 @@ async fn create_prepared(
     object: &Value,
 ) -> Result<Written, Status> {
     let (name, namespace) = (text(object, "/metadata/name"), text(object, "/metadata/namespace"));
-    let served = resource.from_storage(object.clone());
+    let served = resource.served_from(object.clone());
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
     if !storage.is_namespaced && !namespace.is_empty() {
@@ -195,7 +195,7 @@ async fn try_update(
     change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
 ) -> Result<Attempt, Status> {
     let old = stored(storage, found)?;
-    let old_served = resource.from_storage(old.clone());
+    let old_served = resource.served_from(old.clone());
     let mut new = change(Some(&old_served))?;
     check_url(&new, update, storage)?;
     let group_resource = resource.group_resource();
@@ -294,8 +294,8 @@ async fn store_update(
     (new, old): (&Value, &Value),
     found: &KeyValue,
 ) -> Result<Attempt, Status> {
-    let served = resource.from_storage(new.clone());
-    let old_served = resource.from_storage(old.clone());
+    let served = resource.served_from(new.clone());
+    let old_served = resource.served_from(old.clone());
     let findings =
         validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
     refuse_findings(&resource.gvk, request.name, findings)?;

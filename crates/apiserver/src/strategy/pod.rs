@@ -106,7 +106,7 @@ fn collect<'a>(resources: &'a Value, sums: &mut BTreeMap<&'a str, Quantity>) -> 
         }
         found += 1;
         match sums.get_mut(name.as_str()) {
-            Some(sum) => *sum = sum.clone() + quantity,
+            Some(sum) => *sum = *sum + quantity,
             None => {
                 sums.insert(name, quantity);
             }

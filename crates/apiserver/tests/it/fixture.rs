@@ -37,19 +37,19 @@ pub(crate) struct Authority {
 
 impl Authority {
     fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![]).unwrap();
+        let key = KeyPair::generate().expect("the fixture works");
+        let mut params = CertificateParams::new(vec![]).expect("the fixture works");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "test authority");
-        let pem = params.self_signed(&key).unwrap().pem();
+        let pem = params.self_signed(&key).expect("the fixture works").pem();
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
     /// Certificate and key of somebody.
     pub(crate) fn issue(&self, name: &str, groups: &[&str]) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate().expect("the fixture works");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let mut params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).expect("the fixture works");
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         for group in groups {
@@ -57,25 +57,34 @@ impl Authority {
         }
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).expect("the fixture works");
         (certificate.pem(), key.serialize_pem())
     }
 }
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
-        let store = LogStore::volatile(&Options::default(), Arc::new(SystemClock)).unwrap();
+        let store = LogStore::volatile(&Options::default(), Arc::new(SystemClock))
+            .expect("the fixture works");
         Self::start_on(Arc::new(store)).await
     }
 
     pub(crate) async fn start_on(store: Arc<dyn store::Store>) -> Self {
         let authority = Authority::new();
         let (serving_certificate, serving_key) = authority.issue("kube-apiserver", &[]);
+        let (kubelet_certificate, kubelet_key) =
+            authority.issue("kube-apiserver-kubelet-client", &["system:masters"]);
         let pki = Pki {
+            kubelet_client_certificate: kubelet_certificate.into(),
+            kubelet_client_key: kubelet_key.into(),
+            kubelet_ca: authority.pem.clone().into(),
             serving_certificate: serving_certificate.into(),
             serving_key: serving_key.into(),
             client_ca: authority.pem.clone().into(),
-            service_account_key: KeyPair::generate().unwrap().serialize_pem().into(),
+            service_account_key: KeyPair::generate()
+                .expect("the fixture works")
+                .serialize_pem()
+                .into(),
             ..Pki::default()
         };
         let bind = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
@@ -83,7 +92,8 @@ impl Fixture {
         let deps =
             Deps { store, clock: Arc::new(SystemClock), metrics: telemetry::Registry::new() };
         let shutdown = Shutdown::new();
-        let (handle, _) = ApiServer::start(config, deps, shutdown.clone()).await.unwrap();
+        let (handle, _) =
+            ApiServer::start(config, deps, shutdown.clone()).await.expect("the fixture works");
         Self { handle, authority, shutdown }
     }
 
@@ -111,10 +121,10 @@ impl Fixture {
             .uri(path)
             .header("content-type", content_type)
             .body(bytes)
-            .unwrap();
+            .expect("the fixture works");
         let response = self.handle.call(user, request).await;
         let code = response.status();
-        let bytes = response.into_body().collect().await.unwrap();
+        let bytes = response.into_body().collect().await.expect("the fixture works");
         (code, serde_json::from_slice(&bytes).unwrap_or_default())
     }
 

@@ -3,3 +3,4 @@
 mod fixture;
 mod in_process;
 mod over_tls;
+mod proxying;

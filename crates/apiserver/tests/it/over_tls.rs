@@ -9,8 +9,42 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::fixture::Fixture;
+
+/// A TLS connection to the server.
+pub(crate) async fn connect(
+    server: &Fixture,
+    identity: Option<(String, String)>,
+) -> TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(
+            CertificateDer::from_pem_slice(server.authority.pem.as_bytes())
+                .expect("the peer works"),
+        )
+        .expect("the peer works");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the peer works")
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![
+                CertificateDer::from_pem_slice(certificate.as_bytes()).expect("the peer works"),
+            ];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("the peer works");
+            builder.with_client_auth_cert(chain, key).expect("the peer works")
+        }
+    };
+    let stream = TcpStream::connect(server.handle.addresses()[0]).await.expect("the peer works");
+    let name = ServerName::try_from("localhost").expect("the peer works");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.expect("the peer works")
+}
 
 /// One request over a connection of its own.
 async fn get(
@@ -19,36 +53,18 @@ async fn get(
     path: &str,
     headers: &[(&str, &str)],
 ) -> (StatusCode, Value) {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(server.authority.pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    let stream = TcpStream::connect(server.handle.addresses()[0]).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(name, stream).await.unwrap();
+    let stream = connect(server, identity).await;
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("the peer works");
     drop(stdx::task::spawn("test connection", connection));
     let mut request = Request::builder().method(Method::GET).uri(path).header("host", "localhost");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
-    let response = sender.send_request(request).await.unwrap();
+    let request = request.body(Empty::<bytes::Bytes>::new()).expect("the peer works");
+    let response = sender.send_request(request).await.expect("the peer works");
     let code = response.status();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let bytes = response.into_body().collect().await.expect("the peer works").to_bytes();
     let text = String::from_utf8_lossy(&bytes).into_owned();
     (code, serde_json::from_slice(&bytes).unwrap_or(Value::String(text)))
 }
