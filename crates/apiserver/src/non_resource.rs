@@ -25,7 +25,7 @@ pub(crate) fn is_always_allowed(info: &RequestInfo) -> bool {
 }
 
 pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status> {
-    if !matches!(ctx.method, Method::GET | Method::HEAD) {
+    if !is_health_path(&ctx.info.path) && !matches!(ctx.method, Method::GET | Method::HEAD) {
         return Err(Status::failure(
             Reason::MethodNotAllowed,
             "the server does not allow this method on the requested resource",
@@ -60,6 +60,11 @@ pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status
             Ok(no_such_path())
         }
     }
+}
+
+/// Health is answered whatever the method, as upstream does.
+fn is_health_path(path: &str) -> bool {
+    ["/healthz", "/livez", "/readyz"].iter().any(|root| path.starts_with(root))
 }
 
 fn no_such_path() -> Response<Body> {

@@ -27,7 +27,13 @@ pub(super) fn create(
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let mut review = decoded.value;
     match resource.definition.name {
-        "tokenreviews" => token_review(ctx, &mut review),
+        "tokenreviews" => {
+            if review.pointer("/spec/token").is_none() {
+                let message = "token is required for TokenReview in authentication";
+                return Err(errors::bad_request(message));
+            }
+            token_review(ctx, &mut review);
+        }
         "selfsubjectreviews" => {
             let now = meta::time::rfc3339(ctx.server.clock.now());
             review["metadata"] = json!({ "creationTimestamp": now });
@@ -68,10 +74,15 @@ fn token_review(ctx: &RequestContext, review: &mut Value) {
     let audiences = if wanted.is_empty() { authenticator.audiences().to_vec() } else { wanted };
     let now = ctx.server.clock.now().as_second();
     review["status"] = match authenticator.token(token, &audiences, now) {
-        Some((user, shared)) if !shared.is_empty() => {
+        Ok((user, shared)) if !shared.is_empty() => {
             json!({"authenticated": true, "user": user, "audiences": shared})
         }
-        _ => json!({"user": {}, "error": "[invalid bearer token, Token has been invalidated]"}),
+        Ok(_) | Err(authn::TokenError::NotOurs) => {
+            json!({"user": {}, "error": "invalid bearer token"})
+        }
+        Err(error) => {
+            json!({"user": {}, "error": format!("[invalid bearer token, {error}]")})
+        }
     };
 }
 
