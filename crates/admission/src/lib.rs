@@ -11,7 +11,9 @@
 
 #![forbid(unsafe_code)]
 
+mod certificate_subject;
 mod chain;
+mod claim_resize;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
