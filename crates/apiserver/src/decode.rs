@@ -94,27 +94,33 @@ fn type_of(bytes: &[u8], wanted: &GroupVersionKind) -> Result<GroupVersionKind, 
 }
 
 fn check_kind(found: &GroupVersionKind, wanted: &GroupVersionKind) -> Result<(), Status> {
+    match mismatch(found, wanted) {
+        Some(why) => Err(cannot_handle(found, wanted, &why)),
+        None => Ok(()),
+    }
+}
+
+/// Why an object of one kind is none of another; `None` when it is.
+pub(crate) fn mismatch(found: &GroupVersionKind, wanted: &GroupVersionKind) -> Option<String> {
     if found == wanted {
-        return Ok(());
+        return None;
     }
     if schema::registry().kind(found).is_none() {
         let version = found.group_version();
-        let why = format!(
+        return Some(format!(
             "no kind {:?} is registered for version {:?} in scheme {:?}",
             found.kind,
             version.to_string(),
             "pkg/api/legacyscheme/scheme.go:30"
-        );
-        return Err(cannot_handle(found, wanted, &why));
+        ));
     }
-    let go_version = |gvk: &GroupVersionKind| format!("{}.{}", gvk.version, gvk.kind);
-    let why = format!(
-        "converting ({}) to ({}.{}): unknown conversion",
-        go_version(found),
+    Some(format!(
+        "converting ({}.{}) to ({}.{}): unknown conversion",
+        found.version,
+        found.kind,
         internal_package(&wanted.group),
         wanted.kind
-    );
-    Err(cannot_handle(found, wanted, &why))
+    ))
 }
 
 /// Upstream's Go package of a group's unversioned types.

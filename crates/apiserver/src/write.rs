@@ -201,7 +201,10 @@ async fn try_update(
     let group_resource = resource.group_resource();
     let wanted_version = text(&new, "/metadata/resourceVersion");
     let unconditional = matches!(wanted_version.as_str(), "" | "0");
-    check_uid(&new, &old, &group_resource, update, storage)?;
+    // In a patch the uid is not a precondition; validation finds that it is immutable.
+    if ctx.info.verb != "patch" {
+        check_uid(&new, &old, &group_resource, update, storage)?;
+    }
     if unconditional && update.part == Part::Main && !allows_unconditional(&storage.resource) {
         return Err(errors::invalid_object(
             &group_resource,
@@ -304,6 +307,10 @@ async fn store_update(
     ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
     let mut bare = new.clone();
     remove(&mut bare["metadata"], "resourceVersion");
+    // Whatever validation thinks of it.
+    for field in IMMUTABLE {
+        keep_old(&mut bare["metadata"], &old["metadata"], field);
+    }
     let json = render::encode(storage.ty, &bare);
     if json == found.value || request.is_dry_run {
         // What changes nothing is not written, and nobody hears of it.
@@ -536,18 +543,21 @@ fn check_uid(
     Err(errors::conflict(resource, update.name, &why))
 }
 
+/// What clients leave out stays; what they change is for validation to refuse.
 fn keep_system_metadata(new: &mut Value, old: &Value) {
     let old = &old["metadata"];
     let metadata = &mut new["metadata"];
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "selfLink",
-    ] {
+    for field in IMMUTABLE {
+        if metadata.get(field).is_none() {
+            keep_old(metadata, old, field);
+        }
+    }
+    for field in ["generation", "selfLink"] {
         keep_old(metadata, old, field);
     }
     remove(metadata, "managedFields");
 }
+
+/// Metadata that only the server sets.
+const IMMUTABLE: [&str; 4] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];

@@ -52,7 +52,6 @@ pub(crate) async fn patch(
         if is_approval {
             apply_approval(&mut new, old, &now);
         }
-        check_uid(resource, old, &new, &ctx.info.name)?;
         Ok(new)
     };
     let written = write::update(ctx, resource, &update, &change).await?;
@@ -92,6 +91,10 @@ fn apply(
         PatchType::Strategic => patch::strategic_merge(resource.ty, &document, body),
     }
     .map_err(|error| refused(&error))?;
+    if let Some(why) = other_kind(resource, &patched) {
+        let error = DecodeError::Type(why);
+        return Err(undecodable(&patched, patch_type, body, &error));
+    }
     let relaxed = match validation {
         FieldValidation::Ignore => FieldValidation::Ignore,
         FieldValidation::Warn | FieldValidation::Strict => FieldValidation::Warn,
@@ -144,18 +147,15 @@ fn findings(
     findings
 }
 
-/// A patch cannot change who an object is; upstream finds that in validation.
-fn check_uid(resource: &Resource, old: &Value, new: &Value, name: &str) -> Result<(), Status> {
-    let (wanted, had) = (&new["metadata"]["uid"], &old["metadata"]["uid"]);
-    if wanted.is_null() || wanted == had {
-        return Ok(());
+/// Why the patched object is not of the kind any more.
+fn other_kind(resource: &Resource, patched: &Value) -> Option<String> {
+    let text = |field: &str| patched[field].as_str().unwrap_or_default();
+    let version = meta::GroupVersion::parse(text("apiVersion"))?;
+    if text("kind").is_empty() || text("apiVersion").is_empty() {
+        return None;
     }
-    let cause = meta::Cause {
-        reason: "FieldValueInvalid".to_owned(),
-        message: format!("Invalid value: {wanted}: field is immutable"),
-        field: "metadata.uid".to_owned(),
-    };
-    Err(errors::invalid(&resource.gvk.group, &resource.gvk.kind, name, vec![cause]))
+    let found = meta::GroupVersionKind::new(version.group, version.version, text("kind"));
+    decode::mismatch(&found, &resource.gvk)
 }
 
 /// What the patch made is not an object of the kind.
