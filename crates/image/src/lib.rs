@@ -1,1 +1,37 @@
-//! The content store, unpacked layers and archives.
+//! Images on the node: blobs by digest, layers unpacked once, names, and archives.
+//!
+//! Start reading at [`Store`]; [`Store::import`] is how images come in, [`Image`] what a
+//! container is started from.
+//!
+//! Invariants:
+//! - A blob's file name is its digest; a layer's directory name is its chain identifier. Both
+//!   appear complete, by rename, or not at all.
+//! - A name points to an image only after all of the image's blobs and layers are durable.
+//! - Whoever changes the store holds a lock file, so that several processes can share it; who
+//!   reads needs no lock, and sees what another process imported at once.
+//! - Nothing in an archive is trusted: no entry can reach outside its layer's directory.
+//!
+//! It deliberately does not mount anything, and does not speak to registries.
+//!
+//! Tested by unit tests beside the code, which need the rights of root for device files.
+
+#![forbid(unsafe_code)]
+
+mod store;
+
+mod archive;
+mod config;
+mod digest;
+mod error;
+mod layer;
+mod lock;
+mod reference;
+mod unpack;
+
+pub use archive::ImportOptions;
+pub use config::{ImageConfig, RunConfig};
+pub use digest::Digest;
+pub use error::ImageError;
+pub use reference::Reference;
+pub use store::{Image, Store, Usage, measure};
+pub use unpack::Limits;

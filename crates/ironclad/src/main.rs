@@ -1,1 +1,50 @@
-fn main() {}
+//! Kubernetes in one binary.
+//!
+//! `main` matches the subcommand before it initialises anything: a shim is this program too, one
+//! for every pod, and must stay small.
+//!
+//! Start reading at [`command`]; `command::up` shows how the components are put together.
+//!
+//! Invariants: only this crate reads flags and the environment, and only here is it decided
+//! whether a component speaks to the API in process or over a connection.
+//!
+//! It contains no logic of a component.
+//!
+//! Tested by the end-to-end tests of `cargo xtask test`.
+
+#![forbid(unsafe_code)]
+
+mod addons;
+mod agent;
+mod command;
+mod control_plane;
+mod in_process;
+mod node_address;
+mod output;
+mod supervisor;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_else(|| OsString::from("ironclad"));
+    let mut args = args.peekable();
+    if args.peek().is_some_and(|word| word == "shim") {
+        args.next();
+        return runtime::shim::main(args);
+    }
+    let cli = command::Cli::parse_from(std::iter::once(program).chain(args));
+    match command::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

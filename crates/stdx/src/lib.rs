@@ -8,5 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic_file;
+pub mod ready;
 pub mod shutdown;
 pub mod task;

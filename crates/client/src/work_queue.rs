@@ -1,0 +1,358 @@
+//! Decides which key is handled when: client-go's rate-limiting work queue, and its workers.
+//!
+//! Invariants: a key is in `dirty` when it waits to be handled, in `processing` while it is
+//! handled; a key added while it is handled is handled once more afterwards; it is never handled
+//! twice at once. The queue is bounded by the number of different keys.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::fmt::Display;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clock::SharedClock;
+use stdx::shutdown::Shutdown;
+use tokio::sync::Notify;
+
+/// How a queue works off its keys.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkQueueConfig {
+    /// For logs.
+    pub name: &'static str,
+    /// Keys handled at once.
+    pub workers: usize,
+    /// Delay after the first failure; doubles with each one more.
+    pub retry_first: Duration,
+    /// The longest such delay.
+    pub retry_max: Duration,
+}
+
+impl WorkQueueConfig {
+    /// client-go's default controller rate limiter: 5 ms to 1,000 s.
+    pub fn new(name: &'static str, workers: usize) -> Self {
+        Self {
+            name,
+            workers,
+            retry_first: Duration::from_millis(5),
+            retry_max: Duration::from_secs(1000),
+        }
+    }
+}
+
+/// What a reconciler says when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing more to do until something changes.
+    Done,
+    /// Handle the key again after this time.
+    RequeueAfter(Duration),
+    /// Handle the key again soon, with back-off, without calling it a failure.
+    Requeue,
+}
+
+struct State<K> {
+    ready: VecDeque<K>,
+    dirty: HashSet<K>,
+    processing: HashSet<K>,
+    delayed: BinaryHeap<Reverse<(Instant, u64)>>,
+    delayed_keys: HashMap<u64, K>,
+    /// For each key, the delayed entry that counts: the earliest one.
+    due: HashMap<K, (Instant, u64)>,
+    next_id: u64,
+    failures: HashMap<K, u32>,
+}
+
+/// A queue of keys. Clones share it.
+pub struct WorkQueue<K> {
+    inner: Arc<Inner<K>>,
+}
+
+struct Inner<K> {
+    config: WorkQueueConfig,
+    clock: SharedClock,
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+impl<K> Clone for WorkQueue<K> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
+    /// An empty queue.
+    pub fn new(config: WorkQueueConfig, clock: SharedClock) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            dirty: HashSet::new(),
+            processing: HashSet::new(),
+            delayed: BinaryHeap::new(),
+            delayed_keys: HashMap::new(),
+            due: HashMap::new(),
+            next_id: 0,
+            failures: HashMap::new(),
+        };
+        let changed = Notify::new();
+        Self { inner: Arc::new(Inner { config, clock, state: Mutex::new(state), changed }) }
+    }
+
+    /// Has the key handled as soon as a worker is free.
+    pub fn add(&self, key: K) {
+        if self.lock().add(key) {
+            self.inner.changed.notify_one();
+        }
+    }
+
+    /// Has the key handled after a time, or earlier if it is already due earlier.
+    pub fn add_after(&self, key: K, delay: Duration) {
+        if delay.is_zero() {
+            return self.add(key);
+        }
+        let due = self.inner.clock.monotonic() + delay;
+        self.lock().delay(key, due);
+        self.inner.changed.notify_one();
+    }
+
+    /// Has the key handled after a time that grows with its failures.
+    pub fn add_rate_limited(&self, key: K) {
+        let delay = {
+            let mut state = self.lock();
+            let failures = state.failures.entry(key.clone()).or_default();
+            *failures += 1;
+            let WorkQueueConfig { retry_first, retry_max, .. } = self.inner.config;
+            retry_first.saturating_mul(1 << (*failures - 1).min(30)).min(retry_max)
+        };
+        self.add_after(key, delay);
+    }
+
+    /// Forgets the key's failures.
+    pub fn forget(&self, key: &K) {
+        self.lock().failures.remove(key);
+    }
+
+    /// The number of keys that are ready to be handled.
+    pub fn depth(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    /// Runs the workers until `shutdown`; the ones at work then finish their key.
+    ///
+    /// A reconciler that fails is called again with back-off, one that panics as well.
+    pub async fn run<F, Fut, E>(&self, shutdown: Shutdown, reconcile: F)
+    where
+        K: Sync,
+        F: Fn(K) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Outcome, E>> + Send,
+        E: Display + Send,
+    {
+        let reconcile = Arc::new(reconcile);
+        let workers = (0..self.inner.config.workers.max(1)).map(|_| {
+            let (queue, shutdown, reconcile) = (self.clone(), shutdown.clone(), reconcile.clone());
+            stdx::task::spawn(self.inner.config.name, async move {
+                queue.work(&shutdown, &*reconcile).await;
+            })
+        });
+        futures::future::join_all(workers.collect::<Vec<_>>()).await;
+    }
+
+    async fn work<F, Fut, E>(&self, shutdown: &Shutdown, reconcile: &F)
+    where
+        F: Fn(K) -> Fut,
+        Fut: Future<Output = Result<Outcome, E>>,
+        E: Display,
+    {
+        use futures::FutureExt;
+        loop {
+            let key = tokio::select! {
+                biased;
+                () = shutdown.begun() => return,
+                key = self.next() => key,
+            };
+            let result = std::panic::AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await;
+            match result {
+                Ok(Ok(Outcome::Done)) => self.forget(&key),
+                Ok(Ok(Outcome::RequeueAfter(delay))) => {
+                    self.forget(&key);
+                    self.add_after(key.clone(), delay);
+                }
+                Ok(Ok(Outcome::Requeue)) => self.add_rate_limited(key.clone()),
+                Ok(Err(error)) => {
+                    let queue = self.inner.config.name;
+                    tracing::warn!(queue, %key, %error, "reconcile failed, trying again");
+                    self.add_rate_limited(key.clone());
+                }
+                Err(_panic) => {
+                    let queue = self.inner.config.name;
+                    tracing::error!(queue, %key, "reconcile panicked, trying again");
+                    self.add_rate_limited(key.clone());
+                }
+            }
+            self.done(&key);
+        }
+    }
+
+    /// Waits for a key and marks it as being handled.
+    async fn next(&self) -> K {
+        loop {
+            let changed = self.inner.changed.notified();
+            let wake = {
+                let mut state = self.lock();
+                let now = self.inner.clock.monotonic();
+                state.move_due(now);
+                if let Some(key) = state.take() {
+                    if !state.ready.is_empty() {
+                        self.inner.changed.notify_one();
+                    }
+                    return key;
+                }
+                state.next_due().map(|due| due.saturating_duration_since(now))
+            };
+            match wake {
+                None => changed.await,
+                Some(delay) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = self.inner.clock.sleep(delay) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn done(&self, key: &K) {
+        if self.lock().done(key) {
+            self.inner.changed.notify_one();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<K>> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    fn add(&mut self, key: K) -> bool {
+        if !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+            return false;
+        }
+        self.ready.push_back(key);
+        true
+    }
+
+    fn delay(&mut self, key: K, due: Instant) {
+        if self.due.get(&key).is_some_and(|(at, _)| *at <= due) {
+            return;
+        }
+        self.next_id += 1;
+        let id = self.next_id;
+        if let Some((_, superseded)) = self.due.insert(key.clone(), (due, id)) {
+            self.delayed_keys.remove(&superseded);
+        }
+        self.delayed_keys.insert(id, key);
+        self.delayed.push(Reverse((due, id)));
+    }
+
+    fn move_due(&mut self, now: Instant) {
+        while self.delayed.peek().is_some_and(|Reverse((due, _))| *due <= now) {
+            let Some(Reverse((_, id))) = self.delayed.pop() else { return };
+            // An entry that an earlier one superseded has no key any more.
+            if let Some(key) = self.delayed_keys.remove(&id) {
+                self.due.remove(&key);
+                self.add(key);
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.delayed.peek().map(|Reverse((due, _))| *due)
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.dirty.remove(&key);
+        self.processing.insert(key.clone());
+        Some(key)
+    }
+
+    fn done(&mut self, key: &K) -> bool {
+        self.processing.remove(key);
+        let again = self.dirty.contains(key);
+        if again {
+            self.ready.push_back(key.clone());
+        }
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use clock::{Clock, ManualClock};
+
+    use super::*;
+
+    fn queue(clock: &Arc<ManualClock>) -> WorkQueue<&'static str> {
+        let clock: Arc<dyn Clock> = clock.clone();
+        WorkQueue::new(WorkQueueConfig::new("test", 1), clock)
+    }
+
+    fn manual() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH))
+    }
+
+    #[tokio::test]
+    async fn a_key_added_while_it_is_handled_is_handled_once_more() {
+        let queue = queue(&manual());
+        queue.add("a");
+        queue.add("a");
+        assert_eq!(queue.next().await, "a");
+        queue.add("a");
+        queue.add("a");
+        assert_eq!(queue.depth(), 0, "it must not be handled twice at once");
+        queue.done(&"a");
+        assert_eq!(queue.depth(), 1);
+    }
+
+    #[tokio::test]
+    async fn delayed_keys_come_when_they_are_due_and_only_once() {
+        let clock = manual();
+        let queue = queue(&clock);
+        queue.add_after("a", Duration::from_secs(5));
+        queue.add_after("a", Duration::from_secs(2));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(queue.next().await, "a");
+        queue.done(&"a");
+        clock.advance(Duration::from_secs(10));
+        assert!(futures::FutureExt::now_or_never(queue.next()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_and_panics_are_retried() {
+        let queue = WorkQueue::new(WorkQueueConfig::new("test", 2), Arc::new(clock::SystemClock));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let shutdown = Shutdown::new();
+        queue.add("a");
+        let (count, stop) = (Arc::clone(&calls), shutdown.clone());
+        queue
+            .run(shutdown, move |_key| {
+                let call = count.fetch_add(1, Ordering::SeqCst);
+                let stop = stop.clone();
+                async move {
+                    match call {
+                        0 => Err("failure"),
+                        1 => panic!("as expected"),
+                        _ => {
+                            stop.begin();
+                            Ok(Outcome::Done)
+                        }
+                    }
+                }
+            })
+            .await;
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+    }
+}

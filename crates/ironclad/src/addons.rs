@@ -1,0 +1,106 @@
+//! Objects that every cluster of ours has beyond upstream's: the DNS service and its identity.
+
+use std::net::Ipv4Addr;
+
+use client::{Client, ClientError, Patch, ResourcePath};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "kube-system";
+
+/// Makes the service `kube-dns`, and the role of the component behind it, unless they are there.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn install(client: &Client, dns_address: Ipv4Addr) -> Result<(), ClientError> {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": "coredns", "namespace": NAMESPACE },
+    });
+    ensure(client, &ResourcePath::of::<ServiceAccount>(), NAMESPACE, &account).await?;
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "system:coredns" },
+        "rules": [
+            { "apiGroups": [""], "verbs": ["list", "watch"],
+              "resources": ["endpoints", "services", "pods", "namespaces"] },
+            { "apiGroups": ["discovery.k8s.io"], "verbs": ["list", "watch"],
+              "resources": ["endpointslices"] },
+        ],
+    });
+    ensure(client, &ResourcePath::of::<ClusterRole>(), "", &role).await?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": "system:coredns" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                     "name": "system:coredns" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "coredns", "namespace": NAMESPACE }],
+    });
+    ensure(client, &ResourcePath::of::<ClusterRoleBinding>(), "", &binding).await?;
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kube-dns", "namespace": NAMESPACE,
+            "labels": { "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true",
+                        "kubernetes.io/name": "CoreDNS" },
+        },
+        "spec": {
+            "clusterIP": dns_address.to_string(),
+            "ports": [
+                { "name": "dns", "port": 53, "protocol": "UDP" },
+                { "name": "dns-tcp", "port": 53, "protocol": "TCP" },
+            ],
+        },
+    });
+    ensure(client, &ResourcePath::of::<Service>(), NAMESPACE, &service).await
+}
+
+/// Says where this node serves DNS.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn publish_dns(
+    client: &Client,
+    node_name: &str,
+    address: Ipv4Addr,
+) -> Result<(), ClientError> {
+    let name = format!("kube-dns-{node_name}");
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": name, "namespace": NAMESPACE,
+            "labels": { "kubernetes.io/service-name": "kube-dns",
+                        "endpointslice.kubernetes.io/managed-by": "ironclad" },
+        },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": [address.to_string()], "conditions": { "ready": true },
+                        "nodeName": node_name }],
+        "ports": [
+            { "name": "dns", "port": 53, "protocol": "UDP" },
+            { "name": "dns-tcp", "port": 53, "protocol": "TCP" },
+        ],
+    });
+    let path = ResourcePath::of::<EndpointSlice>();
+    let slices = client.dynamic::<Value>(path, NAMESPACE);
+    match slices.create(&slice).await {
+        Err(error) if error.is_already_exists() => {
+            let patch = Patch::Merge(json!({ "endpoints": slice["endpoints"] }));
+            slices.patch(&name, &patch).await.map(drop)
+        }
+        result => result.map(drop),
+    }
+}
+
+async fn ensure(
+    client: &Client,
+    path: &ResourcePath,
+    namespace: &str,
+    object: &Value,
+) -> Result<(), ClientError> {
+    match client.dynamic::<Value>(path.clone(), namespace).create(object).await {
+        Err(error) if error.is_already_exists() => Ok(()),
+        result => result.map(drop),
+    }
+}

@@ -1,0 +1,151 @@
+//! The node's part of a process: pod network, container runtime, service proxy and DNS.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use client::Client;
+use clock::SharedClock;
+use ipnet::Ipv4Net;
+use network::{Network, NetworkConfig};
+use runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::supervisor::Supervisor;
+
+/// The node's shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The node's name.
+    pub node_name: String,
+    /// The node's address.
+    pub node_ip: Ipv4Addr,
+    /// The network of all pods.
+    pub cluster_cidr: Ipv4Net,
+    /// The cluster's domain.
+    pub cluster_domain: String,
+    /// The address of cluster DNS.
+    pub cluster_dns: Ipv4Addr,
+    /// The cgroup below which those of pods are made.
+    pub cgroup_root: String,
+}
+
+/// Where images are kept.
+pub(crate) fn images_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("images")
+}
+
+/// Where sandboxes and containers are recorded.
+pub(crate) fn runtime_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("runtime")
+}
+
+/// Shape of the pod network of a data directory.
+pub(crate) fn network_config(data_dir: &Path, cluster_cidr: Ipv4Net) -> NetworkConfig {
+    NetworkConfig::new(&data_dir.join("node"), cluster_cidr)
+}
+
+/// Network and runtime, and how the rest of the node learns the gateway's address.
+pub(crate) struct Foundation {
+    /// The pod network.
+    pub network: Network,
+    /// The container runtime.
+    pub runtime: Runtime,
+    gateway: watch::Sender<Option<Ipv4Addr>>,
+}
+
+impl Agent {
+    /// Opens network and runtime, and adopts the sandboxes that still run.
+    pub(crate) async fn open(&self, clock: &SharedClock) -> anyhow::Result<Foundation> {
+        let network = Network::open(network_config(&self.data_dir, self.cluster_cidr))
+            .context("the pod network cannot be opened")?;
+        let images = image::Store::open(images_dir(&self.data_dir))
+            .context("the image store cannot be opened")?;
+        let directory = runtime_dir(&self.data_dir);
+        let config = runtime::Config {
+            root_dir: directory.clone(),
+            state_dir: directory.join("run"),
+            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            cgroup_default: format!(
+                "{}/kubepods/besteffort",
+                self.cgroup_root.trim_end_matches('/')
+            ),
+            shim: runtime::ShimCommand::default(),
+        };
+        let deps =
+            runtime::Deps { images, network: Arc::new(network.clone()), clock: Arc::clone(clock) };
+        let runtime =
+            Runtime::open(config, deps).await.context("the container runtime cannot be opened")?;
+        Ok(Foundation { network, runtime, gateway: watch::Sender::new(None) })
+    }
+
+    /// Starts the service proxy.
+    pub(crate) fn start_proxy(
+        &self,
+        supervisor: &mut Supervisor,
+        client: Client,
+        clock: &SharedClock,
+        metrics: &telemetry::Registry,
+    ) -> stdx::ready::Readiness {
+        let config = proxy::Config {
+            node_name: self.node_name.clone(),
+            cluster_cidr: self.cluster_cidr,
+            healthz_bind_address: Some(SocketAddr::from(([127, 0, 0, 1], 10256))),
+        };
+        let deps = proxy::Deps { client, clock: Arc::clone(clock), metrics: metrics.clone() };
+        supervisor.start("proxy", |ready, shutdown| proxy::run(config, deps, ready, shutdown))
+    }
+
+    /// Starts DNS on the gateway's address as soon as there is one; `publish` is called with it.
+    pub(crate) fn start_dns<F>(
+        &self,
+        supervisor: &mut Supervisor,
+        foundation: &Foundation,
+        client: Client,
+        clock: &SharedClock,
+        metrics: &telemetry::Registry,
+        publish: impl FnOnce(Ipv4Addr) -> F + Send + 'static,
+    ) -> stdx::ready::Readiness
+    where
+        F: Future<Output = anyhow::Result<()>> + Send,
+    {
+        let mut gateway = foundation.gateway.subscribe();
+        let (clock, metrics) = (Arc::clone(clock), metrics.clone());
+        let (domain, dns_address) = (self.cluster_domain.clone(), self.cluster_dns);
+        supervisor.start("dns", move |ready, shutdown| async move {
+            let address = tokio::select! {
+                address = gateway.wait_for(Option::is_some) => address.ok().and_then(|a| *a),
+                () = shutdown.begun() => None,
+            };
+            let Some(address) = address else { return Ok(()) };
+            publish(address).await?;
+            let upstreams =
+                dns::Upstreams::from_resolv_conf(Path::new("/etc/resolv.conf"), dns_address.into());
+            let config = dns::Config {
+                bind_address: SocketAddr::from((address, 53)),
+                cluster_domain: domain,
+                upstreams,
+            };
+            let deps = dns::Deps { client, clock, metrics };
+            dns::run(config, deps, ready, shutdown).await.map_err(anyhow::Error::from)
+        })
+    }
+}
+
+impl Foundation {
+    /// What the kubelet calls when the node's pod CIDR is known.
+    pub(crate) fn on_pod_cidr(
+        &self,
+    ) -> impl Fn(&str) -> Result<(), String> + Send + Sync + 'static {
+        let (network, gateway) = (self.network.clone(), self.gateway.clone());
+        move |text| {
+            let cidr: Ipv4Net = text.parse().map_err(|_| format!("{text:?} is not a CIDR"))?;
+            network.set_pod_cidr(cidr).map_err(|error| telemetry::Chain(&error).to_string())?;
+            gateway.send_replace(Some(crate::control_plane::first_address(cidr)));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The command line.
+
+mod apiserver;
+mod doctor;
+mod image;
+mod reset;
+mod up;
+
+use clap::{Parser, Subcommand};
+
+/// Kubernetes in one binary.
+#[derive(Parser)]
+#[command(name = "ironclad", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What is logged: a level such as `info`, or directives such as `kubelet=debug`.
+    #[arg(long, global = true, default_value = "warn", value_name = "FILTER")]
+    log: String,
+    /// How log lines look.
+    #[arg(long, global = true, default_value = "text", value_parser = ["text", "json"])]
+    logging_format: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a one-node cluster in the foreground.
+    Up(up::Args),
+    /// Remove every trace of a cluster from this host.
+    Reset(reset::Args),
+    /// Check whether this host can run a node.
+    Doctor,
+    /// Work with images without a registry.
+    Image(image::Args),
+    /// Run the API server alone, with its store embedded.
+    Apiserver(apiserver::Args),
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+    let format = match cli.logging_format.as_str() {
+        "json" => telemetry::Format::Json,
+        _ => telemetry::Format::Text,
+    };
+    telemetry::init(format, &cli.log);
+    match cli.command {
+        Command::Up(args) => block_on(up::run(args)),
+        Command::Reset(args) => block_on(reset::run(args)),
+        Command::Doctor => doctor::run(),
+        Command::Image(args) => image::run(args),
+        Command::Apiserver(args) => block_on(apiserver::run(args)),
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("ironclad")
+        .build()?
+        .block_on(work)
+}

@@ -1,0 +1,160 @@
+//! `ironclad apiserver`: the API server alone, with its store embedded.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clock::{SharedClock, SystemClock};
+use stdx::shutdown::Shutdown;
+
+use crate::control_plane::{self, ControlPlane};
+use crate::{node_address, output, supervisor};
+
+/// Arguments: upstream's names and meanings, and the data directory.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Where the store and, unless given, keys and certificates are kept.
+    #[arg(long, default_value = "/var/lib/ironclad")]
+    data_dir: PathBuf,
+    /// The address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// The port to listen on.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// The address others reach this server at; default: the host's.
+    #[arg(long)]
+    advertise_address: Option<IpAddr>,
+    /// Range of cluster addresses of services.
+    #[arg(long, default_value = "10.43.0.0/16")]
+    service_cluster_ip_range: ipnet::Ipv4Net,
+    /// The cluster's domain, part of the issuer's name.
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    /// Authorizers in order: Node, RBAC, AlwaysAllow, AlwaysDeny.
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    authorization_mode: Vec<String>,
+    /// Whether requests without credentials are system:anonymous instead of refused.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    anonymous_auth: bool,
+    /// File of static tokens: token,user,uid,"group1,group2".
+    #[arg(long)]
+    token_auth_file: Option<PathBuf>,
+    /// Issuer of service account tokens.
+    #[arg(long)]
+    service_account_issuer: Option<String>,
+    /// Certificate to serve with.
+    #[arg(long, requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "tls_cert_file")]
+    tls_private_key_file: Option<PathBuf>,
+    /// Authorities whose client certificates are accepted.
+    #[arg(long)]
+    client_ca_file: Option<PathBuf>,
+    /// Key that signs service account tokens.
+    #[arg(long)]
+    service_account_signing_key_file: Option<PathBuf>,
+    /// Further keys whose service account tokens are accepted.
+    #[arg(long)]
+    service_account_key_file: Vec<PathBuf>,
+    /// Requests other than watches worked on at once.
+    #[arg(long, default_value_t = 600)]
+    max_requests_inflight: usize,
+    /// Servers of an external etcd.
+    #[arg(long)]
+    etcd_servers: Option<String>,
+    /// Where to write an administrator's kubeconfig.
+    #[arg(long)]
+    write_kubeconfig: Option<PathBuf>,
+}
+
+/// Runs it until it is told to stop.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.etcd_servers.is_none(),
+        "--etcd-servers: an external etcd is not supported; the embedded store in --data-dir is used"
+    );
+    let clock: SharedClock = Arc::new(SystemClock);
+    let advertise_address = match args.advertise_address {
+        Some(address) => address,
+        None if !args.bind_address.is_unspecified() => args.bind_address,
+        None => node_address::choose()?.into(),
+    };
+    let plane = ControlPlane {
+        data_dir: args.data_dir.clone(),
+        bind: vec![SocketAddr::new(args.bind_address, args.secure_port)],
+        advertise_address,
+        service_cidr: args.service_cluster_ip_range,
+        cluster_domain: args.cluster_domain.clone(),
+        node_name: node_address::host_name(),
+    };
+    control_plane::private_directory(&args.data_dir)?;
+    let shutdown = Shutdown::new();
+    supervisor::stop_on_signals(&shutdown)?;
+    let metrics = telemetry::Registry::new();
+    let store = plane.open_store(&clock, &metrics)?;
+    let pki = plane.pki(&*clock)?;
+    let config = configure(&args, &plane, &pki)?;
+    let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
+    let host =
+        if args.bind_address.is_unspecified() { advertise_address } else { args.bind_address };
+    let port = running.handle.addresses().first().map_or(args.secure_port, SocketAddr::port);
+    let server = format!("https://{}", SocketAddr::new(host, port));
+    if let Some(path) = &args.write_kubeconfig {
+        let client = pki.client("kubernetes-admin", Some("system:masters"))?;
+        let access = setup::kubeconfig::Access {
+            server: &server,
+            authority: pki.authority(),
+            client: &client,
+        };
+        setup::kubeconfig::write(path, "ironclad", &access)?;
+    }
+    output::line(&format!("serving {server}"));
+    running.task.await?;
+    Ok(())
+}
+
+fn configure(
+    args: &Args,
+    plane: &ControlPlane,
+    pki: &setup::Pki,
+) -> anyhow::Result<::apiserver::Config> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let mut keys = plane.server_pki(pki)?;
+    if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
+        keys.serving_certificate = read(certificate)?;
+        keys.serving_key = read(key)?;
+    }
+    if let Some(path) = &args.client_ca_file {
+        keys.client_ca = read(path)?;
+    }
+    if let Some(path) = &args.service_account_signing_key_file {
+        keys.service_account_key = read(path)?;
+    }
+    if !args.service_account_key_file.is_empty() {
+        let read_all: anyhow::Result<_> = args.service_account_key_file.iter().map(read).collect();
+        keys.service_account_public_keys = read_all?;
+    }
+    let mut config = plane.config(keys);
+    config.token_auth_file.clone_from(&args.token_auth_file);
+    config.max_requests_inflight = args.max_requests_inflight;
+    if let Some(issuer) = &args.service_account_issuer {
+        config.issuer.clone_from(issuer);
+    }
+    if !args.anonymous_auth {
+        config.anonymous = authn::Anonymous::Refused;
+    }
+    config.authorization_mode = args
+        .authorization_mode
+        .iter()
+        .map(|word| {
+            authz::Mode::parse(word)
+                .with_context(|| format!("--authorization-mode: {word:?} is not a valid mode"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    Ok(config)
+}

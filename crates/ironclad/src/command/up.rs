@@ -1,0 +1,242 @@
+//! `ironclad up`: a one-node cluster in the foreground.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use apiserver::Handle;
+use authn::UserInfo;
+use clock::{Clock, SharedClock, SystemClock};
+use ipnet::Ipv4Net;
+use setup::kubeconfig::{self, Access};
+use stdx::ready::Readiness;
+use stdx::shutdown::Shutdown;
+
+use crate::agent::Agent;
+use crate::control_plane::{self, ControlPlane};
+use crate::in_process::InProcess;
+use crate::supervisor::{self, Supervisor};
+use crate::{addons, command, node_address, output};
+
+/// The name of the context in a user's kubeconfig.
+pub(super) const CONTEXT: &str = "ironclad";
+
+/// Arguments of `ironclad up`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Where everything is kept.
+    #[arg(long, default_value = "/var/lib/ironclad")]
+    data_dir: PathBuf,
+    /// Where to write the administrator's kubeconfig; default: merged into ~/.kube/config as
+    /// context "ironclad".
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// Addresses to serve the API on; default: loopback and the node's address.
+    #[arg(long, value_delimiter = ',')]
+    bind_address: Vec<IpAddr>,
+    /// The port to serve the API on.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// The node's name; default: the host's.
+    #[arg(long)]
+    node_name: Option<String>,
+    /// The node's address; default: that of the default route's device.
+    #[arg(long)]
+    node_ip: Option<Ipv4Addr>,
+    /// The network of all pods.
+    #[arg(long, default_value = "10.42.0.0/16")]
+    cluster_cidr: Ipv4Net,
+    /// Range of cluster addresses of services: .1 is the API, .10 is DNS.
+    #[arg(long, default_value = "10.43.0.0/16")]
+    service_cidr: Ipv4Net,
+    /// The cluster's domain.
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    /// The cgroup below which those of pods are made.
+    #[arg(long, default_value = "/")]
+    cgroup_root: String,
+}
+
+/// Runs the cluster until it is told to stop. Pods go on running then.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let mut progress = Progress::new(&clock);
+    command::doctor::require()?;
+    let node_name = args.node_name.clone().unwrap_or_else(node_address::host_name);
+    let node_ip = match args.node_ip {
+        Some(address) => address,
+        None => node_address::choose()?,
+    };
+    let plane = control_plane(&args, &node_name, node_ip);
+    control_plane::private_directory(&args.data_dir)?;
+    progress.step("host checked");
+
+    let shutdown = Shutdown::new();
+    supervisor::stop_on_signals(&shutdown)?;
+    let metrics = telemetry::Registry::new();
+    let store = plane.open_store(&clock, &metrics)?;
+    progress.step("store opened");
+    let pki = plane.pki(&*clock)?;
+    let config = plane.config(plane.server_pki(&pki)?);
+    progress.step("certificates ready");
+    let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
+    progress.step(&format!("API server on port {}", args.secure_port));
+
+    let client = pki.client("kubernetes-admin", Some("system:masters"))?;
+    let server = format!("https://{}", SocketAddr::new(plane.bind[0].ip(), args.secure_port));
+    let access = Access { server: &server, authority: pki.authority(), client: &client };
+    let kubeconfig = write_kubeconfig(args.kubeconfig.as_ref(), &access)?;
+    progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
+
+    let agent = agent(&args, node_name, node_ip);
+    let cluster = Cluster { agent, plane: &plane, pki: &pki, clock: &clock, metrics: &metrics };
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let waiting = cluster.start(&mut supervisor, &running.handle).await?;
+    let wait = async {
+        for (what, mut readiness) in waiting {
+            if readiness.wait().await {
+                progress.step(what);
+            }
+        }
+        progress.done(&kubeconfig);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = wait => Ok(()),
+        ended = supervisor.run() => ended,
+    }?;
+    running.task.await?;
+    output::line(
+        "stopped; pods go on running, `ironclad up` adopts them, `ironclad reset` removes them",
+    );
+    Ok(())
+}
+
+fn control_plane(args: &Args, node_name: &str, node_ip: Ipv4Addr) -> ControlPlane {
+    let mut addresses = args.bind_address.clone();
+    if addresses.is_empty() {
+        addresses.push(Ipv4Addr::LOCALHOST.into());
+        if !node_ip.is_loopback() {
+            addresses.push(node_ip.into());
+        }
+    }
+    ControlPlane {
+        data_dir: args.data_dir.clone(),
+        bind: addresses.iter().map(|ip| SocketAddr::new(*ip, args.secure_port)).collect(),
+        advertise_address: node_ip.into(),
+        service_cidr: args.service_cidr,
+        cluster_domain: args.cluster_domain.clone(),
+        node_name: node_name.to_owned(),
+    }
+}
+
+fn agent(args: &Args, node_name: String, node_ip: Ipv4Addr) -> Agent {
+    Agent {
+        data_dir: args.data_dir.clone(),
+        node_name,
+        node_ip,
+        cluster_cidr: args.cluster_cidr,
+        cluster_domain: args.cluster_domain.clone(),
+        cluster_dns: control_plane::dns_address(args.service_cidr),
+        cgroup_root: args.cgroup_root.clone(),
+    }
+}
+
+/// Everything that runs against the API server of this process.
+struct Cluster<'a> {
+    agent: Agent,
+    plane: &'a ControlPlane,
+    pki: &'a setup::Pki,
+    clock: &'a SharedClock,
+    metrics: &'a telemetry::Registry,
+}
+
+impl Cluster<'_> {
+    /// Starts all components; what to wait for, in the order in which to report it.
+    async fn start(
+        &self,
+        supervisor: &mut Supervisor,
+        server: &Handle,
+    ) -> anyhow::Result<Vec<(&'static str, Readiness)>> {
+        let Self { agent, clock, metrics, .. } = self;
+        let admin = InProcess::client(
+            server,
+            UserInfo::new("kubernetes-admin", &[UserInfo::MASTERS, UserInfo::AUTHENTICATED]),
+        );
+        addons::install(&admin, agent.cluster_dns)
+            .await
+            .context("the DNS service cannot be made")?;
+        let foundation = agent.open(clock).await?;
+        let proxy = InProcess::client(server, UserInfo::component("system:kube-proxy"));
+        let proxy = agent.start_proxy(supervisor, proxy, clock, metrics);
+        let dns = InProcess::client(server, UserInfo::service_account("kube-system", "coredns"));
+        let node_name = agent.node_name.clone();
+        let publish = move |address| async move {
+            Ok(addons::publish_dns(&admin, &node_name, address).await?)
+        };
+        let dns = agent.start_dns(supervisor, &foundation, dns, clock, metrics, publish);
+        Ok(vec![("service rules in place", proxy), ("cluster DNS answers", dns)])
+    }
+}
+
+/// Where the administrator's credentials went.
+struct Written {
+    path: PathBuf,
+    merged: bool,
+}
+
+fn write_kubeconfig(path: Option<&PathBuf>, access: &Access<'_>) -> anyhow::Result<Written> {
+    match path {
+        Some(path) => {
+            kubeconfig::write(path, CONTEXT, access)?;
+            Ok(Written { path: path.clone(), merged: false })
+        }
+        None => {
+            let path = default_kubeconfig()?;
+            kubeconfig::merge_into(&path, CONTEXT, access)?;
+            Ok(Written { path, merged: true })
+        }
+    }
+}
+
+/// `~/.kube/config`
+pub(super) fn default_kubeconfig() -> anyhow::Result<PathBuf> {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let home = home.context("HOME is not set; say where to write with --kubeconfig")?;
+    Ok(PathBuf::from(home).join(".kube/config"))
+}
+
+/// Prints a line per step with its time.
+struct Progress<'a> {
+    clock: &'a dyn Clock,
+    begun: Instant,
+    last: Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(clock: &'a SharedClock) -> Self {
+        let now = clock.monotonic();
+        output::line(&format!("ironclad {} (Kubernetes v1.36.0)", env!("CARGO_PKG_VERSION")));
+        Self { clock: &**clock, begun: now, last: now }
+    }
+
+    fn step(&mut self, text: &str) {
+        let now = self.clock.monotonic();
+        output::step(text, now.saturating_duration_since(self.last));
+        self.last = now;
+    }
+
+    fn done(&self, kubeconfig: &Written) {
+        let total = self.clock.monotonic().saturating_duration_since(self.begun);
+        output::line(&format!("ready in {} ms. Next:", total.as_millis()));
+        let select = if kubeconfig.merged {
+            format!("kubectl config use-context {CONTEXT}")
+        } else {
+            format!("export KUBECONFIG={}", kubeconfig.path.display())
+        };
+        output::line(&format!("  {select}"));
+        output::line("  kubectl get nodes,pods -A");
+    }
+}

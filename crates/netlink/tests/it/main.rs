@@ -1,0 +1,6 @@
+//! Tests against the kernel, each in a network namespace that it makes for itself.
+
+#[cfg(test)]
+mod links;
+#[cfg(test)]
+mod nftables;

@@ -1,0 +1,12 @@
+//! Real containers, in cgroups and namespaces that the tests make themselves.
+
+#[cfg(test)]
+mod agent;
+#[cfg(test)]
+mod basics;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod streams;
