@@ -93,13 +93,17 @@ pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -
     } else {
         format!("{kind}.{group}")
     };
-    let list: Vec<String> = causes
-        .iter()
-        .map(|cause| match cause.field.as_str() {
+    let mut list: Vec<String> = Vec::with_capacity(causes.len());
+    for cause in &causes {
+        let text = match cause.field.as_str() {
             "" => cause.message.clone(),
             field => format!("{field}: {}", cause.message),
-        })
-        .collect();
+        };
+        // Findings may be listed twice, but are told once.
+        if !list.contains(&text) {
+            list.push(text);
+        }
+    }
     let text = match list.as_slice() {
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),

@@ -303,6 +303,9 @@ async fn store_update(
     let old_served = resource.served_from(old.clone());
     let findings =
         validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
+    // Upstream validates metadata twice on update, and lists what it finds twice.
+    let of_metadata = findings.iter().filter(|finding| is_about_metadata(finding)).cloned();
+    let findings = of_metadata.collect::<Vec<_>>().into_iter().chain(findings).collect();
     refuse_findings(&resource.gvk, request.name, findings)?;
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let namespace = request.namespace;
@@ -355,6 +358,15 @@ pub(crate) async fn commit(ctx: &RequestContext, write: Write) -> Result<Outcome
         tracing::warn!(%status, "the watch cache does not follow the store");
     }
     Ok(outcome)
+}
+
+fn is_about_metadata(finding: &validation::FieldError) -> bool {
+    let path = finding.path.to_string();
+    let field = path.strip_prefix("metadata.").unwrap_or_default();
+    let field = field.split(['.', '[']).next().unwrap_or_default();
+    schema::registry()
+        .type_named("meta/v1.ObjectMeta")
+        .is_some_and(|metadata| metadata.field(field).is_some())
 }
 
 /// Whether an object that is being deleted has nothing left to wait for.

@@ -136,7 +136,7 @@ pub(super) fn keep_system_metadata(new: &mut Value, old: &Value) {
             keep_old(metadata, old, field);
         }
     }
-    for field in ["generation", "selfLink"] {
+    for field in ["creationTimestamp", "generation", "selfLink"] {
         keep_old(metadata, old, field);
     }
     remove(metadata, "managedFields");
