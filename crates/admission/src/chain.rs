@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use crate::request::{Request, View};
 use crate::{
-    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, priority,
-    runtime_class, service_account, storage_class, taint_nodes,
+    certificate_subject, claim_resize, default_toleration_seconds, limit_ranger,
+    namespace_lifecycle, node_restriction, priority, runtime_class, service_account, storage_class,
+    storage_protection, taint_nodes,
 };
 
 /// One admission plugin.
@@ -60,7 +61,10 @@ impl Default for Chain {
                 Box::new(priority::Priority),
                 Box::new(default_toleration_seconds::DefaultTolerationSeconds),
                 Box::new(storage_class::DefaultStorageClass),
+                Box::new(storage_protection::StorageObjectInUseProtection),
+                Box::new(claim_resize::PersistentVolumeClaimResize),
                 Box::new(runtime_class::RuntimeClass),
+                Box::new(certificate_subject::CertificateSubjectRestriction),
             ],
         }
     }

@@ -11,7 +11,9 @@
 
 #![forbid(unsafe_code)]
 
+mod certificate_subject;
 mod chain;
+mod claim_resize;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -22,6 +24,7 @@ mod request;
 mod runtime_class;
 mod service_account;
 mod storage_class;
+mod storage_protection;
 mod taint_nodes;
 
 pub use chain::{Chain, Plugin};

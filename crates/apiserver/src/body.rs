@@ -136,26 +136,36 @@ pub(crate) enum RequestBody {
 
 impl RequestBody {
     /// Reads all of it, up to the limit.
+    ///
+    /// What is too large is read on for as much again before it is refused: HTTP/1 would break the
+    /// connection under a client that is still writing.
     pub(crate) async fn read(self) -> Result<Bytes, Status> {
-        let too_large = || {
-            Status::failure(
-                Reason::RequestEntityTooLarge,
-                format!("Request entity too large: limit is {REQUEST_BYTES}"),
-            )
+        let mut incoming = match self {
+            Self::Whole(bytes) if bytes.len() > REQUEST_BYTES => return Err(too_large()),
+            Self::Whole(bytes) => return Ok(bytes),
+            Self::Incoming(incoming) => incoming,
         };
-        match self {
-            Self::Whole(bytes) if bytes.len() > REQUEST_BYTES => Err(too_large()),
-            Self::Whole(bytes) => Ok(bytes),
-            Self::Incoming(incoming) => {
-                let limited = http_body_util::Limited::new(incoming, REQUEST_BYTES);
-                match limited.collect().await {
-                    Ok(collected) => Ok(collected.to_bytes()),
-                    Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                        Err(too_large())
-                    }
-                    Err(error) => Err(Status::failure(Reason::BadRequest, error.to_string())),
-                }
+        let mut collected = BytesMut::new();
+        let mut total = 0;
+        while let Some(frame) = incoming.frame().await {
+            let frame =
+                frame.map_err(|error| Status::failure(Reason::BadRequest, error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            total += data.len();
+            if total > 2 * REQUEST_BYTES {
+                break;
+            }
+            if total <= REQUEST_BYTES {
+                collected.extend_from_slice(&data);
             }
         }
+        if total > REQUEST_BYTES { Err(too_large()) } else { Ok(collected.freeze()) }
     }
+}
+
+fn too_large() -> Status {
+    Status::failure(
+        Reason::RequestEntityTooLarge,
+        format!("Request entity too large: limit is {REQUEST_BYTES}"),
+    )
 }

@@ -64,8 +64,16 @@ async fn kubernetes_service(handle: &Handle) -> Result<(), Status> {
         "spec": {"clusterIP": address, "clusterIPs": [address], "type": "ClusterIP",
             "sessionAffinity": "None",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}});
-    ensure(handle, "/api/v1/namespaces/default/services", &service).await?;
+    // Its address is taken by itself when the store has it already.
+    if server.find("", "services", "default", "kubernetes").is_none() {
+        ensure(handle, "/api/v1/namespaces/default/services", &service).await?;
+    }
     let advertised = server.config.advertise_address;
+    if advertised.is_loopback() {
+        // Endpoints may not be loopback addresses: pods could not reach them.
+        tracing::warn!(%advertised, "the kubernetes service has no endpoint on a loopback address");
+        return Ok(());
+    }
     let endpoints = json!({"kind": "Endpoints", "apiVersion": "v1",
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use authn::{Impersonation, UserInfo};
-use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
@@ -41,6 +40,9 @@ pub(crate) async fn serve_connection(
     match authenticated {
         Ok(authenticated) => serve(server, authenticated.user, request, Some(upgrade)).await,
         Err(_) => {
+            let (parts, body) = request.into_parts();
+            drain(body).await;
+            let request = Request::from_parts(parts, ());
             let query = Query::parse(request.uri().query().unwrap_or_default());
             let form = negotiate::error_form(request.headers(), &query);
             render::status(&Status::failure(Reason::Unauthorized, "Unauthorized"), form)
@@ -86,7 +88,6 @@ pub(crate) async fn serve(
     if !headers.contains_key("cache-control") {
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
     }
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     record(&ctx, &response, started);
     response
 }
@@ -147,7 +148,10 @@ async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) 
     let result = admit(&mut ctx).await;
     let permit = match result {
         Ok(permit) => permit,
-        Err(status) => return (ctx, Err(status)),
+        Err(status) => {
+            drain(body).await;
+            return (ctx, Err(status));
+        }
     };
     let kind =
         if matches!(ctx.method, Method::GET | Method::HEAD) { "readOnly" } else { "mutating" };
@@ -157,6 +161,12 @@ async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) 
     gauge.dec();
     drop(permit);
     (ctx, result)
+}
+
+/// Reads a body nobody wants, up to the limit of bodies: HTTP/1 would close the connection.
+async fn drain(body: RequestBody) {
+    // Whatever is wrong with it, the answer is decided.
+    body.read().await.ok();
 }
 
 /// Impersonation, authorization and the limit of requests.
@@ -188,7 +198,7 @@ async fn admit(
 
 fn impersonate(ctx: &mut RequestContext) -> Result<(), Status> {
     let wanted = Impersonation::from_headers(&ctx.headers)
-        .map_err(|error| errors::internal(error.to_string()))?;
+        .map_err(|error| errors::bad_request(error.to_string()))?;
     let Some(wanted) = wanted else { return Ok(()) };
     let check = |group: &str, resource: &str, namespace: &str, name: &str| {
         let asked = authz::Attributes::resource("impersonate", group, resource, namespace, name);
@@ -225,19 +235,24 @@ async fn route(
 ) -> Result<Response<Body>, Status> {
     let info = &ctx.info;
     if !info.is_resource {
+        drain(body).await;
         if let Some(answer) = discovery::serve(ctx)? {
             return Ok(answer);
         }
         return non_resource::serve(ctx).await;
     }
-    let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
-    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
     if proxy::is_long_running(info) {
         return proxy::serve(ctx, body, upgrade).await;
     }
-    let is_write = matches!(info.verb.as_str(), "create" | "update" | "patch")
-        || info.verb.starts_with("delete");
-    let body = if is_write { body.read().await? } else { Bytes::new() };
+    let body = body.read().await?;
+    if ctx.method == Method::HEAD {
+        return Err(not_allowed());
+    }
+    let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
+    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+    if let Some(warning) = deprecation(info) {
+        ctx.warn(warning);
+    }
     let request = WriteRequest { ctx, body };
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
@@ -248,23 +263,36 @@ async fn route(
     dispatch(&request, &resource).await
 }
 
+/// What upstream says about resources that are going away.
+fn deprecation(info: &RequestInfo) -> Option<&'static str> {
+    match (info.group.as_str(), info.resource.as_str()) {
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
+}
+
 async fn dispatch(
     request: &WriteRequest<'_>,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let info = &ctx.info;
-    let verb = match info.verb.as_str() {
-        // A list of one name is still a list.
-        "list" | "watch" | "deletecollection" => info.verb.as_str(),
-        verb => verb,
-    };
+    let verb = info.verb.as_str();
     if resource.storage.is_none() {
         return subresources::serve_virtual(request, resource).await;
     }
     let is_served = resource.definition.verbs.contains(&verb);
-    if !is_served || !path_fits(ctx, resource) {
-        return Err(not_allowed(ctx, resource));
+    let is_about_one = !info.name.is_empty();
+    let fits = match verb {
+        "get" | "update" | "patch" | "delete" => is_about_one,
+        "create" => !is_about_one,
+        _ => true,
+    };
+    if !is_served || !fits || !path_fits(ctx, resource) {
+        return Err(not_allowed());
     }
     match verb {
         "get" => verbs::get::get(ctx, resource).await,
@@ -275,7 +303,7 @@ async fn dispatch(
         "patch" => verbs::patch::patch(request, resource, Part::Main).await,
         "delete" => verbs::delete::delete(request, resource).await,
         "deletecollection" => verbs::delete_collection::delete_collection(request, resource).await,
-        _ => Err(not_allowed(ctx, resource)),
+        _ => Err(not_allowed()),
     }
 }
 
@@ -290,7 +318,7 @@ fn path_fits(ctx: &RequestContext, resource: &Resource) -> bool {
 }
 
 /// 405 as upstream's router gives it.
-pub(crate) fn not_allowed(_ctx: &RequestContext, _resource: &Resource) -> Status {
+pub(crate) fn not_allowed() -> Status {
     Status::failure(
         Reason::MethodNotAllowed,
         "the server does not allow this method on the requested resource",

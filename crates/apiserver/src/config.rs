@@ -122,5 +122,5 @@ pub enum StartError {
     Store(#[from] store::StoreError),
     /// A bootstrap object cannot be written.
     #[error("a bootstrap object cannot be written: {0}")]
-    Bootstrap(meta::Status),
+    Bootstrap(Box<meta::Status>),
 }

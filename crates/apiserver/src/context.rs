@@ -64,8 +64,8 @@ impl RequestContext {
     }
 
     /// What a strategy may know.
-    pub(crate) fn write(&self, is_dry_run: bool) -> WriteContext<'_> {
-        WriteContext { server: &self.server, user: &self.user, is_dry_run }
+    pub(crate) fn write(&self) -> WriteContext<'_> {
+        WriteContext { server: &self.server, user: &self.user }
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn check_dry_run<'a>(
     Err(errors::invalid("meta.k8s.io", kind, "", vec![cause]))
 }
 
-fn options_kind(verb: &str) -> &'static str {
+pub(crate) fn options_kind(verb: &str) -> &'static str {
     match verb {
         "create" => "CreateOptions",
         "update" => "UpdateOptions",

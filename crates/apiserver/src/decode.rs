@@ -10,14 +10,14 @@ use crate::negotiate::{Encoding, body_encoding};
 use crate::query::Query;
 
 /// Reads the `fieldValidation` parameter.
-pub(crate) fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
+pub(crate) fn field_validation(query: &Query, verb: &str) -> Result<FieldValidation, Status> {
     match query.get("fieldValidation").unwrap_or_default() {
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Ignore" => Ok(FieldValidation::Ignore),
         "Strict" => Ok(FieldValidation::Strict),
         other => Err(crate::errors::invalid(
             "meta.k8s.io",
-            "CreateOptions",
+            crate::context::options_kind(verb),
             "",
             vec![meta::Cause {
                 reason: "FieldValueNotSupported".to_owned(),
@@ -94,27 +94,33 @@ fn type_of(bytes: &[u8], wanted: &GroupVersionKind) -> Result<GroupVersionKind, 
 }
 
 fn check_kind(found: &GroupVersionKind, wanted: &GroupVersionKind) -> Result<(), Status> {
+    match mismatch(found, wanted) {
+        Some(why) => Err(cannot_handle(found, wanted, &why)),
+        None => Ok(()),
+    }
+}
+
+/// Why an object of one kind is none of another; `None` when it is.
+pub(crate) fn mismatch(found: &GroupVersionKind, wanted: &GroupVersionKind) -> Option<String> {
     if found == wanted {
-        return Ok(());
+        return None;
     }
     if schema::registry().kind(found).is_none() {
         let version = found.group_version();
-        let why = format!(
+        return Some(format!(
             "no kind {:?} is registered for version {:?} in scheme {:?}",
             found.kind,
             version.to_string(),
             "pkg/api/legacyscheme/scheme.go:30"
-        );
-        return Err(cannot_handle(found, wanted, &why));
+        ));
     }
-    let go_version = |gvk: &GroupVersionKind| format!("{}.{}", gvk.version, gvk.kind);
-    let why = format!(
-        "converting ({}) to ({}.{}): unknown conversion",
-        go_version(found),
+    Some(format!(
+        "converting ({}.{}) to ({}.{}): unknown conversion",
+        found.version,
+        found.kind,
         internal_package(&wanted.group),
         wanted.kind
-    );
-    Err(cannot_handle(found, wanted, &why))
+    ))
 }
 
 /// Upstream's Go package of a group's unversioned types.
@@ -134,12 +140,14 @@ fn cannot_handle(found: &GroupVersionKind, wanted: &GroupVersionKind, why: &str)
 }
 
 fn unrecognized(wanted: &GroupVersionKind, why: &str, bytes: &[u8]) -> String {
-    // Upstream shows the beginning of what it could not read.
-    const SHOWN: usize = 1024;
-    let shown = if bytes.is_empty() {
-        "<empty>".to_owned()
-    } else {
-        bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect::<String>()
+    // Upstream shows the beginning of what it could not read: as text when it looks like JSON.
+    const SHOWN: usize = 30;
+    let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let start = &bytes[..bytes.len().min(SHOWN)];
+    let shown = match bytes {
+        [] => "<empty>".to_owned(),
+        _ if begins => String::from_utf8_lossy(start).into_owned(),
+        _ => start.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
     let more = if bytes.len() > SHOWN { " ..." } else { "" };
     format!(

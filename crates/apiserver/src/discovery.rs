@@ -123,11 +123,13 @@ fn resource_entry(resource: &Resource) -> Value {
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::Engine;
     use sha2::{Digest, Sha256};
-    let group = resource.group;
+    let stored = crate::conversion::find(resource.group, resource.version, resource.name);
+    let (group, version, _) =
+        stored.map_or((resource.group, resource.version, ""), |conversion| conversion.stored_as);
     let text = if group.is_empty() {
-        format!("{}/{}", resource.version, resource.kind)
+        format!("{version}/{}", resource.kind)
     } else {
-        format!("{group}/{}/{}", resource.version, resource.kind)
+        format!("{group}/{version}/{}", resource.kind)
     };
     base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(text.as_bytes())[..8])
 }
@@ -180,7 +182,7 @@ fn aggregated<'a>(
         .map(|group| {
             let versions: Vec<Value> = group.versions.iter().map(aggregated_entry).collect();
             let metadata = if group.name.is_empty() {
-                json!({"creationTimestamp": null})
+                json!({})
             } else {
                 json!({"name": group.name, "creationTimestamp": null})
             };
@@ -207,6 +209,8 @@ fn aggregated_entry(version: &Version) -> Value {
         .iter()
         .map(|resource| {
             let kind = |group: &str, version: &str, kind: &str| {
+                // Upstream leaves the version of the core group out.
+                let version = if group.is_empty() { "" } else { version };
                 json!({"group": group, "version": version, "kind": kind})
             };
             let mut entry = json!({

@@ -88,14 +88,22 @@ pub(crate) fn method_not_allowed(resource: &GroupResource, verb: &str) -> Status
 
 /// 422 with its findings.
 pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Status {
-    let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-    let list: Vec<String> = causes
-        .iter()
-        .map(|cause| match cause.field.as_str() {
+    let qualified = if group.is_empty() || kind.is_empty() {
+        kind.to_owned()
+    } else {
+        format!("{kind}.{group}")
+    };
+    let mut list: Vec<String> = Vec::with_capacity(causes.len());
+    for cause in &causes {
+        let text = match cause.field.as_str() {
             "" => cause.message.clone(),
             field => format!("{field}: {}", cause.message),
-        })
-        .collect();
+        };
+        // Findings may be listed twice, but are told once.
+        if !list.contains(&text) {
+            list.push(text);
+        }
+    }
     let text = match list.as_slice() {
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
@@ -109,6 +117,21 @@ pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -
     };
     Status::failure(Reason::Invalid, format!("{qualified} {name:?} is invalid: {text}"))
         .with_details(details)
+}
+
+/// 422 with one finding, named by resource as the storage layer names it.
+pub(crate) fn invalid_object(
+    resource: &GroupResource,
+    name: &str,
+    field: &str,
+    message: &str,
+) -> Status {
+    let cause = Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: message.to_owned(),
+        field: field.to_owned(),
+    };
+    invalid(&resource.group, &resource.resource, name, vec![cause])
 }
 
 /// 410 with upstream's words for a revision that is too old.

@@ -11,7 +11,6 @@ pub(crate) struct Metrics {
     pub(crate) requests: IntCounterVec,
     pub(crate) duration: HistogramVec,
     pub(crate) inflight: IntGaugeVec,
-    pub(crate) long_running: IntGaugeVec,
     pub(crate) objects: IntGaugeVec,
 }
 
@@ -41,11 +40,6 @@ impl Metrics {
             &["request_kind"],
         )
         .expect("the labels are valid");
-        let long_running = IntGaugeVec::new(
-            Opts::new("apiserver_longrunning_requests", "Watches and connections being served."),
-            &labels,
-        )
-        .expect("the labels are valid");
         let objects = IntGaugeVec::new(
             Opts::new("apiserver_storage_objects", "Objects by resource."),
             &["resource"],
@@ -55,9 +49,8 @@ impl Metrics {
         registry.register(Box::new(requests.clone())).ok();
         registry.register(Box::new(duration.clone())).ok();
         registry.register(Box::new(inflight.clone())).ok();
-        registry.register(Box::new(long_running.clone())).ok();
         registry.register(Box::new(objects.clone())).ok();
-        Self { registry, requests, duration, inflight, long_running, objects }
+        Self { registry, requests, duration, inflight, objects }
     }
 
     /// The text that is scraped.

@@ -64,7 +64,8 @@ pub(crate) fn form(headers: &HeaderMap, query: &Query, shapes: &[Shape]) -> Resu
     let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     let found = clauses.iter().find_map(|clause| clause.form(shapes));
-    let mut form = found.ok_or_else(not_acceptable)?;
+    let is_known = clauses.iter().any(|clause| clause.encoding().is_some());
+    let mut form = found.ok_or_else(|| not_acceptable(is_known))?;
     if form.encoding == Encoding::Json && wants_pretty(headers, query) {
         form.encoding = Encoding::PrettyJson;
     }
@@ -92,12 +93,21 @@ pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
     }
 }
 
-fn not_acceptable() -> Status {
+/// A known media type may still come with parameters that are not served.
+fn not_acceptable(is_known: bool) -> Status {
+    if is_known {
+        return Status::failure(
+            Reason::NotAcceptable,
+            "only the following media types are accepted: application/json, application/yaml, \
+             application/vnd.kubernetes.protobuf",
+        );
+    }
     Status::failure(
         Reason::NotAcceptable,
-        "only the following media types are accepted: application/json, application/yaml, \
+        "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
          application/vnd.kubernetes.protobuf",
     )
+    .with_details(meta::StatusDetails::default())
 }
 
 fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
@@ -125,13 +135,17 @@ impl<'a> Clause<'a> {
         Some(Self { media, quality, parameters })
     }
 
+    fn encoding(&self) -> Option<Encoding> {
+        match self.media {
+            "application/json" | "*/*" | "application/*" => Some(Encoding::Json),
+            "application/yaml" => Some(Encoding::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Encoding::Protobuf),
+            _ => None,
+        }
+    }
+
     fn form(&self, shapes: &[Shape]) -> Option<Form> {
-        let encoding = match self.media {
-            "application/json" | "*/*" | "application/*" => Encoding::Json,
-            "application/yaml" => Encoding::Yaml,
-            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
-            _ => return None,
-        };
+        let encoding = self.encoding()?;
         let parameter =
             |key: &str| self.parameters.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| *v);
         let shape = match parameter("as") {
@@ -144,7 +158,8 @@ impl<'a> Clause<'a> {
         if shape != Shape::Object {
             let is_meta =
                 parameter("g") == "meta.k8s.io" && matches!(parameter("v"), "v1" | "v1beta1");
-            if !is_meta || !shapes.contains(&shape) {
+            let is_printable = shape != Shape::Table || encoding != Encoding::Protobuf;
+            if !is_meta || !is_printable || !shapes.contains(&shape) {
                 return None;
             }
         }

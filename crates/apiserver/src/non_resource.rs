@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, Method, Response, StatusCode};
 use meta::{Reason, Status, StatusDetails};
@@ -15,6 +16,8 @@ use crate::request_info::RequestInfo;
 
 /// The checks of `/readyz`, in the order in which they are printed.
 const CHECKS: [&str; 5] = ["ping", "log", "etcd", "informer-sync", "poststarthook/bootstrap"];
+/// What the check of the store is called in `/readyz`.
+const READY_STORE: &str = "etcd-readiness";
 
 /// Upstream answers health to everybody.
 pub(crate) fn is_always_allowed(info: &RequestInfo) -> bool {
@@ -22,7 +25,7 @@ pub(crate) fn is_always_allowed(info: &RequestInfo) -> bool {
 }
 
 pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status> {
-    if !matches!(ctx.method, Method::GET | Method::HEAD) {
+    if !is_health_path(&ctx.info.path) && !matches!(ctx.method, Method::GET | Method::HEAD) {
         return Err(Status::failure(
             Reason::MethodNotAllowed,
             "the server does not allow this method on the requested resource",
@@ -54,9 +57,19 @@ pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status
                     return health(ctx, root, check.trim_start_matches('/')).await;
                 }
             }
-            Err(not_found())
+            Ok(no_such_path())
         }
     }
+}
+
+/// Health is answered whatever the method, as upstream does.
+fn is_health_path(path: &str) -> bool {
+    ["/healthz", "/livez", "/readyz"].iter().any(|root| path.starts_with(root))
+}
+
+fn no_such_path() -> Response<Body> {
+    let text = Bytes::from_static(b"404 page not found\n");
+    respond(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text.into())
 }
 
 fn not_found() -> Status {
@@ -155,7 +168,7 @@ fn openapi_v3(ctx: &RequestContext, document: &str) -> Result<Response<Body>, St
 fn cached(
     ctx: &RequestContext,
     content_type: &'static str,
-    body: bytes::Bytes,
+    body: Bytes,
     etag: &str,
 ) -> Response<Body> {
     let is_known =
@@ -211,7 +224,7 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
     let is_ready = server.is_ready.load(Ordering::Relaxed);
     let is_live = root != "/readyz";
     let passes = |check: &str| match check {
-        "etcd" => store_answers,
+        "etcd" | READY_STORE => store_answers,
         "informer-sync" => is_live || server.pump.applied() > 0,
         "poststarthook/bootstrap" => is_live || is_ready,
         "shutdown" => !server.shutdown.is_begun(),
@@ -225,8 +238,13 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
         Ok(response)
     };
     if !one.is_empty() {
-        if !CHECKS.contains(&one) && one != "shutdown" {
-            return Err(not_found());
+        let is_known = match one {
+            "etcd" => is_live,
+            READY_STORE | "shutdown" => !is_live,
+            one => CHECKS.contains(&one),
+        };
+        if !is_known {
+            return Ok(no_such_path());
         }
         return if passes(one) {
             plain(StatusCode::OK, "ok".to_owned())
@@ -239,7 +257,8 @@ async fn health(ctx: &RequestContext, root: &str, one: &str) -> Result<Response<
     }
     let excluded: Vec<&str> = ctx.query.all("exclude").collect();
     let mut checks: Vec<&str> = CHECKS.to_vec();
-    if root == "/readyz" {
+    if !is_live {
+        checks.iter_mut().filter(|check| **check == "etcd").for_each(|check| *check = READY_STORE);
         checks.push("shutdown");
     }
     let mut text = String::new();

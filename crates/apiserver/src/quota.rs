@@ -90,7 +90,7 @@ impl Server {
             }
             for (name, quantity) in delta {
                 if stored["spec"]["hard"].get(name).is_some() {
-                    let used = quantity_of(&stored["status"]["used"][name]) + quantity.clone();
+                    let used = quantity_of(&stored["status"]["used"][name]) + *quantity;
                     stored["status"]["used"][name] = json!(used.to_string());
                 }
             }
@@ -118,6 +118,9 @@ impl Quotas {
     }
 }
 
+/// Resource, requested, used, limit.
+type Exceeded<'a> = (&'a str, String, String, String);
+
 /// Whether the quota constrains anything in the delta; an error when it would be exceeded.
 fn check(
     request: &admission::Request<'_>,
@@ -140,28 +143,28 @@ fn check(
             return Err(errors::forbidden(request.resource, request.name, &why));
         }
     }
-    let mut exceeded: Vec<(&str, String, String, String)> = Vec::new();
+    let mut exceeded: Vec<Exceeded<'_>> = Vec::new();
     let mut is_constrained = false;
     for (resource, requested) in delta {
         let Some(limit) = hard.get(resource) else { continue };
         is_constrained = true;
         let used = quantity_of(&quota["status"]["used"][resource]);
         let limit = quantity_of(limit);
-        if used.clone() + requested.clone() > limit {
+        if used + *requested > limit {
             exceeded.push((resource, requested.to_string(), used.to_string(), limit.to_string()));
         }
     }
     if exceeded.is_empty() {
         return Ok(is_constrained);
     }
-    let join = |pick: &dyn Fn(&(&str, String, String, String)) -> String| {
+    let join = |pick: fn(&Exceeded<'_>) -> String| {
         exceeded.iter().map(|row| format!("{}={}", row.0, pick(row))).collect::<Vec<_>>().join(",")
     };
     let why = format!(
         "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
-        join(&|row| row.1.clone()),
-        join(&|row| row.2.clone()),
-        join(&|row| row.3.clone())
+        join(|row| row.1.clone()),
+        join(|row| row.2.clone()),
+        join(|row| row.3.clone())
     );
     Err(errors::forbidden(request.resource, request.name, &why))
 }
@@ -284,7 +287,7 @@ fn pod_usage(pod: &Value, usage: &mut Usage) {
     };
     for (name, quantity) in total("requests") {
         if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-            usage.insert(name.clone(), quantity.clone());
+            usage.insert(name.clone(), quantity);
         }
         usage.insert(format!("requests.{name}"), quantity);
     }
@@ -315,7 +318,7 @@ fn service_usage(service: &Value, usage: &mut Usage) {
 fn claim_usage(claim: &Value, usage: &mut Usage) {
     let storage = quantity_of(&claim["spec"]["resources"]["requests"]["storage"]);
     let one = Quantity::new(1, meta::QuantityFormat::DecimalSi);
-    usage.insert("requests.storage".to_owned(), storage.clone());
+    usage.insert("requests.storage".to_owned(), storage);
     if let Some(class) =
         claim["spec"]["storageClassName"].as_str().filter(|class| !class.is_empty())
     {

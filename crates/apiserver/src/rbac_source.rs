@@ -25,11 +25,14 @@ pub(crate) struct RbacSource {
 /// The newest revision of roles, cluster roles, role bindings and cluster role bindings.
 type Versions = [u64; 4];
 
+/// By namespace and name: the version that was parsed, and what came out.
+type ByVersion<T> = HashMap<(String, String), (u64, T)>;
+
 /// What has been parsed, by object version: only what changed is parsed again.
 #[derive(Default)]
 struct Parsed {
-    roles: HashMap<(String, String), (u64, Arc<[PolicyRule]>)>,
-    bindings: HashMap<(String, String), (u64, Arc<Binding>)>,
+    roles: ByVersion<Arc<[PolicyRule]>>,
+    bindings: ByVersion<Arc<Binding>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -97,10 +100,8 @@ fn parse_roles(
         known.insert(key, (version, rules));
     }
     parsed.roles = known;
-    let of = |((ns, name), (_, rules)): (&(String, String), &(u64, Arc<[PolicyRule]>))| {
-        (ns.clone(), name.clone(), rules.clone())
-    };
-    parsed.roles.iter().map(of).collect()
+    let roles = parsed.roles.iter();
+    roles.map(|((ns, name), (_, rules))| (ns.clone(), name.clone(), rules.clone())).collect()
 }
 
 fn parse_bindings(parsed: &mut Parsed, bindings: &[Arc<Object>]) -> Vec<Arc<Binding>> {
@@ -168,11 +169,7 @@ impl Server {
             let role: RoleRef =
                 serde_json::from_value(object["roleRef"].clone()).unwrap_or_default();
             let rules = index.role(namespace, &role);
-            let missing = || {
-                let resource = GroupResource { group: GROUP.to_owned(), resource: of.to_owned() };
-                errors::not_found(&resource, &role.name)
-            };
-            rules.ok_or_else(missing)?.to_vec()
+            rules.ok_or_else(|| errors::not_found(resource, &role.name))?.to_vec()
         } else {
             serde_json::from_value(object["rules"].clone()).unwrap_or_default()
         };

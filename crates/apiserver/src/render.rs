@@ -68,7 +68,7 @@ pub(crate) fn versioned(resource: &Resource, object: &Object) -> Bytes {
         tracing::error!(key = %object.header().key(), "a cached object does not fit its kind");
         return object.json().clone();
     };
-    encode(resource.ty, &resource.from_storage(decoded.value))
+    encode(resource.ty, &resource.served_from(decoded.value))
 }
 
 /// Canonical JSON of a working form.

@@ -3,7 +3,6 @@
 //! Upstream: `apiserver/pkg/endpoints/request/requestinfo.go`.
 
 use http::Method;
-use meta::GroupResource;
 
 use crate::query::{Query, unescape};
 
@@ -84,11 +83,6 @@ impl RequestInfo {
         }
         info.refine_verb(method, query);
         info
-    }
-
-    /// The resource without version.
-    pub(crate) fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
     }
 
     /// What authorization is asked.

@@ -73,7 +73,7 @@ impl Resource {
     }
 
     /// Brings a working form of the stored version into this one.
-    pub(crate) fn from_storage(&self, mut object: Value) -> Value {
+    pub(crate) fn served_from(&self, mut object: Value) -> Value {
         if let Some(conversion) = self.conversion {
             (conversion.from_storage)(&mut object);
         }

@@ -2,6 +2,8 @@
 
 mod certificate_signing_request;
 mod custom_resource_definition;
+mod daemon_set;
+mod job;
 mod namespace;
 mod node;
 mod persistent_volume;
@@ -20,7 +22,6 @@ pub(crate) use certificate_signing_request::apply_approval;
 pub(crate) struct WriteContext<'a> {
     pub(crate) server: &'a Server,
     pub(crate) user: &'a authn::UserInfo,
-    pub(crate) is_dry_run: bool,
 }
 
 /// What deletion does to an object, besides finalizers.
@@ -103,7 +104,9 @@ pub(crate) fn of(definition: &schema::Resource) -> &'static dyn Strategy {
         ("certificates.k8s.io", "certificatesigningrequests") => {
             &certificate_signing_request::CertificateSigningRequests
         }
-        ("", "replicationcontrollers") | ("batch", "jobs") => &Orphaning,
+        ("", "replicationcontrollers") => &Orphaning,
+        ("apps", "daemonsets") => &daemon_set::DaemonSets,
+        ("batch", "jobs") => &job::Jobs,
         ("", "events" | "endpoints" | "limitranges")
         | ("coordination.k8s.io" | "rbac.authorization.k8s.io" | "node.k8s.io", _) => {
             &CreatedByUpdate

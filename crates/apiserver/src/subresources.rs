@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     let sub = resource.definition.subresource(&info.subresource);
     let sub = sub.ok_or_else(errors::no_such_resource)?;
     if !sub.verbs.contains(&info.verb.as_str()) {
-        return Err(not_allowed(ctx, resource));
+        return Err(not_allowed());
     }
     match (info.resource.as_str(), info.subresource.as_str()) {
         (_, "scale") => scale::serve(request, resource).await,
@@ -44,12 +44,26 @@ pub(crate) async fn serve(
         ("namespaces", "finalize") => finalize::finalize(request, resource).await,
         ("serviceaccounts", "token") => token::create(request).await,
         ("certificatesigningrequests", "approval") => approval::serve(request, resource).await,
+        ("certificatesigningrequests", "status") if info.verb != "get" => {
+            approval::check_signer(ctx, "sign")?;
+            write_status(request, resource).await
+        }
         (_, "status") => match info.verb.as_str() {
             "get" => verbs::get::get(ctx, resource).await,
-            "update" => verbs::update::update(request, resource, Part::Status).await,
-            _ => verbs::patch::patch(request, resource, Part::Status).await,
+            _ => write_status(request, resource).await,
         },
         _ => Err(errors::no_such_resource()),
+    }
+}
+
+async fn write_status(
+    request: &WriteRequest<'_>,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Status> {
+    if request.ctx.info.verb == "update" {
+        verbs::update::update(request, resource, Part::Status).await
+    } else {
+        verbs::patch::patch(request, resource, Part::Status).await
     }
 }
 
@@ -63,6 +77,6 @@ pub(crate) async fn serve_virtual(
         ("bindings", "create") => binding::legacy(request, resource).await,
         ("componentstatuses", "get" | "list") => Ok(review::component_statuses(ctx, resource)),
         (_, "create") => review::create(request, resource),
-        _ => Err(not_allowed(ctx, resource)),
+        _ => Err(not_allowed()),
     }
 }

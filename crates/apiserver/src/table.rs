@@ -39,10 +39,13 @@ pub(crate) fn of(
     let columns = schema::registry().columns(&resource.gvr());
     let version = if form.is_v1beta1 { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" };
     let rows: Vec<Value> = objects.iter().map(|json| row(resource, json, form, options)).collect();
-    let definitions: Vec<Value> = match (with_columns, columns) {
-        (false, _) => Vec::new(),
-        (true, []) => default_columns(),
-        (true, columns) => columns
+    // A watch describes its columns once.
+    if !with_columns {
+        return json!({"kind": "Table", "apiVersion": version, "metadata": meta, "rows": rows});
+    }
+    let definitions: Vec<Value> = match columns {
+        [] => default_columns(),
+        columns => columns
             .iter()
             .map(|column| {
                 json!({"name": column.name, "type": column.column_type, "format": column.format,

@@ -5,11 +5,12 @@
 //!   → canonical JSON → compare and swap → strategy is told
 //! ```
 
+mod identity;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use meta::{Cause, Object, Status};
-use rand::RngExt;
 use schema::FieldValidation;
 use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome, Revision, Write};
@@ -22,12 +23,13 @@ use crate::resources::{Resource, Storage};
 use crate::splice::with_resource_version;
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
 
+use identity::{
+    IMMUTABLE, allows_unconditional, check_uid, check_url, keep_system_metadata, metadata_differs,
+    set_new_metadata,
+};
+
 /// Attempts of a write that does not name a version, against others that are faster.
 const ATTEMPTS: usize = 20;
-/// Upstream's alphabet and length of generated names.
-const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const NAME_SUFFIX: usize = 5;
-const NAME_BASE: usize = 63 - NAME_SUFFIX;
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,9 @@ pub(crate) enum Part {
     Main,
     /// The status.
     Status,
-    /// Whatever the caller changed: other subresources.
+    /// Whatever the caller changed, as a change of what is wanted: other subresources.
+    Spec,
+    /// Whatever the caller changed, as it is.
     Exact,
 }
 
@@ -59,7 +63,11 @@ pub(crate) async fn create(
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
     let name = text(&object, "/metadata/name");
-    let namespace = text(&object, "/metadata/namespace");
+    // One that does not belong there is for validation to refuse.
+    let namespace = match storage.is_namespaced {
+        true => text(&object, "/metadata/namespace"),
+        false => String::new(),
+    };
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
     let request = admission::Request { is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
@@ -68,7 +76,7 @@ pub(crate) async fn create(
     if storage.strategy.resets_status() {
         remove(&mut object, "status");
     }
-    let write = ctx.write(is_dry_run);
+    let write = ctx.write();
     storage.strategy.prepare_create(&write, &mut object)?;
     if has_generation(&storage.resource.group, &storage.resource.resource) {
         object["metadata"]["generation"] = json!(1);
@@ -90,9 +98,12 @@ async fn create_prepared(
     object: &Value,
 ) -> Result<Written, Status> {
     let (name, namespace) = (text(object, "/metadata/name"), text(object, "/metadata/namespace"));
-    let served = resource.from_storage(object.clone());
+    let served = resource.served_from(object.clone());
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
+    if !storage.is_namespaced && !namespace.is_empty() {
+        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
+    }
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;
     let charge = ctx.server.charge_quota(request, &served, None).await?;
@@ -107,14 +118,23 @@ async fn create_prepared(
         return Ok(Written { object, created: true });
     }
     let write = Write { key, value: Some(json.clone()), expect: Expect::Absent };
-    let outcome = ctx.server.store.write(write).await;
+    let outcome = commit(ctx, write).await;
     drop(charge);
-    match outcome.map_err(|error| errors::from_store(&error))? {
+    match outcome? {
         Outcome::Committed(committed) => {
             let object = at(storage, &json, committed.revision)?;
             Ok(Written { object, created: true })
         }
-        Outcome::Conflict(_) => Err(errors::already_exists(&group_resource, &name)),
+        Outcome::Conflict(found) => {
+            let is_going = found
+                .and_then(|kv| stored(storage, &kv).ok())
+                .is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some());
+            let mut status = errors::already_exists(&group_resource, &name);
+            if is_going {
+                status.message = format!("object is being deleted: {}", status.message);
+            }
+            Err(status)
+        }
     }
 }
 
@@ -177,18 +197,30 @@ async fn try_update(
     change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
 ) -> Result<Attempt, Status> {
     let old = stored(storage, found)?;
-    let old_served = resource.from_storage(old.clone());
+    let old_served = resource.served_from(old.clone());
     let mut new = change(Some(&old_served))?;
     check_url(&new, update, storage)?;
     let group_resource = resource.group_resource();
     let wanted_version = text(&new, "/metadata/resourceVersion");
     let unconditional = matches!(wanted_version.as_str(), "" | "0");
-    check_uid(&new, &old, &group_resource, update, storage)?;
+    // In a patch the uid is not a precondition; validation finds that it is immutable.
+    if ctx.info.verb != "patch" {
+        check_uid(&new, &old, &group_resource, update, storage)?;
+    }
+    if unconditional && update.part == Part::Main && !allows_unconditional(&storage.resource) {
+        return Err(errors::invalid_object(
+            &group_resource,
+            update.name,
+            "metadata.resourceVersion",
+            "Invalid value: 0: must be specified for an update",
+        ));
+    }
     if !unconditional && wanted_version != found.mod_revision.0.to_string() {
         return Err(errors::modified(&group_resource, update.name));
     }
-    new["metadata"]["namespace"] = json!(update.namespace);
-    if update.namespace.is_empty() {
+    if storage.is_namespaced {
+        new["metadata"]["namespace"] = json!(update.namespace);
+    } else {
         remove(&mut new["metadata"], "namespace");
     }
     new["metadata"]["name"] = json!(update.name);
@@ -202,7 +234,7 @@ async fn try_update(
     }
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
-    let write = ctx.write(update.is_dry_run);
+    let write = ctx.write();
     prepare_part(storage, &write, update.part, &mut new, &old)?;
     let result = store_update(ctx, resource, storage, &request, (&new, &old), found).await;
     match &result {
@@ -239,12 +271,20 @@ fn prepare_part(
             if let Some(metadata) = metadata {
                 new["metadata"] = metadata;
             }
+            // Deployments' labels are not for those who write the status; upstream's exception.
+            if storage.resource.resource == "deployments" {
+                keep_old(&mut new["metadata"], &old["metadata"], "labels");
+            }
             storage.strategy.prepare_status(new, old);
         }
-        Part::Exact => {}
+        Part::Spec | Part::Exact => {}
     }
     let (group, name) = (&storage.resource.group, &storage.resource.resource);
-    if has_generation(group, name) && part != Part::Status && spec_differs(new, old) {
+    let wants_other = matches!(part, Part::Main | Part::Spec)
+        && (spec_differs(new, old)
+            || (name == "endpointslices" && metadata_differs(new, old, "labels"))
+            || (name == "deployments" && metadata_differs(new, old, "annotations")));
+    if has_generation(group, name) && wants_other {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64);
         new["metadata"]["generation"] = json!(generation.unwrap_or_default() + 1);
     }
@@ -259,16 +299,23 @@ async fn store_update(
     (new, old): (&Value, &Value),
     found: &KeyValue,
 ) -> Result<Attempt, Status> {
-    let served = resource.from_storage(new.clone());
-    let old_served = resource.from_storage(old.clone());
+    let served = resource.served_from(new.clone());
+    let old_served = resource.served_from(old.clone());
     let findings =
         validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
+    // Upstream validates metadata twice on update, and lists what it finds twice.
+    let of_metadata = findings.iter().filter(|finding| is_about_metadata(finding)).cloned();
+    let findings = of_metadata.collect::<Vec<_>>().into_iter().chain(findings).collect();
     refuse_findings(&resource.gvk, request.name, findings)?;
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let namespace = request.namespace;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
     let mut bare = new.clone();
     remove(&mut bare["metadata"], "resourceVersion");
+    // Whatever validation thinks of it.
+    for field in IMMUTABLE {
+        keep_old(&mut bare["metadata"], &old["metadata"], field);
+    }
     let json = render::encode(storage.ty, &bare);
     if json == found.value || request.is_dry_run {
         // What changes nothing is not written, and nobody hears of it.
@@ -280,12 +327,12 @@ async fn store_update(
     let goes = is_finished(&bare);
     let value = if goes { None } else { Some(json.clone()) };
     let write = Write { key: found.key.clone(), value, expect };
-    let outcome = ctx.server.store.write(write).await;
+    let outcome = commit(ctx, write).await;
     drop(charge);
-    match outcome.map_err(|error| errors::from_store(&error))? {
+    match outcome? {
         Outcome::Committed(committed) => {
             if goes {
-                storage.strategy.deleted(&ctx.write(false), new);
+                storage.strategy.deleted(&ctx.write(), new);
             }
             let object = at(storage, &json, committed.revision)?;
             Ok(Attempt::Done(Written { object, created: false }))
@@ -297,6 +344,29 @@ async fn store_update(
             Ok(Attempt::Overtaken { unconditional })
         }
     }
+}
+
+/// Writes, and waits until the caches have it: who has an answer finds its effect everywhere, in
+/// reads as in admission and authorization.
+pub(crate) async fn commit(ctx: &RequestContext, write: Write) -> Result<Outcome, Status> {
+    let outcome =
+        ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
+    if let Outcome::Committed(committed) = &outcome
+        && let Err(status) = ctx.server.pump.reach(committed.revision.0).await
+    {
+        // It is written all the same.
+        tracing::warn!(%status, "the watch cache does not follow the store");
+    }
+    Ok(outcome)
+}
+
+fn is_about_metadata(finding: &validation::FieldError) -> bool {
+    let path = finding.path.to_string();
+    let field = path.strip_prefix("metadata.").unwrap_or_default();
+    let field = field.split(['.', '[']).next().unwrap_or_default();
+    schema::registry()
+        .type_named("meta/v1.ObjectMeta")
+        .is_some_and(|metadata| metadata.field(field).is_some())
 }
 
 /// Whether an object that is being deleted has nothing left to wait for.
@@ -377,116 +447,4 @@ pub(crate) fn admission_request<'a>(
 
 fn broken() -> Status {
     errors::internal("an encoded object has no metadata")
-}
-
-fn set_new_metadata(
-    ctx: &RequestContext,
-    storage: &Storage,
-    object: &mut Value,
-) -> Result<(), Status> {
-    let namespace = &ctx.info.namespace;
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    let own = text(object, "/metadata/namespace");
-    if storage.is_namespaced {
-        if !own.is_empty() && own != *namespace {
-            return Err(errors::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the \
-                 request",
-            ));
-        }
-        object["metadata"]["namespace"] = json!(namespace);
-    } else if !own.is_empty() {
-        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
-    }
-    if !text(object, "/metadata/resourceVersion").is_empty() {
-        return Err(errors::unexpected(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
-    let metadata = &mut object["metadata"];
-    for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "managedFields",
-        "generation",
-    ] {
-        remove(metadata, field);
-    }
-    let base = metadata["generateName"].as_str().unwrap_or_default().to_owned();
-    if metadata["name"].as_str().unwrap_or_default().is_empty() && !base.is_empty() {
-        metadata["name"] = json!(generated_name(&base));
-    }
-    metadata["uid"] = json!(uuid::Uuid::new_v4().to_string());
-    metadata["creationTimestamp"] = json!(meta::time::rfc3339(ctx.server.clock.now()));
-    Ok(())
-}
-
-/// A base and a random suffix.
-pub(crate) fn generated_name(base: &str) -> String {
-    let mut rng = rand::rng();
-    let mut name: String = base.chars().take(NAME_BASE).collect();
-    for _ in 0..NAME_SUFFIX {
-        let at = rng.random_range(0..NAME_ALPHABET.len());
-        name.push(char::from(NAME_ALPHABET[at]));
-    }
-    name
-}
-
-/// Name and namespace must be those of the path, or absent.
-fn check_url(object: &Value, update: &Update<'_>, storage: &Storage) -> Result<(), Status> {
-    let name = text(object, "/metadata/name");
-    if !name.is_empty() && name != update.name {
-        return Err(errors::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            update.name
-        )));
-    }
-    let namespace = text(object, "/metadata/namespace");
-    if !namespace.is_empty() && namespace != update.namespace && storage.is_namespaced {
-        return Err(errors::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the URL ({})",
-            update.namespace
-        )));
-    }
-    Ok(())
-}
-
-fn check_uid(
-    new: &Value,
-    old: &Value,
-    resource: &meta::GroupResource,
-    update: &Update<'_>,
-    storage: &Storage,
-) -> Result<(), Status> {
-    let (wanted, found) = (text(new, "/metadata/uid"), text(old, "/metadata/uid"));
-    if wanted.is_empty() || wanted == found {
-        return Ok(());
-    }
-    let key = storage.store_key(update.namespace, update.name);
-    let why = format!(
-        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
-         Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
-        String::from_utf8_lossy(&key)
-    );
-    Err(errors::conflict(resource, update.name, &why))
-}
-
-fn keep_system_metadata(new: &mut Value, old: &Value) {
-    let old = &old["metadata"];
-    let metadata = &mut new["metadata"];
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "generateName",
-        "selfLink",
-    ] {
-        keep_old(metadata, old, field);
-    }
-    remove(metadata, "managedFields");
 }

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::certificate::user_from_certificate;
-use crate::service_account::TokenVerifier;
+use crate::service_account::{TokenError, TokenVerifier};
 use crate::static_tokens::StaticTokens;
 use crate::user::UserInfo;
 
@@ -74,7 +74,8 @@ impl Authenticator {
             return Ok(Authenticated { user: authenticated(user) });
         }
         if let Some(token) = bearer(headers) {
-            let (user, _) = self.token(token, &self.audiences, now).ok_or(Unauthenticated)?;
+            let verified = self.token(token, &self.audiences, now);
+            let (user, _) = verified.map_err(|_| Unauthenticated)?;
             return Ok(Authenticated { user });
         }
         match self.anonymous {
@@ -84,17 +85,20 @@ impl Authenticator {
     }
 
     /// The user of a token, and which of `audiences` it is for.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
     pub fn token(
         &self,
         token: &str,
         audiences: &[String],
         now: i64,
-    ) -> Option<(UserInfo, Vec<String>)> {
+    ) -> Result<(UserInfo, Vec<String>), TokenError> {
         if let Some(user) = self.static_tokens.user(token) {
             let shared = audiences.iter().filter(|a| self.audiences.contains(a)).cloned().collect();
-            return Some((authenticated(user.clone()), shared));
+            return Ok((authenticated(user.clone()), shared));
         }
-        self.verifier.verify(token, audiences, now).ok()
+        self.verifier.verify(token, audiences, now)
     }
 }
 

@@ -155,8 +155,7 @@ fn allows(rule: &PolicyRule, attributes: &Attributes) -> bool {
     }
     has(&rule.api_groups, &attributes.group)
         && resource_matches(&rule.resources, attributes)
-        && (rule.resource_names.is_empty()
-            || rule.resource_names.iter().any(|name| *name == attributes.name))
+        && (rule.resource_names.is_empty() || rule.resource_names.contains(&attributes.name))
 }
 
 fn has(list: &[String], wanted: &str) -> bool {

@@ -1,7 +1,6 @@
-//! Definitions of custom resources: their names are accepted when they are free.
+//! Definitions of custom resources: names are completed, and stored versions remembered.
 //!
-//! The custom resources themselves are not served yet, so a definition is never established with
-//! wrong promises: `Established` says only that the names are taken, as upstream's controller does.
+//! Whether names are accepted is for [`crate::crd_naming`] to say, afterwards.
 
 use meta::Status;
 use serde_json::{Value, json};
@@ -11,23 +10,10 @@ use super::{Strategy, WriteContext};
 pub(super) struct CustomResourceDefinitions;
 
 impl Strategy for CustomResourceDefinitions {
-    fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+    fn prepare_create(&self, _ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
         default_names(object);
-        let now = meta::time::rfc3339(ctx.server.clock.now());
-        let condition = |kind: &str, reason: &str, message: &str| {
-            json!({"type": kind, "status": "True", "lastTransitionTime": now,
-                "reason": reason, "message": message})
-        };
         let stored = stored_version(object);
-        object["status"] = json!({
-            "conditions": [
-                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-                condition("Established", "InitialNamesAccepted",
-                    "the initial names have been accepted"),
-            ],
-            "acceptedNames": object["spec"]["names"],
-            "storedVersions": [stored],
-        });
+        object["status"] = json!({ "storedVersions": [stored] });
         Ok(())
     }
 

@@ -12,8 +12,12 @@ impl Strategy for Volumes {
         true
     }
 
-    fn prepare_create(&self, _ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+    fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
         object["status"] = json!({"phase": "Pending"});
+        if object["kind"] == "PersistentVolume" {
+            let now = meta::time::rfc3339(ctx.server.clock.now());
+            object["status"]["lastPhaseTransitionTime"] = json!(now);
+        }
         Ok(())
     }
 }

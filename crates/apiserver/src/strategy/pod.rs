@@ -14,7 +14,7 @@ impl Strategy for Pods {
         true
     }
 
-    fn prepare_create(&self, _ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+    fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
         let mut status = json!({"phase": "Pending", "qosClass": qos_class(object)});
         let is_gated = object
             .pointer("/spec/schedulingGates")
@@ -24,6 +24,7 @@ impl Strategy for Pods {
             status["conditions"] = json!([{
                 "type": "PodScheduled",
                 "status": "False",
+                "lastTransitionTime": meta::time::rfc3339(ctx.server.clock.now()),
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
             }]);
@@ -64,7 +65,14 @@ fn qos_class(pod: &Value) -> &'static str {
     let mut requests: BTreeMap<&str, Quantity> = BTreeMap::new();
     let mut limits: BTreeMap<&str, Quantity> = BTreeMap::new();
     let mut is_guaranteed = true;
-    for container in list("containers").iter().chain(list("initContainers")) {
+    // Resources of the pod as a whole count instead of those of its containers.
+    let of_pod = &pod["spec"]["resources"];
+    if of_pod.is_object() {
+        collect(&of_pod["requests"], &mut requests);
+        is_guaranteed = collect(&of_pod["limits"], &mut limits) == 2;
+    }
+    let containers = list("containers").iter().chain(list("initContainers"));
+    for container in containers.filter(|_| !of_pod.is_object()) {
         let resources = &container["resources"];
         collect(&resources["requests"], &mut requests);
         let limited = collect(&resources["limits"], &mut limits);
@@ -98,7 +106,7 @@ fn collect<'a>(resources: &'a Value, sums: &mut BTreeMap<&'a str, Quantity>) -> 
         }
         found += 1;
         match sums.get_mut(name.as_str()) {
-            Some(sum) => *sum = sum.clone() + quantity,
+            Some(sum) => *sum = *sum + quantity,
             None => {
                 sums.insert(name, quantity);
             }

@@ -153,6 +153,13 @@ fn prepare_addresses(
     if spec.get("clusterIPs").is_none() {
         spec["clusterIPs"] = json!([spec["clusterIP"]]);
     }
+    let has_selector = spec["selector"].as_object().is_some_and(|map| !map.is_empty());
+    let says = spec.get("ipFamilies").is_some() || spec.get("ipFamilyPolicy").is_some();
+    if wanted == "None" && !has_selector && !says {
+        // Whoever makes the endpoints decides; upstream allows both families.
+        spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+        spec["ipFamilyPolicy"] = json!("RequireDualStack");
+    }
     if spec.get("ipFamilies").is_none() {
         spec["ipFamilies"] = json!([family]);
     }

@@ -47,7 +47,7 @@ fn decoded(request: &WriteRequest<'_>) -> Result<Value, Status> {
     let Some(ty) = schema::registry().kind(&gvk) else {
         return Err(errors::internal("no table for Binding"));
     };
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     Ok(decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value)
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn serve(
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
-        part: Part::Exact,
+        part: Part::Spec,
         is_dry_run: ctx.is_dry_run()?,
         may_create: false,
     };
@@ -55,7 +55,7 @@ pub(super) async fn serve(
 /// The pod the client wants, from a PUT or a PATCH.
 fn given(request: &WriteRequest<'_>, resource: &Resource, old: &Value) -> Result<Value, Status> {
     let ctx = request.ctx;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     if ctx.info.verb != "patch" {
         let decoded =
             decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;

@@ -30,7 +30,7 @@ pub(super) async fn evict(
     let Some(ty) = schema::registry().kind(&gvk) else {
         return Err(errors::internal("no table for Eviction"));
     };
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let eviction = decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value;
     let name = write::text(&eviction, "/metadata/name");
     if name != ctx.info.name {

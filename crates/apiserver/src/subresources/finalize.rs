@@ -18,7 +18,7 @@ pub(super) async fn finalize(
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let form = object_form(ctx)?;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let given =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?.value;
     let name = match write::text(&given, "/metadata/name") {

@@ -21,13 +21,19 @@ pub(super) fn create(
     let ctx = request.ctx;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     ctx.is_dry_run()?;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let decoded =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let mut review = decoded.value;
     match resource.definition.name {
-        "tokenreviews" => token_review(ctx, &mut review),
+        "tokenreviews" => {
+            if review.pointer("/spec/token").is_none() {
+                let message = "token is required for TokenReview in authentication";
+                return Err(errors::bad_request(message));
+            }
+            token_review(ctx, &mut review);
+        }
         "selfsubjectreviews" => {
             let now = meta::time::rfc3339(ctx.server.clock.now());
             review["metadata"] = json!({ "creationTimestamp": now });
@@ -68,16 +74,24 @@ fn token_review(ctx: &RequestContext, review: &mut Value) {
     let audiences = if wanted.is_empty() { authenticator.audiences().to_vec() } else { wanted };
     let now = ctx.server.clock.now().as_second();
     review["status"] = match authenticator.token(token, &audiences, now) {
-        Some((user, shared)) if !shared.is_empty() => {
+        Ok((user, shared)) if !shared.is_empty() => {
             json!({"authenticated": true, "user": user, "audiences": shared})
         }
-        _ => json!({"user": {}, "error": "[invalid bearer token, Token has been invalidated]"}),
+        Ok(_) | Err(authn::TokenError::NotOurs) => {
+            json!({"user": {}, "error": "invalid bearer token"})
+        }
+        Err(error) => {
+            json!({"user": {}, "error": format!("[invalid bearer token, {error}]")})
+        }
     };
 }
 
 fn invalid(resource: &Resource, field: &str, reason: &str, message: String) -> Status {
     let cause = meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
-    errors::invalid(&resource.gvk.group, &resource.gvk.kind, "", vec![cause])
+    // Upstream leaves the kind out here.
+    let mut status = errors::invalid(&resource.gvk.group, "", "", vec![cause]);
+    status.message = format!(".{}{}", resource.gvk.group, status.message);
+    status
 }
 
 fn check_subject(
@@ -104,7 +118,9 @@ fn check_attributes(review: &Value, resource: &Resource) -> Result<(), Status> {
         _ => return Ok(()),
     };
     let (field, value) = if has("resourceAttributes") {
-        ("spec.nonResourceAttributes", spec["nonResourceAttributes"].to_string())
+        let attributes = &spec["nonResourceAttributes"];
+        let shown = format!("{{\"Path\":{},\"Verb\":{}}}", attributes["path"], attributes["verb"]);
+        ("spec.nonResourceAttributes", shown)
     } else {
         ("spec.resourceAttributes", "null".to_owned())
     };
@@ -122,13 +138,13 @@ fn check_namespace(
         return Ok(());
     }
     let asked = review.pointer("/spec/resourceAttributes/namespace").and_then(Value::as_str);
-    let namespace = &ctx.info.namespace;
-    if asked.unwrap_or_default() == namespace {
+    let asked = asked.unwrap_or_default();
+    if asked == ctx.info.namespace {
         return Ok(());
     }
-    Err(errors::bad_request(format!(
-        "spec.resourceAttributes.namespace must match namespace: {namespace}"
-    )))
+    let message = format!("Invalid value: {asked:?}: must match metadata.namespace");
+    let field = "spec.resourceAttributes.namespace";
+    Err(invalid(resource, field, "FieldValueInvalid", message))
 }
 
 fn access_review(

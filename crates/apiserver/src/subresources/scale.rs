@@ -44,14 +44,14 @@ async fn read(ctx: &RequestContext, resource: &Resource) -> Result<Value, Status
 
 async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value, Status> {
     let ctx = request.ctx;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let Some(ty) = schema::registry().kind(&kind()) else {
         return Err(errors::internal("no table for Scale"));
     };
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
-        part: Part::Exact,
+        part: Part::Spec,
         is_dry_run: ctx.is_dry_run()?,
         may_create: false,
     };
@@ -80,6 +80,13 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
         } else {
             decode::body(&ctx.headers, &request.body, &kind(), ty, validation)?.value
         };
+        let given = write::text(&scale, "/metadata/name");
+        if !given.is_empty() && given != ctx.info.name {
+            return Err(errors::bad_request(format!(
+                "the name of the object ({given}) does not match the name on the URL ({})",
+                ctx.info.name
+            )));
+        }
         apply(old, &scale, &ctx.info.name)
     };
     let written = write::update(ctx, resource, &update, &change).await?;

@@ -28,7 +28,7 @@ pub(super) async fn create(request: &WriteRequest<'_>) -> Result<Response<Body>,
     let Some(ty) = schema::registry().kind(&gvk) else {
         return Err(errors::internal("no table for TokenRequest"));
     };
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let decoded = decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?;
     let mut token = decoded.value;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
@@ -62,6 +62,7 @@ pub(super) async fn create(request: &WriteRequest<'_>) -> Result<Response<Body>,
     let signed = ctx.server.signer.sign(&claims).map_err(errors::internal)?;
     let expires = jiff::Timestamp::from_second(now + seconds).map_err(errors::internal)?;
     token["metadata"] = json!({"name": name, "namespace": namespace,
+        "uid": uuid::Uuid::new_v4().to_string(),
         "creationTimestamp": meta::time::rfc3339(ctx.server.clock.now())});
     token["spec"]["audiences"] = json!(audiences);
     token["spec"]["expirationSeconds"] = json!(seconds);

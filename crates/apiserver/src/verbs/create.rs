@@ -34,7 +34,7 @@ pub(crate) async fn create_object(
     if storage.is_namespaced && ctx.info.namespace.is_empty() {
         return Err(errors::method_not_allowed(&resource.group_resource(), "create"));
     }
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let decoded =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));

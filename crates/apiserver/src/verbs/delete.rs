@@ -51,9 +51,22 @@ pub(crate) async fn delete(
     let ctx = request.ctx;
     let form = object_form(ctx)?;
     let options = options(request)?;
+    warn_of_orphans(ctx, resource, &options);
     let deleted =
         delete_object(ctx, resource, &ctx.info.namespace, &ctx.info.name, &options).await?;
     Ok(answer(ctx, resource, &deleted, form))
+}
+
+/// Upstream's hint to those who delete a job and do not say what becomes of its pods.
+fn warn_of_orphans(ctx: &RequestContext, resource: &Resource, options: &DeleteOptions) {
+    let says = options.policy.is_some() || options.orphan.is_some();
+    if !says && resource.definition.group == "batch" && resource.definition.name == "jobs" {
+        ctx.warn(
+            "child pods are preserved by default when jobs are deleted; set \
+             propagationPolicy=Background to remove them or set propagationPolicy=Orphan to \
+             suppress this warning",
+        );
+    }
 }
 
 fn answer(
@@ -227,7 +240,7 @@ fn check_preconditions(
     Ok(())
 }
 
-/// `None` when somebody else was faster.
+/// `None` when there is more to do: somebody else was faster, or the object has now to go.
 async fn try_delete(
     ctx: &RequestContext,
     storage: &Storage,
@@ -245,17 +258,22 @@ async fn try_delete(
         let object = write::at(storage, &json, found.mod_revision)?;
         return Ok(Some(if goes { Deleted::Gone(object) } else { Deleted::Pending(object) }));
     }
-    let value = if goes { None } else { Some(json.clone()) };
+    // A wait that is cut short is seen before the end, as upstream's watchers see it.
+    let is_cut_short = changed && old.pointer("/metadata/deletionTimestamp").is_some();
+    let goes_now = goes && !is_cut_short;
+    let value = if goes_now { None } else { Some(json.clone()) };
     let expect = Expect::ModRevision(found.mod_revision);
     let write = Write { key: found.key.clone(), value, expect };
-    let outcome =
-        ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
+    let outcome = write::commit(ctx, write).await?;
     let Outcome::Committed(committed) = outcome else { return Ok(None) };
     let object = write::at(storage, &json, committed.revision)?;
+    if goes && !goes_now {
+        return Ok(None);
+    }
     if !goes {
         return Ok(Some(Deleted::Pending(object)));
     }
-    storage.strategy.deleted(&ctx.write(false), &new);
+    storage.strategy.deleted(&ctx.write(), &new);
     Ok(Some(Deleted::Gone(object)))
 }
 

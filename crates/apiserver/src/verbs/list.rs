@@ -215,10 +215,7 @@ pub(crate) fn parse_version(text: &str) -> Result<u64, Status> {
             ),
             field: "resourceVersion".to_owned(),
         };
-        bad_request(format!(
-            "invalid resource version {text:?}: {}: {}",
-            cause.field, cause.message
-        ))
+        bad_request(format!("invalid resource version: {}: {}", cause.field, cause.message))
     })
 }
 

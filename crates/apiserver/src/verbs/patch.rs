@@ -3,7 +3,7 @@
 use http::Response;
 use http::header::CONTENT_TYPE;
 use meta::{Reason, Status};
-use schema::DecodeError;
+use schema::{DecodeError, Decoded, FieldValidation};
 use serde_json::Value;
 
 use super::{answer, object_form};
@@ -13,6 +13,7 @@ use crate::decode::{self, stamp};
 use crate::errors;
 use crate::render;
 use crate::resources::Resource;
+use crate::strategy::apply_approval;
 use crate::write::{self, Part, Update};
 
 /// The sort of a patch.
@@ -32,7 +33,7 @@ pub(crate) async fn patch(
     let form = object_form(ctx)?;
     let is_dry_run = ctx.is_dry_run()?;
     let patch_type = patch_type(request)?;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
@@ -40,12 +41,18 @@ pub(crate) async fn patch(
         is_dry_run,
         may_create: false,
     };
+    let is_approval = ctx.info.subresource == "approval";
+    let now = meta::time::rfc3339(ctx.server.clock.now());
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
         let decoded = apply(resource, patch_type, old, &request.body, validation)?;
         decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
-        Ok(decoded.value)
+        let mut new = decoded.value;
+        if is_approval {
+            apply_approval(&mut new, old, &now);
+        }
+        Ok(new)
     };
     let written = write::update(ctx, resource, &update, &change).await?;
     Ok(answer(ctx, resource, &written, form))
@@ -62,12 +69,8 @@ fn patch_type(request: &WriteRequest<'_>) -> Result<PatchType, Status> {
             Reason::UnsupportedMediaType,
             "server-side apply is not supported by this server yet",
         )),
-        _ => Err(Status::failure(
-            Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json-patch+json, application/merge-patch+json, \
-             application/strategic-merge-patch+json",
-        )),
+        _ => Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+            .with_details(meta::StatusDetails::default())),
     }
 }
 
@@ -77,8 +80,8 @@ fn apply(
     patch_type: PatchType,
     old: &Value,
     body: &[u8],
-    validation: schema::FieldValidation,
-) -> Result<schema::Decoded, Status> {
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
     // Patches are made against what clients see, with the fields that are always printed.
     let json = render::encode(resource.ty, old);
     let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
@@ -88,8 +91,24 @@ fn apply(
         PatchType::Strategic => patch::strategic_merge(resource.ty, &document, body),
     }
     .map_err(|error| refused(&error))?;
-    let mut decoded = schema::decode_value(resource.ty, &patched, validation)
-        .map_err(|error| undecodable(resource, &error))?;
+    if let Some(why) = other_kind(resource, &patched) {
+        let error = DecodeError::Type(why);
+        return Err(undecodable(&patched, patch_type, body, &error));
+    }
+    let relaxed = match validation {
+        FieldValidation::Ignore => FieldValidation::Ignore,
+        FieldValidation::Warn | FieldValidation::Strict => FieldValidation::Warn,
+    };
+    let decoded = schema::decode_value(resource.ty, &patched, relaxed);
+    let decoded = decoded.and_then(|mut decoded| {
+        let mut findings = findings(resource, patch_type, body, relaxed);
+        findings.append(&mut decoded.warnings);
+        if validation == FieldValidation::Strict && !findings.is_empty() {
+            return Err(DecodeError::Strict(findings));
+        }
+        Ok(Decoded { warnings: findings, ..decoded })
+    });
+    let mut decoded = decoded.map_err(|error| undecodable(&patched, patch_type, body, &error))?;
     stamp(&mut decoded.value, &resource.gvk);
     Ok(decoded)
 }
@@ -108,10 +127,50 @@ fn refused(error: &patch::PatchError) -> Status {
     }
 }
 
-fn undecodable(resource: &Resource, error: &DecodeError) -> Status {
-    let gvk = &resource.gvk;
-    errors::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: {error}",
-        gvk.kind, gvk.version, gvk.kind
-    ))
+/// What is odd about the patch itself.
+fn findings(
+    resource: &Resource,
+    patch_type: PatchType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Vec<String> {
+    if validation == FieldValidation::Ignore {
+        return Vec::new();
+    }
+    if patch_type == PatchType::Json {
+        return patch::json_unknown_fields(body);
+    }
+    // Unknown fields show in the result; fields given twice only here.
+    let decoded = schema::decode_json(resource.ty, body, validation).unwrap_or_default();
+    let mut findings = decoded.warnings;
+    findings.retain(|finding| finding.starts_with("duplicate field"));
+    findings
+}
+
+/// Why the patched object is not of the kind any more.
+fn other_kind(resource: &Resource, patched: &Value) -> Option<String> {
+    let text = |field: &str| patched[field].as_str().unwrap_or_default();
+    let version = meta::GroupVersion::parse(text("apiVersion"))?;
+    if text("kind").is_empty() || text("apiVersion").is_empty() {
+        return None;
+    }
+    let found = meta::GroupVersionKind::new(version.group, version.version, text("kind"));
+    decode::mismatch(&found, &resource.gvk)
+}
+
+/// What the patch made is not an object of the kind.
+fn undecodable(patched: &Value, patch_type: PatchType, body: &[u8], error: &DecodeError) -> Status {
+    let shown = match patch_type {
+        PatchType::Strategic => {
+            let patch = serde_json::from_slice(body).unwrap_or_default();
+            patch::go_print(&patch)
+        }
+        PatchType::Json | PatchType::Merge => patched.to_string(),
+    };
+    let cause = meta::Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: format!("Invalid value: {shown:?}: {error}"),
+        field: "patch".to_owned(),
+    };
+    errors::invalid("", "", "", vec![cause])
 }

@@ -18,7 +18,7 @@ pub(crate) async fn update(
     let ctx = request.ctx;
     let form = object_form(ctx)?;
     let is_dry_run = ctx.is_dry_run()?;
-    let validation = decode::field_validation(&ctx.query)?;
+    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let decoded =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));

@@ -33,7 +33,7 @@ const MIN_TIMEOUT_SECS: u64 = 1800;
 enum Item {
     Change(Selected),
     Bookmark { revision: u64, ends_initial: bool },
-    Failed(Status),
+    Failed(Box<Status>),
 }
 
 /// A watch under way.
@@ -81,7 +81,7 @@ pub(crate) async fn watch_objects(
     let watch = start(ctx, resource).await?;
     let resource = resource.clone();
     let events = watch.map(move |item| match item {
-        Item::Failed(status) => Err(status),
+        Item::Failed(status) => Err(*status),
         Item::Bookmark { revision, ends_initial } => Ok(WatchEvent::Bookmark {
             resource_version: ResourceVersion(revision),
             initial_events_end: ends_initial,
@@ -247,7 +247,7 @@ impl Watch {
             match self.cursor.poll() {
                 Err(expired) => {
                     self.ended = true;
-                    return Some((Item::Failed(gone(&expired)), self));
+                    return Some((Item::Failed(Box::new(gone(&expired))), self));
                 }
                 Ok((changes, more)) => {
                     self.ready.extend(changes);

@@ -1,0 +1,147 @@
+//! Who an object is: names, and the metadata that is the server's.
+
+use meta::Status;
+use rand::RngExt;
+use serde_json::{Value, json};
+
+use super::{Update, text};
+use crate::context::RequestContext;
+use crate::errors;
+use crate::resources::Storage;
+use crate::strategy::{keep_old, remove};
+
+/// Upstream's alphabet and length of generated names.
+const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const NAME_SUFFIX: usize = 5;
+const NAME_BASE: usize = 63 - NAME_SUFFIX;
+
+pub(super) fn metadata_differs(a: &Value, b: &Value, field: &str) -> bool {
+    a["metadata"].get(field) != b["metadata"].get(field)
+}
+
+/// Resources whose updates must name the version they were made from.
+pub(super) fn allows_unconditional(resource: &meta::GroupResource) -> bool {
+    !matches!(
+        (resource.group.as_str(), resource.resource.as_str()),
+        ("policy", "poddisruptionbudgets")
+            | ("admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
+            | ("apiregistration.k8s.io" | "coordination.k8s.io", _)
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "volumeattachments")
+    )
+}
+
+pub(super) fn set_new_metadata(
+    ctx: &RequestContext,
+    storage: &Storage,
+    object: &mut Value,
+) -> Result<(), Status> {
+    let namespace = &ctx.info.namespace;
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    let own = text(object, "/metadata/namespace");
+    if storage.is_namespaced {
+        if !own.is_empty() && own != *namespace {
+            return Err(errors::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the \
+                 request",
+            ));
+        }
+        object["metadata"]["namespace"] = json!(namespace);
+    }
+    if !text(object, "/metadata/resourceVersion").is_empty() {
+        return Err(errors::unexpected(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    let metadata = &mut object["metadata"];
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+        "generation",
+    ] {
+        remove(metadata, field);
+    }
+    let base = metadata["generateName"].as_str().unwrap_or_default().to_owned();
+    if metadata["name"].as_str().unwrap_or_default().is_empty() && !base.is_empty() {
+        metadata["name"] = json!(generated_name(&base));
+    }
+    metadata["uid"] = json!(uuid::Uuid::new_v4().to_string());
+    metadata["creationTimestamp"] = json!(meta::time::rfc3339(ctx.server.clock.now()));
+    Ok(())
+}
+
+/// A base and a random suffix.
+fn generated_name(base: &str) -> String {
+    let mut rng = rand::rng();
+    let mut name: String = base.chars().take(NAME_BASE).collect();
+    for _ in 0..NAME_SUFFIX {
+        let at = rng.random_range(0..NAME_ALPHABET.len());
+        name.push(char::from(NAME_ALPHABET[at]));
+    }
+    name
+}
+
+/// Name and namespace must be those of the path, or absent.
+pub(super) fn check_url(
+    object: &Value,
+    update: &Update<'_>,
+    storage: &Storage,
+) -> Result<(), Status> {
+    let name = text(object, "/metadata/name");
+    if !name.is_empty() && name != update.name {
+        return Err(errors::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            update.name
+        )));
+    }
+    let namespace = text(object, "/metadata/namespace");
+    if !namespace.is_empty() && namespace != update.namespace && storage.is_namespaced {
+        return Err(errors::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the URL ({})",
+            update.namespace
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn check_uid(
+    new: &Value,
+    old: &Value,
+    resource: &meta::GroupResource,
+    update: &Update<'_>,
+    storage: &Storage,
+) -> Result<(), Status> {
+    let (wanted, found) = (text(new, "/metadata/uid"), text(old, "/metadata/uid"));
+    if wanted.is_empty() || wanted == found {
+        return Ok(());
+    }
+    let key = storage.store_key(update.namespace, update.name);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
+        String::from_utf8_lossy(&key)
+    );
+    Err(errors::conflict(resource, update.name, &why))
+}
+
+/// What clients leave out stays; what they change is for validation to refuse.
+pub(super) fn keep_system_metadata(new: &mut Value, old: &Value) {
+    let old = &old["metadata"];
+    let metadata = &mut new["metadata"];
+    for field in IMMUTABLE {
+        if metadata.get(field).is_none() {
+            keep_old(metadata, old, field);
+        }
+    }
+    for field in ["creationTimestamp", "generation", "selfLink"] {
+        keep_old(metadata, old, field);
+    }
+    remove(metadata, "managedFields");
+}
+
+/// Metadata that only the server sets.
+pub(super) const IMMUTABLE: [&str; 4] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
