@@ -26,6 +26,7 @@
 mod config;
 mod run;
 
+mod housekeeping;
 mod http_get;
 mod kubelet;
 mod labels;

@@ -305,6 +305,6 @@ async fn tell_cidr(kubelet: Arc<Kubelet>, mut changes: watch::Receiver<String>, 
             tracing::warn!(%error, "the runtime does not take the pod CIDR");
         }
         wake.notify_one();
-        kubelet.workers.wake_all();
+        kubelet.workers.retry_all();
     }
 }

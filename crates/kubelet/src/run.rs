@@ -10,6 +10,7 @@ use stdx::shutdown::Shutdown;
 use tokio::sync::Notify;
 
 use crate::config::{Config, Deps, KubeletError};
+use crate::housekeeping;
 use crate::kubelet::Kubelet;
 use crate::node::{self, NodeKeeper};
 use crate::pod::env::ServiceInfo;
@@ -52,6 +53,7 @@ pub async fn run(
         () = kubelet.pods.synced() => ready.set(),
         () = shutdown.begun() => return Ok(()),
     }
+    drop(stdx::task::spawn("housekeeping", housekeeping::keep(Arc::clone(&kubelet))));
     shutdown.begun().await;
     Ok(())
 }

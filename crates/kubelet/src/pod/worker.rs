@@ -40,6 +40,9 @@ mod stop;
 const RETRY: Duration = Duration::from_secs(10);
 /// Volumes and sandboxes are tried again sooner: what they wait for takes moments at a start.
 const RETRY_SOON_FIRST: Duration = Duration::from_millis(500);
+/// Names in [`Worker::held`] that no container can have.
+const SANDBOX: &str = "(sandbox)";
+const VOLUMES: &str = "(volumes)";
 
 /// What to do after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +79,9 @@ pub(crate) struct Worker {
     mounted: Option<Mounted>,
     messages: BTreeMap<ContainerId, String>,
     retry_soon: Duration,
-    /// A start failed for a reason that only time can mend.
-    retry: Option<Duration>,
+    /// What failed for a reason that only time or a change can mend, and when it is tried again:
+    /// containers by name, and [`SANDBOX`] and [`VOLUMES`].
+    held: BTreeMap<String, Timestamp>,
 }
 
 impl Worker {
@@ -104,7 +108,7 @@ impl Worker {
             mounted: None,
             messages: BTreeMap::new(),
             retry_soon: RETRY_SOON_FIRST,
-            retry: None,
+            held: BTreeMap::new(),
         }
     }
 
@@ -149,8 +153,24 @@ impl Worker {
             // They may be files of a volume.
             self.handle.objects_changed();
         }
+        if old.generation != new.generation {
+            self.held.clear();
+        }
         self.pod = pod;
         self.gone = gone;
+    }
+
+    /// What is left of the time for which something is not tried again.
+    fn held_for(&self, what: &str) -> Option<Duration> {
+        let now = self.kubelet.deps.clock.now();
+        let left = Duration::try_from(self.held.get(what)?.duration_since(now)).ok()?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn hold(&mut self, what: &str, wait: Duration) -> Duration {
+        let now = self.kubelet.deps.clock.now();
+        self.held.insert(what.to_owned(), now.saturating_add(wait).unwrap_or(now));
+        wait
     }
 
     async fn look(&mut self) -> Next {
@@ -270,7 +290,6 @@ impl Worker {
     }
 
     async fn carry_out(&mut self, plan: Plan, observed: &Observed) -> Result<Next, CriError> {
-        self.retry = None;
         if let Some(wait) = self.volumes(observed).await {
             return Ok(Next::Wait(Some(wait)));
         }
@@ -280,9 +299,14 @@ impl Worker {
         for kill in &plan.kill {
             self.kill(kill, observed);
         }
-        let acted = !plan.start.is_empty();
-        let mut started = false;
+        let (mut acted, mut started) = (false, false);
+        let mut held = None;
         for start in &plan.start {
+            if let Some(left) = self.held_for(&start.name) {
+                held = Some(held.map_or(left, |other: Duration| other.min(left)));
+                continue;
+            }
+            acted = true;
             started |= self.start(start, observed).await;
         }
         if started {
@@ -293,13 +317,13 @@ impl Worker {
             // What failed is to be told.
             let observed = Observed::read(&*self.kubelet.deps.runtime, &self.uid).await?;
             self.report(&observed);
+            return Ok(Next::Again);
         }
         let now = self.kubelet.deps.clock.now();
         let refresh = self.mounted.as_ref().and_then(|mounted| mounted.refresh_at);
         let refresh =
             refresh.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-        let pull = self.pulls.wake_after(now).filter(|_| acted);
-        let wake = [plan.wake_after(), refresh, self.retry, pull, self.deadline_left()];
+        let wake = [plan.wake_after(), refresh, held, self.deadline_left()];
         Ok(Next::Wait(wake.into_iter().flatten().min()))
     }
 
@@ -307,6 +331,11 @@ impl Worker {
     async fn volumes(&mut self, observed: &Observed) -> Option<Duration> {
         let now = self.kubelet.deps.clock.now();
         let changed = self.handle.take_objects_changed();
+        if changed {
+            self.held.clear();
+        } else if let Some(left) = self.held_for(VOLUMES) {
+            return self.mounted.is_none().then_some(left);
+        }
         let due = |mounted: &Mounted| mounted.refresh_at.is_some_and(|at| at <= now);
         if !changed && self.mounted.as_ref().is_some_and(|mounted| !due(mounted)) {
             return None;
@@ -328,10 +357,14 @@ impl Worker {
             Err(error) => {
                 let text = error.to_string();
                 kubelet.pod_event(&self.pod, EventType::Warning, "FailedMount", &text);
+                let wait = self.soon();
+                self.hold(VOLUMES, wait);
                 // Containers that run keep the files they have.
-                let usable = self.mounted.is_some();
-                self.handle.objects_changed();
-                (!usable).then(|| self.soon())
+                if let Some(mounted) = &mut self.mounted {
+                    mounted.refresh_at = Some(now.saturating_add(wait).unwrap_or(now));
+                    return None;
+                }
+                Some(wait)
             }
         }
     }
@@ -349,6 +382,9 @@ impl Worker {
         attempt: u32,
         observed: &Observed,
     ) -> Result<Next, CriError> {
+        if let Some(left) = self.held_for(SANDBOX) {
+            return Ok(Next::Wait(Some(left)));
+        }
         if kill {
             if observed.running().next().is_some() || observed.ready_sandbox().is_some() {
                 let text = "Pod sandbox changed, it will be killed and re-created.";
@@ -366,7 +402,8 @@ impl Worker {
                  reason:NetworkPluginNotReady message:{why}"
             );
             self.kubelet.pod_event(&self.pod, EventType::Warning, "NetworkNotReady", &text);
-            return Ok(Next::Wait(Some(self.soon())));
+            let wait = self.soon();
+            return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
         }
         let config = match self.sandbox_config(attempt) {
             Ok(config) => config,
@@ -384,7 +421,8 @@ impl Worker {
     fn sandbox_failed(&mut self, why: &str) -> Next {
         let text = format!("Failed to create pod sandbox: {why}");
         self.kubelet.pod_event(&self.pod, EventType::Warning, "FailedCreatePodSandBox", &text);
-        Next::Wait(Some(self.soon()))
+        let wait = self.soon();
+        Next::Wait(Some(self.hold(SANDBOX, wait)))
     }
 
     fn sandbox_config(&self, attempt: u32) -> Result<PodSandboxConfig, String> {
@@ -466,8 +504,14 @@ impl Worker {
             }
             Err(error) => {
                 let soon = error.reason == "ErrImagePull";
-                let wait = if soon { Duration::from_secs(1) } else { RETRY };
-                self.retry = self.retry.into_iter().chain([wait]).min();
+                let pull = self.pulls.wake_after(self.kubelet.deps.clock.now());
+                let wait = match pull {
+                    // The pull was tried: it backs off from the next look on.
+                    Some(_) if soon => Duration::from_secs(1),
+                    Some(left) => left.min(RETRY),
+                    None => RETRY,
+                };
+                self.hold(&start.name, wait);
                 self.start_errors.insert(start.name.clone(), error);
                 false
             }

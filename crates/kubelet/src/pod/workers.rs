@@ -104,6 +104,13 @@ impl Workers {
         }
     }
 
+    /// Lets all try again what failed: something they all depend on changed.
+    pub(crate) fn retry_all(&self) {
+        for handle in lock(&self.0).values() {
+            handle.objects_changed();
+        }
+    }
+
     /// The worker is done.
     pub(crate) fn remove(&self, uid: &str) {
         lock(&self.0).remove(uid);
