@@ -16,6 +16,7 @@
 
 mod cluster;
 mod context;
+mod deployment;
 mod expectations;
 mod node_ipam;
 mod pod_control;
@@ -82,6 +83,7 @@ const STARTS: &[(&str, Start)] = &[
     ("replicationcontroller-controller", |ctx| {
         Box::pin(replica_set::run::<ReplicationController>(ctx))
     }),
+    ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
 ];
 
 /// The names of all controllers.
