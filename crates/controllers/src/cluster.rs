@@ -1,10 +1,18 @@
 //! The informers that all controllers share: one watch and one cache per resource.
 
+use std::sync::Arc;
+
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ServiceAccount};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use stdx::shutdown::Shutdown;
+
+use crate::pod_view::{PodIndex, PodView};
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -17,12 +25,24 @@ pub(crate) struct Informers {
     pub(crate) default_service_accounts: Lister<()>,
     /// Only those that are called [`ROOT_CA`]; their data.
     pub(crate) root_cas: Lister<ConfigMap>,
+    pub(crate) pods: Lister<PodView>,
+    pub(crate) pod_index: Arc<PodIndex>,
+    pub(crate) replica_sets: Lister<ReplicaSet>,
+    pub(crate) replication_controllers: Lister<ReplicationController>,
+    pub(crate) deployments: Lister<Deployment>,
+    pub(crate) services: Lister<Service>,
+    pub(crate) endpoints: Lister<Endpoints>,
+    pub(crate) endpoint_slices: Lister<EndpointSlice>,
 }
 
 impl Informers {
     /// Starts all of them.
     pub(crate) fn spawn(client: &Client, clock: &SharedClock, shutdown: &Shutdown) -> Self {
         let start = Start { client, clock, shutdown };
+        let all = ListOptions::all;
+        let pods = Informer::spawn(client, clock, selected::<Pod>(all()), shutdown, |object| {
+            Ok(PodView::new(object.decode()?))
+        });
         Self {
             namespaces: start.whole::<Namespace>(ListOptions::all()),
             nodes: start.whole::<Node>(ListOptions::all()),
@@ -35,6 +55,14 @@ impl Informers {
             ),
             root_cas: start
                 .whole::<ConfigMap>(ListOptions::fields(format!("metadata.name={ROOT_CA}"))),
+            pod_index: PodIndex::of(&pods),
+            pods,
+            replica_sets: start.whole(all()),
+            replication_controllers: start.whole(all()),
+            deployments: start.whole(all()),
+            services: start.whole(all()),
+            endpoints: start.whole(all()),
+            endpoint_slices: start.whole(all()),
         }
     }
 }

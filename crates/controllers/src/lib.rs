@@ -16,8 +16,14 @@
 
 mod cluster;
 mod context;
+mod deployment;
+mod expectations;
 mod node_ipam;
+mod pod_control;
+mod pod_view;
+mod replica_set;
 mod root_ca_publisher;
+mod selection;
 mod service_account;
 
 use std::sync::Arc;
@@ -26,6 +32,8 @@ use client::Client;
 use clock::SharedClock;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use stdx::ready::Ready;
 use stdx::shutdown::Shutdown;
 
@@ -71,6 +79,11 @@ const STARTS: &[(&str, Start)] = &[
     ("serviceaccount-controller", |ctx| Box::pin(service_account::run(ctx))),
     ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_publisher::run(ctx))),
     ("node-ipam-controller", |ctx| Box::pin(node_ipam::run(ctx))),
+    ("replicaset-controller", |ctx| Box::pin(replica_set::run::<ReplicaSet>(ctx))),
+    ("replicationcontroller-controller", |ctx| {
+        Box::pin(replica_set::run::<ReplicationController>(ctx))
+    }),
+    ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
 ];
 
 /// The names of all controllers.
