@@ -17,6 +17,8 @@
 mod cluster;
 mod context;
 mod deployment;
+mod endpoint_slice;
+mod endpoints;
 mod expectations;
 mod node_ipam;
 mod pod_control;
@@ -25,6 +27,7 @@ mod replica_set;
 mod root_ca_publisher;
 mod selection;
 mod service_account;
+mod service_pods;
 
 use std::sync::Arc;
 
@@ -84,6 +87,8 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(replica_set::run::<ReplicationController>(ctx))
     }),
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
+    ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
+    ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
 ];
 
 /// The names of all controllers.
