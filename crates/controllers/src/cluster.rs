@@ -5,10 +5,12 @@ use std::sync::Arc;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::de::DeserializeOwned;
 use stdx::shutdown::Shutdown;
 
@@ -21,6 +23,8 @@ pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
 pub(crate) struct Informers {
     pub(crate) namespaces: Lister<Namespace>,
     pub(crate) nodes: Lister<Node>,
+    /// Of the nodes only; when they were renewed.
+    pub(crate) node_leases: Lister<Option<MicroTime>>,
     /// Only those that are called `default`.
     pub(crate) default_service_accounts: Lister<()>,
     /// Only those that are called [`ROOT_CA`]; their data.
@@ -46,6 +50,16 @@ impl Informers {
         Self {
             namespaces: start.whole::<Namespace>(ListOptions::all()),
             nodes: start.whole::<Node>(ListOptions::all()),
+            node_leases: Informer::spawn(
+                client,
+                clock,
+                InformerConfig {
+                    namespace: "kube-node-lease".to_owned(),
+                    ..InformerConfig::all::<Lease>()
+                },
+                shutdown,
+                |object| Ok(object.decode::<Lease>()?.spec.and_then(|spec| spec.renew_time)),
+            ),
             default_service_accounts: Informer::spawn(
                 client,
                 clock,

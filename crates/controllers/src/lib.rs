@@ -17,17 +17,24 @@
 mod cluster;
 mod context;
 mod deployment;
+mod discovery;
 mod endpoint_slice;
 mod endpoints;
 mod expectations;
+mod garbage_collector;
+mod namespace;
 mod node_ipam;
+mod node_lifecycle;
 mod pod_control;
+mod pod_gc;
 mod pod_view;
 mod replica_set;
 mod root_ca_publisher;
 mod selection;
 mod service_account;
+mod service_lb;
 mod service_pods;
+mod taint_eviction;
 
 use std::sync::Arc;
 
@@ -87,6 +94,12 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(replica_set::run::<ReplicationController>(ctx))
     }),
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
+    ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
+    ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
+    ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),
+    ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
+    ("garbage-collector-controller", |ctx| Box::pin(garbage_collector::run(ctx))),
+    ("service-lb-controller", |ctx| Box::pin(service_lb::run(ctx))),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
 ];
