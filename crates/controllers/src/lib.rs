@@ -22,6 +22,7 @@ mod endpoint_slice;
 mod endpoints;
 mod expectations;
 mod garbage_collector;
+mod job;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -97,6 +98,7 @@ const STARTS: &[(&str, Start)] = &[
     ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
     ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),
+    ("job-controller", |ctx| Box::pin(job::run(ctx))),
     ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
     ("garbage-collector-controller", |ctx| Box::pin(garbage_collector::run(ctx))),
     ("service-lb-controller", |ctx| Box::pin(service_lb::run(ctx))),

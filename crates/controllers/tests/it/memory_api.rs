@@ -40,6 +40,10 @@ struct State {
 /// The content type of strategic merge patches.
 const STRATEGIC: &[u8] = b"application/strategic-merge-patch+json";
 
+/// An object, or why not.
+type Answer = Result<Value, Box<Status>>;
+
+/// Collection path without namespace, namespace and name.
 type Key = (String, String, String);
 
 /// A path, taken apart.
@@ -101,7 +105,7 @@ impl MemoryApi {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, request: &Request<Bytes>) -> Result<Value, Status> {
+    fn answer(&self, request: &Request<Bytes>) -> Answer {
         let path = request.uri().path();
         let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
         if let Some(document) = discovery(path) {
@@ -135,11 +139,11 @@ impl MemoryApi {
                 Ok(json!({ "kind": "Status" }))
             }
             Method::DELETE => self.delete_object(&target, &body),
-            _ => Err(Status::failure(Reason::MethodNotAllowed, "not allowed")),
+            _ => Err(failure(Reason::MethodNotAllowed, "not allowed")),
         }
     }
 
-    fn post(&self, target: &Target, mut object: Value) -> Result<Value, Status> {
+    fn post(&self, target: &Target, mut object: Value) -> Answer {
         let mut state = self.lock();
         let next = state.version + 1;
         let meta = &mut object["metadata"];
@@ -153,7 +157,7 @@ impl MemoryApi {
             meta["namespace"] = target.namespace.as_str().into();
         }
         if state.objects.contains_key(&key) {
-            return Err(Status::failure(Reason::AlreadyExists, "already exists"));
+            return Err(failure(Reason::AlreadyExists, "already exists"));
         }
         if meta["uid"].is_null() {
             meta["uid"] = format!("uid-{next}").into();
@@ -163,13 +167,13 @@ impl MemoryApi {
         Ok(self.store(&mut state, "ADDED", key, object))
     }
 
-    fn put(&self, target: &Target, object: Value) -> Result<Value, Status> {
+    fn put(&self, target: &Target, object: Value) -> Answer {
         let mut state = self.lock();
         let key = target.key();
         let present = state.objects.get(&key).ok_or(not_found())?;
         let sent = &object["metadata"]["resourceVersion"];
         if !sent.is_null() && *sent != present["metadata"]["resourceVersion"] {
-            return Err(Status::failure(Reason::Conflict, "changed meanwhile"));
+            return Err(failure(Reason::Conflict, "changed meanwhile"));
         }
         let mut next = present.clone();
         if target.subresource == "status" {
@@ -180,19 +184,14 @@ impl MemoryApi {
         Ok(self.settle(&mut state, key, next))
     }
 
-    fn patch_object(
-        &self,
-        target: &Target,
-        patch: &Value,
-        strategic: bool,
-    ) -> Result<Value, Status> {
+    fn patch_object(&self, target: &Target, patch: &Value, strategic: bool) -> Answer {
         let mut state = self.lock();
         let key = target.key();
         let present = state.objects.get(&key).ok_or(not_found())?;
         for field in ["uid", "resourceVersion"] {
             let sent = &patch["metadata"][field];
             if !sent.is_null() && *sent != present["metadata"][field] {
-                return Err(Status::failure(Reason::Conflict, format!("{field} differs")));
+                return Err(failure(Reason::Conflict, &format!("{field} differs")));
             }
         }
         let mut next = present.clone();
@@ -207,14 +206,14 @@ impl MemoryApi {
         Ok(self.settle(&mut state, key, next))
     }
 
-    fn delete_object(&self, target: &Target, options: &Value) -> Result<Value, Status> {
+    fn delete_object(&self, target: &Target, options: &Value) -> Answer {
         let mut state = self.lock();
         let key = target.key();
         let mut object = state.objects.get(&key).cloned().ok_or(not_found())?;
         for field in ["uid", "resourceVersion"] {
             let wanted = &options["preconditions"][field];
             if !wanted.is_null() && *wanted != object["metadata"][field] {
-                return Err(Status::failure(Reason::Conflict, format!("{field} differs")));
+                return Err(failure(Reason::Conflict, &format!("{field} differs")));
             }
         }
         let finalizer = match options["propagationPolicy"].as_str() {
@@ -358,8 +357,12 @@ fn decode(object: &Value) -> Arc<Object> {
     )
 }
 
-fn not_found() -> Status {
-    Status::failure(Reason::NotFound, "not found")
+fn not_found() -> Box<Status> {
+    failure(Reason::NotFound, "not found")
+}
+
+fn failure(reason: Reason, message: &str) -> Box<Status> {
+    Box::new(Status::failure(reason, message))
 }
 
 /// A merge patch; a strategic one also merges conditions by type and owner references by uid.
@@ -372,6 +375,13 @@ fn merge(into: &mut Value, patch: &Value, strategic: bool) {
         *into = json!({});
     }
     for (name, value) in fields {
+        if let Some(list) = name.strip_prefix("$deleteFromPrimitiveList/") {
+            let gone = value.as_array().cloned().unwrap_or_default();
+            if let Some(list) = into[list].as_array_mut() {
+                list.retain(|item| !gone.contains(item));
+            }
+            continue;
+        }
         let by = match name.as_str() {
             "conditions" => Some("type"),
             "ownerReferences" => Some("uid"),
@@ -406,8 +416,11 @@ fn merge_list(into: &mut Value, items: &[Value], key: &str) {
     *into = list.into();
 }
 
+/// Plural, kind and whether it is in namespaces.
+type Resource = (&'static str, &'static str, bool);
+
 /// What the discovery documents list.
-const SERVED: [(&str, &[(&str, &str, bool)]); 3] = [
+const SERVED: [(&str, &[Resource]); 4] = [
     (
         "v1",
         &[
@@ -421,6 +434,7 @@ const SERVED: [(&str, &[(&str, &str, bool)]); 3] = [
         ],
     ),
     ("apps/v1", &[("deployments", "Deployment", true), ("replicasets", "ReplicaSet", true)]),
+    ("batch/v1", &[("jobs", "Job", true)]),
     ("discovery.k8s.io/v1", &[("endpointslices", "EndpointSlice", true)]),
 ];
 
@@ -437,7 +451,7 @@ fn discovery(path: &str) -> Option<Value> {
     }
     let served = path.strip_prefix("/apis/").or_else(|| path.strip_prefix("/api/"))?;
     let (_, resources) = SERVED.iter().find(|(name, _)| *name == served)?;
-    let resource = |(name, kind, namespaced): &(&str, &str, bool)| {
+    let resource = |(name, kind, namespaced): &Resource| {
         json!({ "name": name, "kind": kind, "namespaced": namespaced, "singularName": "",
             "verbs": verbs })
     };

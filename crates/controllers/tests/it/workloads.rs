@@ -229,3 +229,33 @@ async fn a_namespace_lets_its_pods_go_first() {
     api.eventually("the namespace is gone", |api| api.get("/api/v1/namespaces/n").is_none()).await;
     assert!(api.list("/api/v1/namespaces/n/configmaps").is_empty());
 }
+
+#[tokio::test]
+async fn a_job_runs_to_completion_and_frees_its_pods() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let labels = json!({ "batch.kubernetes.io/controller-uid": "job" });
+    api.create(
+        "/apis/batch/v1/namespaces/n/jobs",
+        json!({ "metadata": { "name": "j", "uid": "job" },
+            "spec": { "parallelism": 2, "completions": 3, "backoffLimit": 0,
+                "completionMode": "Indexed", "selector": { "matchLabels": labels },
+                "template": { "metadata": { "labels": labels },
+                    "spec": { "restartPolicy": "Never", "containers": [{ "name": "c" }] } } } }),
+    );
+    api.eventually("completion", |api| {
+        for pod in api.list(PODS).iter().filter(|pod| pod["status"]["phase"].is_null()) {
+            let done = json!({ "status": { "phase": "Succeeded" } });
+            api.patch(&format!("{PODS}/{}", name(pod)), &done);
+        }
+        let job = api.get("/apis/batch/v1/namespaces/n/jobs/j").unwrap();
+        let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        job["status"]["completedIndexes"] == "0-2"
+            && conditions.iter().any(|c| c["type"] == "Complete" && c["status"] == "True")
+    })
+    .await;
+    let pods = api.list(PODS);
+    assert_eq!(pods.len(), 3);
+    assert!(pods.iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
+}
