@@ -5,6 +5,7 @@ use std::sync::Arc;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
@@ -34,6 +35,7 @@ pub(crate) struct Informers {
     pub(crate) replica_sets: Lister<ReplicaSet>,
     pub(crate) replication_controllers: Lister<ReplicationController>,
     pub(crate) deployments: Lister<Deployment>,
+    pub(crate) jobs: Lister<Job>,
     pub(crate) services: Lister<Service>,
     pub(crate) endpoints: Lister<Endpoints>,
     pub(crate) endpoint_slices: Lister<EndpointSlice>,
@@ -74,6 +76,7 @@ impl Informers {
             replica_sets: start.whole(all()),
             replication_controllers: start.whole(all()),
             deployments: start.whole(all()),
+            jobs: start.whole(all()),
             services: start.whole(all()),
             endpoints: start.whole(all()),
             endpoint_slices: start.whole(all()),

@@ -229,12 +229,9 @@ impl Controller {
 
     async fn roll(&self, mut rollout: Rollout) -> Result<Outcome, ClientError> {
         self.sync_revision(&mut rollout, revision::Create::Yes).await?;
-        if let Some(wanted) = rolling::new_size(&rollout) {
-            if let Some(new) = &rollout.new {
-                let scaled = self.resize(&rollout, &new.clone(), wanted).await?;
-                rollout.new = Some(scaled);
-                return self.finish(&rollout).await;
-            }
+        if let (Some(wanted), Some(new)) = (rolling::new_size(&rollout), rollout.new.clone()) {
+            rollout.new = Some(self.resize(&rollout, &new, wanted).await?);
+            return self.finish(&rollout).await;
         }
         let resized = rolling::old_sizes(&rollout);
         if !resized.is_empty() {
@@ -265,10 +262,9 @@ impl Controller {
         if rollout.new.is_none() {
             self.sync_revision(&mut rollout, revision::Create::Yes).await?;
         }
-        if let Some(new) = rollout.new.clone() {
-            if size(&new) != rollout.replicas() {
-                rollout.new = Some(self.resize(&rollout, &new, rollout.replicas()).await?);
-            }
+        let other_size = |new: &ReplicaSet| size(new) != rollout.replicas();
+        if let Some(new) = rollout.new.clone().filter(other_size) {
+            rollout.new = Some(self.resize(&rollout, &new, rollout.replicas()).await?);
         }
         if progress::is_complete(&rollout, rollout.deployment.status.as_ref()) {
             self.clean_up(&rollout).await?;

@@ -189,10 +189,9 @@ impl Graph {
         if self.absent.insert(entry.clone()) {
             self.absent_order.push_back(entry);
         }
-        if self.absent_order.len() > ABSENT_MAX {
-            if let Some(oldest) = self.absent_order.pop_front() {
-                self.absent.remove(&oldest);
-            }
+        while self.absent_order.len() > ABSENT_MAX {
+            let Some(oldest) = self.absent_order.pop_front() else { return };
+            self.absent.remove(&oldest);
         }
     }
 

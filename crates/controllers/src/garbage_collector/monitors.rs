@@ -1,6 +1,7 @@
 //! A watch of every resource that can be deleted, started and stopped as resources come and go.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,11 +118,10 @@ async fn update(collector: &Arc<Collector>) -> Result<(), client::ClientError> {
             }
         }
         for resource in wanted {
-            if !state.running.contains_key(&resource) {
-                let running = start(collector, &resource);
-                fresh.push(running.lister.clone());
-                state.running.insert(resource, running);
-            }
+            let Entry::Vacant(vacant) = state.running.entry(resource) else { continue };
+            let running = start(collector, vacant.key());
+            fresh.push(running.lister.clone());
+            vacant.insert(running);
         }
     }
     for gvr in gone {
