@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Change, Client, ClientError, DeleteOptions, ListOptions, Outcome, Patch};
+use client::{Change, Client, ClientError, DeleteOptions, ListOptions, Outcome};
 use client::{Propagation, ResourcePath};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
@@ -183,13 +183,13 @@ async fn write_status(
     if before == after && known.phase.as_deref() == Some("Terminating") {
         return Ok(());
     }
-    let patch = Patch::Merge(json!({
+    let change = json!({
         "metadata": { "uid": namespace.metadata.uid },
         "status": { "phase": "Terminating", "conditions": after },
-    }));
+    });
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
     let api = client.dynamic::<Value>(ResourcePath::of::<Namespace>(), "");
-    match api.patch_subresource(name, "status", &patch).await {
+    match api.merge_update(name, "status", &change).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),

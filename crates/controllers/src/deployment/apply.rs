@@ -225,11 +225,12 @@ impl Controller {
         if revision::annotation(meta, DEPLOYMENT_REVISION) == revision || revision.is_none() {
             return Ok(());
         }
-        let patch = Patch::Merge(json!({
+        let change = json!({
             "metadata": { "annotations": { DEPLOYMENT_REVISION: revision }, "uid": meta.uid },
-        }));
+        });
         let api = self.client.api::<Deployment>(meta.namespace.as_deref().unwrap_or_default());
-        api.patch(meta.name.as_deref().unwrap_or_default(), &patch).await.map(drop)
+        let name = meta.name.as_deref().unwrap_or_default();
+        api.merge_update(name, "", &change).await.map(drop)
     }
 
     /// A pause, and its end, are news in the Progressing condition.
@@ -299,10 +300,10 @@ impl Controller {
             "collisionCount": status.collision_count,
             "conditions": status.conditions,
         });
-        let patch = Patch::Merge(json!({ "metadata": { "uid": meta.uid }, "status": body }));
+        let change = json!({ "metadata": { "uid": meta.uid }, "status": body });
         let path = ResourcePath::of::<Deployment>();
         let api = self.client.dynamic::<Value>(path, &key.namespace);
-        match api.patch_subresource(&key.name, "status", &patch).await {
+        match api.merge_update(&key.name, "status", &change).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),

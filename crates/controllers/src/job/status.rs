@@ -1,6 +1,6 @@
 //! Writes the status of a Job.
 
-use client::{Client, ClientError, Patch, ResourcePath};
+use client::{Client, ClientError, ResourcePath};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub(super) async fn write(
     status: &JobStatus,
 ) -> Result<(), ClientError> {
     let uncounted = status.uncounted_terminated_pods.as_ref();
-    let patch = Patch::Merge(json!({
+    let change = json!({
         "metadata": {
             "resourceVersion": job.metadata.resource_version,
             "uid": job.metadata.uid,
@@ -33,10 +33,10 @@ pub(super) async fn write(
                 "failed": uncounted.and_then(|uncounted| uncounted.failed.clone()),
             },
         },
-    }));
+    });
     let key = key_of(&job.metadata);
     let api = client.dynamic::<Value>(ResourcePath::of::<Job>(), &key.namespace);
-    match api.patch_subresource(&key.name, "status", &patch).await {
+    match api.merge_update(&key.name, "status", &change).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{Client, ClientError, Patch, ResourcePath};
+use client::{Client, ClientError, ResourcePath};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::ReplicationControllerStatus;
@@ -107,12 +107,12 @@ pub(super) async fn write<K: Kind>(
     if let Some(terminating) = status.terminating_replicas {
         body["terminatingReplicas"] = terminating.into();
     }
-    let patch = Patch::Merge(json!({
+    let change = json!({
         "metadata": { "resourceVersion": set.resource_version, "uid": set.owner.uid },
         "status": body,
-    }));
+    });
     let api = client.dynamic::<Value>(ResourcePath::of::<K>(), &key.namespace);
-    match api.patch_subresource(&key.name, "status", &patch).await {
+    match api.merge_update(&key.name, "status", &change).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
