@@ -32,6 +32,7 @@ mod kubelet;
 mod labels;
 mod node;
 mod pod;
+mod server;
 mod volume;
 
 pub use config::{Config, Deps, EvictionHard, KubeletError, OnPodCidr, ServingTls};

@@ -16,6 +16,7 @@ use crate::node::{self, NodeKeeper};
 use crate::pod::env::ServiceInfo;
 use crate::pod::spec;
 use crate::pod::workers::Workers;
+use crate::server;
 use crate::volume::Volumes;
 use crate::volume::objects::Wake;
 use crate::volume::tmpfs::Tmpfs;
@@ -39,6 +40,7 @@ pub async fn run(
     let events = deps.runtime.events();
     let kubelet = assemble(config, deps, &shutdown);
     drop(stdx::task::spawn("cri-events", follow_runtime(Arc::clone(&kubelet), events)));
+    server::start(&kubelet).await?;
     let wake = Arc::new(Notify::new());
     let mut keeper = NodeKeeper::new(Arc::clone(&kubelet), Arc::clone(&wake)).await;
     tokio::select! {

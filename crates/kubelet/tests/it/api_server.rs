@@ -105,6 +105,17 @@ impl ApiServer {
                 "spec": { "audiences": [] },
                 "status": { "token": "the-token", "expirationTimestamp": "2030-01-01T00:00:00Z" },
             })),
+            Method::POST if path.ends_with("/tokenreviews") => {
+                let known = body["spec"]["token"] == "good" || body["spec"]["token"] == "other";
+                let user = json!({ "username": body["spec"]["token"], "groups": [] });
+                let status = json!({ "authenticated": known, "user": user });
+                Ok(json!({ "metadata": {}, "spec": body["spec"], "status": status }))
+            }
+            Method::POST if path.ends_with("/subjectaccessreviews") => {
+                let allowed = body["spec"]["user"] == "good";
+                let status = json!({ "allowed": allowed });
+                Ok(json!({ "metadata": {}, "spec": body["spec"], "status": status }))
+            }
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap();
                 let path = format!("{path}/{name}");
