@@ -23,7 +23,7 @@ use crate::pod::crash_backoff::{CrashBackoff, go_duration};
 use crate::pod::end::{Ending, Endings};
 use crate::pod::image::PullFailures;
 use crate::pod::last_words::last_words;
-use crate::pod::lifecycle::{self, Kill, KillReason, Memory, Plan, Start, backoff_key};
+use crate::pod::lifecycle::{self, Kill, KillReason, Memory, Plan, Resize, Start, backoff_key};
 use crate::pod::observed::Observed;
 use crate::pod::probes::{ProbeKind, Probes};
 use crate::pod::sandbox_config::sandbox_config;
@@ -299,6 +299,9 @@ impl Worker {
         for kill in &plan.kill {
             self.kill(kill, observed);
         }
+        for resize in &plan.resize {
+            self.resize(resize).await;
+        }
         let (mut acted, mut started) = (false, false);
         let mut held = None;
         for start in &plan.start {
@@ -393,6 +396,10 @@ impl Worker {
             for sandbox in &observed.sandboxes {
                 self.kubelet.deps.runtime.stop_pod_sandbox(&sandbox.id).await?;
             }
+            // The newest one holds the containers whose logs may still be asked for.
+            for sandbox in observed.sandboxes.iter().skip(1) {
+                self.kubelet.deps.runtime.remove_pod_sandbox(&sandbox.id).await?;
+            }
         }
         if let Err(why) = self.kubelet.deps.network.ready()
             && !spec::host_network(&self.pod)
@@ -429,11 +436,24 @@ impl Worker {
         sandbox_config(&self.kubelet.config, &self.pod, attempt)
     }
 
+    async fn resize(&mut self, resize: &Resize) {
+        if self.held_for(&resize.name).is_some() {
+            return;
+        }
+        let runtime = &self.kubelet.deps.runtime;
+        let changed = runtime.update_container_resources(&resize.id, &resize.resources).await;
+        if let Err(error) = changed {
+            let text = format!("Error resizing container {}: {error}", resize.name);
+            self.kubelet.pod_event(&self.pod, EventType::Warning, "ResizeError", &text);
+            self.hold(&resize.name, RETRY);
+        }
+    }
+
     fn kill(&mut self, kill: &Kill, observed: &Observed) {
         let Some((_, container)) = spec::container(&self.pod, &kill.name) else { return };
         let name = &kill.name;
         let probe = match kill.reason {
-            KillReason::SpecChanged => None,
+            KillReason::SpecChanged | KillReason::Resize => None,
             KillReason::Liveness => container.liveness_probe.as_ref(),
             KillReason::Startup => container.startup_probe.as_ref(),
         };
@@ -441,6 +461,7 @@ impl Worker {
             KillReason::SpecChanged => {
                 format!("Container {name} definition changed, will be restarted")
             }
+            KillReason::Resize => format!("Container {name} resize requires restart"),
             KillReason::Liveness => {
                 format!("Container {name} failed liveness probe, will be restarted")
             }
@@ -565,7 +586,13 @@ impl Worker {
             started: &|status| self.probes.started(&self.pod, status),
             message: &|status| self.messages.get(&status.id).cloned().unwrap_or_default(),
         };
-        let status = pod_status(&self.pod, &facts, self.kubelet.deps.clock.now());
+        let mut status = pod_status(&self.pod, &facts, self.kubelet.deps.clock.now());
+        if self.verdict.is_some() && !self.admitted {
+            // Of a pod that was refused there is nothing to tell but that.
+            status.container_statuses = None;
+            status.init_container_statuses = None;
+            status.conditions = previous.conditions.clone();
+        }
         self.writer.set(&status);
         status
     }

@@ -94,10 +94,10 @@ impl ApiServer {
         self.events.send(event).ok();
     }
 
-    fn answer(&self, request: &Request<Bytes>) -> Result<Value, Status> {
+    fn answer(&self, request: &Request<Bytes>) -> Result<Value, Box<Status>> {
         let path = request.uri().path().to_owned();
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let missing = || Status::failure(Reason::NotFound, format!("{path} not found"));
+        let missing = || Box::new(Status::failure(Reason::NotFound, format!("{path} not found")));
         match *request.method() {
             Method::GET => self.get(&path).ok_or_else(missing),
             Method::POST if path.ends_with("/token") => Ok(json!({
@@ -120,7 +120,7 @@ impl ApiServer {
                 let name = body["metadata"]["name"].as_str().unwrap();
                 let path = format!("{path}/{name}");
                 if self.get(&path).is_some() {
-                    return Err(Status::failure(Reason::AlreadyExists, path));
+                    return Err(Box::new(Status::failure(Reason::AlreadyExists, path)));
                 }
                 Ok(self.put(&path, body))
             }
@@ -136,7 +136,7 @@ impl ApiServer {
                 self.remove(&path);
                 Ok(value)
             }
-            _ => Err(Status::failure(Reason::MethodNotAllowed, path)),
+            _ => Err(Box::new(Status::failure(Reason::MethodNotAllowed, path))),
         }
     }
 }

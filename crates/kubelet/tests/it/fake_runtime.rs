@@ -219,7 +219,7 @@ impl RuntimeService for FakeRuntime {
             annotations: config.annotations.clone(),
             mounts: config.mounts.clone(),
             log_path: self.state.lock().unwrap().log_path.clone(),
-            resources: None,
+            resources: Some(config.linux.resources.clone()),
             user: None,
             stop_signal: String::new(),
         };
@@ -267,10 +267,16 @@ impl RuntimeService for FakeRuntime {
 
     async fn update_container_resources(
         &self,
-        _: &ContainerId,
-        _: &LinuxContainerResources,
+        id: &ContainerId,
+        resources: &LinuxContainerResources,
     ) -> Result<()> {
-        unsupported()
+        self.call(format!("resize {} to {}", self.name(id), resources.cpu_quota));
+        let mut state = self.state.lock().unwrap();
+        let (_, status) = state.containers.get_mut(id).unwrap();
+        let present = status.resources.get_or_insert_default();
+        present.cpu_quota = resources.cpu_quota;
+        present.cpu_shares = resources.cpu_shares;
+        Ok(())
     }
 
     async fn reopen_container_log(&self, _: &ContainerId) -> Result<()> {
