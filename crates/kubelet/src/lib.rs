@@ -30,6 +30,7 @@ mod housekeeping;
 mod http_get;
 mod kubelet;
 mod labels;
+mod metrics;
 mod node;
 mod pod;
 mod server;

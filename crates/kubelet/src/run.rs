@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::config::{Config, Deps, KubeletError};
 use crate::housekeeping;
 use crate::kubelet::Kubelet;
+use crate::metrics::Metrics;
 use crate::node::{self, NodeKeeper};
 use crate::pod::env::ServiceInfo;
 use crate::pod::spec;
@@ -38,7 +39,8 @@ pub async fn run(
     }
     // Events are followed before anything is listed, so that none is missed.
     let events = deps.runtime.events();
-    let kubelet = assemble(config, deps, &shutdown);
+    let metrics = Metrics::register(&deps.metrics).map_err(KubeletError::Metrics)?;
+    let kubelet = assemble(config, deps, metrics, &shutdown);
     drop(stdx::task::spawn("cri-events", follow_runtime(Arc::clone(&kubelet), events)));
     server::start(&kubelet).await?;
     let wake = Arc::new(Notify::new());
@@ -60,7 +62,7 @@ pub async fn run(
     Ok(())
 }
 
-fn assemble(config: Config, deps: Deps, shutdown: &Shutdown) -> Arc<Kubelet> {
+fn assemble(config: Config, deps: Deps, metrics: Metrics, shutdown: &Shutdown) -> Arc<Kubelet> {
     let recorder = EventRecorder::spawn(
         deps.client.clone(),
         Arc::clone(&deps.clock),
@@ -93,7 +95,7 @@ fn assemble(config: Config, deps: Deps, shutdown: &Shutdown) -> Arc<Kubelet> {
     };
     let pods = Informer::spawn(client, clock, of_node, shutdown, |object| object.decode());
     let stop = shutdown.clone();
-    Arc::new(Kubelet::new(config, deps, recorder, stop, volumes, services, pods, workers))
+    Arc::new(Kubelet::new(config, deps, recorder, stop, volumes, services, pods, workers, metrics))
 }
 
 /// Every pod of the node gets a worker, and is told to it when it changes.

@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -34,6 +35,9 @@ use parameters::Parameters;
 
 /// Connections at once, over all ports; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// How long a client may take for TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) type Body = BoxBody<Bytes, io::Error>;
 pub(crate) type Answer = Response<Body>;
@@ -99,7 +103,11 @@ fn serve(
                 match tls {
                     None => connection(kubelet, stream, door, None).await,
                     Some(tls) => {
-                        let Ok(stream) = tls.accept(stream).await else { return };
+                        let accepted = tokio::select! {
+                            accepted = tls.accept(stream) => accepted,
+                            () = kubelet.deps.clock.sleep(HANDSHAKE_TIMEOUT) => return,
+                        };
+                        let Ok(stream) = accepted else { return };
                         let certificate = stream.get_ref().1.peer_certificates();
                         let identity = certificate.and_then(|c| auth::of_certificate(c.first()?));
                         connection(kubelet, stream, door, identity).await;

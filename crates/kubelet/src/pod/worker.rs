@@ -419,6 +419,7 @@ impl Worker {
         match self.kubelet.deps.runtime.run_pod_sandbox(&config).await {
             Ok(_) => {
                 self.retry_soon = RETRY_SOON_FIRST;
+                self.kubelet.metrics.started_pods.inc();
                 Ok(Next::Again)
             }
             Err(error) => Ok(self.sandbox_failed(&error.to_string())),
@@ -427,6 +428,7 @@ impl Worker {
 
     fn sandbox_failed(&mut self, why: &str) -> Next {
         let text = format!("Failed to create pod sandbox: {why}");
+        self.kubelet.metrics.started_pods_errors.inc();
         self.kubelet.pod_event(&self.pod, EventType::Warning, "FailedCreatePodSandBox", &text);
         let wait = self.soon();
         Next::Wait(Some(self.hold(SANDBOX, wait)))
@@ -520,10 +522,14 @@ impl Worker {
         };
         match starter.start(start, &mut self.pulls).await {
             Ok(_) => {
+                let started = &self.kubelet.metrics.started_containers;
+                started.with_label_values(&[container_type(start.kind)]).inc();
                 self.start_errors.remove(&start.name);
                 true
             }
             Err(error) => {
+                let failed = &self.kubelet.metrics.started_containers_errors;
+                failed.with_label_values(&[container_type(start.kind), error.reason]).inc();
                 let soon = error.reason == "ErrImagePull";
                 let pull = self.pulls.wake_after(self.kubelet.deps.clock.now());
                 let wait = match pull {
@@ -610,6 +616,15 @@ impl Worker {
             }
         }
         previous
+    }
+}
+
+/// Upstream's word in metrics.
+fn container_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Init => "init_container",
+        Kind::Regular => "container",
+        Kind::Ephemeral => "ephemeral_container",
     }
 }
 

@@ -126,6 +126,8 @@ async fn pods_metrics_and_the_summary_are_served() {
     assert_eq!(summary["node"]["nodeName"], "node");
     let (_, metrics) = endpoint.get("/metrics/resource", None).await;
     assert!(metrics.contains("\nnode_memory_working_set_bytes "), "{metrics}");
+    let (_, metrics) = endpoint.get("/metrics", None).await;
+    assert!(metrics.contains("\nkubelet_started_pods_total 1\n"), "{metrics}");
     assert_eq!(endpoint.get("/absent", None).await.0, StatusCode::NOT_FOUND);
 }
 
