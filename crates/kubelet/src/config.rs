@@ -177,6 +177,9 @@ pub enum KubeletError {
         #[source]
         source: std::io::Error,
     },
+    /// Metrics cannot be registered.
+    #[error("failed to register metrics")]
+    Metrics(#[source] prometheus::Error),
     /// The certificates cannot be used.
     #[error("failed to use the serving certificate")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -21,6 +21,7 @@ pub(crate) async fn keep(kubelet: Arc<Kubelet>) {
     loop {
         remove_orphans(&kubelet).await;
         rotate_logs(&kubelet).await;
+        count_running(&kubelet).await;
         tokio::select! {
             () = kubelet.deps.clock.sleep(EVERY) => {}
             () = shutdown.begun() => return,
@@ -78,6 +79,29 @@ async fn end_sandbox(kubelet: &Arc<Kubelet>, id: &cri::SandboxId) -> Result<(), 
         ended?;
     }
     runtime.remove_pod_sandbox(id).await
+}
+
+async fn count_running(kubelet: &Arc<Kubelet>) {
+    let runtime = &kubelet.deps.runtime;
+    let ready = PodSandboxFilter {
+        state: Some(cri::PodSandboxState::Ready),
+        ..PodSandboxFilter::default()
+    };
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    if let Ok(sandboxes) = runtime.list_pod_sandbox(&ready).await {
+        kubelet.metrics.running_pods.set(count(sandboxes.len()));
+    }
+    if let Ok(containers) = runtime.list_containers(&ContainerFilter::default()).await {
+        for (state, word) in [
+            (ContainerState::Created, "created"),
+            (ContainerState::Running, "running"),
+            (ContainerState::Exited, "exited"),
+        ] {
+            let of_state = containers.iter().filter(|container| container.state == state).count();
+            let gauge = kubelet.metrics.running_containers.with_label_values(&[word]);
+            gauge.set(count(of_state));
+        }
+    }
 }
 
 /// A directory of logs is named `<namespace>_<name>_<uid>`.

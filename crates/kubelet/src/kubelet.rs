@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use stdx::shutdown::Shutdown;
 
 use crate::config::{Config, Deps};
+use crate::metrics::Metrics;
 use crate::node::host::Capacity;
 use crate::pod::admission;
 use crate::pod::env::ServiceInfo;
@@ -21,6 +22,7 @@ pub(crate) struct Kubelet {
     pub(crate) config: Config,
     pub(crate) deps: Deps,
     pub(crate) capacity: Capacity,
+    pub(crate) metrics: Metrics,
     pub(crate) recorder: EventRecorder,
     pub(crate) shutdown: Shutdown,
     pub(crate) volumes: Volumes,
@@ -44,12 +46,14 @@ impl Kubelet {
         services: Lister<ServiceInfo>,
         pods: Lister<Pod>,
         workers: Arc<Workers>,
+        metrics: Metrics,
     ) -> Self {
         let capacity = Capacity::read(&config.root_dir);
         Self {
             config,
             deps,
             capacity,
+            metrics,
             recorder,
             shutdown,
             volumes,

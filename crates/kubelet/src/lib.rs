@@ -30,8 +30,10 @@ mod housekeeping;
 mod http_get;
 mod kubelet;
 mod labels;
+mod metrics;
 mod node;
 mod pod;
+mod server;
 mod volume;
 
 pub use config::{Config, Deps, EvictionHard, KubeletError, OnPodCidr, ServingTls};

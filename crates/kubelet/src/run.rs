@@ -12,10 +12,12 @@ use tokio::sync::Notify;
 use crate::config::{Config, Deps, KubeletError};
 use crate::housekeeping;
 use crate::kubelet::Kubelet;
+use crate::metrics::Metrics;
 use crate::node::{self, NodeKeeper};
 use crate::pod::env::ServiceInfo;
 use crate::pod::spec;
 use crate::pod::workers::Workers;
+use crate::server;
 use crate::volume::Volumes;
 use crate::volume::objects::Wake;
 use crate::volume::tmpfs::Tmpfs;
@@ -37,8 +39,10 @@ pub async fn run(
     }
     // Events are followed before anything is listed, so that none is missed.
     let events = deps.runtime.events();
-    let kubelet = assemble(config, deps, &shutdown);
+    let metrics = Metrics::register(&deps.metrics).map_err(KubeletError::Metrics)?;
+    let kubelet = assemble(config, deps, metrics, &shutdown);
     drop(stdx::task::spawn("cri-events", follow_runtime(Arc::clone(&kubelet), events)));
+    server::start(&kubelet).await?;
     let wake = Arc::new(Notify::new());
     let mut keeper = NodeKeeper::new(Arc::clone(&kubelet), Arc::clone(&wake)).await;
     tokio::select! {
@@ -58,7 +62,7 @@ pub async fn run(
     Ok(())
 }
 
-fn assemble(config: Config, deps: Deps, shutdown: &Shutdown) -> Arc<Kubelet> {
+fn assemble(config: Config, deps: Deps, metrics: Metrics, shutdown: &Shutdown) -> Arc<Kubelet> {
     let recorder = EventRecorder::spawn(
         deps.client.clone(),
         Arc::clone(&deps.clock),
@@ -91,7 +95,7 @@ fn assemble(config: Config, deps: Deps, shutdown: &Shutdown) -> Arc<Kubelet> {
     };
     let pods = Informer::spawn(client, clock, of_node, shutdown, |object| object.decode());
     let stop = shutdown.clone();
-    Arc::new(Kubelet::new(config, deps, recorder, stop, volumes, services, pods, workers))
+    Arc::new(Kubelet::new(config, deps, recorder, stop, volumes, services, pods, workers, metrics))
 }
 
 /// Every pod of the node gets a worker, and is told to it when it changes.

@@ -81,15 +81,12 @@ where
         let inward = async {
             while let Some(Ok(message)) = messages.next().await {
                 match message {
-                    Message::Binary(data) => {
-                        if writer.write_all(&data).await.is_err() {
-                            return;
-                        }
-                    }
-                    Message::Close(_) => return,
+                    Message::Binary(data) => writer.write_all(&data).await?,
+                    Message::Close(_) => break,
                     _ => {}
                 }
             }
+            io::Result::Ok(())
         };
         let outward = async {
             let mut buffer = vec![0; 32 << 10];
@@ -102,7 +99,8 @@ where
             sink.send(close()).await.ok();
         };
         tokio::select! {
-            () = inward => {}
+            // What is inside has ended, or the client has: both end the tunnel.
+            result = inward => drop(result),
             () = outward => {}
         }
     }));

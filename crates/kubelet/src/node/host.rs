@@ -43,6 +43,34 @@ impl Capacity {
     }
 }
 
+/// What the machine uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Usage {
+    pub(crate) capacity: Capacity,
+    /// CPU time of all cores since the machine started.
+    pub(crate) cpu_nanos: u64,
+    pub(crate) memory_working_set_bytes: u64,
+}
+
+impl Usage {
+    /// Asks the kernel.
+    pub(crate) fn read(root_dir: &Path) -> Self {
+        let capacity = Capacity::read(root_dir);
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let used = capacity.memory_bytes.saturating_sub(capacity.memory_available_bytes);
+        Self { cpu_nanos: cpu_nanos(&stat), memory_working_set_bytes: used, capacity }
+    }
+}
+
+/// User, nice, system, interrupts and stolen time, of which `/proc/stat` counts hundredths of
+/// seconds.
+fn cpu_nanos(stat: &str) -> u64 {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let fields: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|at| fields.get(*at)).sum::<u64>();
+    busy * 10_000_000
+}
+
 fn meminfo_bytes(meminfo: &str, name: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
@@ -123,6 +151,7 @@ mod tests {
         assert_eq!(page_size(2048), "2Mi");
         assert_eq!(page_size(1 << 20), "1Gi");
         assert_eq!(page_size(64), "64Ki");
+        assert_eq!(cpu_nanos("cpu  1 2 3 400 500 6 7 8 0 0\ncpu0 1"), 270_000_000);
     }
 
     #[test]

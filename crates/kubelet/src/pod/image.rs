@@ -91,6 +91,21 @@ pub(crate) async fn ensure(
             return Ok(found);
         }
     }
+    pull_or_wait(kubelet, pod, (kind, container), sandbox, failures).await
+}
+
+/// Pulls, unless the image is in back-off.
+async fn pull_or_wait(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    (kind, container): (Kind, &Container),
+    sandbox: &PodSandboxConfig,
+    failures: &mut PullFailures,
+) -> Result<Image, StartError> {
+    let image = container.image.as_deref().unwrap_or_default();
+    let event = |event_type, reason, text: &str| {
+        kubelet.container_event(pod, (kind, &container.name), event_type, reason, text);
+    };
     let now = kubelet.deps.clock.now();
     if let Some((_, why)) = failures.waiting(image, now) {
         let text = format!("Back-off pulling image {image:?}");

@@ -7,13 +7,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cri::{ContainerId, ContainerState, ContainerStatus};
+use cri::{ContainerId, ContainerState, ContainerStatus, LinuxContainerResources};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::labels;
 use crate::pod::crash_backoff::CrashBackoff;
 use crate::pod::observed::{Observed, ended_at};
+use crate::pod::qos;
 use crate::pod::spec::{self, Kind};
 
 /// Why a running container is to be ended and run again.
@@ -22,6 +23,8 @@ pub(crate) enum KillReason {
     SpecChanged,
     Liveness,
     Startup,
+    /// New limits of a kind that the container asks to be restarted for.
+    Resize,
 }
 
 /// A container to end, after which it is run again by the restart policy.
@@ -31,6 +34,14 @@ pub(crate) struct Kill {
     pub(crate) name: String,
     pub(crate) id: ContainerId,
     pub(crate) reason: KillReason,
+}
+
+/// A running container that gets other limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resize {
+    pub(crate) name: String,
+    pub(crate) id: ContainerId,
+    pub(crate) resources: LinuxContainerResources,
 }
 
 /// A container to make and run.
@@ -61,6 +72,7 @@ pub(crate) struct Plan {
     /// Make a sandbox, which is this attempt.
     pub(crate) create_sandbox: Option<u32>,
     pub(crate) kill: Vec<Kill>,
+    pub(crate) resize: Vec<Resize>,
     pub(crate) start: Vec<Start>,
     pub(crate) waiting: Vec<Wait>,
     /// Nothing runs and nothing will: the sandbox can go.
@@ -281,7 +293,15 @@ impl Planner<'_> {
         } else if self.memory.never_started.contains(&status.id) {
             KillReason::Startup
         } else {
-            return true;
+            match resize(self.pod, container, status) {
+                None => return true,
+                Some(Resizing::InPlace(resources)) => {
+                    let (name, id) = (container.name.clone(), status.id.clone());
+                    self.plan.resize.push(Resize { name, id, resources });
+                    return true;
+                }
+                Some(Resizing::Restart) => KillReason::Resize,
+            }
         };
         let (name, id) = (container.name.clone(), status.id.clone());
         self.plan.kill.push(Kill { kind, name, id, reason });
@@ -316,6 +336,41 @@ impl Planner<'_> {
         let made_at = self.observed.ready_sandbox()?.created_at;
         self.observed.latest(name).filter(|status| status.created_at >= made_at)
     }
+}
+
+enum Resizing {
+    InPlace(LinuxContainerResources),
+    Restart,
+}
+
+/// What is to be done when the limits in force are not those of the spec.
+fn resize(pod: &Pod, container: &Container, status: &ContainerStatus) -> Option<Resizing> {
+    let present = status.resources.as_ref()?;
+    // The score is given at the start only, so the node's memory does not matter.
+    let wanted = qos::linux_resources(pod, container, 0);
+    // 0 is not given, −1 is without a limit: the same for a container that runs.
+    let differ = |a: i64, b: i64| a.max(0) != b.max(0);
+    let cpu = differ(present.cpu_shares, wanted.cpu_shares)
+        || differ(present.cpu_quota, wanted.cpu_quota);
+    let memory = differ(present.memory_limit_in_bytes, wanted.memory_limit_in_bytes);
+    if !cpu && !memory {
+        return None;
+    }
+    let restart = container.resize_policy.iter().flatten().any(|policy| {
+        let changed = if policy.resource_name == "cpu" { cpu } else { memory };
+        changed && policy.restart_policy == "RestartContainer"
+    });
+    if restart {
+        return Some(Resizing::Restart);
+    }
+    let without = |limit: i64| if limit == 0 { -1 } else { limit };
+    Some(Resizing::InPlace(LinuxContainerResources {
+        cpu_shares: wanted.cpu_shares,
+        cpu_period: wanted.cpu_period,
+        cpu_quota: if cpu { without(wanted.cpu_quota) } else { 0 },
+        memory_limit_in_bytes: if memory { without(wanted.memory_limit_in_bytes) } else { 0 },
+        ..LinuxContainerResources::default()
+    }))
 }
 
 fn first_start(kind: Kind, name: &str) -> Start {

@@ -13,27 +13,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::EventType;
-use cri::{ContainerId, ContainerState, CriError, PodSandboxConfig};
+use cri::{ContainerId, ContainerState, CriError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::kubelet::Kubelet;
 use crate::pod::container_status::StartError;
 use crate::pod::crash_backoff::{CrashBackoff, go_duration};
-use crate::pod::end::{Ending, Endings};
+use crate::pod::end::Endings;
 use crate::pod::image::PullFailures;
 use crate::pod::last_words::last_words;
-use crate::pod::lifecycle::{self, Kill, KillReason, Memory, Plan, Start, backoff_key};
+use crate::pod::lifecycle::{self, Memory, Plan};
 use crate::pod::observed::Observed;
 use crate::pod::probes::{ProbeKind, Probes};
-use crate::pod::sandbox_config::sandbox_config;
-use crate::pod::spec::{self, Kind};
-use crate::pod::start::Starter;
+use crate::pod::spec;
 use crate::pod::status::{Facts, Verdict, pod_status};
 use crate::pod::status_writer::StatusWriter;
 use crate::pod::workers::{Desired, Handle};
 use crate::volume::Mounted;
 
+mod act;
 mod stop;
 
 /// When something failed that nobody tells us the end of: upstream `backOffPeriod`.
@@ -186,7 +185,7 @@ impl Worker {
 
     async fn look_or_fail(&mut self) -> Result<Next, CriError> {
         let observed = Observed::read(&*self.kubelet.deps.runtime, &self.uid).await?;
-        self.decide_end(&observed);
+        self.decide_end();
         let running: Vec<_> = observed.running().collect();
         let pod_ip = self.pod_ips(&observed).into_iter().next().unwrap_or_default();
         let probed = if self.is_stopping() { Vec::new() } else { running };
@@ -216,7 +215,7 @@ impl Worker {
     }
 
     /// Ends the pod when it has been active for too long.
-    fn decide_end(&mut self, _observed: &Observed) {
+    fn decide_end(&mut self) {
         if self.verdict.is_some() || self.is_stopping() {
             return;
         }
@@ -289,251 +288,6 @@ impl Worker {
         }
     }
 
-    async fn carry_out(&mut self, plan: Plan, observed: &Observed) -> Result<Next, CriError> {
-        if let Some(wait) = self.volumes(observed).await {
-            return Ok(Next::Wait(Some(wait)));
-        }
-        if let Some(attempt) = plan.create_sandbox {
-            return self.replace_sandbox(plan.kill_sandbox, attempt, observed).await;
-        }
-        for kill in &plan.kill {
-            self.kill(kill, observed);
-        }
-        let (mut acted, mut started) = (false, false);
-        let mut held = None;
-        for start in &plan.start {
-            if let Some(left) = self.held_for(&start.name) {
-                held = Some(held.map_or(left, |other: Duration| other.min(left)));
-                continue;
-            }
-            acted = true;
-            started |= self.start(start, observed).await;
-        }
-        if started {
-            self.remove_dead(observed).await;
-            return Ok(Next::Again);
-        }
-        if acted {
-            // What failed is to be told.
-            let observed = Observed::read(&*self.kubelet.deps.runtime, &self.uid).await?;
-            self.report(&observed);
-            return Ok(Next::Again);
-        }
-        let now = self.kubelet.deps.clock.now();
-        let refresh = self.mounted.as_ref().and_then(|mounted| mounted.refresh_at);
-        let refresh =
-            refresh.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-        let wake = [plan.wake_after(), refresh, held, self.deadline_left()];
-        Ok(Next::Wait(wake.into_iter().flatten().min()))
-    }
-
-    /// Brings the volumes up to date; when they cannot be, says when to try again.
-    async fn volumes(&mut self, observed: &Observed) -> Option<Duration> {
-        let now = self.kubelet.deps.clock.now();
-        let changed = self.handle.take_objects_changed();
-        if changed {
-            self.held.clear();
-        } else if let Some(left) = self.held_for(VOLUMES) {
-            return self.mounted.is_none().then_some(left);
-        }
-        let due = |mounted: &Mounted| mounted.refresh_at.is_some_and(|at| at <= now);
-        if !changed && self.mounted.as_ref().is_some_and(|mounted| !due(mounted)) {
-            return None;
-        }
-        let kubelet = Arc::clone(&self.kubelet);
-        let ips = self.pod_ips(observed);
-        let host_ip = kubelet.config.node_ip.to_string();
-        let allocatable = kubelet.allocatable();
-        let around = crate::pod::fields::Surroundings {
-            pod_ips: &ips,
-            host_ip: &host_ip,
-            allocatable: &allocatable,
-        };
-        match kubelet.volumes.set_up(&self.pod, &around).await {
-            Ok(mounted) => {
-                self.mounted = Some(mounted);
-                None
-            }
-            Err(error) => {
-                let text = error.to_string();
-                kubelet.pod_event(&self.pod, EventType::Warning, "FailedMount", &text);
-                let wait = self.soon();
-                self.hold(VOLUMES, wait);
-                // Containers that run keep the files they have.
-                if let Some(mounted) = &mut self.mounted {
-                    mounted.refresh_at = Some(now.saturating_add(wait).unwrap_or(now));
-                    return None;
-                }
-                Some(wait)
-            }
-        }
-    }
-
-    /// Longer every time, up to the usual.
-    fn soon(&mut self) -> Duration {
-        let wait = self.retry_soon;
-        self.retry_soon = (wait * 2).min(RETRY);
-        wait
-    }
-
-    async fn replace_sandbox(
-        &mut self,
-        kill: bool,
-        attempt: u32,
-        observed: &Observed,
-    ) -> Result<Next, CriError> {
-        if let Some(left) = self.held_for(SANDBOX) {
-            return Ok(Next::Wait(Some(left)));
-        }
-        if kill {
-            if observed.running().next().is_some() || observed.ready_sandbox().is_some() {
-                let text = "Pod sandbox changed, it will be killed and re-created.";
-                self.kubelet.pod_event(&self.pod, EventType::Normal, "SandboxChanged", text);
-            }
-            for sandbox in &observed.sandboxes {
-                self.kubelet.deps.runtime.stop_pod_sandbox(&sandbox.id).await?;
-            }
-        }
-        if let Err(why) = self.kubelet.deps.network.ready()
-            && !spec::host_network(&self.pod)
-        {
-            let text = format!(
-                "network is not ready: container runtime network not ready: NetworkReady=false \
-                 reason:NetworkPluginNotReady message:{why}"
-            );
-            self.kubelet.pod_event(&self.pod, EventType::Warning, "NetworkNotReady", &text);
-            let wait = self.soon();
-            return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
-        }
-        let config = match self.sandbox_config(attempt) {
-            Ok(config) => config,
-            Err(why) => return Ok(self.sandbox_failed(&why)),
-        };
-        match self.kubelet.deps.runtime.run_pod_sandbox(&config).await {
-            Ok(_) => {
-                self.retry_soon = RETRY_SOON_FIRST;
-                Ok(Next::Again)
-            }
-            Err(error) => Ok(self.sandbox_failed(&error.to_string())),
-        }
-    }
-
-    fn sandbox_failed(&mut self, why: &str) -> Next {
-        let text = format!("Failed to create pod sandbox: {why}");
-        self.kubelet.pod_event(&self.pod, EventType::Warning, "FailedCreatePodSandBox", &text);
-        let wait = self.soon();
-        Next::Wait(Some(self.hold(SANDBOX, wait)))
-    }
-
-    fn sandbox_config(&self, attempt: u32) -> Result<PodSandboxConfig, String> {
-        sandbox_config(&self.kubelet.config, &self.pod, attempt)
-    }
-
-    fn kill(&mut self, kill: &Kill, observed: &Observed) {
-        let Some((_, container)) = spec::container(&self.pod, &kill.name) else { return };
-        let name = &kill.name;
-        let probe = match kill.reason {
-            KillReason::SpecChanged => None,
-            KillReason::Liveness => container.liveness_probe.as_ref(),
-            KillReason::Startup => container.startup_probe.as_ref(),
-        };
-        let why = match kill.reason {
-            KillReason::SpecChanged => {
-                format!("Container {name} definition changed, will be restarted")
-            }
-            KillReason::Liveness => {
-                format!("Container {name} failed liveness probe, will be restarted")
-            }
-            KillReason::Startup => {
-                format!("Container {name} failed startup probe, will be restarted")
-            }
-        };
-        let grace = probe
-            .and_then(|probe| probe.termination_grace_period_seconds)
-            .unwrap_or_else(|| spec::grace_period_secs(&self.pod));
-        let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        self.end((kill.kind, container), &kill.id, grace, why, observed);
-    }
-
-    fn end(
-        &self,
-        container: (Kind, k8s_openapi::api::core::v1::Container),
-        id: &ContainerId,
-        grace: Duration,
-        why: String,
-        observed: &Observed,
-    ) {
-        let ending = Ending {
-            pod: Arc::clone(&self.pod),
-            container,
-            id: id.clone(),
-            grace,
-            why,
-            pod_ip: self.pod_ips(observed).into_iter().next().unwrap_or_default(),
-        };
-        self.endings.begin(&self.kubelet, &self.handle, ending);
-    }
-
-    async fn start(&mut self, start: &Start, observed: &Observed) -> bool {
-        let Some(sandbox) = observed.ready_sandbox() else { return false };
-        let config = match self.sandbox_config(sandbox.metadata.attempt) {
-            Ok(config) => config,
-            Err(why) => {
-                tracing::warn!(pod = spec::described(&self.pod), why, "sandbox not described");
-                return false;
-            }
-        };
-        let container = spec::container(&self.pod, &start.name);
-        if let (Some(after), Some((_, container))) = (start.after, container)
-            && self.start_errors.get(&start.name).is_none_or(|e| e.reason == "CrashLoopBackOff")
-        {
-            self.backoff.next(&backoff_key(&container), after, self.kubelet.deps.clock.now());
-        }
-        let starter = Starter {
-            kubelet: &self.kubelet,
-            pod: &self.pod,
-            sandbox: (&sandbox.id, &config),
-            pod_ips: &self.pod_ips(observed),
-            mounted: &self.mounted.clone().unwrap_or_default(),
-            observed,
-        };
-        match starter.start(start, &mut self.pulls).await {
-            Ok(_) => {
-                self.start_errors.remove(&start.name);
-                true
-            }
-            Err(error) => {
-                let soon = error.reason == "ErrImagePull";
-                let pull = self.pulls.wake_after(self.kubelet.deps.clock.now());
-                let wait = match pull {
-                    // The pull was tried: it backs off from the next look on.
-                    Some(_) if soon => Duration::from_secs(1),
-                    Some(left) => left.min(RETRY),
-                    None => RETRY,
-                };
-                self.hold(&start.name, wait);
-                self.start_errors.insert(start.name.clone(), error);
-                false
-            }
-        }
-    }
-
-    /// Keeps one dead container of each name for its logs, as upstream does.
-    async fn remove_dead(&self, observed: &Observed) {
-        let mut kept = std::collections::BTreeSet::new();
-        for container in &observed.containers {
-            if container.state != ContainerState::Exited || kept.insert(&container.metadata.name) {
-                continue;
-            }
-            if let Err(error) = self.kubelet.deps.runtime.remove_container(&container.id).await {
-                tracing::warn!(container = %container.id, %error, "dead container not removed");
-                continue;
-            }
-            // Its log goes with it; one that is gone already is fine.
-            std::fs::remove_file(&container.log_path).ok();
-        }
-    }
-
     fn pod_ips(&self, observed: &Observed) -> Vec<String> {
         if spec::host_network(&self.pod) {
             return vec![self.kubelet.config.node_ip.to_string()];
@@ -565,7 +319,13 @@ impl Worker {
             started: &|status| self.probes.started(&self.pod, status),
             message: &|status| self.messages.get(&status.id).cloned().unwrap_or_default(),
         };
-        let status = pod_status(&self.pod, &facts, self.kubelet.deps.clock.now());
+        let mut status = pod_status(&self.pod, &facts, self.kubelet.deps.clock.now());
+        if self.verdict.is_some() && !self.admitted {
+            // Of a pod that was refused there is nothing to tell but that.
+            status.container_statuses = None;
+            status.init_container_statuses = None;
+            status.conditions = previous.conditions.clone();
+        }
         self.writer.set(&status);
         status
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Notify, watch};
@@ -61,6 +62,21 @@ impl Handle {
     }
 }
 
+/// How long a worker that panicked stays away.
+const AFTER_PANIC: Duration = Duration::from_secs(10);
+
+/// Runs a worker; one that panics is replaced, for it keeps nothing that cannot be found again.
+async fn keep(kubelet: Arc<Kubelet>, handle: Handle) {
+    loop {
+        let worker = Worker::new(Arc::clone(&kubelet), handle.clone());
+        match stdx::task::spawn("pod-worker", worker.run()).await {
+            Ok(Some(())) => return,
+            // The panic was logged where it was caught.
+            Ok(None) | Err(_) => kubelet.deps.clock.sleep(AFTER_PANIC).await,
+        }
+    }
+}
+
 /// All workers, by the uid of their pod.
 #[derive(Default)]
 pub(crate) struct Workers(Mutex<BTreeMap<String, Handle>>);
@@ -82,7 +98,7 @@ impl Workers {
         };
         workers.insert(uid, handle.clone());
         // It ends when its pod is gone, or with the kubelet.
-        drop(stdx::task::spawn("pod-worker", Worker::new(Arc::clone(kubelet), handle).run()));
+        drop(stdx::task::spawn("pod-worker", keep(Arc::clone(kubelet), handle)));
     }
 
     /// A pod is gone from the API.

@@ -94,10 +94,10 @@ impl ApiServer {
         self.events.send(event).ok();
     }
 
-    fn answer(&self, request: &Request<Bytes>) -> Result<Value, Status> {
+    fn answer(&self, request: &Request<Bytes>) -> Result<Value, Box<Status>> {
         let path = request.uri().path().to_owned();
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let missing = || Status::failure(Reason::NotFound, format!("{path} not found"));
+        let missing = || Box::new(Status::failure(Reason::NotFound, format!("{path} not found")));
         match *request.method() {
             Method::GET => self.get(&path).ok_or_else(missing),
             Method::POST if path.ends_with("/token") => Ok(json!({
@@ -105,11 +105,22 @@ impl ApiServer {
                 "spec": { "audiences": [] },
                 "status": { "token": "the-token", "expirationTimestamp": "2030-01-01T00:00:00Z" },
             })),
+            Method::POST if path.ends_with("/tokenreviews") => {
+                let known = body["spec"]["token"] == "good" || body["spec"]["token"] == "other";
+                let user = json!({ "username": body["spec"]["token"], "groups": [] });
+                let status = json!({ "authenticated": known, "user": user });
+                Ok(json!({ "metadata": {}, "spec": body["spec"], "status": status }))
+            }
+            Method::POST if path.ends_with("/subjectaccessreviews") => {
+                let allowed = body["spec"]["user"] == "good";
+                let status = json!({ "allowed": allowed });
+                Ok(json!({ "metadata": {}, "spec": body["spec"], "status": status }))
+            }
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap();
                 let path = format!("{path}/{name}");
                 if self.get(&path).is_some() {
-                    return Err(Status::failure(Reason::AlreadyExists, path));
+                    return Err(Box::new(Status::failure(Reason::AlreadyExists, path)));
                 }
                 Ok(self.put(&path, body))
             }
@@ -125,7 +136,7 @@ impl ApiServer {
                 self.remove(&path);
                 Ok(value)
             }
-            _ => Err(Status::failure(Reason::MethodNotAllowed, path)),
+            _ => Err(Box::new(Status::failure(Reason::MethodNotAllowed, path))),
         }
     }
 }

@@ -9,4 +9,6 @@ mod node;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod world;

@@ -1,10 +1,11 @@
 //! A kubelet among its fakes.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::Client;
-use kubelet::{Config, Deps};
+use kubelet::{Config, Deps, ServingTls};
 use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
@@ -16,18 +17,25 @@ pub(crate) struct World {
     pub(crate) runtime: FakeRuntime,
     pub(crate) cidrs: Arc<Mutex<Vec<String>>>,
     pub(crate) dir: tempfile::TempDir,
+    tls: Option<(IpAddr, ServingTls)>,
     shutdown: Shutdown,
 }
 
 impl World {
     /// A kubelet that is ready. Time is tokio's, which tests pause.
     pub(crate) async fn new() -> Self {
+        Self::serving(None).await
+    }
+
+    /// One that serves HTTPS on an address.
+    pub(crate) async fn serving(tls: Option<(IpAddr, ServingTls)>) -> Self {
         let clock: clock::SharedClock = Arc::new(clock::SystemClock);
         let mut world = Self {
             api: ApiServer::new(),
             runtime: FakeRuntime::new(Arc::clone(&clock)),
             cidrs: Arc::default(),
             dir: tempfile::tempdir().unwrap(),
+            tls,
             shutdown: Shutdown::new(),
         };
         world.start_kubelet().await;
@@ -39,6 +47,10 @@ impl World {
         let mut config =
             Config::new("node", [192, 0, 2, 1].into(), &self.dir.path().join("kubelet"));
         config.healthz_address = None;
+        if let Some((address, tls)) = &self.tls {
+            config.address = *address;
+            config.tls = Some(tls.clone());
+        }
         config.cgroup_mount = self.dir.path().join("cgroup");
         let cidrs = Arc::clone(&self.cidrs);
         let deps = Deps {

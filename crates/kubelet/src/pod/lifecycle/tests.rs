@@ -126,3 +126,31 @@ fn a_lost_sandbox_is_replaced_unless_everything_has_ended_for_good() {
     let over = decide(&pod("OnFailure", vec![], vec![a]), &observed);
     assert!(over.finished && over.create_sandbox.is_none());
 }
+
+#[test]
+fn new_limits_are_given_in_place_unless_a_restart_is_asked_for() {
+    use k8s_openapi::api::core::v1::{ContainerResizePolicy, ResourceRequirements};
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    let limited = |cpu: &str| {
+        let limits = [("cpu".to_owned(), Quantity(cpu.into()))];
+        let resources =
+            ResourceRequirements { limits: Some(limits.into()), ..ResourceRequirements::default() };
+        Container { resources: Some(resources), ..container("a") }
+    };
+    let before = limited("1");
+    let mut running = status(&before, ContainerState::Running, 0);
+    let of = pod("Always", vec![], vec![before.clone()]);
+    running.resources = Some(qos::linux_resources(&of, &before, 0));
+    let observed = with_sandbox(vec![running]);
+    assert_eq!(decide(&of, &observed), Plan::default());
+    let mut after = limited("2");
+    let plan = decide(&pod("Always", vec![], vec![after.clone()]), &observed);
+    assert_eq!(plan.resize[0].resources.cpu_quota, 200_000);
+    assert_eq!(plan.resize[0].resources.memory_limit_in_bytes, 0, "memory stays as it is");
+    after.resize_policy = Some(vec![ContainerResizePolicy {
+        resource_name: "cpu".into(),
+        restart_policy: "RestartContainer".into(),
+    }]);
+    let plan = decide(&pod("Always", vec![], vec![after]), &observed);
+    assert_eq!(plan.kill[0].reason, KillReason::Resize);
+}

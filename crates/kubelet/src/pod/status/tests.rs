@@ -65,7 +65,8 @@ fn the_phase_follows_from_the_containers() {
     let absent = (Runs::Unknown, 0);
     let running = (Runs::Running, 0);
     let (good, bad) = ((Runs::Exited, 0), (Runs::Exited, 1));
-    let cases: [(&str, &[(Runs, i32)], &str); 9] = [
+    type Row<'a> = (&'a str, &'a [(Runs, i32)], &'a str);
+    let cases: [Row<'_>; 9] = [
         ("Always", &[absent], "Pending"),
         ("Always", &[running, absent], "Pending"),
         ("Always", &[running, running], "Running"),
