@@ -142,7 +142,13 @@ pub(crate) async fn run<K: Kind>(ctx: Context) {
     queue
         .run(shutdown, move |key| {
             let controller = Arc::clone(&controller);
-            async move { controller.sync(&key).await }
+            async move {
+                match controller.sync(&key).await {
+                    // The cache is behind: the event that makes it current brings the key back.
+                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
+                    result => result,
+                }
+            }
         })
         .await;
 }
