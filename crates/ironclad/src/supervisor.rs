@@ -44,9 +44,12 @@ impl Supervisor {
     /// The failure of the component that ended first, if it failed.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let outcome = tokio::select! {
+            biased;
             () = self.shutdown.begun() => Ok(()),
             ended = self.components.join_next() => match ended {
                 None => Ok(()),
+                // The signal may have been given just now.
+                Some(Ok((_, Ok(())))) if self.shutdown.is_begun() => Ok(()),
                 Some(Ok((name, Ok(())))) => Err(anyhow::anyhow!("{name} ended unexpectedly")),
                 Some(Ok((name, Err(error)))) => Err(error.context(format!("{name} failed"))),
                 Some(Err(error)) => Err(anyhow::Error::new(error).context("a component panicked")),

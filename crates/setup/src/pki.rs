@@ -126,7 +126,7 @@ impl Pki {
     /// # Errors
     /// When a file cannot be read or written.
     pub fn api_server_kubelet_client(&self) -> Result<KeyedCertificate, PkiError> {
-        let group = Some("kubeadm:cluster-admins".to_owned());
+        let group = Some("system:masters".to_owned());
         let (file, user) = ("apiserver-kubelet-client", "kube-apiserver-kubelet-client");
         self.kept(file, user, Purpose::Client(group))
     }

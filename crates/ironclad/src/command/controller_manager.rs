@@ -61,9 +61,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let (ready, _readiness) = stdx::ready::signal();
     let shutdown = alone.shutdown.clone();
-    let work = async {
-        controllers::run(config, deps, ready, shutdown).await;
-        Ok(())
-    };
+    let work = async { Ok(controllers::run(config, deps, ready, shutdown).await?) };
     alone.lead(args.leader_elect, "kube-controller-manager", work).await
 }

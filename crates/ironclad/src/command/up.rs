@@ -214,9 +214,8 @@ impl Cluster<'_> {
             clock: Arc::clone(self.clock),
             metrics: self.metrics.clone(),
         };
-        drop(supervisor.start("controllers", |ready, shutdown| async move {
-            controllers::run(config, deps, ready, shutdown).await;
-            anyhow::Ok(())
+        drop(supervisor.start("controllers", |ready, shutdown| {
+            controllers::run(config, deps, ready, shutdown)
         }));
         let deps = scheduler::Deps {
             client: InProcess::client(server, UserInfo::component("system:kube-scheduler")),
