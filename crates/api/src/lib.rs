@@ -14,4 +14,5 @@ pub mod annotations;
 pub mod finalizers;
 pub mod labels;
 pub mod pod;
+pub mod resources;
 pub mod taints;

@@ -1,1 +1,121 @@
-//! Reconcilers, one per file.
+//! Reconcilers, one per file: what makes the cluster be what its objects say.
+//!
+//! Start reading at [`run`], which starts every controller that [`Config`] names; then at
+//! `service_account`, the smallest one, and at `cluster`, the informers that all of them share.
+//!
+//! Invariants: a controller knows the cluster only through the shared informers and its own
+//! client; a reconciler is given a key, reads the state and acts so that doing it again changes
+//! nothing; nothing is polled. What a watch event could not say, a resync repairs.
+//!
+//! It does not elect a leader (the binary does), serve metrics, or provision anything outside the
+//! API.
+//!
+//! Tested by tables over the pure cores, and by component tests on an API in memory.
+
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod context;
+mod node_ipam;
+mod root_ca_publisher;
+mod service_account;
+
+use std::sync::Arc;
+
+use client::Client;
+use clock::SharedClock;
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use stdx::ready::Ready;
+use stdx::shutdown::Shutdown;
+
+use crate::cluster::Informers;
+use crate::context::Context;
+
+/// What the operator decides.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which controllers run, as upstream's `--controllers`: `*` for all, `name`, `-name` to leave
+    /// one out. The names are those of [`controllers`].
+    pub controllers: Vec<String>,
+    /// Pod ranges of the cluster, at most one per address family.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Prefix length of a node's range for IPv4 (upstream: 24).
+    pub node_cidr_mask_size_v4: u8,
+    /// Prefix length of a node's range for IPv6 (upstream: 64).
+    pub node_cidr_mask_size_v6: u8,
+    /// PEM of the authorities that pods should trust for the API server.
+    pub root_ca: String,
+}
+
+/// Gives the client of a controller by the name of its service account, such as
+/// `deployment-controller`: upstream's bootstrap roles `system:controller:<name>` go by it.
+pub type ClientFor = Arc<dyn Fn(&str) -> Client + Send + Sync>;
+
+/// What the controllers work with.
+pub struct Deps {
+    /// The API as `system:kube-controller-manager`: for the shared informers.
+    pub client: Client,
+    /// The API as a single controller.
+    pub client_for: ClientFor,
+    /// Time.
+    pub clock: SharedClock,
+    /// Where metrics are registered.
+    pub metrics: prometheus::Registry,
+}
+
+type Start = fn(Context) -> BoxFuture<'static, ()>;
+
+/// Every controller by upstream's name, and how it starts.
+const STARTS: &[(&str, Start)] = &[
+    ("serviceaccount-controller", |ctx| Box::pin(service_account::run(ctx))),
+    ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_publisher::run(ctx))),
+    ("node-ipam-controller", |ctx| Box::pin(node_ipam::run(ctx))),
+];
+
+/// The names of all controllers.
+pub fn controllers() -> impl Iterator<Item = &'static str> {
+    STARTS.iter().map(|(name, _)| *name)
+}
+
+/// Runs the controllers until `shutdown`; `ready` is given when they have been started.
+pub async fn run(config: Config, deps: Deps, ready: Ready, shutdown: Shutdown) {
+    let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
+    let ctx = Context {
+        config: Arc::new(config),
+        client_for: deps.client_for,
+        clock: deps.clock,
+        informers: Arc::new(informers),
+        shutdown,
+    };
+    let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));
+    let tasks: Vec<_> =
+        enabled.map(|(name, start)| stdx::task::spawn(name, start(ctx.clone()))).collect();
+    ready.set();
+    futures::future::join_all(tasks).await;
+}
+
+/// Upstream `IsControllerEnabled`: a mention decides, `*` stands for the rest.
+fn is_enabled(list: &[String], name: &str) -> bool {
+    if list.iter().any(|entry| entry == name) {
+        return true;
+    }
+    if list.iter().any(|entry| entry.strip_prefix('-') == Some(name)) {
+        return false;
+    }
+    list.iter().any(|entry| entry == "*")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_chosen_by_name() {
+        let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+        assert!(is_enabled(&list("*"), "a"));
+        assert!(!is_enabled(&list("*,-a"), "a"));
+        assert!(is_enabled(&list("a"), "a"));
+        assert!(!is_enabled(&list("a"), "b"));
+    }
+}

@@ -10,6 +10,7 @@ use clock::SharedClock;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
 use runtime::Runtime;
+use stdx::ready::Readiness;
 use tokio::sync::watch;
 
 use crate::supervisor::Supervisor;
@@ -82,6 +83,44 @@ impl Agent {
         Ok(Foundation { network, runtime, gateway: watch::Sender::new(None) })
     }
 
+    /// Starts the kubelet.
+    pub(crate) fn start_kubelet(
+        &self,
+        supervisor: &mut Supervisor,
+        foundation: &Foundation,
+        client: Client,
+        tls: kubelet::ServingTls,
+        clock: &SharedClock,
+        metrics: &telemetry::Registry,
+    ) -> Readiness {
+        let root_dir = self.data_dir.join("kubelet");
+        let mut config = kubelet::Config::new(&self.node_name, self.node_ip.into(), &root_dir);
+        config.cluster_dns = vec![self.cluster_dns.into()];
+        config.cluster_domain.clone_from(&self.cluster_domain);
+        config.cgroup_root.clone_from(&self.cgroup_root);
+        config.tls = Some(tls);
+        let deps = kubelet::Deps {
+            client,
+            clock: Arc::clone(clock),
+            runtime: Arc::new(foundation.runtime.clone()),
+            images: Arc::new(foundation.runtime.clone()),
+            network: Arc::new(foundation.network.clone()),
+            on_pod_cidr: foundation.on_pod_cidr(),
+            metrics: metrics.clone(),
+        };
+        supervisor.start("kubelet", |ready, shutdown| kubelet::run(config, deps, ready, shutdown))
+    }
+
+    /// The kubelet's certificates.
+    pub(crate) fn kubelet_tls(&self, pki: &setup::Pki) -> anyhow::Result<kubelet::ServingTls> {
+        let serving = pki.kubelet(&self.node_name, &[self.node_ip.into()])?;
+        Ok(kubelet::ServingTls {
+            certificate_pem: serving.certificate.into_bytes(),
+            key_pem: serving.key.into_bytes(),
+            client_ca_pem: pki.authority().as_bytes().to_vec(),
+        })
+    }
+
     /// Starts the service proxy.
     pub(crate) fn start_proxy(
         &self,
@@ -89,7 +128,7 @@ impl Agent {
         client: Client,
         clock: &SharedClock,
         metrics: &telemetry::Registry,
-    ) -> stdx::ready::Readiness {
+    ) -> Readiness {
         let config = proxy::Config {
             node_name: self.node_name.clone(),
             cluster_cidr: self.cluster_cidr,
@@ -108,7 +147,7 @@ impl Agent {
         clock: &SharedClock,
         metrics: &telemetry::Registry,
         publish: impl FnOnce(Ipv4Addr) -> F + Send + 'static,
-    ) -> stdx::ready::Readiness
+    ) -> Readiness
     where
         F: Future<Output = anyhow::Result<()>> + Send,
     {
@@ -137,15 +176,13 @@ impl Agent {
 
 impl Foundation {
     /// What the kubelet calls when the node's pod CIDR is known.
-    pub(crate) fn on_pod_cidr(
-        &self,
-    ) -> impl Fn(&str) -> Result<(), String> + Send + Sync + 'static {
+    fn on_pod_cidr(&self) -> kubelet::OnPodCidr {
         let (network, gateway) = (self.network.clone(), self.gateway.clone());
-        move |text| {
-            let cidr: Ipv4Net = text.parse().map_err(|_| format!("{text:?} is not a CIDR"))?;
-            network.set_pod_cidr(cidr).map_err(|error| telemetry::Chain(&error).to_string())?;
+        Arc::new(move |text| {
+            let cidr: Ipv4Net = text.parse()?;
+            network.set_pod_cidr(cidr)?;
             gateway.send_replace(Some(crate::control_plane::first_address(cidr)));
             Ok(())
-        }
+        })
     }
 }

@@ -1,10 +1,19 @@
 //! The command line.
 
+mod up;
+
 mod apiserver;
+mod controller_manager;
+mod dns;
+mod kubelet;
+mod proxy;
+mod scheduler;
+
+mod alone;
+
 mod doctor;
 mod image;
 mod reset;
-mod up;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +43,16 @@ enum Command {
     Image(image::Args),
     /// Run the API server alone, with its store embedded.
     Apiserver(apiserver::Args),
+    /// Run the controllers alone.
+    ControllerManager(controller_manager::Args),
+    /// Run the scheduler alone.
+    Scheduler(scheduler::Args),
+    /// Run the node agent alone.
+    Kubelet(kubelet::Args),
+    /// Run the service proxy alone.
+    Proxy(proxy::Args),
+    /// Run cluster DNS alone.
+    Dns(dns::Args),
 }
 
 /// Runs a command to its end.
@@ -49,6 +68,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor => doctor::run(),
         Command::Image(args) => image::run(args),
         Command::Apiserver(args) => block_on(apiserver::run(args)),
+        Command::ControllerManager(args) => block_on(controller_manager::run(args)),
+        Command::Scheduler(args) => block_on(scheduler::run(args)),
+        Command::Kubelet(args) => block_on(kubelet::run(args)),
+        Command::Proxy(args) => block_on(proxy::run(args)),
+        Command::Dns(args) => block_on(dns::run(args)),
     }
 }
 

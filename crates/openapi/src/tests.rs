@@ -1,3 +1,5 @@
+//! The documents, by what clients look for in them.
+
 use super::*;
 
 fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {

@@ -1,1 +1,25 @@
-//! What tests share.
+//! What tests share: hosts of their own, clusters on them, and images without a registry.
+//!
+//! Start reading at [`Host`], a set of namespaces that stands for a machine, and [`Cluster`],
+//! `ironclad up` on one. The program `testkit-pod` is what the tests' pods run.
+//!
+//! Invariants: what a test makes is in namespaces and directories of its own and goes with it,
+//! also after a failure; nothing is ended but by the pid that was started here.
+//!
+//! It knows nothing of a single component.
+//!
+//! Tested by the tests that use it.
+
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod command;
+mod host;
+mod images;
+mod pod_image;
+
+pub use cluster::{Cluster, Options};
+pub use command::command;
+pub use host::Host;
+pub use images::ImageBuilder;
+pub use pod_image::{POD_IMAGE, pod_image};

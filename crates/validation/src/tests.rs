@@ -1,3 +1,5 @@
+//! What is refused, and in which words.
+
 use super::*;
 use serde_json::json;
 

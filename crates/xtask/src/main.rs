@@ -1,15 +1,64 @@
-//! The project's own tasks.
+//! The project's own tasks: `cargo xtask --help`.
 
+#![forbid(unsafe_code)]
+
+mod bench;
+mod cluster;
 mod codegen;
+mod prepush;
+mod run;
+mod test;
+mod tidy;
 
-fn main() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.first().map(String::as_str) {
-        Some("codegen") => {
-            let check = args.iter().any(|arg| arg == "--check");
-            let facts = args.iter().skip(1).find(|arg| !arg.starts_with("--"));
-            codegen::run(std::path::Path::new(facts.map_or("facts", String::as_str)), check)
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the tests: unit, component and end-to-end ones.
+    Test(test::Args),
+    /// Run a cluster in namespaces of its own.
+    Cluster(cluster::Args),
+    /// Measure, and write docs/performance.md.
+    Bench(bench::Args),
+    /// Check what the compiler does not: layers, documents, file heads, sizes.
+    Tidy,
+    /// Make the tables under crates/schema/generated from facts about the API.
+    Codegen {
+        /// Compare only.
+        #[arg(long)]
+        check: bool,
+        /// The directory with types.jsonl and its companions.
+        facts: PathBuf,
+    },
+    /// What must pass before a push: format, clippy, tidy, unit tests.
+    Prepush,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Cluster(args) => cluster::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Tidy => tidy::run(),
+        Task::Codegen { check, facts } => codegen::run(&facts, check),
+        Task::Prepush => prepush::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            run::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
         }
-        _ => anyhow::bail!("usage: cargo xtask codegen [--check] FACTS"),
     }
 }

@@ -1,3 +1,5 @@
+//! The cache, told of changes and asked for lists and watches.
+
 use bytes::Bytes;
 use meta::{FieldSelector, LabelSelector};
 

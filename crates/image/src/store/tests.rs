@@ -1,3 +1,5 @@
+//! The store in directories of its own.
+
 use std::io::Write;
 
 use tar::{Builder, Header};

@@ -1,3 +1,5 @@
+//! Layers, well-formed and hostile ones.
+
 use std::os::unix::fs::FileTypeExt;
 
 use tar::{Builder, Header};

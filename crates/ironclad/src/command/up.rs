@@ -8,8 +8,12 @@ use std::time::Instant;
 use anyhow::Context;
 use apiserver::Handle;
 use authn::UserInfo;
+use client::{ListOptions, ResourcePath};
 use clock::{Clock, SharedClock, SystemClock};
+use futures::StreamExt;
 use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Node;
+use meta::WatchEvent;
 use setup::kubeconfig::{self, Access};
 use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
@@ -169,6 +173,14 @@ impl Cluster<'_> {
             .await
             .context("the DNS service cannot be made")?;
         let foundation = agent.open(clock).await?;
+        let admin_for_node = admin.clone();
+        self.start_control(supervisor, server);
+        let node = format!("system:node:{}", agent.node_name);
+        let groups = ["system:nodes", UserInfo::AUTHENTICATED];
+        let kubelet = InProcess::client(server, UserInfo::new(node, &groups));
+        let tls = agent.kubelet_tls(self.pki)?;
+        let kubelet =
+            agent.start_kubelet(supervisor, &foundation, kubelet, tls, clock, metrics);
         let proxy = InProcess::client(server, UserInfo::component("system:kube-proxy"));
         let proxy = agent.start_proxy(supervisor, proxy, clock, metrics);
         let dns = InProcess::client(server, UserInfo::service_account("kube-system", "coredns"));
@@ -177,8 +189,80 @@ impl Cluster<'_> {
             Ok(addons::publish_dns(&admin, &node_name, address).await?)
         };
         let dns = agent.start_dns(supervisor, &foundation, dns, clock, metrics, publish);
-        Ok(vec![("service rules in place", proxy), ("cluster DNS answers", dns)])
+        let node_ready = node_ready(admin_for_node, agent.node_name.clone(), kubelet);
+        Ok(vec![
+            ("node is Ready", node_ready),
+            ("service rules in place", proxy),
+            ("cluster DNS answers", dns),
+        ])
     }
+
+    /// Starts controllers and scheduler, each under its own identity.
+    fn start_control(&self, supervisor: &mut Supervisor, server: &Handle) {
+        let config = controllers::Config {
+            controllers: vec!["*".to_owned()],
+            cluster_cidrs: vec![self.agent.cluster_cidr.into()],
+            node_cidr_mask_size_v4: 24,
+            node_cidr_mask_size_v6: 64,
+            root_ca: self.pki.authority().to_owned(),
+        };
+        let handle = server.clone();
+        let manager = UserInfo::component("system:kube-controller-manager");
+        let deps = controllers::Deps {
+            client: InProcess::client(server, manager),
+            client_for: Arc::new(move |account| {
+                InProcess::client(&handle, UserInfo::service_account("kube-system", account))
+            }),
+            clock: Arc::clone(self.clock),
+            metrics: self.metrics.clone(),
+        };
+        drop(supervisor.start("controllers", |ready, shutdown| async move {
+            controllers::run(config, deps, ready, shutdown).await;
+            anyhow::Ok(())
+        }));
+        let deps = scheduler::Deps {
+            client: InProcess::client(server, UserInfo::component("system:kube-scheduler")),
+            clock: Arc::clone(self.clock),
+            metrics: self.metrics.clone(),
+        };
+        let config = scheduler::Config::default();
+        drop(supervisor.start("scheduler", |ready, shutdown| {
+            scheduler::run(config, deps, ready, shutdown)
+        }));
+    }
+}
+
+/// Ready when the kubelet runs and the node's object says so.
+fn node_ready(client: client::Client, node: String, mut kubelet: Readiness) -> Readiness {
+    let (ready, readiness) = stdx::ready::signal();
+    drop(stdx::task::spawn("node-ready", async move {
+        if kubelet.wait().await && wait_for_node(&client, &node).await.is_ok() {
+            ready.set();
+        }
+    }));
+    readiness
+}
+
+async fn wait_for_node(client: &client::Client, name: &str) -> anyhow::Result<()> {
+    let path = ResourcePath::of::<Node>();
+    let only = ListOptions::fields(format!("metadata.name={name}"));
+    let is_ready = |node: &Node| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    let listed = client.list_page(&path, "", &only).await?;
+    if listed.items.iter().any(|node| node.decode().is_ok_and(|node| is_ready(&node))) {
+        return Ok(());
+    }
+    let mut events = client.watch(&path, "", &only, listed.resource_version, 600).await?;
+    while let Some(event) = events.next().await {
+        if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event?
+            && node.decode().is_ok_and(|node| is_ready(&node))
+        {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the watch ended before the node was Ready")
 }
 
 /// Where the administrator's credentials went.

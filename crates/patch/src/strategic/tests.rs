@@ -1,3 +1,5 @@
+//! Strategic merge patches, as tables.
+
 use super::*;
 use meta::GroupVersionKind;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! What a container is made of, from its configuration.
+
 use cri::{KeyValue, Mount};
 
 use super::*;

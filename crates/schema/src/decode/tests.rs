@@ -1,3 +1,5 @@
+//! Decoding, and the errors of what cannot be decoded.
+
 use super::*;
 use crate::registry;
 use meta::GroupVersionKind;

@@ -1,3 +1,5 @@
+//! Defaults, before and after.
+
 use super::*;
 use crate::{FieldValidation, decode_json};
 use serde_json::json;

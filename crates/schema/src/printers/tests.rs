@@ -1,3 +1,5 @@
+//! Cells of tables.
+
 use super::*;
 use crate::registry;
 

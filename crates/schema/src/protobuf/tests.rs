@@ -1,3 +1,5 @@
+//! Both encodings of the same objects.
+
 use super::*;
 use std::path::PathBuf;
 

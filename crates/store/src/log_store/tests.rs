@@ -1,3 +1,5 @@
+//! The store, crashed at every place.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,0 +1,42 @@
+//! What every controller is started with.
+
+use std::sync::Arc;
+
+use client::{Client, EventRecorder, WorkQueue, WorkQueueConfig};
+use clock::SharedClock;
+use meta::ObjectKey;
+use stdx::shutdown::Shutdown;
+
+use crate::cluster::Informers;
+use crate::{ClientFor, Config};
+
+/// Keys that a controller handles at once: upstream's usual `--concurrent-*-syncs`.
+const WORKERS: usize = 5;
+
+/// Cloned into every controller.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) config: Arc<Config>,
+    pub(crate) client_for: ClientFor,
+    pub(crate) clock: SharedClock,
+    pub(crate) informers: Arc<Informers>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Context {
+    /// The API as the controller's service account.
+    pub(crate) fn client(&self, service_account: &str) -> Client {
+        (self.client_for)(service_account)
+    }
+
+    /// A recorder of events that name `component` as their source.
+    pub(crate) fn recorder(&self, client: &Client, component: &str) -> EventRecorder {
+        let clock = Arc::clone(&self.clock);
+        EventRecorder::spawn(client.clone(), clock, component, "", &self.shutdown)
+    }
+
+    /// A queue of objects.
+    pub(crate) fn queue(&self, name: &'static str) -> WorkQueue<ObjectKey> {
+        WorkQueue::new(WorkQueueConfig::new(name, WORKERS), Arc::clone(&self.clock))
+    }
+}

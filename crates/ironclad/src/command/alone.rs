@@ -1,0 +1,57 @@
+//! What components share that run in a process of their own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use client::{Client, KubeConfig, LeaderElection, Remote};
+use clock::{SharedClock, SystemClock};
+use stdx::shutdown::Shutdown;
+
+use crate::{node_address, supervisor};
+
+/// What a component of its own process works with.
+pub(crate) struct Alone {
+    /// The API, as the kubeconfig says.
+    pub(crate) client: Client,
+    /// Time.
+    pub(crate) clock: SharedClock,
+    /// Given when the process should end.
+    pub(crate) shutdown: Shutdown,
+    /// Where metrics are registered.
+    pub(crate) metrics: telemetry::Registry,
+}
+
+impl Alone {
+    /// Connects with a kubeconfig; signals end the component.
+    pub(crate) fn new(kubeconfig: &Path, component: &str) -> anyhow::Result<Self> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let config = KubeConfig::load(kubeconfig)?;
+        let agent = format!("{component}/v1.36.0");
+        let remote = Remote::new(&config, &agent, Arc::clone(&clock))
+            .with_context(|| format!("{} cannot be used", kubeconfig.display()))?;
+        let shutdown = Shutdown::new();
+        supervisor::stop_on_signals(&shutdown)?;
+        let client = Client::new(Arc::new(remote));
+        Ok(Self { client, clock, shutdown, metrics: telemetry::Registry::new() })
+    }
+
+    /// Runs `work` when this process is the leader, or at once when there is no election.
+    pub(crate) async fn lead(
+        &self,
+        elect: bool,
+        lease: &str,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        if !elect {
+            return work.await;
+        }
+        // The process id tells two copies on one host apart.
+        let identity = format!("{}_{}", node_address::host_name(), std::process::id());
+        let election = LeaderElection::new(lease, identity);
+        let mut outcome = Ok(());
+        let led = async { outcome = work.await };
+        client::lead(&election, &self.client, &self.clock, &self.shutdown, led).await;
+        outcome
+    }
+}

@@ -1,0 +1,69 @@
+//! `ironclad controller-manager`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::ArgAction;
+
+use crate::command::alone::Alone;
+
+/// Arguments, with upstream's names.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How to reach the API server.
+    #[arg(long)]
+    kubeconfig: PathBuf,
+    /// Controllers to run: "*" for all, "name", "-name" to leave one out.
+    #[arg(long, value_delimiter = ',', default_value = "*")]
+    controllers: Vec<String>,
+    /// Ranges of pods, of which every node gets a part.
+    #[arg(long, value_delimiter = ',', default_value = "10.42.0.0/16")]
+    cluster_cidr: Vec<ipnet::IpNet>,
+    /// Prefix length of a node's IPv4 range.
+    #[arg(long, default_value_t = 24)]
+    node_cidr_mask_size_ipv4: u8,
+    /// Prefix length of a node's IPv6 range.
+    #[arg(long, default_value_t = 64)]
+    node_cidr_mask_size_ipv6: u8,
+    /// Certificates that pods should trust for the API server; default: those of the kubeconfig.
+    #[arg(long)]
+    root_ca_file: Option<PathBuf>,
+    /// Whether only one of several copies works.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    leader_elect: bool,
+}
+
+/// Runs it until it is told to stop.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let alone = Alone::new(&args.kubeconfig, "kube-controller-manager")?;
+    let root_ca = match &args.root_ca_file {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?,
+        None => {
+            let authority = client::KubeConfig::load(&args.kubeconfig)?.certificate_authority;
+            String::from_utf8(authority).context("the kubeconfig's authority is not PEM")?
+        }
+    };
+    let config = controllers::Config {
+        controllers: args.controllers,
+        cluster_cidrs: args.cluster_cidr,
+        node_cidr_mask_size_v4: args.node_cidr_mask_size_ipv4,
+        node_cidr_mask_size_v6: args.node_cidr_mask_size_ipv6,
+        root_ca,
+    };
+    let client = alone.client.clone();
+    let deps = controllers::Deps {
+        client: alone.client.clone(),
+        client_for: Arc::new(move |_account| client.clone()),
+        clock: Arc::clone(&alone.clock),
+        metrics: alone.metrics.clone(),
+    };
+    let (ready, _readiness) = stdx::ready::signal();
+    let shutdown = alone.shutdown.clone();
+    let work = async {
+        controllers::run(config, deps, ready, shutdown).await;
+        Ok(())
+    };
+    alone.lead(args.leader_elect, "kube-controller-manager", work).await
+}

@@ -1,0 +1,90 @@
+//! `ironclad kubelet`: the node agent with network and runtime, against an API server elsewhere.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use crate::agent::Agent;
+use crate::command::alone::Alone;
+use crate::supervisor::Supervisor;
+use crate::{control_plane, node_address};
+
+/// Arguments, with upstream's names where upstream has them.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How to reach the API server.
+    #[arg(long)]
+    kubeconfig: PathBuf,
+    /// Where images, pods and the network's record are kept.
+    #[arg(long, default_value = "/var/lib/ironclad")]
+    data_dir: PathBuf,
+    /// The node's name, when it is not the host's.
+    #[arg(long)]
+    hostname_override: Option<String>,
+    /// The node's address; default: that of the default route's device.
+    #[arg(long)]
+    node_ip: Option<Ipv4Addr>,
+    /// The network of all pods.
+    #[arg(long, default_value = "10.42.0.0/16")]
+    cluster_cidr: ipnet::Ipv4Net,
+    /// The address of cluster DNS.
+    #[arg(long, default_value = "10.43.0.10")]
+    cluster_dns: Ipv4Addr,
+    /// The cluster's domain.
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    /// The cgroup below which those of pods are made.
+    #[arg(long, default_value = "/")]
+    cgroup_root: String,
+    /// Certificate to serve with.
+    #[arg(long)]
+    tls_cert_file: PathBuf,
+    /// Its key.
+    #[arg(long)]
+    tls_private_key_file: PathBuf,
+    /// Authorities whose client certificates are accepted.
+    #[arg(long)]
+    client_ca_file: PathBuf,
+    /// Endpoint of another container runtime.
+    #[arg(long)]
+    container_runtime_endpoint: Option<String>,
+}
+
+/// Runs it until it is told to stop. Pods go on running.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.container_runtime_endpoint.is_none(),
+        "--container-runtime-endpoint: other container runtimes are not supported; the embedded \
+         one is used"
+    );
+    super::doctor::require()?;
+    let alone = Alone::new(&args.kubeconfig, "kubelet")?;
+    control_plane::private_directory(&args.data_dir)?;
+    let read = |path: &PathBuf| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let tls = ::kubelet::ServingTls {
+        certificate_pem: read(&args.tls_cert_file)?,
+        key_pem: read(&args.tls_private_key_file)?,
+        client_ca_pem: read(&args.client_ca_file)?,
+    };
+    let agent = Agent {
+        data_dir: args.data_dir,
+        node_name: args.hostname_override.unwrap_or_else(node_address::host_name),
+        node_ip: match args.node_ip {
+            Some(address) => address,
+            None => node_address::choose()?,
+        },
+        cluster_cidr: args.cluster_cidr,
+        cluster_domain: args.cluster_domain,
+        cluster_dns: args.cluster_dns,
+        cgroup_root: args.cgroup_root,
+    };
+    let foundation = agent.open(&alone.clock).await?;
+    let mut supervisor = Supervisor::new(alone.shutdown.clone());
+    let Alone { client, clock, metrics, .. } = &alone;
+    let client = client.clone();
+    drop(agent.start_kubelet(&mut supervisor, &foundation, client, tls, clock, metrics));
+    supervisor.run().await
+}

@@ -1,0 +1,34 @@
+//! `ironclad scheduler`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::ArgAction;
+
+use crate::command::alone::Alone;
+
+/// Arguments, with upstream's names.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How to reach the API server.
+    #[arg(long)]
+    kubeconfig: PathBuf,
+    /// Whether only one of several copies works.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    leader_elect: bool,
+}
+
+/// Runs it until it is told to stop.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let alone = Alone::new(&args.kubeconfig, "kube-scheduler")?;
+    let deps = ::scheduler::Deps {
+        client: alone.client.clone(),
+        clock: Arc::clone(&alone.clock),
+        metrics: alone.metrics.clone(),
+    };
+    let (ready, _readiness) = stdx::ready::signal();
+    let config = ::scheduler::Config::default();
+    let shutdown = alone.shutdown.clone();
+    let work = async { Ok(::scheduler::run(config, deps, ready, shutdown).await?) };
+    alone.lead(args.leader_elect, "kube-scheduler", work).await
+}

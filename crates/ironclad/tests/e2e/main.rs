@@ -1,0 +1,15 @@
+//! End-to-end tests: whole clusters, each in namespaces of its own.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod pods;
+#[cfg(test)]
+mod services;
+#[cfg(test)]
+mod workloads;
+#[cfg(test)]
+mod wrong_input;

@@ -1,0 +1,59 @@
+//! Services and names.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Harness, collection, server};
+
+fn service(kind: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web" },
+        "spec": { "type": kind, "selector": { "app": "web" },
+                  "ports": [{ "port": 80, "targetPort": 8080 }] },
+    })
+}
+
+#[test]
+fn a_service_answers_at_all_its_addresses_and_by_its_name() {
+    let harness = Harness::start();
+    harness.create("pods", &server("web"));
+    harness.create("pods", &server("client"));
+    let service = harness.create("services", &service("LoadBalancer"));
+    harness.ready_pod("web");
+    let client = harness.ready_pod("client")["status"]["podIP"].as_str().unwrap().to_owned();
+    let cluster_ip = service["spec"]["clusterIP"].as_str().unwrap();
+    let node_port = u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
+    let balanced = harness.until("the service has a load balancer's address", || {
+        let service = harness.get(&format!("{}/web", collection("services")));
+        let address = service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str()?.to_owned();
+        Some(address)
+    });
+    assert_eq!(balanced, "192.168.77.2");
+    // Rules follow the endpoints within moments.
+    harness.until("the cluster address answers", || {
+        harness.fetch(cluster_ip, 80, "/hostname").ok().filter(|name| name == "web")
+    });
+    assert_eq!(harness.fetch("192.168.77.2", node_port, "/hostname").unwrap(), "web");
+    assert_eq!(harness.fetch_from_outside("192.168.77.2", node_port, "/hostname").unwrap(), "web");
+    harness.until("the load balancer's address answers", || {
+        harness.fetch_from_outside("192.168.77.2", 80, "/hostname").ok().filter(|name| name == "web")
+    });
+
+    let from_pod = |path: &str| harness.fetch(&client, 8080, path).unwrap();
+    assert_eq!(from_pod(&format!("/fetch?{cluster_ip}:80/hostname")), "web");
+    assert_eq!(from_pod("/resolve?web.default.svc.cluster.local"), cluster_ip);
+    assert_eq!(from_pod("/resolve?web"), cluster_ip, "by the search list");
+    assert_eq!(from_pod("/fetch?web:80/hostname"), "web");
+    assert_eq!(from_pod("/resolve?kubernetes.default.svc"), "10.43.0.1");
+}
+
+#[test]
+fn a_pod_reaches_itself_through_its_service() {
+    let harness = Harness::start();
+    harness.create("pods", &server("web"));
+    harness.create("services", &service("ClusterIP"));
+    let address = harness.ready_pod("web")["status"]["podIP"].as_str().unwrap().to_owned();
+    harness.until("the pod reaches itself", || {
+        harness.fetch(&address, 8080, "/fetch?web:80/hostname").ok().filter(|name| name == "web")
+    });
+}

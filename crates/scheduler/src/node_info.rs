@@ -1,0 +1,102 @@
+//! A node and the pods on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+
+use crate::pod_info::PodInfo;
+use crate::resources::Resources;
+
+/// A node, reduced to what decisions need, with the sums over its pods.
+///
+/// Invariant: `requested`, `scored` and the counts are the sums over `pods`.
+#[derive(Clone, Debug, Default)]
+pub struct NodeInfo {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// Whether it is cordoned.
+    pub unschedulable: bool,
+    /// What pods may use.
+    pub allocatable: Resources,
+    /// How many pods it may run.
+    pub pods_max: i64,
+    /// Images it has, with their sizes.
+    pub images: BTreeMap<String, i64>,
+    /// Whether the Node object exists: pods can be known before their node.
+    pub exists: bool,
+    /// Its pods by uid.
+    pub pods: BTreeMap<String, Arc<PodInfo>>,
+    /// What its pods ask for.
+    pub requested: Resources,
+    /// What its pods are scored with.
+    pub scored: Resources,
+    /// How many of its pods have terms about other pods.
+    pub pods_with_affinity: usize,
+}
+
+impl NodeInfo {
+    /// Takes over the fields of the Node object.
+    pub fn set_node(&mut self, node: &NodeInfo) {
+        self.name.clone_from(&node.name);
+        self.labels.clone_from(&node.labels);
+        self.taints.clone_from(&node.taints);
+        self.unschedulable = node.unschedulable;
+        self.allocatable.clone_from(&node.allocatable);
+        self.pods_max = node.pods_max;
+        self.images.clone_from(&node.images);
+        self.exists = true;
+    }
+
+    /// Adds a pod, in place of an earlier version of it.
+    pub fn add_pod(&mut self, pod: Arc<PodInfo>) {
+        self.remove_pod(&pod.uid);
+        self.requested.add(&pod.requests);
+        self.scored.add(&pod.scored);
+        self.pods_with_affinity += usize::from(!pod.affinity.is_empty());
+        self.pods.insert(pod.uid.clone(), pod);
+    }
+
+    /// Removes a pod, if it is there.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let pod = self.pods.remove(uid)?;
+        self.requested.subtract(&pod.requests);
+        self.scored.subtract(&pod.scored);
+        self.pods_with_affinity -= usize::from(!pod.affinity.is_empty());
+        Some(pod)
+    }
+
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
+}
+
+impl From<&Node> for NodeInfo {
+    fn from(node: &Node) -> Self {
+        let status = node.status.clone().unwrap_or_default();
+        let allocatable = api::resources::parse(status.allocatable.as_ref());
+        let images = status.images.unwrap_or_default();
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+            unschedulable: node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or_default(),
+            pods_max: allocatable.get("pods").map_or(0, meta::Quantity::value),
+            allocatable: Resources::from(&allocatable),
+            images: images
+                .into_iter()
+                .flat_map(|image| {
+                    let size = image.size_bytes.unwrap_or(0);
+                    image.names.unwrap_or_default().into_iter().map(move |name| (name, size))
+                })
+                .collect(),
+            exists: true,
+            ..Self::default()
+        }
+    }
+}

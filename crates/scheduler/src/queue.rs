@@ -1,0 +1,330 @@
+//! Which pod is tried next.
+//!
+//! A waiting pod is in one of these places:
+//!
+//! ```text
+//!            add                       pop                  bound, deleted
+//!  (gated) ───────▶ Active ─────────────────▶ InFlight ───────────────────▶ gone
+//!                     ▲  ▲                      │    │
+//!      back-off over, │  │ helpful event,       │    │ rejected
+//!      or idle        │  │ back-off over        │    ▼
+//!                   Backoff ◀────────────────── │  Unschedulable
+//!                       ▲   helpful event       │    │
+//!                       └───────────────────────┴────┘ error / helpful event
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::framework::{ClusterEvent, Plugin};
+use crate::pod_info::PodInfo;
+
+/// Back-off of a pod: upstream's defaults.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// After this time a rejected pod is tried again whatever happened: upstream's repair for events
+/// that nobody foresaw.
+const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Held back by a gate; only a change of the pod lets it out.
+    Gated,
+    /// Waits to be tried.
+    Active,
+    /// Waits for a time; `early` when an idle scheduler may try it before.
+    Backoff { until: Instant, early: bool },
+    /// Waits for an event, or for the repair.
+    Unschedulable { since: Instant },
+    /// Is being tried or bound.
+    InFlight,
+}
+
+struct Waiting {
+    pod: Arc<PodInfo>,
+    place: Place,
+    /// Order of arrival among pods of one priority.
+    turn: u64,
+    attempts: u32,
+    first_seen: Instant,
+    rejected_by: BTreeSet<&'static str>,
+    /// What happened while it was being tried.
+    events: Vec<ClusterEvent>,
+}
+
+/// The pods that wait for a node.
+#[derive(Default)]
+pub struct Queue {
+    pods: HashMap<String, Waiting>,
+    active: BTreeSet<(Reverse<i32>, u64, String)>,
+    backoff: BTreeSet<(Instant, String)>,
+    next_turn: u64,
+}
+
+/// A pod to try.
+pub struct Popped {
+    /// The pod.
+    pub pod: Arc<PodInfo>,
+    /// This try included.
+    pub attempts: u32,
+    /// When it came into the queue.
+    pub first_seen: Instant,
+}
+
+/// How many pods wait in each place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depths {
+    /// To be tried.
+    pub active: usize,
+    /// For a time.
+    pub backoff: usize,
+    /// For an event.
+    pub unschedulable: usize,
+    /// For a gate.
+    pub gated: usize,
+}
+
+impl Queue {
+    /// Adds a pod, or takes over a change of it. A changed pod is tried again.
+    pub fn add(&mut self, pod: Arc<PodInfo>, gated: bool, now: Instant) {
+        let uid = pod.uid.clone();
+        match self.pods.get_mut(&uid) {
+            None => {
+                self.next_turn += 1;
+                let waiting = Waiting {
+                    pod,
+                    place: Place::Gated,
+                    turn: self.next_turn,
+                    attempts: 0,
+                    first_seen: now,
+                    rejected_by: BTreeSet::new(),
+                    events: Vec::new(),
+                };
+                self.pods.insert(uid.clone(), waiting);
+                if !gated {
+                    self.put(&uid, Place::Active);
+                }
+            }
+            Some(waiting) => {
+                let place = waiting.place;
+                // The key of the active queue holds the priority: take it out before it changes.
+                self.take_out(&uid);
+                if let Some(waiting) = self.pods.get_mut(&uid) {
+                    waiting.pod = pod;
+                }
+                let place = match place {
+                    Place::Gated if !gated => Place::Active,
+                    place => place,
+                };
+                self.put(&uid, place);
+            }
+        }
+    }
+
+    /// Forgets a pod.
+    pub fn remove(&mut self, uid: &str) {
+        self.take_out(uid);
+        self.pods.remove(uid);
+    }
+
+    /// Whether the pod waits here, or is being tried.
+    pub fn contains(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
+    }
+
+    /// The pod to try now.
+    pub fn pop(&mut self, now: Instant) -> Option<Popped> {
+        self.release_due(now);
+        let uid = match self.active.first() {
+            Some((_, _, uid)) => uid.clone(),
+            None => self.early()?,
+        };
+        self.take_out(&uid);
+        let waiting = self.pods.get_mut(&uid)?;
+        waiting.place = Place::InFlight;
+        waiting.attempts += 1;
+        waiting.events.clear();
+        Some(Popped {
+            pod: Arc::clone(&waiting.pod),
+            attempts: waiting.attempts,
+            first_seen: waiting.first_seen,
+        })
+    }
+
+    /// No node took the pod: it waits for an event that may help, or for back-off when one came
+    /// while it was being tried.
+    pub fn rejected(
+        &mut self,
+        uid: &str,
+        by: BTreeSet<&'static str>,
+        plugins: &[Box<dyn Plugin>],
+        now: Instant,
+    ) {
+        let Some(waiting) = self.pods.get_mut(uid) else { return };
+        waiting.rejected_by = by;
+        let events = std::mem::take(&mut waiting.events);
+        let place = if events.iter().any(|event| waiting.is_helped(*event, plugins)) {
+            Place::Backoff { until: now + waiting.backoff(), early: true }
+        } else {
+            Place::Unschedulable { since: now }
+        };
+        self.put(uid, place);
+    }
+
+    /// Something else went wrong: the pod is tried again after back-off.
+    pub fn failed(&mut self, uid: &str, now: Instant) {
+        let Some(waiting) = self.pods.get(uid) else { return };
+        let until = now + waiting.backoff();
+        self.put(uid, Place::Backoff { until, early: false });
+    }
+
+    /// Moves the pods that the event may help. `true` when one can be tried.
+    pub fn happened(
+        &mut self,
+        event: ClusterEvent,
+        plugins: &[Box<dyn Plugin>],
+        now: Instant,
+    ) -> bool {
+        let mut helped = Vec::new();
+        for (uid, waiting) in &mut self.pods {
+            match waiting.place {
+                Place::InFlight if !waiting.events.contains(&event) => waiting.events.push(event),
+                Place::Unschedulable { .. } if waiting.is_helped(event, plugins) => {
+                    helped.push(uid.clone());
+                }
+                _ => {}
+            }
+        }
+        for uid in &helped {
+            self.retry(uid, now);
+        }
+        !helped.is_empty()
+    }
+
+    /// The pod itself changed in a way that may help it.
+    pub fn changed(&mut self, uid: &str, now: Instant) {
+        match self.pods.get_mut(uid) {
+            Some(waiting) if waiting.place == Place::InFlight => {
+                waiting.events.push(ClusterEvent::PodChanged);
+            }
+            Some(Waiting { place: Place::Unschedulable { .. }, .. }) => self.retry(uid, now),
+            _ => {}
+        }
+    }
+
+    /// When something becomes due although nothing happens.
+    pub fn next_due(&self) -> Option<Instant> {
+        let backoff = self.backoff.first().map(|(until, _)| *until);
+        let repair = self.pods.values().filter_map(|waiting| match waiting.place {
+            Place::Unschedulable { since } => Some(since + UNSCHEDULABLE_MAX),
+            _ => None,
+        });
+        repair.chain(backoff).min()
+    }
+
+    /// How many wait where.
+    pub fn depths(&self) -> Depths {
+        let mut depths = Depths::default();
+        for waiting in self.pods.values() {
+            match waiting.place {
+                Place::Gated => depths.gated += 1,
+                Place::Active => depths.active += 1,
+                Place::Backoff { .. } => depths.backoff += 1,
+                Place::Unschedulable { .. } => depths.unschedulable += 1,
+                Place::InFlight => {}
+            }
+        }
+        depths
+    }
+
+    fn retry(&mut self, uid: &str, now: Instant) {
+        let Some(waiting) = self.pods.get(uid) else { return };
+        let Place::Unschedulable { since } = waiting.place else { return };
+        let until = since + waiting.backoff();
+        if until <= now {
+            self.put(uid, Place::Active);
+        } else {
+            self.put(uid, Place::Backoff { until, early: true });
+        }
+    }
+
+    fn release_due(&mut self, now: Instant) {
+        while let Some((until, uid)) = self.backoff.first().cloned() {
+            if until > now {
+                break;
+            }
+            self.take_out(&uid);
+            self.put(&uid, Place::Active);
+        }
+        let overdue: Vec<String> = self
+            .pods
+            .iter()
+            .filter(|(_, waiting)| {
+                matches!(waiting.place, Place::Unschedulable { since } if since + UNSCHEDULABLE_MAX <= now)
+            })
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in overdue {
+            self.put(&uid, Place::Active);
+        }
+    }
+
+    /// An idle scheduler need not let a pod wait: upstream `SchedulerPopFromBackoffQ`.
+    fn early(&self) -> Option<String> {
+        let early = |uid: &str| {
+            let place = self.pods.get(uid).map(|waiting| waiting.place);
+            matches!(place, Some(Place::Backoff { early: true, .. }))
+        };
+        self.backoff.iter().map(|(_, uid)| uid).find(|uid| early(uid)).cloned()
+    }
+
+    fn put(&mut self, uid: &str, place: Place) {
+        self.take_out(uid);
+        let Some(waiting) = self.pods.get_mut(uid) else { return };
+        waiting.place = place;
+        match place {
+            Place::Active => {
+                let key = (Reverse(waiting.pod.priority), waiting.turn, uid.to_owned());
+                self.active.insert(key);
+            }
+            Place::Backoff { until, .. } => {
+                self.backoff.insert((until, uid.to_owned()));
+            }
+            Place::Gated | Place::Unschedulable { .. } | Place::InFlight => {}
+        }
+    }
+
+    fn take_out(&mut self, uid: &str) {
+        let Some(waiting) = self.pods.get(uid) else { return };
+        match waiting.place {
+            Place::Active => {
+                let key = (Reverse(waiting.pod.priority), waiting.turn, uid.to_owned());
+                self.active.remove(&key);
+            }
+            Place::Backoff { until, .. } => {
+                self.backoff.remove(&(until, uid.to_owned()));
+            }
+            Place::Gated | Place::Unschedulable { .. } | Place::InFlight => {}
+        }
+    }
+}
+
+impl Waiting {
+    fn backoff(&self) -> Duration {
+        let doubled = BACKOFF_FIRST.saturating_mul(1 << self.attempts.saturating_sub(1).min(10));
+        doubled.min(BACKOFF_MAX)
+    }
+
+    fn is_helped(&self, event: ClusterEvent, plugins: &[Box<dyn Plugin>]) -> bool {
+        // A pod that no plugin rejected failed for want of nodes.
+        self.rejected_by.is_empty()
+            || plugins
+                .iter()
+                .any(|plugin| self.rejected_by.contains(plugin.name()) && plugin.may_help(event))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! The driver: takes pods from the queue, decides, and carries the decision out.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use client::{Client, ClientError, DeleteOptions, EventRecorder, EventType, Patch, Regarding};
+use clock::SharedClock;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use stdx::shutdown::Shutdown;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::cluster::Cluster;
+use crate::decision::{Decision, FitError, decide};
+use crate::framework::Plugin;
+use crate::metrics::{Attempt, Metrics};
+use crate::plugins::default_binder;
+use crate::plugins::default_preemption::Preemption;
+use crate::pod_info::PodInfo;
+use crate::queue::Popped;
+
+/// Bindings under way at once; decisions wait when it is reached.
+const BINDINGS_MAX: usize = 1024;
+/// Decisions in a row after which other tasks of the thread get their turn.
+const DECISIONS_IN_A_ROW: u32 = 32;
+
+/// Decides and binds.
+pub(crate) struct Scheduler {
+    pub(crate) cluster: Mutex<Cluster>,
+    pub(crate) plugins: Vec<Box<dyn Plugin>>,
+    /// Told when a pod may be there to be tried.
+    pub(crate) wake: Notify,
+    pub(crate) clock: SharedClock,
+    pub(crate) client: Client,
+    pub(crate) recorder: EventRecorder,
+    pub(crate) metrics: Metrics,
+    pub(crate) bindings: Arc<Semaphore>,
+    pub(crate) scheduler_name: String,
+}
+
+/// A pod that was tried, and what came out.
+struct Tried {
+    popped: Popped,
+    began: Instant,
+    decision: Decision,
+}
+
+impl Scheduler {
+    pub(crate) fn new(
+        scheduler_name: String,
+        client: Client,
+        clock: SharedClock,
+        recorder: EventRecorder,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cluster: Mutex::default(),
+            plugins: crate::plugins::default_plugins(),
+            wake: Notify::new(),
+            clock,
+            client,
+            recorder,
+            metrics,
+            bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
+            scheduler_name,
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works until `shutdown`. Safe to drop between pods.
+    pub(crate) async fn run(self: &Arc<Self>, shutdown: &Shutdown) {
+        let mut in_a_row = 0;
+        loop {
+            let permit = Arc::clone(&self.bindings).acquire_owned().await;
+            let Ok(permit) = permit else { return };
+            match self.try_one() {
+                Some(tried) => self.carry_out(tried, permit),
+                None => {
+                    tokio::select! {
+                        () = self.idle() => {}
+                        () = shutdown.begun() => return,
+                    }
+                }
+            }
+            in_a_row += 1;
+            if in_a_row % DECISIONS_IN_A_ROW == 0 {
+                tokio::task::yield_now().await;
+            }
+            if shutdown.is_begun() {
+                return;
+            }
+        }
+    }
+
+    async fn idle(&self) {
+        let due = {
+            let cluster = self.lock();
+            self.metrics.queue(cluster.queue.depths());
+            cluster.queue.next_due()
+        };
+        match due {
+            None => self.wake.notified().await,
+            Some(due) => {
+                let delay = due.saturating_duration_since(self.clock.monotonic());
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = self.clock.sleep(delay) => {}
+                }
+            }
+        }
+    }
+
+    fn try_one(&self) -> Option<Tried> {
+        let began = self.clock.monotonic();
+        let mut guard = self.lock();
+        let cluster = &mut *guard;
+        let popped = cluster.queue.pop(began)?;
+        let pod = &popped.pod;
+        let decision = decide(&self.plugins, &cluster.snapshot, pod, &mut cluster.start);
+        match &decision {
+            Decision::Bind { node } => cluster.assume(pod, node),
+            Decision::Reject(error) => {
+                if let Some(preemption) = &error.preemption {
+                    for displaced in &preemption.displaced {
+                        cluster.snapshot.forget_nomination(&displaced.uid);
+                    }
+                    cluster.snapshot.nominate(pod, &preemption.node);
+                }
+                let rejected_by = error.plugins.clone();
+                cluster.queue.rejected(&pod.uid, rejected_by, &self.plugins, began);
+            }
+        }
+        drop(guard);
+        Some(Tried { popped, began, decision })
+    }
+
+    fn carry_out(self: &Arc<Self>, tried: Tried, permit: tokio::sync::OwnedSemaphorePermit) {
+        let scheduler = Arc::clone(self);
+        drop(stdx::task::spawn("binding", async move {
+            let Tried { popped, began, decision } = tried;
+            match decision {
+                Decision::Bind { node } => scheduler.bind(&popped, &node, began).await,
+                Decision::Reject(error) => scheduler.reject(&popped, error, began).await,
+            }
+            drop(permit);
+        }));
+    }
+
+    async fn bind(&self, popped: &Popped, node: &str, began: Instant) {
+        let pod = &popped.pod;
+        let result = default_binder::bind(&self.client, pod, node).await;
+        let now = self.clock.monotonic();
+        match result {
+            Ok(()) => {
+                self.lock().queue.remove(&pod.uid);
+                self.metrics.attempt(Attempt::Scheduled, now - began);
+                self.metrics.bound(popped.attempts, now - popped.first_seen);
+                let text = format!("Successfully assigned {} to {node}", pod.key);
+                self.recorder.record(&regarding(pod), EventType::Normal, "Scheduled", text);
+            }
+            Err(error) => self.bind_failed(pod, &error, began).await,
+        }
+    }
+
+    async fn bind_failed(&self, pod: &PodInfo, error: &ClientError, began: Instant) {
+        let now = self.clock.monotonic();
+        {
+            let mut cluster = self.lock();
+            // When the binding was seen meanwhile, only the answer was lost.
+            if !cluster.forget(&pod.uid) {
+                return;
+            }
+            if error.is_not_found() {
+                cluster.queue.remove(&pod.uid);
+                return;
+            }
+            cluster.queue.failed(&pod.uid, now);
+        }
+        self.wake.notify_one();
+        self.metrics.attempt(Attempt::Error, now - began);
+        let text = format!("binding rejected: {error}");
+        self.recorder.record(&regarding(pod), EventType::Warning, "FailedScheduling", text.clone());
+        self.mark_unscheduled(pod, "SchedulerError", &text, None).await;
+    }
+
+    async fn reject(&self, popped: &Popped, error: FitError, began: Instant) {
+        let pod = &popped.pod;
+        let text = error.to_string();
+        self.metrics.attempt(Attempt::Unschedulable, self.clock.monotonic() - began);
+        self.recorder.record(&regarding(pod), EventType::Warning, "FailedScheduling", text.clone());
+        let nominated = error.preemption.as_ref().map(|preemption| preemption.node.as_str());
+        if let Some(preemption) = &error.preemption {
+            self.preempt(pod, preemption).await;
+        }
+        self.mark_unscheduled(pod, "Unschedulable", &text, nominated).await;
+    }
+
+    async fn mark_unscheduled(
+        &self,
+        pod: &PodInfo,
+        reason: &str,
+        message: &str,
+        nominated: Option<&str>,
+    ) {
+        let known = pod.unscheduled.as_ref().is_some_and(|(r, m)| r == reason && m == message);
+        let nominated = nominated.filter(|node| *node != pod.nominated_node);
+        if known && nominated.is_none() {
+            return;
+        }
+        let mut condition = json!({
+            "type": api::pod::POD_SCHEDULED,
+            "status": "False",
+            "reason": reason,
+            "message": message,
+            "observedGeneration": pod.generation,
+        });
+        if pod.unscheduled.is_none() {
+            condition["lastTransitionTime"] = meta::time::rfc3339(self.clock.now()).into();
+        }
+        let mut status = json!({ "conditions": [condition] });
+        if let Some(node) = nominated {
+            status["nominatedNodeName"] = node.into();
+        }
+        self.patch_status(pod, status).await;
+    }
+
+    async fn patch_status(&self, pod: &PodInfo, status: serde_json::Value) {
+        let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid }, "status": status }));
+        let pods = self.client.api::<Pod>(&pod.key.namespace);
+        match pods.patch_subresource(&pod.key.name, "status", &patch).await {
+            Ok(_) => {}
+            // Deleted, or replaced by another pod of this name.
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => {
+                tracing::warn!(pod = %pod.key, %error, "status of the pod could not be written");
+            }
+        }
+    }
+
+    /// Evicts the victims; the pod is tried again when they are gone.
+    async fn preempt(&self, pod: &PodInfo, preemption: &Preemption) {
+        self.metrics.preempted(preemption.victims.len());
+        for displaced in &preemption.displaced {
+            self.patch_status(displaced, json!({ "nominatedNodeName": null })).await;
+        }
+        let evictions = preemption.victims.iter().map(|victim| async {
+            if victim.deleting {
+                return;
+            }
+            let condition = json!({
+                "type": api::pod::DISRUPTION_TARGET,
+                "status": "True",
+                "reason": "PreemptionByScheduler",
+                "message": format!(
+                    "{}: preempting to accommodate a higher priority pod", self.scheduler_name
+                ),
+                "observedGeneration": victim.generation,
+                "lastTransitionTime": meta::time::rfc3339(self.clock.now()),
+            });
+            self.patch_status(victim, json!({ "conditions": [condition] })).await;
+            let options =
+                DeleteOptions { uid: Some(victim.uid.clone()), ..DeleteOptions::default() };
+            let pods = self.client.api::<Pod>(&victim.key.namespace);
+            match pods.delete(&victim.key.name, &options).await {
+                Ok(()) => {}
+                Err(error) if error.is_not_found() || error.is_conflict() => return,
+                Err(error) => {
+                    tracing::warn!(pod = %victim.key, %error, "victim could not be evicted");
+                    return;
+                }
+            }
+            let text = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
+            self.recorder.record(&regarding(victim), EventType::Normal, "Preempted", text);
+        });
+        futures::future::join_all(evictions).await;
+    }
+}
+
+fn regarding(pod: &PodInfo) -> Regarding {
+    Regarding {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: pod.key.namespace.clone(),
+        name: pod.key.name.clone(),
+        uid: pod.uid.clone(),
+        ..Regarding::default()
+    }
+}

@@ -1,0 +1,184 @@
+//! What the scheduler follows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use client::{Change, Informer, InformerConfig, ListOptions, Lister};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use meta::{LabelSelector, MalformedObject, Object};
+use stdx::shutdown::Shutdown;
+
+use crate::node_info::NodeInfo;
+use crate::pod_info::{PodInfo, selector};
+use crate::scheduler::Scheduler;
+use crate::snapshot::Budget;
+
+/// Starts the informers and returns when all first lists are in the scheduler's state.
+pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
+    let watches = Watches { scheduler, shutdown };
+    let services = watches.services();
+    let budgets = watches.budgets();
+    let namespaces = watches.namespaces();
+    let replica_sets = watches.workloads::<ReplicaSet>(|o| {
+        let set: ReplicaSet = o.decode()?;
+        Ok((set.metadata.uid, selector(set.spec.as_ref().map(|spec| &spec.selector))))
+    });
+    let stateful_sets = watches.workloads::<StatefulSet>(|o| {
+        let set: StatefulSet = o.decode()?;
+        Ok((set.metadata.uid, selector(set.spec.as_ref().map(|spec| &spec.selector))))
+    });
+    let controllers = watches.workloads::<ReplicationController>(|o| {
+        let controller: ReplicationController = o.decode()?;
+        let labels = controller.spec.and_then(|spec| spec.selector).unwrap_or_default();
+        Ok((controller.metadata.uid, LabelSelector::from_labels(labels)))
+    });
+    let nodes = watches.nodes();
+    let pods = watches.pods();
+    tokio::join!(
+        services.synced(),
+        budgets.synced(),
+        namespaces.synced(),
+        replica_sets.synced(),
+        stateful_sets.synced(),
+        controllers.synced(),
+        nodes.synced(),
+        pods.synced(),
+    );
+}
+
+struct Watches<'a> {
+    scheduler: &'a Arc<Scheduler>,
+    shutdown: &'a Shutdown,
+}
+
+impl Watches<'_> {
+    fn spawn<P: Send + Sync + 'static>(
+        &self,
+        config: InformerConfig,
+        project: impl Fn(&Object) -> Result<P, MalformedObject> + Send + Sync + 'static,
+    ) -> Lister<P> {
+        let Scheduler { client, clock, .. } = &**self.scheduler;
+        Informer::spawn(client, clock, config, self.shutdown, project)
+    }
+
+    fn pods(&self) -> Lister<PodInfo> {
+        // Pods that have ended take no room.
+        let running = "status.phase!=Succeeded,status.phase!=Failed";
+        let config = InformerConfig {
+            options: ListOptions::fields(running),
+            ..InformerConfig::all::<Pod>()
+        };
+        let pods = self.spawn(config, |object| Ok(PodInfo::new(&object.decode()?)));
+        let scheduler = Arc::clone(self.scheduler);
+        pods.on_change(move |_, change| {
+            let Scheduler { scheduler_name, plugins, clock, .. } = &*scheduler;
+            let now = clock.monotonic();
+            let retry = scheduler.lock().pod_changed(change, scheduler_name, plugins, now);
+            scheduler.wake_if(retry);
+        });
+        pods
+    }
+
+    fn nodes(&self) -> Lister<NodeInfo> {
+        let nodes = self.spawn(InformerConfig::all::<Node>(), |object| {
+            Ok(NodeInfo::from(&object.decode::<Node>()?))
+        });
+        let scheduler = Arc::clone(self.scheduler);
+        nodes.on_change(move |_, change| {
+            let now = scheduler.clock.monotonic();
+            let retry = scheduler.lock().node_changed(change, &scheduler.plugins, now);
+            scheduler.wake_if(retry);
+        });
+        nodes
+    }
+
+    fn namespaces(&self) -> Lister<BTreeMap<String, String>> {
+        let namespaces = self.spawn(InformerConfig::all::<Namespace>(), |object| {
+            let labels = object.header().labels.iter();
+            let labels = labels.map(|(key, value)| (key.to_string(), value.to_string()));
+            Ok(labels.collect::<BTreeMap<_, _>>())
+        });
+        let scheduler = Arc::clone(self.scheduler);
+        namespaces.on_change(move |key, change| {
+            let labels = current(&change).map(|labels| (**labels).clone());
+            let now = scheduler.clock.monotonic();
+            let mut cluster = scheduler.lock();
+            let retry = cluster.namespace_changed(&key.name, labels, &scheduler.plugins, now);
+            drop(cluster);
+            scheduler.wake_if(retry);
+        });
+        namespaces
+    }
+
+    fn budgets(&self) -> Lister<Budget> {
+        let budgets = self.spawn(InformerConfig::all::<PodDisruptionBudget>(), |object| {
+            let budget: PodDisruptionBudget = object.decode()?;
+            let status = budget.status.unwrap_or_default();
+            Ok(Budget {
+                selector: selector(budget.spec.and_then(|spec| spec.selector).as_ref()),
+                allowed: status.disruptions_allowed.unwrap_or(0),
+                disrupted: status.disrupted_pods.unwrap_or_default().into_keys().collect(),
+            })
+        });
+        let scheduler = Arc::clone(self.scheduler);
+        budgets.on_change(move |key, change| {
+            let budget = current(&change).map(|budget| (**budget).clone());
+            let key = (key.namespace.clone(), key.name.clone());
+            scheduler.lock().budget_changed(key, budget);
+        });
+        budgets
+    }
+
+    fn services(&self) -> Lister<Option<LabelSelector>> {
+        let services = self.spawn(InformerConfig::all::<Service>(), |object| {
+            let service: Service = object.decode()?;
+            let labels = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
+            Ok((!labels.is_empty()).then(|| LabelSelector::from_labels(labels)))
+        });
+        let scheduler = Arc::clone(self.scheduler);
+        services.on_change(move |key, change| {
+            let selector = current(&change).and_then(|selector| (**selector).clone());
+            let key = (key.namespace.clone(), key.name.clone());
+            scheduler.lock().service_changed(key, selector);
+        });
+        services
+    }
+
+    fn workloads<K: k8s_openapi::Resource>(
+        &self,
+        project: impl Fn(&Object) -> Result<Workload, MalformedObject> + Send + Sync + 'static,
+    ) -> Lister<Workload> {
+        let workloads = self.spawn(InformerConfig::all::<K>(), project);
+        let scheduler = Arc::clone(self.scheduler);
+        workloads.on_change(move |_, change| {
+            let gone = matches!(change, Change::Deleted(_));
+            let (Change::Added(workload)
+            | Change::Updated { new: workload, .. }
+            | Change::Deleted(workload)) = change;
+            let (uid, selector) = (**workload).clone();
+            let selector = (!gone).then_some(selector);
+            scheduler.lock().workload_changed(uid.unwrap_or_default(), selector);
+        });
+        workloads
+    }
+}
+
+/// Uid and selector of a workload.
+type Workload = (Option<String>, LabelSelector);
+
+fn current<'a, P>(change: &Change<'a, P>) -> Option<&'a Arc<P>> {
+    match change {
+        Change::Added(object) | Change::Updated { new: object, .. } => Some(object),
+        Change::Deleted(_) => None,
+    }
+}
+
+impl Scheduler {
+    fn wake_if(&self, something_to_do: bool) {
+        if something_to_do {
+            self.wake.notify_one();
+        }
+    }
+}

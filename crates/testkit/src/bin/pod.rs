@@ -1,0 +1,116 @@
+//! What the tests' pods run: a small HTTP server that does what it is asked for.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `/hostname` | the host name |
+//! | `/env?NAME` | a variable of the environment |
+//! | `/file?PATH` | a file |
+//! | `/resolve?NAME` | the addresses of a name |
+//! | `/fetch?HOST:PORT/PATH` | the body of another server's answer |
+//! | `/exit?CODE` | none: the process ends |
+//!
+//! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod wait`,
+//! `testkit-pod fail CODE`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["serve", port] => serve(port),
+        ["print", words @ ..] => {
+            say(&words.join(" "));
+            ExitCode::SUCCESS
+        }
+        ["fail", code] => ExitCode::from(code.parse().unwrap_or(1)),
+        ["cat", path] => {
+            say(&std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string()));
+            ExitCode::SUCCESS
+        }
+        ["wait"] => loop {
+            std::thread::park();
+        },
+        _ => {
+            say("usage: testkit-pod serve PORT | print TEXT | cat FILE | wait | fail CODE");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(port: &str) -> ExitCode {
+    let listener = match TcpListener::bind(format!("0.0.0.0:{port}")) {
+        Ok(listener) => listener,
+        Err(error) => {
+            say(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    say(&format!("serving on port {port}"));
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || answer(stream));
+    }
+    ExitCode::SUCCESS
+}
+
+fn answer(mut stream: TcpStream) -> Option<()> {
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+    let request = lines.next()?.ok()?;
+    while !lines.next()?.ok()?.is_empty() {}
+    let target = request.split_whitespace().nth(1)?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    say(&format!("asked for {target}"));
+    let (code, body) = match act(path, query) {
+        Ok(body) => ("200 OK", body),
+        Err(error) => ("500 Internal Server Error", error),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {code}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .ok()
+}
+
+fn act(path: &str, query: &str) -> Result<String, String> {
+    let text = |error: std::io::Error| error.to_string();
+    match path {
+        "/hostname" => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map(|name| name.trim().to_owned())
+            .map_err(text),
+        "/env" => std::env::var(query).map_err(|error| error.to_string()),
+        "/file" => std::fs::read_to_string(query).map_err(text),
+        "/resolve" => {
+            let mut addresses: Vec<String> = (query, 0)
+                .to_socket_addrs()
+                .map_err(text)?
+                .map(|address| address.ip().to_string())
+                .collect();
+            addresses.sort();
+            addresses.dedup();
+            Ok(addresses.join(" "))
+        }
+        "/fetch" => fetch(query).map_err(text),
+        "/exit" => std::process::exit(query.parse().unwrap_or(1)),
+        _ => Ok("ok".to_owned()),
+    }
+}
+
+fn fetch(target: &str) -> std::io::Result<String> {
+    let (authority, path) = target.split_once('/').unwrap_or((target, ""));
+    let mut stream = TcpStream::connect(authority)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// Standard output is the pod's log. A reader that is gone is no reason to end.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).ok();
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask bench`: cold start, idle memory, API operations and pod start.
+//!
+//! Figures of one run belong together: machines differ, and so does one machine from hour to hour.
+//! CPU per operation is the server's own, from the kernel's accounting.
+
+mod api;
+mod pods;
+mod process;
+mod report;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use testkit::{Cluster, Options};
+
+use crate::run::{build_ironclad, say};
+
+/// What to measure; without any choice, everything.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only these: start, memory, api, pods.
+    #[arg(value_parser = ["start", "memory", "api", "pods"])]
+    only: Vec<String>,
+    /// Objects that the API operations are measured with.
+    #[arg(long, default_value_t = 5000)]
+    objects: usize,
+    /// Requests under way at once.
+    #[arg(long, default_value_t = 64)]
+    in_flight: usize,
+    /// Cold starts.
+    #[arg(long, default_value_t = 5)]
+    starts: usize,
+    /// Do not write docs/performance.md.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// One line of the report.
+pub(crate) struct Figure {
+    pub(crate) work: String,
+    pub(crate) value: String,
+}
+
+impl Figure {
+    pub(crate) fn new(work: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { work: work.into(), value: value.into() }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let wants = |what: &str| args.only.is_empty() || args.only.iter().any(|only| only == what);
+    let ironclad = build_ironclad(true)?;
+    let mut figures = Vec::new();
+    if wants("start") {
+        figures.extend(cold_start(&ironclad, args.starts)?);
+    }
+    if wants("memory") || wants("api") || wants("pods") {
+        let mut cluster = Cluster::start(Options::new(&ironclad))?;
+        if wants("memory") {
+            figures.push(idle_memory(&cluster)?);
+        }
+        if wants("pods") {
+            figures.extend(pods::measure(&cluster)?);
+        }
+        if wants("api") {
+            figures.extend(api::measure(&cluster, args.objects, args.in_flight)?);
+            figures.push(memory("memory after the API operations", &cluster)?);
+        }
+        cluster.reset()?;
+    }
+    let size = std::fs::metadata(&ironclad).context("the binary")?.len();
+    figures.push(Figure::new("release binary, stripped", format!("{:.1} MB", megabytes(size))));
+    for figure in &figures {
+        say(&format!("{:<52} {}", figure.work, figure.value));
+    }
+    if args.dry_run { Ok(()) } else { report::write(&figures) }
+}
+
+fn cold_start(ironclad: &std::path::Path, count: usize) -> anyhow::Result<Vec<Figure>> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let mut cluster = Cluster::start(Options::new(ironclad))?;
+        let log = cluster.log();
+        let time = log.lines().find_map(|line| line.strip_prefix("ready in ")?.split(' ').next());
+        times.push(time.context("no time was printed")?.parse::<u64>()?);
+        cluster.reset()?;
+    }
+    times.sort_unstable();
+    let value = format!(
+        "median {} ms, {}–{} ms of {count}",
+        times[times.len() / 2],
+        times[0],
+        times[times.len() - 1]
+    );
+    Ok(vec![Figure::new("cold `ironclad up`, empty directory, to ready", value)])
+}
+
+fn idle_memory(cluster: &Cluster) -> anyhow::Result<Figure> {
+    // What is allocated while starting has settled by then.
+    wait(Duration::from_secs(20));
+    memory("idle one-node cluster, sum of resident memory", cluster)
+}
+
+fn memory(work: &str, cluster: &Cluster) -> anyhow::Result<Figure> {
+    let pid = cluster.pid().context("the cluster runs")?;
+    let (bytes, processes) = process::resident(pid, &cluster.data_dir())?;
+    Ok(Figure::new(work, format!("{:.1} MB in {processes} process(es)", megabytes(bytes))))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[expect(clippy::disallowed_methods, reason = "another process is waited for, whose clock is real")]
+fn wait(duration: Duration) {
+    std::thread::sleep(duration);
+}
