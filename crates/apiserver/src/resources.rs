@@ -86,6 +86,8 @@ pub(crate) struct Resources {
     by_name: HashMap<(String, String, String), Arc<Resource>>,
     storages: BTreeMap<String, Arc<Storage>>,
     by_resource: HashMap<(String, String), Arc<Storage>>,
+    /// Resources by the prefix of their storage.
+    by_storage: HashMap<String, Vec<Arc<Resource>>>,
 }
 
 impl Resources {
@@ -95,6 +97,7 @@ impl Resources {
             by_name: HashMap::new(),
             storages: BTreeMap::new(),
             by_resource: HashMap::new(),
+            by_storage: HashMap::new(),
         };
         let versions = schema::registry().groups().iter().flat_map(|group| &group.versions);
         for definition in versions.flat_map(|version| &version.resources) {
@@ -121,6 +124,11 @@ impl Resources {
             .range::<str, _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
             .next_back()?;
         Some((storage, key.strip_prefix(storage.prefix.as_str())?))
+    }
+
+    /// The versions in which a storage is served.
+    pub(crate) fn versions(&self, storage: &Storage) -> impl Iterator<Item = &Arc<Resource>> {
+        self.by_storage.get(&storage.prefix).into_iter().flatten()
     }
 
     /// Every storage.
@@ -153,8 +161,12 @@ impl Resources {
             let resource = (definition.group.to_owned(), definition.name.to_owned());
             self.by_resource.insert(resource, storage.clone());
         }
-        let resource = Resource { definition, gvk, ty, storage, conversion, head };
-        self.by_name.insert(key, Arc::new(resource));
+        let prefix = storage.as_ref().map(|storage| storage.prefix.clone());
+        let resource = Arc::new(Resource { definition, gvk, ty, storage, conversion, head });
+        if let Some(prefix) = prefix {
+            self.by_storage.entry(prefix).or_default().push(resource.clone());
+        }
+        self.by_name.insert(key, resource);
     }
 
     fn storage_of(&mut self, (group, version, name): (&str, &str, &str)) -> Option<Arc<Storage>> {

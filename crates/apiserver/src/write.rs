@@ -22,6 +22,7 @@ use crate::render;
 use crate::resources::{Resource, Storage};
 use crate::splice::with_resource_version;
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
+use crate::webhook;
 
 use identity::{
     IMMUTABLE, allows_unconditional, check_uid, check_url, keep_system_metadata, metadata_differs,
@@ -71,6 +72,7 @@ pub(crate) async fn create(
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
     let request = admission::Request { is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
+    webhook::mutate(ctx, resource, &request, &mut object, None).await?;
     schema::apply_defaults(&resource.gvk, &mut object);
     let mut object = resource.to_storage(object);
     if storage.strategy.resets_status() {
@@ -105,6 +107,7 @@ async fn create_prepared(
         return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
     }
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
+    webhook::validate(ctx, resource, request, Some(&served), None).await?;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;
     let charge = ctx.server.charge_quota(request, &served, None).await?;
     let json = render::encode(storage.ty, object);
@@ -232,6 +235,7 @@ async fn try_update(
         let served = &mut new;
         ctx.server.admission.admit(&request, served, Some(&old_served), &*ctx.server)?;
     }
+    webhook::mutate(ctx, resource, &request, &mut new, Some(&old_served)).await?;
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();
@@ -308,6 +312,7 @@ async fn store_update(
     let findings = of_metadata.collect::<Vec<_>>().into_iter().chain(findings).collect();
     refuse_findings(&resource.gvk, request.name, findings)?;
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
+    webhook::validate(ctx, resource, request, Some(&served), Some(&old_served)).await?;
     let namespace = request.namespace;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
     let mut bare = new.clone();

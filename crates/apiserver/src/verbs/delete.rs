@@ -18,6 +18,7 @@ use crate::negotiate::Form;
 use crate::render;
 use crate::resources::{Resource, Storage};
 use crate::strategy::Deletion;
+use crate::webhook;
 use crate::write;
 
 const ORPHAN: &str = "orphan";
@@ -200,6 +201,7 @@ pub(crate) async fn delete_object(
         let request = write::admission_request(ctx, resource, namespace, name, operation);
         let request = admission::Request { is_dry_run: options.is_dry_run, ..request };
         ctx.server.admission.validate(&request, None, Some(&old), &*ctx.server)?;
+        webhook::delete(ctx, resource, &request, &old).await?;
         if let Some(deleted) = try_delete(ctx, storage, &old, &found, options).await? {
             return Ok(deleted);
         }

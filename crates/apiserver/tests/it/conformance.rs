@@ -9,6 +9,7 @@ mod namespaces;
 mod resource_quota;
 mod subject_review;
 mod watchers;
+mod webhooks;
 
 use http::Method;
 use serde_json::Value;
