@@ -1,5 +1,6 @@
 //! What is served: resources by group, version and name, and the storage behind them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -70,6 +71,14 @@ impl Resource {
             (conversion.to_storage)(&mut object);
         }
         object
+    }
+
+    /// A working form of the stored version in this one; the same when they are one version.
+    pub(crate) fn served<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
+        match self.conversion {
+            None => Cow::Borrowed(object),
+            Some(_) => Cow::Owned(self.served_from(object.clone())),
+        }
     }
 
     /// Brings a working form of the stored version into this one.

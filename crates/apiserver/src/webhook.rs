@@ -219,7 +219,7 @@ pub(crate) async fn delete(
         return Ok(());
     }
     let attributes = Attributes::of(resource, request);
-    let old = resource.served_from(old.clone());
+    let old = resource.served(old);
     ask_mutating(ctx, &attributes, None, Some(&old)).await?;
     ask_validating(ctx, &attributes, None, Some(&old)).await
 }

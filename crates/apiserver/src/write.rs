@@ -20,7 +20,7 @@ use crate::errors;
 use crate::pump;
 use crate::render;
 use crate::resources::{Resource, Storage};
-use crate::splice::with_resource_version;
+use crate::splice::{with_place_for_version, with_resource_version};
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
 use crate::webhook;
 
@@ -100,7 +100,7 @@ async fn create_prepared(
     object: &Value,
 ) -> Result<Written, Status> {
     let (name, namespace) = (text(object, "/metadata/name"), text(object, "/metadata/namespace"));
-    let served = resource.served_from(object.clone());
+    let served = resource.served(object);
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
     if !storage.is_namespaced && !namespace.is_empty() {
@@ -120,12 +120,12 @@ async fn create_prepared(
         let object = pump::make(storage, json, 0).ok_or_else(broken)?;
         return Ok(Written { object, created: true });
     }
-    let write = Write { key, value: Some(json.clone()), expect: Expect::Absent };
-    let outcome = commit(ctx, write).await;
+    let outcome = commit(ctx, stamped(key, Some(&json), Expect::Absent)).await;
     drop(charge);
     match outcome? {
         Outcome::Committed(committed) => {
-            let object = at(storage, &json, committed.revision)?;
+            let cache_key = storage.cache_key(&namespace, &name);
+            let object = committed_at(storage, &cache_key, &json, committed.revision)?;
             Ok(Written { object, created: true })
         }
         Outcome::Conflict(found) => {
@@ -200,7 +200,7 @@ async fn try_update(
     change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
 ) -> Result<Attempt, Status> {
     let old = stored(storage, found)?;
-    let old_served = resource.served_from(old.clone());
+    let old_served = resource.served(&old);
     let mut new = change(Some(&old_served))?;
     check_url(&new, update, storage)?;
     let group_resource = resource.group_resource();
@@ -240,7 +240,7 @@ async fn try_update(
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();
     prepare_part(storage, &write, update.part, &mut new, &old)?;
-    let result = store_update(ctx, resource, storage, &request, (&new, &old), found).await;
+    let result = store_update(ctx, resource, storage, &request, (&mut new, &old), found).await;
     match &result {
         Ok(Attempt::Done(_)) if !update.is_dry_run => {
             storage.strategy.written(&write, &new, Some(&old));
@@ -300,11 +300,11 @@ async fn store_update(
     resource: &Resource,
     storage: &Storage,
     request: &admission::Request<'_>,
-    (new, old): (&Value, &Value),
+    (new, old): (&mut Value, &Value),
     found: &KeyValue,
 ) -> Result<Attempt, Status> {
-    let served = resource.served_from(new.clone());
-    let old_served = resource.served_from(old.clone());
+    let served = resource.served(new);
+    let old_served = resource.served(old);
     let findings =
         validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
     // Upstream validates metadata twice on update, and lists what it finds twice.
@@ -315,35 +315,39 @@ async fn store_update(
     webhook::validate(ctx, resource, request, Some(&served), Some(&old_served)).await?;
     let namespace = request.namespace;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
-    let mut bare = new.clone();
-    remove(&mut bare["metadata"], "resourceVersion");
+    drop(served);
+    let wanted = text(new, "/metadata/resourceVersion");
+    let metadata = &mut new["metadata"];
+    remove(metadata, "resourceVersion");
     // Whatever validation thinks of it.
     for field in IMMUTABLE {
-        keep_old(&mut bare["metadata"], &old["metadata"], field);
+        keep_old(metadata, &old["metadata"], field);
     }
-    let json = render::encode(storage.ty, &bare);
-    if json == found.value || request.is_dry_run {
+    let json = render::encode(storage.ty, new);
+    let is_same = with_resource_version(&json, found.mod_revision.0)
+        == with_resource_version(&found.value, found.mod_revision.0);
+    if is_same || request.is_dry_run {
         // What changes nothing is not written, and nobody hears of it.
         let object = at(storage, &json, found.mod_revision)?;
         return Ok(Attempt::Done(Written { object, created: false }));
     }
+    let served = resource.served(new);
     let charge = ctx.server.charge_quota(request, &served, Some(&old_served)).await?;
     let expect = Expect::ModRevision(found.mod_revision);
-    let goes = is_finished(&bare);
-    let value = if goes { None } else { Some(json.clone()) };
-    let write = Write { key: found.key.clone(), value, expect };
-    let outcome = commit(ctx, write).await;
+    let goes = is_finished(new);
+    let value = if goes { None } else { Some(&json) };
+    let outcome = commit(ctx, stamped(found.key.clone(), value, expect)).await;
     drop(charge);
     match outcome? {
         Outcome::Committed(committed) => {
             if goes {
                 storage.strategy.deleted(&ctx.write(), new);
             }
-            let object = at(storage, &json, committed.revision)?;
+            let key = storage.cache_key(namespace, request.name);
+            let object = committed_at(storage, &key, &json, committed.revision)?;
             Ok(Attempt::Done(Written { object, created: false }))
         }
         Outcome::Conflict(_) => {
-            let wanted = text(new, "/metadata/resourceVersion");
             let unconditional =
                 matches!(wanted.as_str(), "" | "0") || wanted == found.mod_revision.0.to_string();
             Ok(Attempt::Overtaken { unconditional })
@@ -401,6 +405,32 @@ pub(crate) fn at(
 ) -> Result<Arc<Object>, Status> {
     let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
     pump::make(storage, json, revision.0).ok_or_else(broken)
+}
+
+/// The object of a committed write: the one in the cache, unless that is another by now.
+fn committed_at(
+    storage: &Storage,
+    cache_key: &str,
+    json: &Bytes,
+    revision: Revision,
+) -> Result<Arc<Object>, Status> {
+    let cached = storage.cache.get(cache_key);
+    match cached.filter(|object| object.header().resource_version.0 == revision.0) {
+        Some(object) => Ok(object),
+        None => at(storage, json, revision),
+    }
+}
+
+/// A write that puts its revision into the object.
+pub(crate) fn stamped(key: Bytes, json: Option<&Bytes>, expect: Expect) -> Write {
+    match json.map(|json| (json, with_place_for_version(json))) {
+        None => Write::new(key, None, expect),
+        // Nothing without metadata gets here; the caches would leave it out.
+        Some((json, None)) => Write::new(key, Some(json.clone()), expect),
+        Some((_, Some((json, at)))) => {
+            Write { revision_at: Some(at), ..Write::new(key, Some(json), expect) }
+        }
+    }
 }
 
 /// The storage of a resource that must have one.

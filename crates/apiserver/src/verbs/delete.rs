@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use meta::{GroupResource, GroupVersionKind, Object, Status, StatusDetails};
 use schema::FieldValidation;
 use serde_json::{Value, json};
-use store::{Expect, KeyValue, Outcome, Write};
+use store::{Expect, KeyValue, Outcome};
 
 use super::{object_form, table_options};
 use crate::body::Body;
@@ -263,9 +263,9 @@ async fn try_delete(
     // A wait that is cut short is seen before the end, as upstream's watchers see it.
     let is_cut_short = changed && old.pointer("/metadata/deletionTimestamp").is_some();
     let goes_now = goes && !is_cut_short;
-    let value = if goes_now { None } else { Some(json.clone()) };
+    let value = if goes_now { None } else { Some(&json) };
     let expect = Expect::ModRevision(found.mod_revision);
-    let write = Write { key: found.key.clone(), value, expect };
+    let write = write::stamped(found.key.clone(), value, expect);
     let outcome = write::commit(ctx, write).await?;
     let Outcome::Committed(committed) = outcome else { return Ok(None) };
     let object = write::at(storage, &json, committed.revision)?;

@@ -160,7 +160,7 @@ async fn a_webhook_behind_a_service_is_asked_at_a_ready_endpoint() {
         "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}]});
     let key = "/registry/endpointslices/default/hook".into();
     let value = Some(slice.to_string().into());
-    store.write(Write { key, value, expect: Expect::Absent }).await.unwrap();
+    store.write(Write::new(key, value, Expect::Absent)).await.unwrap();
     read(&server, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/hook").await;
     let (_, status) = server.admin(Method::POST, CONFIG_MAPS, &bad).await;
     assert_eq!(
