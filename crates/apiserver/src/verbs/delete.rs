@@ -118,10 +118,26 @@ pub(crate) fn options(request: &WriteRequest<'_>) -> Result<DeleteOptions, Statu
         }
         _ => request.body.to_vec(),
     };
-    schema::read_type_meta(&bytes).map_err(|error| errors::bad_request(error.to_string()))?;
+    let found =
+        schema::read_type_meta(&bytes).map_err(|error| errors::bad_request(error.to_string()))?;
+    check_kind(&found)?;
     let decoded = schema::decode_json(ty, &bytes, FieldValidation::Ignore)
         .map_err(|error| errors::bad_request(error.to_string()))?;
     from_value(&decoded.value)
+}
+
+/// Options may be of any version, but must be options.
+fn check_kind(found: &schema::TypeMeta) -> Result<(), Status> {
+    if matches!(found.kind.as_str(), "" | "DeleteOptions") {
+        return Ok(());
+    }
+    let version =
+        if found.api_version.is_empty() { "meta.k8s.io/v1" } else { found.api_version.as_str() };
+    Err(errors::bad_request(format!(
+        "no kind {:?} is registered for version {version:?} in scheme \
+         \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
+        found.kind
+    )))
 }
 
 fn from_value(value: &Value) -> Result<DeleteOptions, Status> {
@@ -173,7 +189,7 @@ fn check_policy(options: DeleteOptions) -> Result<DeleteOptions, Status> {
         None | Some("Orphan" | "Background" | "Foreground") => Ok(options),
         Some(policy) => invalid(cause(
             &format!(
-                "Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \
+                "Unsupported value: {policy:?}: supported values: \"Foreground\", \"Background\", \
                  \"Orphan\", \"nil\""
             ),
             "FieldValueNotSupported",

@@ -49,11 +49,6 @@ pub(super) fn set_new_metadata(
         }
         object["metadata"]["namespace"] = json!(namespace);
     }
-    if !text(object, "/metadata/resourceVersion").is_empty() {
-        return Err(errors::unexpected(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
     let metadata = &mut object["metadata"];
     for field in [
         "deletionTimestamp",
