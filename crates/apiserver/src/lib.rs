@@ -52,6 +52,7 @@ mod subresources;
 mod table;
 mod tls;
 mod verbs;
+mod warnings;
 mod webhook;
 mod write;
 

@@ -22,7 +22,7 @@ use crate::render;
 use crate::resources::{Resource, Storage};
 use crate::splice::{with_place_for_version, with_resource_version};
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
-use crate::webhook;
+use crate::{warnings, webhook};
 
 use identity::{
     IMMUTABLE, allows_unconditional, check_uid, check_url, keep_system_metadata, metadata_differs,
@@ -103,6 +103,7 @@ async fn create_prepared(
     let served = resource.served(object);
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
+    warnings::of(&storage.resource, object, true).into_iter().for_each(|text| ctx.warn(text));
     if !storage.is_namespaced && !namespace.is_empty() {
         return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
     }
@@ -316,6 +317,9 @@ async fn store_update(
     let of_metadata = findings.iter().filter(|finding| is_about_metadata(finding)).cloned();
     let findings = of_metadata.collect::<Vec<_>>().into_iter().chain(findings).collect();
     refuse_findings(&resource.gvk, request.name, findings)?;
+    if request.subresource.is_empty() {
+        warnings::of(&storage.resource, new, false).into_iter().for_each(|text| ctx.warn(text));
+    }
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     webhook::validate(ctx, resource, request, Some(&served), Some(&old_served)).await?;
     let namespace = request.namespace;
