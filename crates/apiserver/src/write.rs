@@ -64,11 +64,7 @@ pub(crate) async fn create(
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
     let name = text(&object, "/metadata/name");
-    // One that does not belong there is for validation to refuse.
-    let namespace = match storage.is_namespaced {
-        true => text(&object, "/metadata/namespace"),
-        false => String::new(),
-    };
+    let namespace = text(&object, "/metadata/namespace");
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
     let request = admission::Request { is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
@@ -104,9 +100,6 @@ async fn create_prepared(
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
     warnings::of(&storage.resource, object, true).into_iter().for_each(|text| ctx.warn(text));
-    if !storage.is_namespaced && !namespace.is_empty() {
-        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
-    }
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     webhook::validate(ctx, resource, request, Some(&served), None).await?;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;

@@ -48,6 +48,8 @@ pub(super) fn set_new_metadata(
             ));
         }
         object["metadata"]["namespace"] = json!(namespace);
+    } else {
+        remove(&mut object["metadata"], "namespace");
     }
     let metadata = &mut object["metadata"];
     for field in [
