@@ -19,7 +19,7 @@ pub(crate) fn of(resource: &GroupResource, object: &Value, is_new: bool) -> Vec<
     match (resource.group.as_str(), resource.resource.as_str()) {
         ("", "services") => of_service(&object["spec"]),
         ("", "pods") if is_new => of_pod(&object["spec"]),
-        ("storage.k8s.io", "csidrivers") => of_csi_driver(&object["spec"]),
+        ("storage.k8s.io", "csidrivers") if is_new => of_csi_driver(&object["spec"]),
         _ => Vec::new(),
     }
 }
