@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{ClientError, ListOptions, ObjectList, Patch, Transport, WatchStream};
 
+/// How often an update begins again after a conflict: client-go's `retry.DefaultRetry`.
+const UPDATE_TRIES: u32 = 5;
+
 /// Where a resource is served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ResourcePath {
@@ -302,6 +305,43 @@ impl<K: DeserializeOwned> Api<K> {
         self.send(Method::PATCH, name, subresource, patch.content_type(), body).await
     }
 
+    /// Merges `change` (RFC 7386) into the object as it is now, and replaces it, through a
+    /// subresource or not: for identities that may update but not patch, as upstream's controllers.
+    ///
+    /// A uid in the change's metadata must be the object's; without a resource version in it, a
+    /// conflict is answered by beginning again, a few times.
+    ///
+    /// # Errors
+    /// Any failure of a request; [`ClientError::is_conflict`] also when the uid is another one.
+    pub async fn merge_update(
+        &self,
+        name: &str,
+        subresource: &str,
+        change: &Value,
+    ) -> Result<K, ClientError> {
+        let is_pinned = change["metadata"]["resourceVersion"].is_string();
+        let mut tries = UPDATE_TRIES;
+        loop {
+            tries -= 1;
+            let path = self.path.object(&self.namespace, name, "");
+            let current = self.client.request(Method::GET, &path, "", Bytes::new()).await?;
+            let mut object: Value = decode(&current)?;
+            let uid = &change["metadata"]["uid"];
+            if uid.is_string() && *uid != object["metadata"]["uid"] {
+                let text = format!("{name:?} is another object of the same name");
+                return Err(Status::failure(meta::Reason::Conflict, text).into());
+            }
+            merge(&mut object, change);
+            match self
+                .send(Method::PUT, name, subresource, "application/json", encode(&object)?)
+                .await
+            {
+                Err(error) if error.is_conflict() && !is_pinned && tries > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -381,6 +421,25 @@ where
     }
 }
 
+/// RFC 7386: null removes, objects are merged, everything else replaces.
+fn merge(target: &mut Value, change: &Value) {
+    let Value::Object(members) = change else {
+        *target = change.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(object) = target.as_object_mut() else { return };
+    for (key, value) in members {
+        if value.is_null() {
+            object.remove(key);
+        } else {
+            merge(object.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
 fn encode<T: Serialize>(object: &T) -> Result<Bytes, ClientError> {
     serde_json::to_vec(object).map(Bytes::from).map_err(ClientError::Encode)
 }
@@ -447,6 +506,13 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "DeleteOptions",
                    "preconditions": {"uid": "u"}, "propagationPolicy": "Foreground"})
         );
+    }
+
+    #[test]
+    fn a_merge_removes_replaces_and_descends() {
+        let mut object = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+        merge(&mut object, &json!({"a": {"b": null, "e": {"f": null, "g": 3}}, "d": [2]}));
+        assert_eq!(object, json!({"a": {"c": 2, "e": {"g": 3}}, "d": [2]}));
     }
 
     #[test]

@@ -192,10 +192,10 @@ impl<P: Send + Sync + 'static> Informer<P> {
 
     /// Follows the resource until `shutdown`. Safe to drop: the cache then stands still.
     pub async fn run(self, shutdown: Shutdown) {
-        let begun = shutdown.begun();
         tokio::select! {
+            biased;
+            () = shutdown.begun() => {}
             () = self.follow() => {}
-            () = begun => {}
         }
     }
 
@@ -253,7 +253,9 @@ impl<P: Send + Sync + 'static> Informer<P> {
             Err(error) => return Err(error),
         };
         let mut version = from;
+        let mut is_silent = true;
         while let Some(event) = events.next().await {
+            is_silent = false;
             match event {
                 Ok(event) => version = self.apply(event),
                 Err(error) if error.is_expired() => return Ok(None),
@@ -264,6 +266,11 @@ impl<P: Send + Sync + 'static> Informer<P> {
                 }
             }
             backoff.reset();
+        }
+        if is_silent {
+            // A server that ends watches at once is ending itself: asking again without a pause
+            // would keep both busy.
+            self.clock.sleep(backoff.next_delay()).await;
         }
         Ok(Some(version))
     }

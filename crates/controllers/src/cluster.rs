@@ -1,10 +1,21 @@
 //! The informers that all controllers share: one watch and one cache per resource.
 
+use std::sync::Arc;
+
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ServiceAccount};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::de::DeserializeOwned;
 use stdx::shutdown::Shutdown;
+
+use crate::pod_view::{PodIndex, PodView};
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -13,19 +24,44 @@ pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
 pub(crate) struct Informers {
     pub(crate) namespaces: Lister<Namespace>,
     pub(crate) nodes: Lister<Node>,
+    /// Of the nodes only; when they were renewed.
+    pub(crate) node_leases: Lister<Option<MicroTime>>,
     /// Only those that are called `default`.
     pub(crate) default_service_accounts: Lister<()>,
     /// Only those that are called [`ROOT_CA`]; their data.
     pub(crate) root_cas: Lister<ConfigMap>,
+    pub(crate) pods: Lister<PodView>,
+    pub(crate) pod_index: Arc<PodIndex>,
+    pub(crate) replica_sets: Lister<ReplicaSet>,
+    pub(crate) replication_controllers: Lister<ReplicationController>,
+    pub(crate) deployments: Lister<Deployment>,
+    pub(crate) jobs: Lister<Job>,
+    pub(crate) services: Lister<Service>,
+    pub(crate) endpoints: Lister<Endpoints>,
+    pub(crate) endpoint_slices: Lister<EndpointSlice>,
 }
 
 impl Informers {
     /// Starts all of them.
     pub(crate) fn spawn(client: &Client, clock: &SharedClock, shutdown: &Shutdown) -> Self {
         let start = Start { client, clock, shutdown };
+        let all = ListOptions::all;
+        let pods = Informer::spawn(client, clock, selected::<Pod>(all()), shutdown, |object| {
+            Ok(PodView::new(object.decode()?))
+        });
         Self {
             namespaces: start.whole::<Namespace>(ListOptions::all()),
             nodes: start.whole::<Node>(ListOptions::all()),
+            node_leases: Informer::spawn(
+                client,
+                clock,
+                InformerConfig {
+                    namespace: "kube-node-lease".to_owned(),
+                    ..InformerConfig::all::<Lease>()
+                },
+                shutdown,
+                |object| Ok(object.decode::<Lease>()?.spec.and_then(|spec| spec.renew_time)),
+            ),
             default_service_accounts: Informer::spawn(
                 client,
                 clock,
@@ -35,6 +71,15 @@ impl Informers {
             ),
             root_cas: start
                 .whole::<ConfigMap>(ListOptions::fields(format!("metadata.name={ROOT_CA}"))),
+            pod_index: PodIndex::of(&pods),
+            pods,
+            replica_sets: start.whole(all()),
+            replication_controllers: start.whole(all()),
+            deployments: start.whole(all()),
+            jobs: start.whole(all()),
+            services: start.whole(all()),
+            endpoints: start.whole(all()),
+            endpoint_slices: start.whole(all()),
         }
     }
 }

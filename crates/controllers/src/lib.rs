@@ -16,9 +16,28 @@
 
 mod cluster;
 mod context;
+mod deployment;
+mod discovery;
+mod endpoint_slice;
+mod endpoint_slice_mirroring;
+mod endpoints;
+mod expectations;
+mod garbage_collector;
+mod job;
+mod namespace;
 mod node_ipam;
+mod node_lifecycle;
+mod pod_control;
+mod pod_gc;
+mod pod_view;
+mod replica_set;
 mod root_ca_publisher;
+mod selection;
 mod service_account;
+mod service_lb;
+mod service_pods;
+mod taint_eviction;
+mod ttl_after_finished;
 
 use std::sync::Arc;
 
@@ -26,6 +45,9 @@ use client::Client;
 use clock::SharedClock;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
+use prometheus::{IntGaugeVec, Opts};
 use stdx::ready::Ready;
 use stdx::shutdown::Shutdown;
 
@@ -61,7 +83,7 @@ pub struct Deps {
     /// Time.
     pub clock: SharedClock,
     /// Where metrics are registered.
-    pub metrics: prometheus::Registry,
+    pub metrics: telemetry::Registry,
 }
 
 type Start = fn(Context) -> BoxFuture<'static, ()>;
@@ -71,6 +93,22 @@ const STARTS: &[(&str, Start)] = &[
     ("serviceaccount-controller", |ctx| Box::pin(service_account::run(ctx))),
     ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_publisher::run(ctx))),
     ("node-ipam-controller", |ctx| Box::pin(node_ipam::run(ctx))),
+    ("replicaset-controller", |ctx| Box::pin(replica_set::run::<ReplicaSet>(ctx))),
+    ("replicationcontroller-controller", |ctx| {
+        Box::pin(replica_set::run::<ReplicationController>(ctx))
+    }),
+    ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
+    ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
+    ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
+    ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),
+    ("endpointslice-mirroring-controller", |ctx| Box::pin(endpoint_slice_mirroring::run(ctx))),
+    ("ttl-after-finished-controller", |ctx| Box::pin(ttl_after_finished::run(ctx))),
+    ("job-controller", |ctx| Box::pin(job::run(ctx))),
+    ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
+    ("garbage-collector-controller", |ctx| Box::pin(garbage_collector::run(ctx))),
+    ("service-lb-controller", |ctx| Box::pin(service_lb::run(ctx))),
+    ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
+    ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
 ];
 
 /// The names of all controllers.
@@ -78,8 +116,25 @@ pub fn controllers() -> impl Iterator<Item = &'static str> {
     STARTS.iter().map(|(name, _)| *name)
 }
 
+/// The controllers could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Their metrics are registered already.
+    #[error("metrics cannot be registered")]
+    Metrics(#[source] prometheus::Error),
+}
+
 /// Runs the controllers until `shutdown`; `ready` is given when they have been started.
-pub async fn run(config: Config, deps: Deps, ready: Ready, shutdown: Shutdown) {
+///
+/// # Errors
+/// When they cannot start.
+pub async fn run(
+    config: Config,
+    deps: Deps,
+    ready: Ready,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let running = running_metric(&deps.metrics).map_err(RunError::Metrics)?;
     let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
     let ctx = Context {
         config: Arc::new(config),
@@ -89,10 +144,30 @@ pub async fn run(config: Config, deps: Deps, ready: Ready, shutdown: Shutdown) {
         shutdown,
     };
     let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));
-    let tasks: Vec<_> =
-        enabled.map(|(name, start)| stdx::task::spawn(name, start(ctx.clone()))).collect();
+    let tasks: Vec<_> = enabled
+        .map(|(name, start)| {
+            let gauge = running.with_label_values(&[MANAGER, name]);
+            let controller = start(ctx.clone());
+            stdx::task::spawn(name, async move {
+                gauge.set(1);
+                controller.await;
+                gauge.set(0);
+            })
+        })
+        .collect();
     ready.set();
     futures::future::join_all(tasks).await;
+    Ok(())
+}
+
+/// Upstream's name for the whole, in metrics.
+const MANAGER: &str = "kube-controller-manager";
+
+fn running_metric(registry: &telemetry::Registry) -> Result<IntGaugeVec, prometheus::Error> {
+    let opts = Opts::new("running_managed_controllers", "Controllers that are at work.");
+    let running = IntGaugeVec::new(opts, &["manager", "name"])?;
+    registry.register(Box::new(running.clone()))?;
+    Ok(running)
 }
 
 /// Upstream `IsControllerEnabled`: a mention decides, `*` stands for the rest.

@@ -180,3 +180,6 @@ async fn read_question(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     stream.read_exact(&mut question).await?;
     Ok(question)
 }
+
+#[cfg(test)]
+mod tests;

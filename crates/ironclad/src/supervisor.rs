@@ -22,11 +22,6 @@ impl Supervisor {
         Self { components: JoinSet::new(), shutdown }
     }
 
-    /// The signal at which everything ends.
-    pub(crate) fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
-    }
-
     /// Starts a component; answers when it is ready.
     pub(crate) fn start<F, E>(
         &mut self,

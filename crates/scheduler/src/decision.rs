@@ -167,10 +167,10 @@ fn find_fitting<'a>(
         false
     };
     // The node that victims were asked to leave comes first.
-    if let Some(at) = snapshot.position(&pod.nominated_node).filter(|at| nodes[*at].exists) {
-        if fits(at, &mut FitError::default()) {
-            return vec![&nodes[at]];
-        }
+    if let Some(at) = snapshot.position(&pod.nominated_node).filter(|at| nodes[*at].exists)
+        && fits(at, &mut FitError::default())
+    {
+        return vec![&nodes[at]];
     }
     let wanted = enough(error.nodes);
     let mut fitting = Vec::with_capacity(wanted.min(nodes.len()));

@@ -57,7 +57,7 @@ pub struct Deps {
     /// Time.
     pub clock: SharedClock,
     /// Where metrics are registered.
-    pub metrics: prometheus::Registry,
+    pub metrics: telemetry::Registry,
 }
 
 /// The scheduler could not start.

@@ -13,6 +13,9 @@ use nix::unistd::Pid;
 
 use crate::{Host, command};
 
+/// How long the server may take to end after a signal.
+const PATIENCE_TO_END: Duration = Duration::from_secs(20);
+
 /// How a cluster is started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -206,8 +209,16 @@ impl Cluster {
     fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
         let mut child = self.child.take().context("the cluster is not running")?;
         kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        let pause = Duration::from_millis(10);
+        for _ in 0..PATIENCE_TO_END.as_millis() / pause.as_millis() {
+            if child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            pause_for(pause);
+        }
+        child.kill()?;
         child.wait()?;
-        Ok(())
+        bail!("ironclad up did not end within {PATIENCE_TO_END:?} of {signal}:\n{}", self.log())
     }
 }
 

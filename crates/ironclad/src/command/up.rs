@@ -95,7 +95,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
 
     let agent = agent(&args, node_name, node_ip);
-    let cluster = Cluster { agent, plane: &plane, pki: &pki, clock: &clock, metrics: &metrics };
+    let cluster = Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics };
     let mut supervisor = Supervisor::new(shutdown.clone());
     let waiting = cluster.start(&mut supervisor, &running.handle).await?;
     let wait = async {
@@ -151,7 +151,6 @@ fn agent(args: &Args, node_name: String, node_ip: Ipv4Addr) -> Agent {
 /// Everything that runs against the API server of this process.
 struct Cluster<'a> {
     agent: Agent,
-    plane: &'a ControlPlane,
     pki: &'a setup::Pki,
     clock: &'a SharedClock,
     metrics: &'a telemetry::Registry,
@@ -179,8 +178,7 @@ impl Cluster<'_> {
         let groups = ["system:nodes", UserInfo::AUTHENTICATED];
         let kubelet = InProcess::client(server, UserInfo::new(node, &groups));
         let tls = agent.kubelet_tls(self.pki)?;
-        let kubelet =
-            agent.start_kubelet(supervisor, &foundation, kubelet, tls, clock, metrics);
+        let kubelet = agent.start_kubelet(supervisor, &foundation, kubelet, tls, clock, metrics);
         let proxy = InProcess::client(server, UserInfo::component("system:kube-proxy"));
         let proxy = agent.start_proxy(supervisor, proxy, clock, metrics);
         let dns = InProcess::client(server, UserInfo::service_account("kube-system", "coredns"));
@@ -226,9 +224,11 @@ impl Cluster<'_> {
             metrics: self.metrics.clone(),
         };
         let config = scheduler::Config::default();
-        drop(supervisor.start("scheduler", |ready, shutdown| {
-            scheduler::run(config, deps, ready, shutdown)
-        }));
+        drop(
+            supervisor.start("scheduler", |ready, shutdown| {
+                scheduler::run(config, deps, ready, shutdown)
+            }),
+        );
     }
 }
 

@@ -75,13 +75,13 @@ fn a_reset_leaves_nothing_behind() {
     assert_eq!(devices(&harness), ["eth0", "lo"]);
     assert!(processes(&harness).is_empty());
     assert!(!harness.cluster.data_dir().exists());
-    let tables = harness.cluster.host().run(|| {
-        netlink::nft::table_names(netlink::nft::Family::Ip).unwrap()
-    });
+    let tables =
+        harness.cluster.host().run(|| netlink::nft::table_names(netlink::nft::Family::Ip).unwrap());
     assert_eq!(tables, Vec::<String>::new());
     let data_dir = harness.cluster.data_dir().display().to_string();
-    let mounts = harness.cluster.host().run(|| {
-        std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
-    });
+    let mounts = harness
+        .cluster
+        .host()
+        .run(|| std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap());
     assert!(!mounts.contains(&data_dir), "{mounts}");
 }

@@ -120,7 +120,8 @@ fn an_image_that_is_not_there_is_said_to_be_missing() {
     let waiting = harness.until("the pod waits for its image", || {
         let pod = harness.get(&pod_path("missing"));
         let waiting = pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
-        matches!(waiting["reason"].as_str()?, "ErrImagePull" | "ImagePullBackOff").then_some(waiting)
+        matches!(waiting["reason"].as_str()?, "ErrImagePull" | "ImagePullBackOff")
+            .then_some(waiting)
     });
     assert!(waiting["message"].as_str().unwrap().contains("no-such-image"), "{waiting}");
 }

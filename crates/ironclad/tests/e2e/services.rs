@@ -22,7 +22,8 @@ fn a_service_answers_at_all_its_addresses_and_by_its_name() {
     harness.ready_pod("web");
     let client = harness.ready_pod("client")["status"]["podIP"].as_str().unwrap().to_owned();
     let cluster_ip = service["spec"]["clusterIP"].as_str().unwrap();
-    let node_port = u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
+    let node_port =
+        u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
     let balanced = harness.until("the service has a load balancer's address", || {
         let service = harness.get(&format!("{}/web", collection("services")));
         let address = service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str()?.to_owned();
@@ -36,7 +37,10 @@ fn a_service_answers_at_all_its_addresses_and_by_its_name() {
     assert_eq!(harness.fetch("192.168.77.2", node_port, "/hostname").unwrap(), "web");
     assert_eq!(harness.fetch_from_outside("192.168.77.2", node_port, "/hostname").unwrap(), "web");
     harness.until("the load balancer's address answers", || {
-        harness.fetch_from_outside("192.168.77.2", 80, "/hostname").ok().filter(|name| name == "web")
+        harness
+            .fetch_from_outside("192.168.77.2", 80, "/hostname")
+            .ok()
+            .filter(|name| name == "web")
     });
 
     let from_pod = |path: &str| harness.fetch(&client, 8080, path).unwrap();

@@ -29,7 +29,10 @@ fn a_second_cluster_is_refused_with_the_remedy() {
     assert!(error.contains(&pid) && error.contains("--data-dir"), "{error}");
     let other = harness.cluster.scratch().join("other").display().to_string();
     let error = refused(&ironclad(&harness, &["up", "--data-dir", &other]));
-    assert!(error.contains("port 6443 is already in use") && error.contains("--secure-port"), "{error}");
+    assert!(
+        error.contains("port 6443 is already in use") && error.contains("--secure-port"),
+        "{error}"
+    );
     assert!(harness.exists("/api/v1/namespaces/default"), "the first one is not disturbed");
 }
 
@@ -39,10 +42,7 @@ fn wrong_objects_and_archives_are_refused() {
     let mut nameless = server("x");
     nameless["spec"]["containers"][0].as_object_mut().unwrap().remove("name");
     let error = harness.request(Method::POST, &collection("pods"), Some(&nameless)).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Pod \"x\" is invalid: spec.containers[0].name: Required value"
-    );
+    assert_eq!(error.to_string(), "Pod \"x\" is invalid: spec.containers[0].name: Required value");
     let large = json!({ "metadata": { "name": "large" }, "data": { "x": "y".repeat(4 << 20) } });
     let error = harness.request(Method::POST, &collection("configmaps"), Some(&large)).unwrap_err();
     assert_eq!(error.status().unwrap().code, 413, "{error}");

@@ -1,4 +1,14 @@
 //! Tests against real programs: `cargo xtask test --real` installs what they need.
 
 #[cfg(test)]
+#[path = "../e2e/harness.rs"]
+mod harness;
+
+#[cfg(test)]
+mod application;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
 mod kubectl;
+#[cfg(test)]
+mod streams;

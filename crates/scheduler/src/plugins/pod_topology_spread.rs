@@ -186,10 +186,10 @@ fn prepare(scored: &mut Scored, pod: &PodInfo, snapshot: &Snapshot, fitting: &[&
             continue;
         }
         for node in snapshot.nodes().iter().filter(|node| node.exists) {
-            if let Some(count) = node.label(key).and_then(|domain| domains.get_mut(domain)) {
-                if is_counted(constraint, pod, node) {
-                    *count += matching(constraint, pod, node);
-                }
+            if let Some(count) = node.label(key).and_then(|domain| domains.get_mut(domain))
+                && is_counted(constraint, pod, node)
+            {
+                *count += matching(constraint, pod, node);
             }
         }
     }

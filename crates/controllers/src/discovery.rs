@@ -1,0 +1,91 @@
+//! What the server serves: for controllers that work on every resource.
+
+use client::{Client, ClientError};
+use http::Method;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroupList, APIResourceList};
+use meta::{GroupVersion, GroupVersionResource};
+use serde::de::DeserializeOwned;
+
+/// One resource in its preferred version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Discovered {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) resource: String,
+    pub(crate) kind: String,
+    pub(crate) namespaced: bool,
+    pub(crate) verbs: Vec<String>,
+}
+
+impl Discovered {
+    /// Where it is served.
+    pub(crate) fn gvr(&self) -> GroupVersionResource {
+        GroupVersionResource::new(&*self.group, &*self.version, &*self.resource)
+    }
+
+    /// Whether it has all of these verbs.
+    pub(crate) fn can(&self, verbs: &[&str]) -> bool {
+        verbs.iter().all(|verb| self.verbs.iter().any(|has| has == verb))
+    }
+}
+
+/// The resources that could be discovered, and the groups that could not.
+#[derive(Debug, Default)]
+pub(crate) struct Discovery {
+    pub(crate) resources: Vec<Discovered>,
+    /// Group version and why.
+    pub(crate) failures: Vec<(String, String)>,
+}
+
+/// Asks the server.
+///
+/// # Errors
+/// When not even the list of groups can be read. A group that fails is told in the result.
+pub(crate) async fn discover(client: &Client) -> Result<Discovery, ClientError> {
+    let mut discovery = Discovery::default();
+    add(client, "/api/v1", &GroupVersion::new("", "v1"), &mut discovery).await;
+    let groups: APIGroupList = get(client, "/apis").await?;
+    for group in groups.groups {
+        let preferred = group.preferred_version.as_ref().map(|v| v.version.clone());
+        let mut versions: Vec<String> = group.versions.into_iter().map(|v| v.version).collect();
+        // A resource that the preferred version lacks is taken from the next one that has it.
+        versions.sort_by_key(|version| Some(version) != preferred.as_ref());
+        for version in versions {
+            let path = format!("/apis/{}/{version}", group.name);
+            let group_version = GroupVersion::new(&*group.name, version);
+            add(client, &path, &group_version, &mut discovery).await;
+        }
+    }
+    Ok(discovery)
+}
+
+async fn add(client: &Client, path: &str, served: &GroupVersion, discovery: &mut Discovery) {
+    let list: APIResourceList = match get(client, path).await {
+        Ok(list) => list,
+        Err(error) => {
+            discovery.failures.push((served.to_string(), error.to_string()));
+            return;
+        }
+    };
+    for resource in list.resources {
+        // Subresources are no objects of their own.
+        let known =
+            |other: &Discovered| other.group == served.group && other.resource == resource.name;
+        if resource.name.contains('/') || discovery.resources.iter().any(known) {
+            continue;
+        }
+        discovery.resources.push(Discovered {
+            group: served.group.clone(),
+            version: served.version.clone(),
+            resource: resource.name,
+            kind: resource.kind,
+            namespaced: resource.namespaced,
+            verbs: resource.verbs,
+        });
+    }
+}
+
+async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, ClientError> {
+    let body = client.request(Method::GET, path, "", bytes::Bytes::new()).await?;
+    serde_json::from_slice(&body).map_err(ClientError::decode)
+}

@@ -1,0 +1,235 @@
+//! Keeps the EndpointSlices of every service that has a selector.
+
+pub(crate) mod slices;
+
+use std::sync::Arc;
+
+use api::labels::{HEADLESS, MANAGED_BY, SERVICE_NAME, ZONE};
+use client::{Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding};
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use meta::ObjectKey;
+
+use self::slices::{AddressType, Group, Parent};
+use crate::context::Context;
+use crate::pod_view::PodView;
+use crate::service_pods::{self, TriggerTimes, is_headless, target_port};
+
+/// Who manages these slices.
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+
+/// Runs until shutdown.
+pub(crate) async fn run(ctx: Context) {
+    let client = ctx.client("endpointslice-controller");
+    let recorder = ctx.recorder(&client, "endpoint-slice-controller");
+    let queue = ctx.queue("endpointslice-controller");
+    let informers = &ctx.informers;
+    tokio::join!(
+        informers.services.synced(),
+        informers.endpoint_slices.synced(),
+        informers.pods.synced(),
+        informers.nodes.synced()
+    );
+    service_pods::follow(&ctx, &queue);
+    let changed = queue.clone();
+    informers.endpoint_slices.on_change(move |_, change| {
+        let (Change::Added(slice) | Change::Updated { new: slice, .. } | Change::Deleted(slice)) =
+            change;
+        slices::service_of(slice, MANAGER).into_iter().for_each(|key| changed.add(key));
+    });
+    let (this, zones) = (ctx.clone(), queue.clone());
+    informers.nodes.on_change(move |_, change| {
+        let Change::Updated { old, new } = change else { return };
+        let zone = |node: &k8s_openapi::api::core::v1::Node| {
+            node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE)).cloned()
+        };
+        if zone(old) != zone(new) {
+            for service in this.informers.services.list() {
+                zones.add(crate::selection::key_of(&service.metadata));
+            }
+        }
+    });
+    let times = Arc::new(TriggerTimes::default());
+    let shutdown = ctx.shutdown.clone();
+    queue
+        .run(shutdown, move |key| {
+            let (ctx, client, times) = (ctx.clone(), client.clone(), Arc::clone(&times));
+            let recorder = recorder.clone();
+            async move { sync(&ctx, &client, &recorder, &times, &key).await }
+        })
+        .await;
+}
+
+async fn sync(
+    ctx: &Context,
+    client: &Client,
+    recorder: &EventRecorder,
+    times: &TriggerTimes,
+    key: &ObjectKey,
+) -> Result<Outcome, ClientError> {
+    let Some(service) = ctx.informers.services.get(key) else {
+        times.forget(key);
+        // The garbage collector removes its slices.
+        return Ok(Outcome::Done);
+    };
+    let (Some(spec), Some(_)) = (&service.spec, service_pods::selector_of(&service)) else {
+        return Ok(Outcome::Done);
+    };
+    if service.metadata.deletion_timestamp.is_some() {
+        return Ok(Outcome::Done);
+    }
+    let pods = service_pods::pods_of(ctx, &service);
+    let trigger = times.next(&service, &pods);
+    let parent = parent(&service, spec, trigger);
+    let zone = |node: &str| {
+        let node = ctx.informers.nodes.get(&ObjectKey::cluster(node))?;
+        node.metadata.labels.as_ref()?.get(ZONE).cloned()
+    };
+    let mut groups = Vec::new();
+    let families = families(spec);
+    for family in &families {
+        groups.extend(groups_of(&service, spec, &pods, *family, &zone));
+    }
+    let present = slices_of(ctx, key);
+    match slices::reconcile(client, &parent, &families, groups, present).await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => {
+            let text = format!(
+                "Error updating Endpoint Slices for Service {}/{}: {error}",
+                key.namespace, key.name
+            );
+            let regarding = Regarding::object(&*service);
+            recorder.record(&regarding, EventType::Warning, "FailedToUpdateEndpointSlices", text);
+            Err(error)
+        }
+    }
+}
+
+fn slices_of(ctx: &Context, service: &ObjectKey) -> Vec<Arc<EndpointSlice>> {
+    let mut slices = ctx.informers.endpoint_slices.list_namespace(&service.namespace);
+    slices.retain(|slice| slices::service_of(slice, MANAGER).as_ref() == Some(service));
+    slices
+}
+
+fn parent(service: &Service, spec: &ServiceSpec, trigger: Option<jiff::Timestamp>) -> Parent {
+    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+    let name = service.metadata.name.clone().unwrap_or_default();
+    labels.insert(SERVICE_NAME.to_owned(), name.clone());
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    if is_headless(spec) {
+        labels.insert(HEADLESS.to_owned(), String::new());
+    } else {
+        labels.remove(HEADLESS);
+    }
+    Parent {
+        namespace: service.metadata.namespace.clone().unwrap_or_default(),
+        labels,
+        annotations: std::collections::BTreeMap::new(),
+        trigger: trigger.map(crate::endpoints::nano),
+        owner: OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Service".to_owned(),
+            uid: service.metadata.uid.clone().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+            name: name.clone(),
+        },
+        name,
+    }
+}
+
+/// The address families of a service; old objects have none and mean the family of their address.
+fn families(spec: &ServiceSpec) -> Vec<AddressType> {
+    let named: Vec<_> = spec.ip_families.iter().flatten().collect();
+    if !named.is_empty() {
+        let of = |name: &&String| {
+            if name.as_str() == "IPv6" { AddressType::Ipv6 } else { AddressType::Ipv4 }
+        };
+        return named.iter().map(of).collect();
+    }
+    let ipv6 = spec.cluster_ip.as_ref().is_some_and(|ip| ip.contains(':'));
+    vec![if ipv6 { AddressType::Ipv6 } else { AddressType::Ipv4 }]
+}
+
+/// The endpoints that should be, together with those that have the same ports.
+fn groups_of(
+    service: &Service,
+    spec: &ServiceSpec,
+    pods: &[Arc<PodView>],
+    family: AddressType,
+    zone: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for pod in pods {
+        let mut ips = pod.ips.iter().filter(|ip| AddressType::of(ip) == family);
+        let Some(ip) = ips.next() else { continue };
+        let ports = ports_of(spec, pod);
+        let endpoint = endpoint(service, spec, pod, ip, zone(&pod.node));
+        match groups.iter_mut().find(|group| group.ports == ports) {
+            Some(group) => group.endpoints.push(endpoint),
+            None => groups.push(Group { family, ports, endpoints: vec![endpoint] }),
+        }
+    }
+    groups
+}
+
+fn ports_of(spec: &ServiceSpec, pod: &PodView) -> Vec<EndpointPort> {
+    let ports = spec.ports.iter().flatten();
+    ports
+        .filter_map(|port| {
+            Some(EndpointPort {
+                // Upstream prints the empty name of a single port.
+                name: Some(port.name.clone().unwrap_or_default()),
+                port: Some(target_port(port, pod)?),
+                protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+                app_protocol: port.app_protocol.clone(),
+            })
+        })
+        .collect()
+}
+
+fn endpoint(
+    service: &Service,
+    spec: &ServiceSpec,
+    pod: &PodView,
+    ip: &str,
+    zone: Option<String>,
+) -> Endpoint {
+    let terminating = pod.deleted.is_some();
+    let publishes = spec.publish_not_ready_addresses == Some(true);
+    Endpoint {
+        addresses: vec![ip.to_owned()],
+        conditions: Some(EndpointConditions {
+            ready: Some(publishes || (pod.ready && !terminating)),
+            serving: Some(pod.ready),
+            terminating: Some(terminating),
+        }),
+        hints: hints(spec, pod, zone.as_deref()),
+        hostname: service_pods::hostname(service, pod),
+        node_name: (!pod.node.is_empty()).then(|| pod.node.clone()),
+        target_ref: Some(service_pods::target_ref(pod)),
+        zone,
+        ..Endpoint::default()
+    }
+}
+
+/// Whom the endpoint should serve, by `spec.trafficDistribution`.
+fn hints(spec: &ServiceSpec, pod: &PodView, zone: Option<&str>) -> Option<EndpointHints> {
+    let zones = || zone.map(|name| vec![ForZone { name: name.to_owned() }]);
+    match spec.traffic_distribution.as_deref()? {
+        "PreferClose" | "PreferSameZone" => {
+            Some(EndpointHints { for_zones: Some(zones()?), for_nodes: None })
+        }
+        "PreferSameNode" if !pod.node.is_empty() => Some(EndpointHints {
+            for_zones: zones(),
+            for_nodes: Some(vec![ForNode { name: pod.node.clone() }]),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Runs the pods of a Job until enough have succeeded or too many have failed.
+//!
+//! A pod that has ended is counted exactly once: its uid is written to
+//! `status.uncountedTerminatedPods`, then its finalizer is taken off, and only when that is seen
+//! does the uid become a number. `plan` is the pure core; the driver here writes what it says.
+
+mod indexes;
+mod plan;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use api::finalizers::JOB_TRACKING;
+use client::{Change, Client, ClientError, EventType, Outcome, Patch, WorkQueue};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use meta::ObjectKey;
+use serde_json::json;
+
+use self::plan::Plan;
+use crate::context::Context;
+use crate::expectations::Expectations;
+use crate::pod_control::{Claim, Owner, PodControl, claim};
+use crate::pod_view::PodView;
+use crate::selection::{key_of, selector};
+
+/// Delay after the first failed pod; doubles with each one more: upstream's defaults.
+const BACKOFF_FIRST: Duration = Duration::from_secs(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// Who is meant when `spec.managedBy` names this controller.
+const MANAGER: &str = "kubernetes.io/job-controller";
+
+/// Runs until shutdown.
+pub(crate) async fn run(ctx: Context) {
+    let client = ctx.client("job-controller");
+    let recorder = ctx.recorder(&client, "job-controller");
+    let controller = Arc::new(Controller {
+        queue: ctx.queue("job-controller"),
+        pods: PodControl { client: client.clone(), recorder },
+        client,
+        expectations: Expectations::default(),
+        failures: Mutex::default(),
+        ctx,
+    });
+    let informers = &controller.ctx.informers;
+    tokio::join!(informers.jobs.synced(), informers.pods.synced());
+    controller.follow();
+    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
+    queue
+        .run(shutdown, move |key| {
+            let controller = Arc::clone(&controller);
+            async move {
+                match controller.sync(&key).await {
+                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
+                    result => result,
+                }
+            }
+        })
+        .await;
+}
+
+struct Controller {
+    ctx: Context,
+    queue: WorkQueue<ObjectKey>,
+    client: Client,
+    pods: PodControl,
+    expectations: Expectations,
+    /// Failures in a row, and when the last one was seen, by uid of the Job.
+    failures: Mutex<HashMap<String, (u32, Instant)>>,
+}
+
+impl Controller {
+    fn follow(self: &Arc<Self>) {
+        let informers = &self.ctx.informers;
+        let this = Arc::clone(self);
+        informers.jobs.on_change(move |key, _| this.queue.add(key.clone()));
+        let this = Arc::clone(self);
+        informers.pods.on_change(move |_, change| {
+            let pod = match &change {
+                Change::Added(pod) | Change::Deleted(pod) | Change::Updated { new: pod, .. } => pod,
+            };
+            if let Change::Updated { old, new } = &change
+                && old.controller != new.controller
+            {
+                old.controller_key("Job").into_iter().for_each(|key| this.queue.add(key));
+            }
+            let Some(key) = pod.controller_key("Job") else { return };
+            match &change {
+                Change::Added(_) => this.expectations.created(&key),
+                Change::Deleted(pod) => this.expectations.deleted(&key, &pod.uid),
+                Change::Updated { new, .. } if new.deleted.is_some() => {
+                    this.expectations.deleted(&key, &new.uid);
+                }
+                Change::Updated { .. } => {}
+            }
+            this.queue.add(key);
+        });
+    }
+
+    async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        let Some(job) = self.ctx.informers.jobs.get(key) else {
+            self.expectations.forget(key);
+            return self.release_leftovers(key).await;
+        };
+        let spec = job.spec.clone().unwrap_or_default();
+        if spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
+            return Ok(Outcome::Done);
+        }
+        let owner = owner(&job);
+        if let Some(feature) = plan::unsupported(&spec) {
+            // Running it while ignoring what was asked for would be worse.
+            let text = format!("spec.{feature} is not supported, the job is not run");
+            let regarding = owner.regarding();
+            self.pods.recorder.record(&regarding, EventType::Warning, "Unsupported", text);
+            return Ok(Outcome::Done);
+        }
+        let pods = self.claim_pods(&job, &owner).await?;
+        let now = self.ctx.clock.monotonic();
+        let plan = Plan::new(&job, &pods, self.ctx.clock.now());
+        let delay = self.note_failures(&owner.uid, &plan, now);
+        if plan.status != job.status.clone().unwrap_or_default() {
+            status::write(&self.client, &job, &plan.status).await?;
+            for (kind, reason, text) in &plan.events {
+                let regarding = owner.regarding();
+                self.pods.recorder.record(&regarding, *kind, reason, text.clone());
+            }
+        }
+        for pod in &plan.counted {
+            self.untrack(pod).await?;
+        }
+        if self.expectations.are_met(key, now) {
+            self.manage(&job, &owner, &plan, delay).await?;
+        }
+        let wait = plan.wait.into_iter().chain(delay.filter(|_| plan.is_short())).min();
+        Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
+    }
+
+    /// Remembers failures in a row; gives how long no pod may be made.
+    fn note_failures(&self, uid: &str, plan: &Plan, now: Instant) -> Option<Duration> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if plan.is_over {
+            failures.remove(uid);
+            return None;
+        }
+        if plan.new_succeeded > 0 {
+            failures.remove(uid);
+        }
+        if plan.new_failed > 0 {
+            let entry = failures.entry(uid.to_owned()).or_insert((0, now));
+            *entry = (entry.0 + plan.new_failed, now);
+        }
+        let (count, since) = failures.get(uid)?;
+        let wait = BACKOFF_FIRST.saturating_mul(1 << (count - 1).min(16)).min(BACKOFF_MAX);
+        (*since + wait).checked_duration_since(now).filter(|wait| !wait.is_zero())
+    }
+
+    async fn manage(
+        &self,
+        job: &Job,
+        owner: &Owner,
+        plan: &Plan,
+        delay: Option<Duration>,
+    ) -> Result<(), ClientError> {
+        let now = self.ctx.clock.monotonic();
+        if !plan.delete.is_empty() {
+            let uids = plan.delete.iter().map(|pod| pod.uid.clone()).collect();
+            self.expectations.expect_deletions(&owner.key, uids, now);
+            for pod in &plan.delete {
+                let result = self.pods.delete(owner, pod).await;
+                if result.is_err() {
+                    self.expectations.deleted(&owner.key, &pod.uid);
+                }
+                result?;
+            }
+            return Ok(());
+        }
+        if plan.create.is_empty() || delay.is_some() {
+            return Ok(());
+        }
+        self.expectations.expect_creations(&owner.key, plan.create.len(), now);
+        let next = Mutex::new(plan.create.iter());
+        let create = || async {
+            let index = next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
+            let pod = indexes::pod(job, owner, index.flatten());
+            match self.pods.create(owner, &pod).await {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    self.expectations.created(&owner.key);
+                    if error.is_namespace_terminating() { Ok(()) } else { Err(error) }
+                }
+            }
+        };
+        let (skipped, result) = crate::replica_set::slow_start(plan.create.len(), create).await;
+        (0..skipped).for_each(|_| self.expectations.created(&owner.key));
+        result
+    }
+
+    async fn claim_pods(&self, job: &Job, owner: &Owner) -> Result<Vec<Arc<PodView>>, ClientError> {
+        let informers = &self.ctx.informers;
+        let selector = selector(job.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
+        let deleted = job.metadata.deletion_timestamp.is_some();
+        let mut keys = informers.pod_index.controlled_by(&owner.uid);
+        keys.extend(informers.pod_index.orphans(&owner.key.namespace));
+        let mut claimed = Vec::new();
+        for pod in keys.iter().filter_map(|key| informers.pods.get(key)) {
+            match claim(&pod, owner, deleted, &selector) {
+                Claim::Keep => claimed.push(pod),
+                Claim::Ignore => {}
+                Claim::Adopt => {
+                    self.pods.adopt(owner, &pod).await?;
+                    claimed.push(pod);
+                }
+                Claim::Release => {
+                    self.untrack(&pod).await?;
+                    self.pods.release(owner, &pod).await?;
+                }
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Takes the tracking finalizer off a pod.
+    async fn untrack(&self, pod: &PodView) -> Result<(), ClientError> {
+        if !pod.finalizers.iter().any(|finalizer| finalizer == JOB_TRACKING) {
+            return Ok(());
+        }
+        let patch = json!({ "metadata": {
+            "uid": pod.uid, "$deleteFromPrimitiveList/finalizers": [JOB_TRACKING] } });
+        let api = self.client.api::<Pod>(&pod.key.namespace);
+        match api.patch(&pod.key.name, &Patch::Strategic(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pods of a Job that is gone must not be held by its finalizer.
+    async fn release_leftovers(&self, job: &ObjectKey) -> Result<Outcome, ClientError> {
+        for pod in self.ctx.informers.pods.list_namespace(&job.namespace) {
+            if pod.controller_key("Job").as_ref() == Some(job) {
+                self.untrack(&pod).await?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn owner(job: &Job) -> Owner {
+    Owner {
+        api_version: "batch/v1",
+        kind: "Job",
+        key: key_of(&job.metadata),
+        uid: job.metadata.uid.clone().unwrap_or_default(),
+    }
+}

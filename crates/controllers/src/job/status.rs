@@ -1,0 +1,44 @@
+//! Writes the status of a Job.
+
+use client::{Client, ClientError, ResourcePath};
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use serde_json::{Value, json};
+
+use crate::selection::key_of;
+
+/// Writes it whole, against the version it was computed from: counts must never be lost.
+pub(super) async fn write(
+    client: &Client,
+    job: &Job,
+    status: &JobStatus,
+) -> Result<(), ClientError> {
+    let uncounted = status.uncounted_terminated_pods.as_ref();
+    let change = json!({
+        "metadata": {
+            "resourceVersion": job.metadata.resource_version,
+            "uid": job.metadata.uid,
+        },
+        "status": {
+            "active": status.active,
+            "completedIndexes": status.completed_indexes,
+            "completionTime": status.completion_time,
+            "conditions": status.conditions,
+            "failed": status.failed,
+            "ready": status.ready,
+            "startTime": status.start_time,
+            "succeeded": status.succeeded,
+            "terminating": status.terminating,
+            "uncountedTerminatedPods": {
+                "succeeded": uncounted.and_then(|uncounted| uncounted.succeeded.clone()),
+                "failed": uncounted.and_then(|uncounted| uncounted.failed.clone()),
+            },
+        },
+    });
+    let key = key_of(&job.metadata);
+    let api = client.dynamic::<Value>(ResourcePath::of::<Job>(), &key.namespace);
+    match api.merge_update(&key.name, "status", &change).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,171 @@
+//! How workload controllers create, delete, adopt and release pods.
+
+use client::{Client, ClientError, DeleteOptions, EventRecorder, EventType, Patch, Regarding};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use meta::{LabelSelector, ObjectKey};
+use serde_json::json;
+
+use crate::pod_view::PodView;
+
+/// The object that pods are made for.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    pub(crate) api_version: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) key: ObjectKey,
+    pub(crate) uid: String,
+}
+
+impl Owner {
+    /// The reference by which it controls a dependent.
+    pub(crate) fn reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: self.api_version.to_owned(),
+            kind: self.kind.to_owned(),
+            name: self.key.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+
+    /// What its events are about.
+    pub(crate) fn regarding(&self) -> Regarding {
+        Regarding {
+            api_version: self.api_version.to_owned(),
+            kind: self.kind.to_owned(),
+            namespace: self.key.namespace.clone(),
+            name: self.key.name.clone(),
+            uid: self.uid.clone(),
+            ..Regarding::default()
+        }
+    }
+}
+
+/// Writes pods for one controller, with upstream's events.
+#[derive(Clone)]
+pub(crate) struct PodControl {
+    pub(crate) client: Client,
+    pub(crate) recorder: EventRecorder,
+}
+
+impl PodControl {
+    /// Creates a pod and tells so in an event of the owner.
+    pub(crate) async fn create(&self, owner: &Owner, pod: &Pod) -> Result<Pod, ClientError> {
+        let namespace = &owner.key.namespace;
+        match self.client.api::<Pod>(namespace).create(pod).await {
+            Ok(created) => {
+                let name = created.metadata.name.as_deref().unwrap_or_default();
+                let text = format!("Created pod: {name}");
+                self.event(owner, EventType::Normal, "SuccessfulCreate", text);
+                Ok(created)
+            }
+            Err(error) => {
+                // Nothing can be created in it any more, and nobody needs to hear that.
+                if !error.is_namespace_terminating() {
+                    let text = format!("Error creating: {error}");
+                    self.event(owner, EventType::Warning, "FailedCreate", text);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes a pod and tells so in an event of the owner. One that is gone is no error.
+    pub(crate) async fn delete(&self, owner: &Owner, pod: &PodView) -> Result<(), ClientError> {
+        let options = DeleteOptions { uid: Some(pod.uid.clone()), ..DeleteOptions::default() };
+        let pods = self.client.api::<Pod>(&pod.key.namespace);
+        match pods.delete(&pod.key.name, &options).await {
+            Ok(()) => {
+                let text = format!("Deleted pod: {}", pod.key.name);
+                self.event(owner, EventType::Normal, "SuccessfulDelete", text);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) => {
+                let text = format!("Error deleting: {error}");
+                self.event(owner, EventType::Warning, "FailedDelete", text);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the owner the controller of a pod that has none.
+    pub(crate) async fn adopt(&self, owner: &Owner, pod: &PodView) -> Result<(), ClientError> {
+        let patch = json!({
+            "metadata": { "ownerReferences": [owner.reference()], "uid": pod.uid },
+        });
+        self.patch(pod, patch).await
+    }
+
+    /// Takes the owner's reference off a pod.
+    pub(crate) async fn release(&self, owner: &Owner, pod: &PodView) -> Result<(), ClientError> {
+        let gone = json!({ "$patch": "delete", "uid": owner.uid });
+        let patch = json!({ "metadata": { "ownerReferences": [gone], "uid": pod.uid } });
+        self.patch(pod, patch).await
+    }
+
+    async fn patch(&self, pod: &PodView, patch: serde_json::Value) -> Result<(), ClientError> {
+        let pods = self.client.api::<Pod>(&pod.key.namespace);
+        match pods.patch(&pod.key.name, &Patch::Strategic(patch)).await {
+            Ok(_) => Ok(()),
+            // Gone, or another pod of this name: there is nothing to do.
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn event(&self, owner: &Owner, kind: EventType, reason: &str, text: String) {
+        self.recorder.record(&owner.regarding(), kind, reason, text);
+    }
+}
+
+/// What to do about a pod that an owner has or could have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is the owner's.
+    Keep,
+    /// It should become the owner's.
+    Adopt,
+    /// It is the owner's and should not be.
+    Release,
+    /// It is none of the owner's business.
+    Ignore,
+}
+
+/// Upstream `BaseControllerRefManager.ClaimObject`.
+pub(crate) fn claim(
+    pod: &PodView,
+    owner: &Owner,
+    owner_is_deleted: bool,
+    selector: &LabelSelector,
+) -> Claim {
+    let matches = pod.matches(selector);
+    match &pod.controller {
+        Some(controller) if controller.uid != owner.uid => Claim::Ignore,
+        Some(_) if matches => Claim::Keep,
+        Some(_) if owner_is_deleted || pod.deleted.is_some() => Claim::Ignore,
+        Some(_) => Claim::Release,
+        None if matches && !owner_is_deleted && pod.deleted.is_none() => Claim::Adopt,
+        None => Claim::Ignore,
+    }
+}
+
+/// A pod made of a template; the server gives it its name.
+pub(crate) fn from_template(owner: &Owner, template: &PodTemplateSpec) -> Pod {
+    let meta = template.metadata.clone().unwrap_or_default();
+    Pod {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", owner.key.name)),
+            namespace: Some(owner.key.namespace.clone()),
+            labels: meta.labels,
+            annotations: meta.annotations,
+            finalizers: meta.finalizers,
+            owner_references: Some(vec![owner.reference()]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    }
+}

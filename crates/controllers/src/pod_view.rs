@@ -1,0 +1,241 @@
+//! What controllers keep of a pod, and an index of pods by owner and node.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, RwLock};
+
+use api::annotations::POD_DELETION_COST;
+use client::{Change, Lister};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use meta::{LabelSelector, ObjectKey};
+
+/// A pod, reduced to what controllers read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PodView {
+    pub(crate) key: ObjectKey,
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) finalizers: Vec<String>,
+    /// The owner that controls it.
+    pub(crate) controller: Option<OwnerReference>,
+    pub(crate) created: Timestamp,
+    pub(crate) deleted: Option<Timestamp>,
+    pub(crate) node: String,
+    pub(crate) phase: String,
+    pub(crate) ready: bool,
+    /// When Ready last changed.
+    pub(crate) ready_changed: Option<Timestamp>,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) restarts: i32,
+    pub(crate) ips: Vec<String>,
+    pub(crate) hostname: String,
+    pub(crate) subdomain: String,
+    /// Name, protocol and number of the containers' ports.
+    pub(crate) ports: Vec<(String, String, i32)>,
+    pub(crate) tolerations: Vec<Toleration>,
+    /// Names of the claims it mounts.
+    pub(crate) claims: Vec<String>,
+}
+
+impl PodView {
+    /// Reduces a pod.
+    pub(crate) fn new(pod: Pod) -> Self {
+        let meta = pod.metadata;
+        let spec = pod.spec.unwrap_or_default();
+        let status = pod.status.unwrap_or_default();
+        let ready = status.conditions.iter().flatten().find(|c| c.type_ == api::pod::READY);
+        let owners = meta.owner_references.unwrap_or_default();
+        Self {
+            key: ObjectKey::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()),
+            uid: meta.uid.unwrap_or_default(),
+            resource_version: meta.resource_version.unwrap_or_default(),
+            labels: meta.labels.unwrap_or_default(),
+            annotations: meta.annotations.unwrap_or_default(),
+            finalizers: meta.finalizers.unwrap_or_default(),
+            controller: owners.into_iter().find(|owner| owner.controller == Some(true)),
+            created: meta.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            deleted: meta.deletion_timestamp.map(|time| time.0),
+            ready: ready.is_some_and(|condition| condition.status == "True"),
+            ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
+            restarts: restarts(&status),
+            ips: ips(&status),
+            ports: ports(&spec),
+            claims: claims(&spec),
+            started: status.start_time.map(|time| time.0),
+            phase: status.phase.unwrap_or_default(),
+            node: spec.node_name.unwrap_or_default(),
+            hostname: spec.hostname.unwrap_or_default(),
+            subdomain: spec.subdomain.unwrap_or_default(),
+            tolerations: spec.tolerations.unwrap_or_default(),
+        }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Neither ended nor being deleted.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.is_terminal() && self.deleted.is_none()
+    }
+
+    /// Whether it has been ready for that long.
+    pub(crate) fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> bool {
+        self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
+    }
+
+    /// When it will have been ready for that long, if it stays ready.
+    pub(crate) fn available_at(&self, min_ready_seconds: i32) -> Option<Timestamp> {
+        if !self.ready {
+            return None;
+        }
+        if min_ready_seconds == 0 {
+            return Some(Timestamp::MIN);
+        }
+        let wait = jiff::SignedDuration::from_secs(min_ready_seconds.into());
+        self.ready_changed?.checked_add(wait).ok()
+    }
+
+    /// The cost of deleting it that its annotation names, 0 when it is no number.
+    pub(crate) fn deletion_cost(&self) -> i32 {
+        self.annotations.get(POD_DELETION_COST).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether the selector selects it.
+    pub(crate) fn matches(&self, selector: &LabelSelector) -> bool {
+        selector.matches(|key| self.labels.get(key).map(String::as_str))
+    }
+
+    /// The key of its controller, when that is of this kind.
+    pub(crate) fn controller_key(&self, kind: &str) -> Option<ObjectKey> {
+        let owner = self.controller.as_ref().filter(|owner| owner.kind == kind)?;
+        Some(ObjectKey::new(&self.key.namespace, &owner.name))
+    }
+}
+
+fn restarts(status: &PodStatus) -> i32 {
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    all.flatten().map(|container| container.restart_count).sum()
+}
+
+fn ips(status: &PodStatus) -> Vec<String> {
+    let all: Vec<String> = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|ip| ip.ip.clone())
+        .filter(|ip| !ip.is_empty())
+        .collect();
+    if all.is_empty() { status.pod_ip.clone().into_iter().collect() } else { all }
+}
+
+fn ports(spec: &PodSpec) -> Vec<(String, String, i32)> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| api::pod::is_sidecar(c));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            Some((port.name.clone()?, protocol, port.container_port))
+        })
+        .collect()
+}
+
+fn claims(spec: &PodSpec) -> Vec<String> {
+    let volumes = spec.volumes.iter().flatten();
+    volumes.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
+}
+
+/// Pods by the uid of their controller, by node, and those without a controller.
+///
+/// Invariant: kept by the first handler of the pods' informer, so it is up to date whenever a
+/// later handler runs.
+#[derive(Default)]
+pub(crate) struct PodIndex {
+    state: RwLock<IndexState>,
+}
+
+#[derive(Default)]
+struct IndexState {
+    by_controller: HashMap<String, BTreeSet<ObjectKey>>,
+    by_node: HashMap<String, BTreeSet<ObjectKey>>,
+    orphans: BTreeMap<String, BTreeSet<ObjectKey>>,
+}
+
+impl PodIndex {
+    /// An index of the lister's pods.
+    pub(crate) fn of(pods: &Lister<PodView>) -> Arc<Self> {
+        let index = Arc::new(Self::default());
+        let kept = Arc::clone(&index);
+        pods.on_change(move |_, change| match change {
+            Change::Added(pod) => kept.insert(pod),
+            Change::Updated { old, new } => {
+                if old.controller != new.controller || old.node != new.node {
+                    kept.remove(old);
+                    kept.insert(new);
+                }
+            }
+            Change::Deleted(pod) => kept.remove(pod),
+        });
+        index
+    }
+
+    /// The keys of the pods that the object with this uid controls.
+    pub(crate) fn controlled_by(&self, uid: &str) -> Vec<ObjectKey> {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.by_controller.get(uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// The keys of the pods on a node.
+    pub(crate) fn on_node(&self, node: &str) -> Vec<ObjectKey> {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.by_node.get(node).into_iter().flatten().cloned().collect()
+    }
+
+    /// The keys of a namespace's pods that nothing controls.
+    pub(crate) fn orphans(&self, namespace: &str) -> Vec<ObjectKey> {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.orphans.get(namespace).into_iter().flatten().cloned().collect()
+    }
+
+    fn insert(&self, pod: &PodView) {
+        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let set = match &pod.controller {
+            Some(owner) => state.by_controller.entry(owner.uid.clone()).or_default(),
+            None => state.orphans.entry(pod.key.namespace.clone()).or_default(),
+        };
+        set.insert(pod.key.clone());
+        if !pod.node.is_empty() {
+            state.by_node.entry(pod.node.clone()).or_default().insert(pod.key.clone());
+        }
+    }
+
+    fn remove(&self, pod: &PodView) {
+        let mut guard = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let state = &mut *guard;
+        match &pod.controller {
+            Some(owner) => remove_from(&mut state.by_controller, &owner.uid, &pod.key),
+            None => {
+                if let Some(set) = state.orphans.get_mut(&pod.key.namespace) {
+                    set.remove(&pod.key);
+                    if set.is_empty() {
+                        state.orphans.remove(&pod.key.namespace);
+                    }
+                }
+            }
+        }
+        remove_from(&mut state.by_node, &pod.node, &pod.key);
+    }
+}
+
+fn remove_from(map: &mut HashMap<String, BTreeSet<ObjectKey>>, at: &str, key: &ObjectKey) {
+    if let Some(set) = map.get_mut(at) {
+        set.remove(key);
+        if set.is_empty() {
+            map.remove(at);
+        }
+    }
+}

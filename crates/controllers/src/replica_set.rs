@@ -1,0 +1,379 @@
+//! Keeps the wanted number of pods of a ReplicaSet or a ReplicationController: one core for both,
+//! as they differ only in the form of their selector.
+
+mod ranking;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Change, Client, ClientError, Lister, Outcome, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
+use meta::{LabelSelector, ObjectKey};
+
+use crate::context::Context;
+use crate::expectations::Expectations;
+use crate::pod_control::{Claim, Owner, PodControl, claim, from_template};
+use crate::pod_view::PodView;
+
+/// Pods created or deleted in one go: upstream `BurstReplicas`.
+const BURST: usize = 500;
+
+/// A ReplicaSet or ReplicationController in the form that the core works on.
+pub(crate) struct Replicas {
+    pub(crate) owner: Owner,
+    pub(crate) resource_version: String,
+    pub(crate) generation: i64,
+    pub(crate) deleted: bool,
+    /// Uid of the object that controls it.
+    pub(crate) controller: Option<String>,
+    pub(crate) replicas: i32,
+    pub(crate) min_ready_seconds: i32,
+    pub(crate) selector: LabelSelector,
+    pub(crate) template: PodTemplateSpec,
+    pub(crate) status: ReplicaSetStatus,
+}
+
+/// The two kinds.
+pub(crate) trait Kind:
+    k8s_openapi::Resource + serde::de::DeserializeOwned + Send + Sync + 'static
+{
+    /// Name of the queue.
+    const QUEUE: &'static str;
+    /// The service account, which is also the source of events.
+    const ACCOUNT: &'static str;
+
+    /// All objects of the kind.
+    fn lister(ctx: &Context) -> &Lister<Self>;
+
+    /// What the core works on.
+    fn replicas(&self) -> Replicas;
+}
+
+impl Kind for ReplicaSet {
+    const QUEUE: &'static str = "replicaset-controller";
+    const ACCOUNT: &'static str = "replicaset-controller";
+
+    fn lister(ctx: &Context) -> &Lister<Self> {
+        &ctx.informers.replica_sets
+    }
+
+    fn replicas(&self) -> Replicas {
+        let spec = self.spec.clone().unwrap_or_default();
+        let meta = &self.metadata;
+        Replicas {
+            owner: owner::<Self>(meta),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            deleted: meta.deletion_timestamp.is_some(),
+            controller: crate::selection::controller_of(meta).map(|owner| owner.uid.clone()),
+            replicas: spec.replicas.unwrap_or(1),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+            selector: crate::selection::selector(Some(&spec.selector)),
+            template: spec.template.unwrap_or_default(),
+            status: self.status.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl Kind for ReplicationController {
+    const QUEUE: &'static str = "replicationcontroller-controller";
+    const ACCOUNT: &'static str = "replication-controller";
+
+    fn lister(ctx: &Context) -> &Lister<Self> {
+        &ctx.informers.replication_controllers
+    }
+
+    fn replicas(&self) -> Replicas {
+        let spec = self.spec.clone().unwrap_or_default();
+        let meta = &self.metadata;
+        let selector = spec.selector.unwrap_or_default();
+        Replicas {
+            owner: owner::<Self>(meta),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            deleted: meta.deletion_timestamp.is_some(),
+            controller: None,
+            replicas: spec.replicas.unwrap_or(1),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+            selector: if selector.is_empty() {
+                LabelSelector::nothing()
+            } else {
+                LabelSelector::from_labels(selector)
+            },
+            template: spec.template.unwrap_or_default(),
+            status: status::of_replication_controller(self.status.clone().unwrap_or_default()),
+        }
+    }
+}
+
+fn owner<K: k8s_openapi::Resource>(
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> Owner {
+    Owner {
+        api_version: K::API_VERSION,
+        kind: K::KIND,
+        key: crate::selection::key_of(meta),
+        uid: meta.uid.clone().unwrap_or_default(),
+    }
+}
+
+/// Runs until shutdown.
+pub(crate) async fn run<K: Kind>(ctx: Context) {
+    let client = ctx.client(K::ACCOUNT);
+    let recorder = ctx.recorder(&client, K::ACCOUNT);
+    let controller = Arc::new(Controller::<K> {
+        queue: ctx.queue(K::QUEUE),
+        pods: PodControl { client: client.clone(), recorder },
+        client,
+        expectations: Expectations::default(),
+        kind: std::marker::PhantomData,
+        ctx,
+    });
+    let ctx = &controller.ctx;
+    tokio::join!(K::lister(ctx).synced(), ctx.informers.pods.synced());
+    controller.follow();
+    let (queue, shutdown) = (controller.queue.clone(), ctx.shutdown.clone());
+    let controller = Arc::clone(&controller);
+    queue
+        .run(shutdown, move |key| {
+            let controller = Arc::clone(&controller);
+            async move {
+                match controller.sync(&key).await {
+                    // The cache is behind: the event that makes it current brings the key back.
+                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
+                    result => result,
+                }
+            }
+        })
+        .await;
+}
+
+struct Controller<K> {
+    ctx: Context,
+    queue: WorkQueue<ObjectKey>,
+    pods: PodControl,
+    client: Client,
+    expectations: Expectations,
+    kind: std::marker::PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Controller<K> {
+    fn follow(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        K::lister(&self.ctx).on_change(move |key, _| this.queue.add(key.clone()));
+        let this = Arc::clone(self);
+        self.ctx.informers.pods.on_change(move |_, change| this.pod_changed(change));
+    }
+
+    fn pod_changed(&self, change: Change<'_, PodView>) {
+        let owner_of = |pod: &PodView| pod.controller_key(K::KIND);
+        match change {
+            Change::Added(pod) => match owner_of(pod) {
+                Some(owner) => {
+                    self.expectations.created(&owner);
+                    if pod.deleted.is_some() {
+                        self.expectations.deleted(&owner, &pod.uid);
+                    }
+                    self.queue.add(owner);
+                }
+                None => self.orphan_seen(pod),
+            },
+            Change::Updated { old, new } => {
+                let (before, after) = (owner_of(old), owner_of(new));
+                if before != after {
+                    before.into_iter().for_each(|owner| self.queue.add(owner));
+                }
+                match after {
+                    Some(owner) => {
+                        if new.deleted.is_some() {
+                            self.expectations.deleted(&owner, &new.uid);
+                        }
+                        self.queue.add(owner);
+                    }
+                    None if old.labels != new.labels || old.controller != new.controller => {
+                        self.orphan_seen(new);
+                    }
+                    None => {}
+                }
+            }
+            Change::Deleted(pod) => {
+                if let Some(owner) = owner_of(pod) {
+                    self.expectations.deleted(&owner, &pod.uid);
+                    self.queue.add(owner);
+                }
+            }
+        }
+    }
+
+    /// Whoever selects a pod without a controller may want to adopt it.
+    fn orphan_seen(&self, pod: &PodView) {
+        if pod.controller.is_some() || pod.deleted.is_some() {
+            return;
+        }
+        for set in K::lister(&self.ctx).list_namespace(&pod.key.namespace) {
+            let replicas = set.replicas();
+            if pod.matches(&replicas.selector) {
+                self.queue.add(replicas.owner.key);
+            }
+        }
+    }
+
+    async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        let Some(set) = K::lister(&self.ctx).get(key) else {
+            self.expectations.forget(key);
+            return Ok(Outcome::Done);
+        };
+        let set = set.replicas();
+        let now = self.ctx.clock.monotonic();
+        let met = self.expectations.are_met(key, now);
+        let pods = self.claim_pods(&set).await?;
+        let (active, inactive): (Vec<_>, Vec<_>) =
+            pods.into_iter().partition(|pod| pod.is_active());
+        let managed = if met && !set.deleted { self.manage(&set, &active).await } else { Ok(()) };
+        let terminating = inactive.iter().filter(|p| p.deleted.is_some() && !p.is_terminal());
+        let wall = self.ctx.clock.now();
+        let failure = managed.as_ref().err().map(|error| status::Failure {
+            reason: if active.len() < wanted(&set) { "FailedCreate" } else { "FailedDelete" },
+            message: error.to_string(),
+        });
+        let counted = status::compute(&set, &active, terminating.count(), failure, wall);
+        status::write::<K>(&self.client, &set, counted).await?;
+        managed?;
+        Ok(next_available(&set, &active, wall).map_or(Outcome::Done, Outcome::RequeueAfter))
+    }
+
+    /// The pods of the set, after adopting and releasing.
+    async fn claim_pods(&self, set: &Replicas) -> Result<Vec<Arc<PodView>>, ClientError> {
+        let informers = &self.ctx.informers;
+        let mut keys = informers.pod_index.controlled_by(&set.owner.uid);
+        keys.extend(informers.pod_index.orphans(&set.owner.key.namespace));
+        let mut claimed = Vec::new();
+        let mut may_adopt = None;
+        for pod in keys.iter().filter_map(|key| informers.pods.get(key)) {
+            match claim(&pod, &set.owner, set.deleted, &set.selector) {
+                Claim::Keep => claimed.push(pod),
+                Claim::Ignore => {}
+                Claim::Release => self.pods.release(&set.owner, &pod).await?,
+                Claim::Adopt if !pod.is_active() => {}
+                Claim::Adopt => {
+                    let may = match may_adopt {
+                        Some(may) => may,
+                        None => *may_adopt.insert(self.is_alive(set).await?),
+                    };
+                    if may {
+                        self.pods.adopt(&set.owner, &pod).await?;
+                        claimed.push(pod);
+                    }
+                }
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Asks the server whether the set still is what the cache says, before it adopts.
+    async fn is_alive(&self, set: &Replicas) -> Result<bool, ClientError> {
+        let key = &set.owner.key;
+        let fresh = self.client.api::<K>(&key.namespace).get_opt(&key.name).await?;
+        Ok(fresh.is_some_and(|fresh| {
+            let fresh = fresh.replicas();
+            fresh.owner.uid == set.owner.uid && !fresh.deleted
+        }))
+    }
+
+    async fn manage(&self, set: &Replicas, active: &[Arc<PodView>]) -> Result<(), ClientError> {
+        let (wanted, now) = (wanted(set), self.ctx.clock.monotonic());
+        let key = &set.owner.key;
+        if active.len() < wanted {
+            let count = (wanted - active.len()).min(BURST);
+            self.expectations.expect_creations(key, count, now);
+            let pod = from_template(&set.owner, &set.template);
+            let create = || async {
+                match self.pods.create(&set.owner, &pod).await {
+                    Ok(_) => Ok(()),
+                    Err(error) => {
+                        self.expectations.created(key);
+                        if error.is_namespace_terminating() { Ok(()) } else { Err(error) }
+                    }
+                }
+            };
+            let (skipped, result) = slow_start(count, create).await;
+            (0..skipped).for_each(|_| self.expectations.created(key));
+            return result;
+        }
+        let count = (active.len() - wanted).min(BURST);
+        if count == 0 {
+            return Ok(());
+        }
+        let related = self.pods_of_siblings(set);
+        let victims = ranking::least_wanted(active, &related, count, self.ctx.clock.now());
+        let uids: BTreeSet<String> = victims.iter().map(|pod| pod.uid.clone()).collect();
+        self.expectations.expect_deletions(key, uids, now);
+        let deletions = victims.iter().map(|pod| async {
+            let result = self.pods.delete(&set.owner, pod).await;
+            if result.is_err() {
+                self.expectations.deleted(key, &pod.uid);
+            }
+            result
+        });
+        futures::future::join_all(deletions).await.into_iter().collect()
+    }
+
+    /// How many active pods of the same Deployment are on each node.
+    fn pods_of_siblings(&self, set: &Replicas) -> BTreeMap<String, usize> {
+        let informers = &self.ctx.informers;
+        let mut uids = vec![set.owner.uid.clone()];
+        if let Some(controller) = &set.controller {
+            let siblings = K::lister(&self.ctx).list_namespace(&set.owner.key.namespace);
+            let siblings = siblings.iter().map(|sibling| sibling.replicas());
+            uids = siblings
+                .filter(|sibling| sibling.controller.as_ref() == Some(controller))
+                .map(|sibling| sibling.owner.uid)
+                .collect();
+        }
+        let mut on_node = BTreeMap::new();
+        let keys = uids.iter().flat_map(|uid| informers.pod_index.controlled_by(uid));
+        for pod in keys.filter_map(|key| informers.pods.get(&key)).filter(|pod| pod.is_active()) {
+            *on_node.entry(pod.node.clone()).or_insert(0) += 1;
+        }
+        on_node
+    }
+}
+
+fn wanted(set: &Replicas) -> usize {
+    usize::try_from(set.replicas).unwrap_or(0)
+}
+
+/// Runs `count` creations in batches of 1, 2, 4 …, and no further batch after a failure, so that
+/// a set that cannot create pods does not flood the server. Gives the number not tried.
+pub(crate) async fn slow_start<F, Fut, E>(count: usize, create: F) -> (usize, Result<(), E>)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+{
+    let (mut left, mut batch) = (count, 1);
+    while left > 0 {
+        let size = batch.min(left);
+        let results = futures::future::join_all((0..size).map(|_| create())).await;
+        left -= size;
+        if let Some(error) = results.into_iter().find_map(Result::err) {
+            return (left, Err(error));
+        }
+        batch *= 2;
+    }
+    (0, Ok(()))
+}
+
+/// When the next ready pod becomes available.
+fn next_available(set: &Replicas, active: &[Arc<PodView>], now: Timestamp) -> Option<Duration> {
+    let pending = active.iter().filter_map(|pod| pod.available_at(set.min_ready_seconds));
+    let next = pending.filter(|at| *at > now).min()?;
+    Duration::try_from(next.duration_since(now)).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Gives services of type LoadBalancer the addresses of the ready nodes, on which the service
+//! proxy answers: no cloud is needed.
+
+use std::sync::Arc;
+
+use client::{Change, Client, ClientError, Outcome, Patch, ResourcePath, WorkQueue};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service};
+use meta::ObjectKey;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::selection::key_of;
+
+/// Nodes with this label do not serve load balancers: upstream's well-known label.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// Runs until shutdown.
+pub(crate) async fn run(ctx: Context) {
+    let client = ctx.client("service-controller");
+    let queue = ctx.queue("service-lb-controller");
+    let informers = &ctx.informers;
+    tokio::join!(informers.services.synced(), informers.nodes.synced());
+    let changed = queue.clone();
+    informers.services.on_change(move |key, change| {
+        if !matches!(change, Change::Deleted(_)) {
+            changed.add(key.clone());
+        }
+    });
+    let (this, nodes) = (ctx.clone(), queue.clone());
+    informers.nodes.on_change(move |_, change| {
+        let alike = matches!(&change, Change::Updated { old, new }
+            if addresses(old) == addresses(new) && serves(old) == serves(new));
+        if !alike {
+            enqueue_all(&this, &nodes);
+        }
+    });
+    let shutdown = ctx.shutdown.clone();
+    queue
+        .run(shutdown, move |key| {
+            let (ctx, client) = (ctx.clone(), client.clone());
+            async move { sync(&ctx, &client, &key).await }
+        })
+        .await;
+}
+
+fn enqueue_all(ctx: &Context, queue: &WorkQueue<ObjectKey>) {
+    for service in ctx.informers.services.list().iter().filter(|service| is_ours(service)) {
+        queue.add(key_of(&service.metadata));
+    }
+}
+
+async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome, ClientError> {
+    let Some(service) = ctx.informers.services.get(key) else { return Ok(Outcome::Done) };
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let present = status.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default();
+    let wanted = if is_ours(&service) {
+        ingress(&service, &ctx.informers.nodes.list())
+    } else if is_load_balancer(&service) {
+        // Another class: another controller's.
+        return Ok(Outcome::Done);
+    } else {
+        Vec::new()
+    };
+    if present == wanted {
+        return Ok(Outcome::Done);
+    }
+    let ingress = (!wanted.is_empty()).then_some(wanted);
+    let patch = Patch::Merge(json!({
+        "metadata": { "uid": service.metadata.uid },
+        "status": { "loadBalancer": { "ingress": ingress } },
+    }));
+    let api = client.dynamic::<Value>(ResourcePath::of::<Service>(), &key.namespace);
+    match api.patch_subresource(&key.name, "status", &patch).await {
+        Ok(_) => Ok(Outcome::Done),
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(Outcome::Done),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_load_balancer(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
+}
+
+fn is_ours(service: &Service) -> bool {
+    let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_ref());
+    is_load_balancer(service) && class.is_none() && service.metadata.deletion_timestamp.is_none()
+}
+
+/// One entry per ready node and family of the service, in the order of node names.
+fn ingress(service: &Service, nodes: &[Arc<Node>]) -> Vec<LoadBalancerIngress> {
+    let families = service.spec.as_ref().and_then(|spec| spec.ip_families.clone());
+    let families = families.unwrap_or_else(|| vec!["IPv4".to_owned()]);
+    let serving = nodes.iter().filter(|node| serves(node));
+    let entries = serving.flat_map(|node| {
+        let addresses = addresses(node);
+        families.iter().filter_map(move |family| {
+            let ipv6 = family == "IPv6";
+            let ip = addresses.iter().find(|ip| ip.contains(':') == ipv6)?;
+            Some(LoadBalancerIngress {
+                ip: Some(ip.clone()),
+                ip_mode: Some("VIP".to_owned()),
+                ..LoadBalancerIngress::default()
+            })
+        })
+    });
+    entries.collect()
+}
+
+/// Addresses of a node, those first by which it is known outside.
+fn addresses(node: &Node) -> Vec<String> {
+    let all = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let of = |kind: &'static str| {
+        all.clone().filter(move |address| address.type_ == kind).map(|a| a.address.clone())
+    };
+    of("ExternalIP").chain(of("InternalIP")).collect()
+}
+
+fn serves(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    let excluded =
+        node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED));
+    ready.any(|condition| condition.status == "True") && !excluded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, ready: &str, ips: &[&str]) -> Arc<Node> {
+        let addresses: Vec<_> =
+            ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip })).collect();
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": { "name": name },
+                "status": { "addresses": addresses,
+                    "conditions": [{ "type": "Ready", "status": ready }] },
+            }))
+            .unwrap(),
+        )
+    }
+
+    #[test]
+    fn ready_nodes_are_the_way_in() {
+        let service: Service = serde_json::from_value(json!({
+            "spec": { "type": "LoadBalancer", "ipFamilies": ["IPv4", "IPv6"] },
+        }))
+        .unwrap();
+        let nodes = [
+            node("a", "True", &["192.0.2.1", "2001:db8::1"]),
+            node("b", "False", &["192.0.2.2"]),
+            node("c", "True", &["192.0.2.3"]),
+        ];
+        let ips: Vec<_> = ingress(&service, &nodes).into_iter().filter_map(|i| i.ip).collect();
+        assert_eq!(ips, ["192.0.2.1", "2001:db8::1", "192.0.2.3"]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Evicts pods from nodes with NoExecute taints that they do not tolerate, or no longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::taints::NO_EXECUTE;
+use client::{Change, Client, ClientError, DeleteOptions, EventRecorder, EventType, Outcome};
+use client::{Patch, Regarding};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use meta::ObjectKey;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::pod_view::PodView;
+
+/// Runs until shutdown.
+pub(crate) async fn run(ctx: Context) {
+    let client = ctx.client("node-controller");
+    let recorder = ctx.recorder(&client, "taint-eviction-controller");
+    let queue = ctx.queue("taint-eviction-controller");
+    let informers = &ctx.informers;
+    tokio::join!(informers.nodes.synced(), informers.pods.synced());
+    let pods = queue.clone();
+    informers.pods.on_change(move |key, change| match change {
+        Change::Added(pod) if !pod.node.is_empty() => pods.add(key.clone()),
+        Change::Updated { old, new }
+            if old.node != new.node || old.tolerations != new.tolerations =>
+        {
+            pods.add(key.clone());
+        }
+        _ => {}
+    });
+    let (this, nodes) = (ctx.clone(), queue.clone());
+    informers.nodes.on_change(move |key, change| {
+        let taints_changed = match &change {
+            Change::Added(node) => !no_execute(node).is_empty(),
+            Change::Updated { old, new } => no_execute(old) != no_execute(new),
+            Change::Deleted(_) => false,
+        };
+        if taints_changed {
+            for pod in this.informers.pod_index.on_node(&key.name) {
+                nodes.add(pod);
+            }
+        }
+    });
+    let shutdown = ctx.shutdown.clone();
+    queue
+        .run(shutdown, move |key| {
+            let (ctx, client, recorder) = (ctx.clone(), client.clone(), recorder.clone());
+            async move { sync(&ctx, &client, &recorder, &key).await }
+        })
+        .await;
+}
+
+async fn sync(
+    ctx: &Context,
+    client: &Client,
+    recorder: &EventRecorder,
+    key: &ObjectKey,
+) -> Result<Outcome, ClientError> {
+    let Some(pod) = ctx.informers.pods.get(key) else { return Ok(Outcome::Done) };
+    let Some(node) = ctx.informers.nodes.get(&ObjectKey::cluster(&pod.node)) else {
+        return Ok(Outcome::Done);
+    };
+    if pod.deleted.is_some() || pod.is_terminal() {
+        return Ok(Outcome::Done);
+    }
+    let now = ctx.clock.now();
+    match due(&no_execute(&node), &pod.tolerations, now) {
+        None => Ok(Outcome::Done),
+        Some(due) if due > now => {
+            let wait = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+            Ok(Outcome::RequeueAfter(wait))
+        }
+        Some(_) => evict(ctx, client, recorder, &pod).await,
+    }
+}
+
+async fn evict(
+    ctx: &Context,
+    client: &Client,
+    recorder: &EventRecorder,
+    pod: &Arc<PodView>,
+) -> Result<Outcome, ClientError> {
+    let regarding = Regarding {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: pod.key.namespace.clone(),
+        name: pod.key.name.clone(),
+        uid: pod.uid.clone(),
+        ..Regarding::default()
+    };
+    let text = format!("Marking for deletion Pod {}", pod.key);
+    recorder.record(&regarding, EventType::Normal, "TaintManagerEviction", text);
+    let condition = json!({
+        "type": api::pod::DISRUPTION_TARGET,
+        "status": "True",
+        "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint",
+        "lastTransitionTime": meta::time::rfc3339(ctx.clock.now()),
+    });
+    let patch = Patch::Strategic(json!({
+        "metadata": { "uid": pod.uid }, "status": { "conditions": [condition] },
+    }));
+    let api = client.api::<Pod>(&pod.key.namespace);
+    let result = match api.patch_subresource(&pod.key.name, "status", &patch).await {
+        Ok(_) => {
+            let options = DeleteOptions { uid: Some(pod.uid.clone()), ..DeleteOptions::default() };
+            api.delete(&pod.key.name, &options).await
+        }
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => Ok(Outcome::Done),
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(Outcome::Done),
+        Err(error) => Err(error),
+    }
+}
+
+fn no_execute(node: &Node) -> Vec<Taint> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    taints.into_iter().flatten().filter(|taint| taint.effect == NO_EXECUTE).cloned().collect()
+}
+
+/// When a pod with these tolerations has to go; `None` when it may stay.
+fn due(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Timestamp> {
+    let mut earliest: Option<Timestamp> = None;
+    for taint in taints {
+        let mut covering = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();
+        if covering.peek().is_none() {
+            return Some(now);
+        }
+        let since = taint.time_added.as_ref().map_or(now, |time| time.0);
+        for seconds in covering.filter_map(|toleration| toleration.toleration_seconds) {
+            let at = since.checked_add(SignedDuration::from_secs(seconds.max(0))).ok();
+            earliest = at.into_iter().chain(earliest).min();
+        }
+    }
+    earliest
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
+    let value_fits = match text(&toleration.operator).as_str() {
+        "" | "Equal" => text(&toleration.value) == text(&taint.value),
+        "Exists" => true,
+        _ => false,
+    };
+    (effect.is_empty() || effect == taint.effect)
+        && (key.is_empty() || key == taint.key)
+        && value_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(tolerations: serde_json::Value, expected_secs: Option<i64>) {
+        let taint: Taint = serde_json::from_value(json!({
+            "key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z" }))
+        .unwrap();
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let tolerations: Vec<Toleration> = serde_json::from_value(tolerations).unwrap();
+        let due = due(&[taint], &tolerations, start);
+        assert_eq!(due.map(|due| due.duration_since(start).as_secs()), expected_secs);
+    }
+
+    #[test]
+    fn a_pod_stays_as_long_as_it_tolerates() {
+        check(json!([]), Some(0));
+        check(json!([{ "key": "other", "operator": "Exists" }]), Some(0));
+        check(json!([{ "key": "k", "operator": "Exists" }]), None);
+        check(json!([{ "key": "k", "operator": "Exists", "tolerationSeconds": 300 }]), Some(300));
+        check(
+            json!([{ "operator": "Exists", "tolerationSeconds": 30 },
+                { "key": "k", "operator": "Exists", "tolerationSeconds": 300 }]),
+            Some(30),
+        );
+    }
+}

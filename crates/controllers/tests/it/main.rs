@@ -1,0 +1,6 @@
+//! Component tests: all controllers together on an API in memory.
+
+#[cfg(test)]
+mod memory_api;
+#[cfg(test)]
+mod workloads;

@@ -1,0 +1,261 @@
+//! What the controllers make of workloads, services and namespaces.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use stdx::shutdown::Shutdown;
+
+use crate::memory_api::MemoryApi;
+
+/// Controllers at work; they end with the test.
+struct Running {
+    api: MemoryApi,
+    shutdown: Shutdown,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+    }
+}
+
+impl Running {
+    fn start() -> Self {
+        let api = MemoryApi::default();
+        let client = api.client();
+        let config = controllers::Config {
+            controllers: vec!["*".to_owned()],
+            cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+            node_cidr_mask_size_v4: 24,
+            node_cidr_mask_size_v6: 64,
+            root_ca: "PEM".to_owned(),
+        };
+        let deps = controllers::Deps {
+            client: client.clone(),
+            client_for: Arc::new(move |_| client.clone()),
+            clock: Arc::new(clock::SystemClock),
+            metrics: telemetry::Registry::new(),
+        };
+        let shutdown = Shutdown::new();
+        let (ready, _) = stdx::ready::signal();
+        let run = controllers::run(config, deps, ready, shutdown.clone());
+        drop(stdx::task::spawn("controllers", run));
+        Self { api, shutdown }
+    }
+}
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
+const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
+const PODS: &str = "/api/v1/namespaces/n/pods";
+
+fn namespace(api: &MemoryApi) {
+    api.create(
+        "/api/v1/namespaces",
+        json!({ "metadata": { "name": "n" }, "spec": { "finalizers": ["kubernetes"] } }),
+    );
+}
+
+fn deployment(api: &MemoryApi, replicas: i32) {
+    api.create(
+        DEPLOYMENTS,
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "web" },
+            "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": "web" } },
+                "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10,
+                "strategy": { "type": "RollingUpdate",
+                    "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+                "template": { "metadata": { "labels": { "app": "web" } },
+                    "spec": { "containers": [{ "name": "c", "image": "one" }] } } },
+        }),
+    );
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+/// Plays the kubelet: every pod runs, with an address of its own.
+fn run_pods(api: &MemoryApi) {
+    for (at, pod) in api.list(PODS).iter().enumerate() {
+        if pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"].is_null() {
+            let ip = format!("10.1.0.{}", at + 1);
+            let status = json!({ "status": { "phase": "Running", "podIP": ip,
+                "podIPs": [{ "ip": ip }],
+                "conditions": [{ "type": "Ready", "status": "True" }] } });
+            api.patch(&format!("{PODS}/{}", name(pod)), &status);
+        }
+    }
+}
+
+async fn complete(api: &MemoryApi, replicas: i32) {
+    api.eventually("the deployment is complete", |api| {
+        run_pods(api);
+        let status = &api.get(&format!("{DEPLOYMENTS}/web")).unwrap()["status"];
+        let reasons = status["conditions"].as_array().cloned().unwrap_or_default();
+        status["availableReplicas"] == replicas
+            && status["updatedReplicas"] == replicas
+            && status["replicas"] == replicas
+            && reasons.iter().any(|c| c["reason"] == "NewReplicaSetAvailable")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_gets_what_pods_in_it_need() {
+    let running = Running::start();
+    namespace(&running.api);
+    running
+        .api
+        .eventually("service account and root CA", |api| {
+            let map = api.get("/api/v1/namespaces/n/configmaps/kube-root-ca.crt");
+            map.is_some_and(|map| map["data"]["ca.crt"] == "PEM")
+                && api.get("/api/v1/namespaces/n/serviceaccounts/default").is_some()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_deployment_is_rolled_out_and_over_and_collected() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    deployment(api, 3);
+    complete(api, 3).await;
+    let first = name(&api.list(SETS)[0]);
+    assert_eq!(api.list(PODS).len(), 3);
+    let image = json!({ "spec": { "template": { "spec": {
+        "containers": [{ "name": "c", "image": "two" }] } } } });
+    api.patch(&format!("{DEPLOYMENTS}/web"), &image);
+    api.eventually("the new template is everywhere", |api| {
+        run_pods(api);
+        let pods = api.list(PODS);
+        pods.len() == 3 && pods.iter().all(|pod| pod["spec"]["containers"][0]["image"] == "two")
+    })
+    .await;
+    complete(api, 3).await;
+    let old = api.get(&format!("{SETS}/{first}")).unwrap();
+    assert_eq!(old["spec"]["replicas"], 0);
+    let annotations = &api.get(&format!("{DEPLOYMENTS}/web")).unwrap()["metadata"]["annotations"];
+    assert_eq!(annotations["deployment.kubernetes.io/revision"], "2");
+    api.delete(&format!("{DEPLOYMENTS}/web"));
+    api.eventually("everything it owned is gone", |api| {
+        api.list(SETS).is_empty() && api.list(PODS).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deleted_pod_is_replaced() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    deployment(api, 2);
+    complete(api, 2).await;
+    let victim = name(&api.list(PODS)[0]);
+    api.delete(&format!("{PODS}/{victim}"));
+    api.eventually("another pod", |api| {
+        let pods = api.list(PODS);
+        pods.len() == 2 && pods.iter().all(|pod| name(pod) != victim)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ready_pods_become_endpoints() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    api.create(
+        "/api/v1/namespaces/n/services",
+        json!({ "metadata": { "name": "svc" }, "spec": { "clusterIP": "10.0.0.1",
+            "ipFamilies": ["IPv4"], "selector": { "app": "web" },
+            "ports": [{ "name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP" }] } }),
+    );
+    deployment(api, 2);
+    complete(api, 2).await;
+    api.eventually("endpoints and slices", |api| {
+        let endpoints = api.get("/api/v1/namespaces/n/endpoints/svc").unwrap_or_default();
+        let slices = api.list("/apis/discovery.k8s.io/v1/namespaces/n/endpointslices");
+        let addresses = endpoints["subsets"][0]["addresses"].as_array().map_or(0, Vec::len);
+        let ready = slices.iter().flat_map(|slice| slice["endpoints"].as_array().unwrap());
+        let ready = ready.filter(|endpoint| endpoint["conditions"]["ready"] == true);
+        addresses == 2 && ready.count() == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn foreground_deletion_takes_the_dependents_first() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    deployment(api, 2);
+    complete(api, 2).await;
+    let held = name(&api.list(PODS)[0]);
+    let finalizer = json!({ "metadata": { "finalizers": ["test/hold"] } });
+    api.patch(&format!("{PODS}/{held}"), &finalizer);
+    let options = client::DeleteOptions {
+        propagation: Some(client::Propagation::Foreground),
+        ..client::DeleteOptions::default()
+    };
+    let deployments = api.client().api::<k8s_openapi::api::apps::v1::Deployment>("n");
+    deployments.delete("web", &options).await.unwrap();
+    api.eventually("one pod is left", |api| api.list(PODS).len() == 1).await;
+    assert!(api.get(&format!("{DEPLOYMENTS}/web")).is_some(), "it waits for the pod");
+    api.patch(&format!("{PODS}/{held}"), &json!({ "metadata": { "finalizers": null } }));
+    api.eventually("all are gone", |api| api.list(DEPLOYMENTS).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_namespace_lets_its_pods_go_first() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let pod = json!({ "metadata": { "name": "p", "finalizers": ["test/hold"] } });
+    api.create(PODS, pod);
+    api.create("/api/v1/namespaces/n/configmaps", json!({ "metadata": { "name": "c" } }));
+    api.delete("/api/v1/namespaces/n");
+    api.eventually("the condition says what is in the way", |api| {
+        let namespace = api.get("/api/v1/namespaces/n").unwrap();
+        let conditions = namespace["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions
+            .iter()
+            .any(|c| c["type"] == "NamespaceDeletionContentFailure" && c["status"] == "True")
+    })
+    .await;
+    assert!(api.get("/api/v1/namespaces/n/configmaps/c").is_some());
+    api.patch(&format!("{PODS}/p"), &json!({ "metadata": { "finalizers": null } }));
+    api.eventually("the namespace is gone", |api| api.get("/api/v1/namespaces/n").is_none()).await;
+    assert!(api.list("/api/v1/namespaces/n/configmaps").is_empty());
+}
+
+#[tokio::test]
+async fn a_job_runs_to_completion_and_frees_its_pods() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let labels = json!({ "batch.kubernetes.io/controller-uid": "job" });
+    api.create(
+        "/apis/batch/v1/namespaces/n/jobs",
+        json!({ "metadata": { "name": "j", "uid": "job" },
+            "spec": { "parallelism": 2, "completions": 3, "backoffLimit": 0,
+                "completionMode": "Indexed", "selector": { "matchLabels": labels },
+                "template": { "metadata": { "labels": labels },
+                    "spec": { "restartPolicy": "Never", "containers": [{ "name": "c" }] } } } }),
+    );
+    api.eventually("completion", |api| {
+        for pod in api.list(PODS).iter().filter(|pod| pod["status"]["phase"].is_null()) {
+            let done = json!({ "status": { "phase": "Succeeded" } });
+            api.patch(&format!("{PODS}/{}", name(pod)), &done);
+        }
+        let job = api.get("/apis/batch/v1/namespaces/n/jobs/j").unwrap();
+        let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        job["status"]["completedIndexes"] == "0-2"
+            && conditions.iter().any(|c| c["type"] == "Complete" && c["status"] == "True")
+    })
+    .await;
+    let pods = api.list(PODS);
+    assert_eq!(pods.len(), 3);
+    assert!(pods.iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
+}

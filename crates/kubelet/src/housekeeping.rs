@@ -1,0 +1,195 @@
+//! What nobody else looks after: leftovers of pods that are gone, and logs that grow.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::{ContainerFilter, ContainerState, CriError, PodSandboxFilter};
+
+use crate::kubelet::Kubelet;
+use crate::labels;
+
+/// How often logs are looked at: upstream `logMonitorPeriod`.
+const EVERY: Duration = Duration::from_secs(10);
+/// Grace period of a container whose annotation is lost.
+const GRACE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Looks once the pods are known, and then from time to time, until the kubelet ends.
+pub(crate) async fn keep(kubelet: Arc<Kubelet>) {
+    let shutdown = kubelet.shutdown.clone();
+    kubelet.pods.synced().await;
+    loop {
+        remove_orphans(&kubelet).await;
+        rotate_logs(&kubelet).await;
+        count_running(&kubelet).await;
+        tokio::select! {
+            () = kubelet.deps.clock.sleep(EVERY) => {}
+            () = shutdown.begun() => return,
+        }
+    }
+}
+
+/// Ends sandboxes of pods that were removed while no kubelet ran, and removes their directories.
+async fn remove_orphans(kubelet: &Arc<Kubelet>) {
+    let known = |uid: &str| {
+        kubelet.workers.get(uid).is_some()
+            || kubelet.pods.list().iter().any(|pod| crate::pod::spec::uid(pod) == uid)
+    };
+    let runtime = &kubelet.deps.runtime;
+    let sandboxes = match runtime.list_pod_sandbox(&PodSandboxFilter::default()).await {
+        Ok(sandboxes) => sandboxes,
+        Err(error) => {
+            tracing::warn!(%error, "sandboxes not listed");
+            return;
+        }
+    };
+    for sandbox in sandboxes {
+        // A sandbox without the label is not ours.
+        let Some(uid) = sandbox.labels.get(labels::POD_UID).filter(|uid| !known(uid)) else {
+            continue;
+        };
+        if let Err(error) = end_sandbox(kubelet, &sandbox.id).await {
+            tracing::warn!(pod_uid = uid, %error, "sandbox of a removed pod not removed");
+        }
+    }
+    for uid in kubelet.volumes.pods_with_directories() {
+        if !known(&uid)
+            && let Err(error) = kubelet.volumes.tear_down(&uid)
+        {
+            tracing::warn!(pod_uid = uid, %error, "directory of a removed pod not removed");
+        }
+    }
+    remove_orphaned_logs(&kubelet.config.pod_logs_dir, &known);
+}
+
+async fn end_sandbox(kubelet: &Arc<Kubelet>, id: &cri::SandboxId) -> Result<(), CriError> {
+    let runtime = &kubelet.deps.runtime;
+    let filter = ContainerFilter {
+        pod_sandbox_id: Some(id.clone()),
+        state: Some(ContainerState::Running),
+        ..ContainerFilter::default()
+    };
+    let running = runtime.list_containers(&filter).await?;
+    let endings = running.iter().map(|container| {
+        let grace = container.annotations.get(labels::GRACE_PERIOD);
+        let grace = grace.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        runtime.stop_container(&container.id, grace.unwrap_or(GRACE_DEFAULT))
+    });
+    for ended in futures::future::join_all(endings).await {
+        ended?;
+    }
+    runtime.remove_pod_sandbox(id).await
+}
+
+async fn count_running(kubelet: &Arc<Kubelet>) {
+    let runtime = &kubelet.deps.runtime;
+    let ready = PodSandboxFilter {
+        state: Some(cri::PodSandboxState::Ready),
+        ..PodSandboxFilter::default()
+    };
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    if let Ok(sandboxes) = runtime.list_pod_sandbox(&ready).await {
+        kubelet.metrics.running_pods.set(count(sandboxes.len()));
+    }
+    if let Ok(containers) = runtime.list_containers(&ContainerFilter::default()).await {
+        for (state, word) in [
+            (ContainerState::Created, "created"),
+            (ContainerState::Running, "running"),
+            (ContainerState::Exited, "exited"),
+        ] {
+            let of_state = containers.iter().filter(|container| container.state == state).count();
+            let gauge = kubelet.metrics.running_containers.with_label_values(&[word]);
+            gauge.set(count(of_state));
+        }
+    }
+}
+
+/// A directory of logs is named `<namespace>_<name>_<uid>`.
+fn remove_orphaned_logs(directory: &Path, known: &dyn Fn(&str) -> bool) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let orphan = name.rsplit_once('_').is_some_and(|(_, uid)| !known(uid));
+        if orphan && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(directory = name, %error, "logs of a removed pod not removed");
+        }
+    }
+}
+
+async fn rotate_logs(kubelet: &Arc<Kubelet>) {
+    let config = &kubelet.config;
+    let runtime = &kubelet.deps.runtime;
+    let filter =
+        ContainerFilter { state: Some(ContainerState::Running), ..ContainerFilter::default() };
+    for container in runtime.list_containers(&filter).await.unwrap_or_default() {
+        let Ok(status) = runtime.container_status(&container.id).await else { continue };
+        let path = PathBuf::from(&status.log_path);
+        let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        if size < config.container_log_max_bytes {
+            continue;
+        }
+        let now = kubelet.deps.clock.now();
+        if let Err(error) = rotate(&path, config.container_log_max_files, now) {
+            tracing::warn!(path = %path.display(), %error, "log not rotated");
+            continue;
+        }
+        if let Err(error) = runtime.reopen_container_log(&container.id).await {
+            tracing::warn!(path = %path.display(), %error, "log not opened anew");
+        }
+    }
+}
+
+/// Renames the log and removes the oldest beyond `files`, the present one included.
+fn rotate(path: &Path, files: usize, now: jiff::Timestamp) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let stamp = now.strftime("%Y%m%d-%H%M%S");
+    std::fs::rename(path, directory.join(format!("{name}.{stamp}")))?;
+    let mut rotated: Vec<PathBuf> = std::fs::read_dir(directory)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|other| {
+            let other = other.file_name().unwrap_or_default().to_string_lossy();
+            other.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.'))
+        })
+        .collect();
+    // Their names sort by time.
+    rotated.sort();
+    let kept = files.saturating_sub(1);
+    for old in rotated.iter().take(rotated.len().saturating_sub(kept)) {
+        std::fs::remove_file(old)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_rotated_and_the_oldest_files_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        for second in 0..5 {
+            std::fs::write(&path, second.to_string()).unwrap();
+            let at = jiff::Timestamp::from_second(second).unwrap();
+            rotate(&path, 3, at).unwrap();
+        }
+        let mut left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["0.log.19700101-000003", "0.log.19700101-000004"]);
+    }
+
+    #[test]
+    fn only_logs_of_unknown_pods_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["n_a_known", "n_b_gone", "other"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        remove_orphaned_logs(dir.path(), &|uid| uid == "known");
+        assert!(dir.path().join("n_a_known").exists() && dir.path().join("other").exists());
+        assert!(!dir.path().join("n_b_gone").exists());
+    }
+}

@@ -1,0 +1,265 @@
+//! GET requests to containers, for probes and hooks. Certificates are not verified: upstream does
+//! not either, because a pod's certificate says nothing about its address.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::node::host::KUBELET_VERSION;
+
+/// What is read of an answer's body: upstream `maxRespBodyLength`.
+const BODY_BYTES_MAX: usize = 10 << 10;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Get {
+    pub(crate) https: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Get {
+    /// The request an action asks for.
+    ///
+    /// # Errors
+    /// When the port cannot be found.
+    pub(crate) fn of(
+        action: &HTTPGetAction,
+        container: &Container,
+        pod_ip: &str,
+    ) -> Result<Self, String> {
+        let path = action.path.clone().unwrap_or_default();
+        let headers = action.http_headers.iter().flatten();
+        Ok(Self {
+            https: action.scheme.as_deref() == Some("HTTPS"),
+            host: host(action.host.as_deref(), pod_ip),
+            port: port(&action.port, container)?,
+            path: if path.starts_with('/') { path } else { format!("/{path}") },
+            headers: headers.map(|h| (h.name.clone(), h.value.clone())).collect(),
+        })
+    }
+
+    /// The URL as messages show it.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{}", authority(&self.host, self.port), self.path)
+    }
+
+    /// Sends it and answers code and body.
+    ///
+    /// # Errors
+    /// A text in the form in which Go's client tells its errors.
+    pub(crate) async fn send(
+        &self,
+        clock: &dyn clock::Clock,
+        timeout: Duration,
+    ) -> Result<(u16, String), String> {
+        let failed = |why: String| format!("Get {:?}: {why}", self.url());
+        let late = || {
+            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned()
+        };
+        tokio::select! {
+            answer = self.exchange() => answer.map_err(failed),
+            () = clock.sleep(timeout) => Err(failed(late())),
+        }
+    }
+
+    async fn exchange(&self) -> Result<(u16, String), String> {
+        let stream = connect(&self.host, self.port).await?;
+        if !self.https {
+            return self.request(TokioIo::new(stream)).await;
+        }
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
+        let connector = tokio_rustls::TlsConnector::from(tls_config()?);
+        let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+        self.request(TokioIo::new(stream)).await
+    }
+
+    async fn request<S>(&self, stream: TokioIo<S>) -> Result<(u16, String), String>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let text = |error: &(dyn std::error::Error + 'static)| telemetry::Chain(error).to_string();
+        let handshake = hyper::client::conn::http1::handshake(stream).await;
+        let (mut sender, connection) = handshake.map_err(|error| text(&error))?;
+        // The connection ends with the exchange, because the sender is dropped then.
+        let driving = stdx::task::spawn("http-get", connection);
+        let request = self.build().map_err(|error| text(&error))?;
+        let answer = sender.send_request(request).await.map_err(|error| text(&error))?;
+        let code = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
+        driving.abort();
+        // More than the limit is as good as what could be read: nothing depends on it.
+        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    fn build(&self) -> Result<http::Request<Empty<Bytes>>, http::Error> {
+        let mut request = http::Request::get(&self.path);
+        let given = |name: &str| self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if !given("host") {
+            request = request.header("host", authority(&self.host, self.port));
+        }
+        if !given("user-agent") {
+            let version = KUBELET_VERSION.trim_start_matches('v');
+            let version = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
+            request = request.header("user-agent", format!("kube-probe/{version}"));
+        }
+        if !given("accept") {
+            request = request.header("accept", "*/*");
+        }
+        request.header("connection", "close").body(Empty::new())
+    }
+}
+
+/// Connects; the error is in the form in which Go tells it.
+pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    TcpStream::connect((host, port)).await.map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            std::io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("dial tcp {}: connect: {why}", authority(host, port))
+    })
+}
+
+/// The host an action asks for: the pod's address when it names none.
+pub(crate) fn host(given: Option<&str>, pod_ip: &str) -> String {
+    given.filter(|host| !host.is_empty()).unwrap_or(pod_ip).to_owned()
+}
+
+/// The port an action asks for, which may be the name of one of the container's.
+pub(crate) fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => {
+            let named = container.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name));
+            named.map(|port| port.container_port).or_else(|| name.parse().ok())
+        }
+    };
+    let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0);
+    number.ok_or_else(|| match port {
+        IntOrString::Int(number) => format!("invalid port number: {number}"),
+        IntOrString::String(name) => format!("couldn't find port: {name}"),
+    })
+}
+
+/// Host and port as one word.
+pub(crate) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn tls_config() -> Result<Arc<rustls::ClientConfig>, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let any = AnyCertificate(provider.signature_verification_algorithms);
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(any))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Takes every certificate, but its key must be the server's.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ContainerPort;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_a_number_or_a_name_of_the_container() {
+        let container = Container {
+            ports: Some(vec![ContainerPort {
+                name: Some("http".into()),
+                container_port: 8080,
+                ..ContainerPort::default()
+            }]),
+            ..Container::default()
+        };
+        assert_eq!(port(&IntOrString::Int(80), &container), Ok(80));
+        assert_eq!(port(&IntOrString::String("http".into()), &container), Ok(8080));
+        assert_eq!(
+            port(&IntOrString::String("x".into()), &container),
+            Err("couldn't find port: x".into())
+        );
+        assert!(port(&IntOrString::Int(0), &container).is_err());
+    }
+
+    #[tokio::test]
+    async fn errors_are_told_as_upstream_tells_them() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let get = Get {
+            https: false,
+            host: "127.0.0.1".into(),
+            port,
+            path: "/x".into(),
+            headers: Vec::new(),
+        };
+        let error = get.send(&clock::SystemClock, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(
+            error,
+            format!(
+                "Get \"http://127.0.0.1:{port}/x\": dial tcp 127.0.0.1:{port}: connect: \
+                 connection refused"
+            )
+        );
+    }
+}

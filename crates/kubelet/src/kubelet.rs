@@ -1,0 +1,136 @@
+//! What the parts of a kubelet share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use client::{EventRecorder, EventType, Lister, Regarding};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use stdx::shutdown::Shutdown;
+
+use crate::config::{Config, Deps};
+use crate::metrics::Metrics;
+use crate::node::host::Capacity;
+use crate::pod::admission;
+use crate::pod::env::ServiceInfo;
+use crate::pod::spec::{self, Kind};
+use crate::pod::status::Verdict;
+use crate::pod::workers::Workers;
+use crate::volume::Volumes;
+
+/// One kubelet.
+pub(crate) struct Kubelet {
+    pub(crate) config: Config,
+    pub(crate) deps: Deps,
+    pub(crate) capacity: Capacity,
+    pub(crate) metrics: Metrics,
+    pub(crate) recorder: EventRecorder,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) volumes: Volumes,
+    pub(crate) services: Lister<ServiceInfo>,
+    pub(crate) pods: Lister<Pod>,
+    pub(crate) workers: Arc<Workers>,
+    /// The node object as it was last seen.
+    node: Mutex<Option<Arc<Node>>>,
+    /// The pods that the node has taken, by uid.
+    admitted: Mutex<BTreeMap<String, Arc<Pod>>>,
+}
+
+impl Kubelet {
+    #[expect(clippy::too_many_arguments, reason = "called once, where everything is made")]
+    pub(crate) fn new(
+        config: Config,
+        deps: Deps,
+        recorder: EventRecorder,
+        shutdown: Shutdown,
+        volumes: Volumes,
+        services: Lister<ServiceInfo>,
+        pods: Lister<Pod>,
+        workers: Arc<Workers>,
+        metrics: Metrics,
+    ) -> Self {
+        let capacity = Capacity::read(&config.root_dir);
+        Self {
+            config,
+            deps,
+            capacity,
+            metrics,
+            recorder,
+            shutdown,
+            volumes,
+            services,
+            pods,
+            workers,
+            node: Mutex::default(),
+            admitted: Mutex::default(),
+        }
+    }
+
+    /// The node object as it was last seen.
+    pub(crate) fn node(&self) -> Option<Arc<Node>> {
+        lock(&self.node).clone()
+    }
+
+    /// Notes the node object.
+    pub(crate) fn set_node(&self, node: Arc<Node>) {
+        *lock(&self.node) = Some(node);
+    }
+
+    /// Takes the pod, unless it does not fit beside the others. `running` says that it was taken
+    /// before a restart of the kubelet.
+    pub(crate) fn admit(&self, pod: &Arc<Pod>, running: bool) -> Result<(), Verdict> {
+        let node = self.node();
+        let mut admitted = lock(&self.admitted);
+        if !running {
+            let others: Vec<&Pod> = admitted
+                .iter()
+                .filter(|(uid, _)| *uid != spec::uid(pod))
+                .map(|(_, other)| &**other)
+                .collect();
+            admission::admit(pod, node.as_deref(), &others)?;
+        }
+        admitted.insert(spec::uid(pod).to_owned(), Arc::clone(pod));
+        Ok(())
+    }
+
+    /// What the pod was given is free again.
+    pub(crate) fn forget(&self, uid: &str) {
+        lock(&self.admitted).remove(uid);
+    }
+
+    /// Records an event about a pod.
+    pub(crate) fn pod_event(&self, pod: &Pod, kind: EventType, reason: &str, text: &str) {
+        self.recorder.record(&Regarding::object(pod), kind, reason, text);
+    }
+
+    /// Records an event about a container.
+    pub(crate) fn container_event(
+        &self,
+        pod: &Pod,
+        container: (Kind, &str),
+        kind: EventType,
+        reason: &str,
+        text: &str,
+    ) {
+        let mut regarding = Regarding::object(pod);
+        regarding.field_path = spec::field_path(container.0, container.1);
+        self.recorder.record(&regarding, kind, reason, text);
+    }
+
+    /// What the node gives to pods, in thousandths of a CPU and bytes.
+    pub(crate) fn allocatable(&self) -> BTreeMap<&'static str, i64> {
+        let has = &self.capacity;
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let memory =
+            has.memory_bytes.saturating_sub(self.config.eviction_hard.memory_available_bytes);
+        BTreeMap::from([
+            ("cpu", number(has.cpus * 1000)),
+            ("memory", number(memory)),
+            ("ephemeral-storage", number(has.storage_bytes)),
+        ])
+    }
+}
+
+/// A lock whose holder may have panicked: what it guards is whole at every step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

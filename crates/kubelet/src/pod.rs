@@ -1,0 +1,29 @@
+//! One pod: deciding, acting, reporting.
+
+pub(crate) mod admission;
+pub(crate) mod container_config;
+pub(crate) mod container_status;
+pub(crate) mod crash_backoff;
+pub(crate) mod end;
+pub(crate) mod env;
+pub(crate) mod expansion;
+pub(crate) mod fields;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub(crate) mod hooks;
+pub(crate) mod image;
+pub(crate) mod last_words;
+pub(crate) mod lifecycle;
+pub(crate) mod names;
+pub(crate) mod observed;
+pub(crate) mod probes;
+pub(crate) mod qos;
+pub(crate) mod sandbox_config;
+pub(crate) mod security;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod status_writer;
+pub(crate) mod sub_path;
+pub(crate) mod worker;
+pub(crate) mod workers;

@@ -1,0 +1,200 @@
+//! Whether the node takes a pod: what the scheduler decided is looked at again, because a pod may
+//! come by another way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+
+use crate::pod::qos;
+use crate::pod::spec;
+use crate::pod::status::Verdict;
+
+/// Decides, in upstream's order; `others` are the pods that the node has taken.
+pub(crate) fn admit(pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<(), Verdict> {
+    if let Some(node) = node {
+        resources(pod, node, others)?;
+        if !matches_node(pod, node) {
+            return Err(predicate(
+                "NodeAffinity",
+                "node(s) didn't match Pod's node affinity/selector",
+            ));
+        }
+    }
+    if conflicts(pod, others) {
+        return Err(predicate(
+            "NodePorts",
+            "node(s) didn't have free ports for the requested pod ports",
+        ));
+    }
+    Ok(())
+}
+
+fn predicate(name: &str, why: &str) -> Verdict {
+    Verdict { reason: name.to_owned(), message: format!("Predicate {name} failed: {why}") }
+}
+
+fn resources(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Verdict> {
+    let Some(allocatable) = node.status.as_ref().and_then(|s| s.allocatable.as_ref()) else {
+        return Ok(());
+    };
+    let allowed = |name: &str| {
+        let quantity = qos::parse(allocatable.get(name)?);
+        Some(if name == "cpu" { quantity.milli_value() } else { quantity.value() })
+    };
+    let mut checks = vec![("pods", 1, i64::try_from(others.len()).unwrap_or(i64::MAX))];
+    for name in ["cpu", "memory", "ephemeral-storage"] {
+        let used = others.iter().map(|other| qos::pod_request(other, name)).sum();
+        checks.push((name, qos::pod_request(pod, name), used));
+    }
+    for (name, requested, used) in checks {
+        let Some(capacity) = allowed(name) else { continue };
+        if requested > 0 && requested.saturating_add(used) > capacity {
+            return Err(Verdict {
+                reason: format!("OutOf{name}"),
+                message: format!(
+                    "Node didn't have enough resource: {name}, requested: {requested}, \
+                     used: {used}, capacity: {capacity}"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn matches_node(pod: &Pod, node: &Node) -> bool {
+    let empty = BTreeMap::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
+    let spec = spec::spec(pod);
+    let selected = spec.node_selector.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required =
+        affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    selected
+        && required.is_none_or(|required| {
+            required.node_selector_terms.iter().any(|term| matches_term(term, labels, name))
+        })
+}
+
+fn matches_term(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    // A term without requirements matches nothing.
+    !(expressions.is_empty() && fields.is_empty())
+        && expressions.iter().all(|r| matches(r, labels.get(&r.key).map(String::as_str)))
+        && fields.iter().all(|r| matches(r, (r.key == "metadata.name").then_some(name)))
+}
+
+fn matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|v| v == value));
+    let numbers = || {
+        let bound: i64 = values.first()?.parse().ok()?;
+        Some((value?.parse::<i64>().ok()?, bound))
+    };
+    match requirement.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => numbers().is_some_and(|(value, bound)| value > bound),
+        "Lt" => numbers().is_some_and(|(value, bound)| value < bound),
+        _ => false,
+    }
+}
+
+type HostPort = (String, i32, String);
+
+fn host_ports(pod: &Pod) -> BTreeSet<HostPort> {
+    let sidecars = spec::init_containers(pod).iter().filter(|c| api::pod::is_sidecar(c));
+    let containers = spec::spec(pod).containers.iter().chain(sidecars);
+    containers
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let number = port.host_port.filter(|number| *number > 0)?;
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            let ip = port.host_ip.clone().filter(|ip| !ip.is_empty());
+            Some((protocol, number, ip.unwrap_or_else(|| "0.0.0.0".to_owned())))
+        })
+        .collect()
+}
+
+fn conflicts(pod: &Pod, others: &[&Pod]) -> bool {
+    let wanted = host_ports(pod);
+    if wanted.is_empty() {
+        return false;
+    }
+    let taken: BTreeSet<HostPort> = others.iter().flat_map(|other| host_ports(other)).collect();
+    wanted.iter().any(|(protocol, port, ip)| {
+        taken.iter().any(|(other_protocol, other_port, other_ip)| {
+            (protocol, port) == (other_protocol, other_port)
+                && (ip == other_ip || ip == "0.0.0.0" || other_ip == "0.0.0.0")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{ContainerPort, NodeStatus, ResourceRequirements};
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+    use super::*;
+    use crate::pod::fixture;
+
+    fn node() -> Node {
+        let allocatable = [("cpu", "2"), ("memory", "1Gi"), ("pods", "3")];
+        let allocatable = allocatable.map(|(k, v)| (k.to_owned(), Quantity(v.into())));
+        let mut node = Node {
+            status: Some(NodeStatus {
+                allocatable: Some(allocatable.into()),
+                ..NodeStatus::default()
+            }),
+            ..Node::default()
+        };
+        node.metadata.labels = Some([("disk".to_owned(), "ssd".to_owned())].into());
+        node
+    }
+
+    fn pod(cpu: &str, host_port: Option<i32>) -> Pod {
+        let mut container = fixture::container("a");
+        let requests = [("cpu".to_owned(), Quantity(cpu.into()))];
+        container.resources =
+            Some(ResourceRequirements { requests: Some(requests.into()), ..Default::default() });
+        container.ports = Some(vec![ContainerPort { host_port, ..ContainerPort::default() }]);
+        fixture::pod("Always", vec![], vec![container])
+    }
+
+    #[test]
+    fn a_pod_that_does_not_fit_is_refused_with_the_numbers() {
+        let other = pod("1500m", None);
+        let refused = admit(&pod("1", None), Some(&node()), &[&other]).unwrap_err();
+        assert_eq!(refused.reason, "OutOfcpu");
+        assert_eq!(
+            refused.message,
+            "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000"
+        );
+        assert!(admit(&pod("500m", None), Some(&node()), &[&other]).is_ok());
+        let many = [&other, &other, &other];
+        let refused = admit(&pod("0", None), Some(&node()), &many).unwrap_err();
+        assert_eq!(refused.reason, "OutOfpods");
+    }
+
+    #[test]
+    fn a_host_port_can_be_taken_once() {
+        let other = pod("0", Some(80));
+        let refused = admit(&pod("0", Some(80)), None, &[&other]).unwrap_err();
+        assert_eq!(refused.reason, "NodePorts");
+        assert!(admit(&pod("0", Some(81)), None, &[&other]).is_ok());
+    }
+
+    #[test]
+    fn the_node_must_have_the_labels_that_are_selected() {
+        let mut pod = pod("0", None);
+        let selector = [("disk".to_owned(), "hdd".to_owned())];
+        pod.spec.as_mut().unwrap().node_selector = Some(selector.into());
+        assert_eq!(
+            admit(&pod, Some(&node()), &[]).unwrap_err().message,
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+        );
+    }
+}

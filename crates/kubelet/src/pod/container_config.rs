@@ -1,0 +1,235 @@
+//! What a container is made from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use cri::{
+    ContainerConfig, ContainerId, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig,
+    Mount, MountPropagation,
+};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+
+use crate::labels;
+use crate::pod::expansion::expand;
+use crate::pod::qos;
+use crate::pod::sandbox_config::pod_labels;
+use crate::pod::security;
+use crate::pod::spec;
+use crate::volume::Mounted;
+
+/// Where a container leaves its last words, when the spec does not say.
+const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
+
+/// Everything a container's configuration is made of.
+pub(crate) struct ContainerFacts<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) container: &'a Container,
+    pub(crate) attempt: u32,
+    pub(crate) restart_count: i32,
+    /// The image's identifier on the node.
+    pub(crate) image: &'a str,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) mounted: &'a Mounted,
+    pub(crate) pod_dir: &'a Path,
+    pub(crate) node_memory: u64,
+    pub(crate) target: Option<ContainerId>,
+    /// `/etc/hosts` as the kubelet wrote it.
+    pub(crate) hosts_file: Option<PathBuf>,
+}
+
+/// The configuration; the error is the message of `CreateContainerConfigError`.
+pub(crate) fn container_config(facts: &ContainerFacts<'_>) -> Result<ContainerConfig, String> {
+    let ContainerFacts { pod, container, .. } = facts;
+    let known: BTreeMap<&str, &str> =
+        facts.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let lookup = |name: &str| known.get(name).map(|value| (*value).to_owned());
+    let expanded = |words: &Option<Vec<String>>| {
+        words.iter().flatten().map(|word| expand(word, &lookup)).collect()
+    };
+    let mut mounts = mounts(facts, &lookup)?;
+    mounts.push(termination_log(facts)?);
+    if let Some(hosts) = &facts.hosts_file
+        && !mounts.iter().any(|mount| mount.container_path == "/etc/hosts")
+    {
+        mounts.push(Mount {
+            container_path: "/etc/hosts".to_owned(),
+            host_path: hosts.display().to_string(),
+            ..Mount::default()
+        });
+    }
+    let written = container.image.clone().unwrap_or_default();
+    let mut own_labels = pod_labels(pod);
+    own_labels.insert(labels::CONTAINER_NAME.to_owned(), container.name.clone());
+    Ok(ContainerConfig {
+        metadata: ContainerMetadata { name: container.name.clone(), attempt: facts.attempt },
+        image: ImageSpec {
+            image: facts.image.to_owned(),
+            user_specified_image: written,
+            ..ImageSpec::default()
+        },
+        command: expanded(&container.command),
+        args: expanded(&container.args),
+        working_dir: container.working_dir.clone().unwrap_or_default(),
+        envs: facts
+            .environment
+            .iter()
+            .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() })
+            .collect(),
+        mounts,
+        devices: Vec::new(),
+        labels: own_labels,
+        annotations: annotations(facts),
+        log_path: format!("{}/{}.log", container.name, facts.restart_count),
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        tty: container.tty == Some(true),
+        linux: LinuxContainerConfig {
+            resources: qos::linux_resources(pod, container, facts.node_memory),
+            security_context: security::security_context(pod, container, facts.target.clone()),
+        },
+        stop_signal: container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.stop_signal.clone())
+            .unwrap_or_default(),
+    })
+}
+
+fn annotations(facts: &ContainerFacts<'_>) -> BTreeMap<String, String> {
+    let container = facts.container;
+    let policy = container.termination_message_policy.as_deref().unwrap_or("File");
+    [
+        (labels::CONTAINER_HASH, spec::container_hash(container)),
+        (labels::RESTART_COUNT, facts.restart_count.to_string()),
+        (labels::TERMINATION_MESSAGE_PATH, message_path(container).to_owned()),
+        (labels::TERMINATION_MESSAGE_POLICY, policy.to_owned()),
+        (
+            labels::GRACE_PERIOD,
+            spec::spec(facts.pod).termination_grace_period_seconds.unwrap_or(30).to_string(),
+        ),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+fn message_path(container: &Container) -> &str {
+    let given = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    given.unwrap_or(TERMINATION_MESSAGE_PATH)
+}
+
+/// A file of this container and attempt, which anybody in the container may write.
+fn termination_log(facts: &ContainerFacts<'_>) -> Result<Mount, String> {
+    let directory = facts.pod_dir.join("containers").join(&facts.container.name);
+    let path = directory.join(format!("{:08x}", rand::random::<u32>()));
+    let make = || {
+        fs::create_dir_all(&directory)?;
+        fs::File::create(&path)?;
+        // Exactly these bits, whatever the umask.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666))
+    };
+    make().map_err(|error: std::io::Error| {
+        format!("failed to create termination log {}: {error}", path.display())
+    })?;
+    Ok(Mount {
+        container_path: message_path(facts.container).to_owned(),
+        host_path: path.display().to_string(),
+        ..Mount::default()
+    })
+}
+
+fn mounts(
+    facts: &ContainerFacts<'_>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Mount>, String> {
+    let list = facts.container.volume_mounts.as_deref().unwrap_or_default();
+    list.iter().map(|mount| one_mount(facts, mount, lookup)).collect()
+}
+
+fn one_mount(
+    facts: &ContainerFacts<'_>,
+    mount: &VolumeMount,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Mount, String> {
+    let volumes = spec::spec(facts.pod).volumes.as_deref().unwrap_or_default();
+    let volume = volumes.iter().find(|volume| volume.name == mount.name);
+    let missing = || {
+        format!(
+            "cannot find volume {:?} to mount into container {:?}",
+            mount.name, facts.container.name
+        )
+    };
+    let volume = volume.ok_or_else(missing)?;
+    let readonly = mount.read_only == Some(true);
+    let container_path = if mount.mount_path.starts_with('/') {
+        mount.mount_path.clone()
+    } else {
+        format!("/{}", mount.mount_path)
+    };
+    let sub_path = sub_path(mount, lookup)?;
+    if let Some(image) = &volume.image {
+        let reference = image.reference.clone().unwrap_or_default();
+        return Ok(Mount {
+            container_path,
+            readonly: true,
+            image: Some(ImageSpec::from(reference.as_str())),
+            image_sub_path: sub_path,
+            ..Mount::default()
+        });
+    }
+    let mut host_path = facts.mounted.paths.get(&mount.name).ok_or_else(missing)?.clone();
+    if !sub_path.is_empty() {
+        host_path = crate::pod::sub_path::resolve(&host_path, &sub_path).map_err(|error| {
+            format!(
+                "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                mount.name, facts.container.name
+            )
+        })?;
+    } else if volume.host_path.is_some() && !host_path.exists() {
+        // A path without a type is made as a directory by the runtimes; so it is here.
+        fs::create_dir_all(&host_path).map_err(|error| error.to_string())?;
+    }
+    Ok(Mount {
+        container_path,
+        host_path: host_path.display().to_string(),
+        readonly: readonly || is_read_only(volume),
+        propagation: match mount.mount_propagation.as_deref() {
+            Some("HostToContainer") => MountPropagation::HostToContainer,
+            Some("Bidirectional") => MountPropagation::Bidirectional,
+            _ => MountPropagation::Private,
+        },
+        recursive_read_only: readonly && mount.recursive_read_only.as_deref() == Some("Enabled"),
+        ..Mount::default()
+    })
+}
+
+/// Volumes whose files are the kubelet's to write.
+fn is_read_only(volume: &k8s_openapi::api::core::v1::Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.projected.is_some()
+        || volume.downward_api.is_some()
+}
+
+fn sub_path(
+    mount: &VolumeMount,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
+    let Some(expression) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(mount.sub_path.clone().unwrap_or_default());
+    };
+    let missing = std::cell::RefCell::new(Vec::new());
+    let path = expand(expression, &|name| {
+        let value = lookup(name);
+        if value.is_none() {
+            missing.borrow_mut().push(name.to_owned());
+        }
+        value
+    });
+    let missing = missing.into_inner();
+    if missing.is_empty() {
+        return Ok(path);
+    }
+    Err(format!("missing value for {}", missing.join(", ")))
+}

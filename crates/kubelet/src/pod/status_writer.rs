@@ -1,0 +1,199 @@
+//! Writing a pod's status: the newest one, as a patch of what changed, until the API has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Backoff, ClientError, Patch};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use crate::kubelet::Kubelet;
+use crate::pod::spec;
+
+/// Delays between attempts when the API cannot be reached.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Takes statuses and writes the newest. Dropping it ends the writing.
+pub(crate) struct StatusWriter {
+    wanted: watch::Sender<(u64, PodStatus)>,
+    written: watch::Receiver<u64>,
+}
+
+impl StatusWriter {
+    /// Starts the task that writes the status of `pod`, whose present one is what the object has.
+    pub(crate) fn spawn(kubelet: Arc<Kubelet>, pod: &Pod) -> Self {
+        let present = pod.status.clone().unwrap_or_default();
+        let wanted = watch::Sender::new((0, present.clone()));
+        let (done, written) = watch::channel(0);
+        let task = Task {
+            kubelet,
+            namespace: spec::namespace(pod).to_owned(),
+            name: spec::name(pod).to_owned(),
+            uid: spec::uid(pod).to_owned(),
+            present,
+        };
+        drop(stdx::task::spawn("pod-status", task.run(wanted.subscribe(), done)));
+        Self { wanted, written }
+    }
+
+    /// Asks for this status to be written. Never blocks.
+    pub(crate) fn set(&self, status: &PodStatus) {
+        self.wanted.send_if_modified(|(version, present)| {
+            if present == status {
+                return false;
+            }
+            *version += 1;
+            present.clone_from(status);
+            true
+        });
+    }
+
+    /// The status that was last asked for.
+    pub(crate) fn last(&self) -> PodStatus {
+        self.wanted.borrow().1.clone()
+    }
+
+    /// Resolves when the API has the newest status. Safe to drop.
+    pub(crate) async fn flushed(&mut self) {
+        let version = self.wanted.borrow().0;
+        self.written.wait_for(|written| *written >= version).await.ok();
+    }
+}
+
+struct Task {
+    kubelet: Arc<Kubelet>,
+    namespace: String,
+    name: String,
+    uid: String,
+    present: PodStatus,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut wanted: watch::Receiver<(u64, PodStatus)>,
+        written: watch::Sender<u64>,
+    ) {
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        while wanted.changed().await.is_ok() {
+            loop {
+                let (version, status) = wanted.borrow_and_update().clone();
+                match self.write(&status).await {
+                    Ok(()) => {
+                        backoff.reset();
+                        written.send_replace(version);
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            pod = format!("{}/{}", self.namespace, self.name),
+                            error = %telemetry::Chain(&error),
+                            "pod status not written, trying again"
+                        );
+                        self.kubelet.deps.clock.sleep(backoff.next_delay()).await;
+                    }
+                }
+                if wanted.has_changed().is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self, status: &PodStatus) -> Result<(), ClientError> {
+        let Some(patch) = patch(&self.uid, &self.present, status)? else { return Ok(()) };
+        let api = self.kubelet.deps.client.api::<Pod>(&self.namespace);
+        match api.patch_subresource(&self.name, "status", &Patch::Strategic(patch)).await {
+            Ok(_) => {}
+            // The pod is gone, or another one has its name.
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => return Err(error),
+        }
+        self.present.clone_from(status);
+        Ok(())
+    }
+}
+
+/// What turns one status into another; `None` when they are the same.
+fn patch(uid: &str, from: &PodStatus, to: &PodStatus) -> Result<Option<Value>, ClientError> {
+    let (from, to) = (object(from)?, object(to)?);
+    let mut changed = Map::new();
+    for (key, value) in &to {
+        if from.get(key) == Some(value) {
+            continue;
+        }
+        let value = match (key.as_str(), value) {
+            // Lists merged by key, of which the kubelet owns every element: what is gone must go.
+            ("podIPs" | "hostIPs", Value::Array(items)) => {
+                let mut items = items.clone();
+                items.insert(0, json!({ "$patch": "replace" }));
+                Value::Array(items)
+            }
+            // Others' conditions stay, and what did not change need not be sent.
+            ("conditions", Value::Array(items)) => {
+                let before = from.get(key).and_then(Value::as_array);
+                let new = items.iter().filter(|i| !before.is_some_and(|b| b.contains(i)));
+                Value::Array(new.cloned().collect())
+            }
+            _ => value.clone(),
+        };
+        changed.insert(key.clone(), value);
+    }
+    for key in from.keys().filter(|key| !to.contains_key(*key) && *key != "conditions") {
+        changed.insert(key.clone(), Value::Null);
+    }
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(json!({ "metadata": { "uid": uid }, "status": changed })))
+}
+
+fn object(status: &PodStatus) -> Result<Map<String, Value>, ClientError> {
+    match serde_json::to_value(status).map_err(ClientError::Encode)? {
+        Value::Object(map) => Ok(map),
+        _ => Ok(Map::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
+
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_sent() {
+        let condition = |kind: &str, status: &str| PodCondition {
+            type_: kind.into(),
+            status: status.into(),
+            ..PodCondition::default()
+        };
+        let before = PodStatus {
+            phase: Some("Pending".into()),
+            reason: Some("gone".into()),
+            conditions: Some(vec![condition("Ready", "False"), condition("Foreign", "True")]),
+            ..PodStatus::default()
+        };
+        let after = PodStatus {
+            phase: Some("Running".into()),
+            pod_ips: Some(vec![PodIP { ip: "10.0.0.9".into() }]),
+            conditions: Some(vec![condition("Ready", "True"), condition("Foreign", "True")]),
+            ..PodStatus::default()
+        };
+        assert_eq!(
+            patch("u", &before, &after).unwrap().unwrap(),
+            json!({
+                "metadata": { "uid": "u" },
+                "status": {
+                    "phase": "Running",
+                    "reason": null,
+                    "podIPs": [{ "$patch": "replace" }, { "ip": "10.0.0.9" }],
+                    "conditions": [{ "type": "Ready", "status": "True" }],
+                },
+            })
+        );
+        assert_eq!(patch("u", &after, &after).unwrap(), None);
+    }
+}

@@ -1,0 +1,269 @@
+//! The volumes of pods.
+//!
+//! Setting a pod's volumes up is idempotent and is also how they are kept up to date: the files of
+//! configMap, secret, downwardAPI and projected volumes are written anew when they changed.
+
+mod atomic_writer;
+mod host_path;
+pub(crate) mod objects;
+mod payload;
+pub(crate) mod tmpfs;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use client::Client;
+use clock::SharedClock;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, EmptyDirVolumeSource, Pod, Secret, Volume};
+use stdx::shutdown::Shutdown;
+
+use crate::pod::fields::Surroundings;
+use crate::pod::qos;
+use crate::pod::spec;
+use objects::{Objects, Wake};
+use payload::{Files, Owner, Selection, Sources};
+use tmpfs::MemoryMounts;
+use tokens::Tokens;
+
+/// A volume could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume {volume:?} : {message}")]
+pub(crate) struct VolumeError {
+    pub(crate) volume: String,
+    pub(crate) message: String,
+}
+
+/// A pod's volumes, ready for its containers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mounted {
+    /// Where each volume is on the node.
+    pub(crate) paths: BTreeMap<String, PathBuf>,
+    /// When the volumes must be set up again, for tokens that end.
+    pub(crate) refresh_at: Option<Timestamp>,
+}
+
+/// The volumes of all pods of the node.
+pub(crate) struct Volumes {
+    pods_dir: PathBuf,
+    clock: SharedClock,
+    pub(crate) config_maps: Objects<ConfigMap>,
+    pub(crate) secrets: Objects<Secret>,
+    tokens: Tokens,
+    memory: Arc<dyn MemoryMounts>,
+}
+
+impl Volumes {
+    /// Volumes below `root_dir`; `wake` is told the uid of a pod whose objects changed.
+    pub(crate) fn new(
+        root_dir: &Path,
+        client: &Client,
+        clock: &SharedClock,
+        shutdown: &Shutdown,
+        memory: Arc<dyn MemoryMounts>,
+        wake: &Wake,
+    ) -> Self {
+        let (client, clock) = (client.clone(), Arc::clone(clock));
+        let stop = shutdown.clone();
+        Self {
+            pods_dir: root_dir.join("pods"),
+            config_maps: Objects::new(
+                client.clone(),
+                Arc::clone(&clock),
+                stop.clone(),
+                Arc::clone(wake),
+            ),
+            secrets: Objects::new(client.clone(), Arc::clone(&clock), stop, Arc::clone(wake)),
+            tokens: Tokens::new(client, Arc::clone(&clock)),
+            clock,
+            memory,
+        }
+    }
+
+    /// The directory of a pod.
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.pods_dir.join(uid)
+    }
+
+    /// The uids of all pods that have a directory.
+    pub(crate) fn pods_with_directories(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.pods_dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// Sets all volumes of the pod up, or brings them up to date.
+    pub(crate) async fn set_up(
+        &self,
+        pod: &Pod,
+        around: &Surroundings<'_>,
+    ) -> Result<Mounted, VolumeError> {
+        let mut mounted = Mounted::default();
+        for volume in spec::spec(pod).volumes.iter().flatten() {
+            let done = self.set_up_one(pod, volume, around).await;
+            let (path, refresh_at) =
+                done.map_err(|message| VolumeError { volume: volume.name.clone(), message })?;
+            if let Some(path) = path {
+                mounted.paths.insert(volume.name.clone(), path);
+            }
+            mounted.refresh_at = mounted.refresh_at.into_iter().chain(refresh_at).min();
+        }
+        Ok(mounted)
+    }
+
+    /// Takes the pod's volumes back, and its directory.
+    pub(crate) fn tear_down(&self, uid: &str) -> io::Result<()> {
+        self.config_maps.release(uid);
+        self.secrets.release(uid);
+        self.tokens.release(uid);
+        let directory = self.pod_dir(uid);
+        for plugin in fs::read_dir(directory.join("volumes")).into_iter().flatten().flatten() {
+            for volume in fs::read_dir(plugin.path()).into_iter().flatten().flatten() {
+                self.memory.unmount(&volume.path())?;
+            }
+        }
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_up_one(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        around: &Surroundings<'_>,
+    ) -> Result<(Option<PathBuf>, Option<Timestamp>), String> {
+        let sources = Sources {
+            config_maps: &self.config_maps,
+            secrets: &self.secrets,
+            tokens: &self.tokens,
+            around,
+        };
+        let owner = owner(pod);
+        if let Some(host) = &volume.host_path {
+            let path = PathBuf::from(&host.path);
+            host_path::check(&path, host.type_.as_deref().unwrap_or_default())?;
+            return Ok((Some(path), None));
+        }
+        if let Some(empty) = &volume.empty_dir {
+            return Ok((Some(self.empty_dir(pod, &volume.name, empty, owner)?), None));
+        }
+        if volume.image.is_some() {
+            // The runtime mounts the image itself.
+            return Ok((None, None));
+        }
+        let (plugin, memory, files) = files(&sources, pod, volume, owner).await?;
+        let path = self.directory(pod, plugin, &volume.name)?;
+        if memory {
+            self.memory.mount(&path, 0).map_err(|error| format!("mount failed: {error}"))?;
+        }
+        atomic_writer::write(&path, &files.payload, owner.group, self.clock.now())
+            .map_err(|error| error.to_string())?;
+        Ok((Some(path), files.refresh_at))
+    }
+
+    fn empty_dir(
+        &self,
+        pod: &Pod,
+        name: &str,
+        source: &EmptyDirVolumeSource,
+        owner: Owner,
+    ) -> Result<PathBuf, String> {
+        let path = self.directory(pod, "empty-dir", name)?;
+        match source.medium.as_deref().unwrap_or_default() {
+            "" => {}
+            "Memory" => {
+                let limit = source.size_limit.as_ref().map_or(0, |q| qos::parse(q).value());
+                let bytes = u64::try_from(limit).unwrap_or(0);
+                let mounted = self.memory.mount(&path, bytes);
+                mounted.map_err(|error| format!("mount failed: {error}"))?;
+            }
+            other => return Err(format!("unknown storage medium {other:?}")),
+        }
+        let bits = if owner.group.is_some() { 0o2777 } else { 0o777 };
+        let set = || {
+            if owner.group.is_some() {
+                std::os::unix::fs::chown(&path, None, owner.group)?;
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(bits))
+        };
+        set().map_err(|error: io::Error| error.to_string())?;
+        Ok(path)
+    }
+
+    fn directory(&self, pod: &Pod, plugin: &str, name: &str) -> Result<PathBuf, String> {
+        let path = self
+            .pod_dir(spec::uid(pod))
+            .join("volumes")
+            .join(format!("kubernetes.io~{plugin}"))
+            .join(name);
+        fs::create_dir_all(&path).map_err(|error| error.to_string())?;
+        Ok(path)
+    }
+}
+
+/// The plugin's name, whether its files are kept in memory, and the files.
+async fn files(
+    sources: &Sources<'_>,
+    pod: &Pod,
+    volume: &Volume,
+    owner: Owner,
+) -> Result<(&'static str, bool, Files), String> {
+    let mut files = Files::default();
+    if let Some(from) = &volume.config_map {
+        let selection = Selection {
+            name: &from.name,
+            items: from.items.as_deref(),
+            mode: from.default_mode,
+            optional: from.optional == Some(true),
+        };
+        sources.config_map(pod, &selection, &mut files.payload).await?;
+        return Ok(("configmap", false, files));
+    }
+    if let Some(from) = &volume.secret {
+        let selection = Selection {
+            name: from.secret_name.as_deref().unwrap_or_default(),
+            items: from.items.as_deref(),
+            mode: from.default_mode,
+            optional: from.optional == Some(true),
+        };
+        sources.secret(pod, &selection, &mut files.payload).await?;
+        return Ok(("secret", true, files));
+    }
+    if let Some(from) = &volume.downward_api {
+        let items = from.items.as_deref().unwrap_or_default();
+        sources.downward_api(pod, items, from.default_mode, &mut files.payload)?;
+        return Ok(("downward-api", true, files));
+    }
+    if let Some(from) = &volume.projected {
+        let list = from.sources.as_deref().unwrap_or_default();
+        let files = sources.projected(pod, list, from.default_mode, owner).await?;
+        return Ok(("projected", true, files));
+    }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        let name = &claim.claim_name;
+        return Err(format!("persistentVolumeClaim {name:?} is not supported by this node yet"));
+    }
+    Err("no volume plugin matched".to_owned())
+}
+
+fn owner(pod: &Pod) -> Owner {
+    let number = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
+    let context = spec::spec(pod).security_context.as_ref();
+    let of_pod = context.and_then(|context| context.run_as_user);
+    let mut users = spec::init_containers(pod)
+        .iter()
+        .chain(&spec::spec(pod).containers)
+        .map(|c| c.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod));
+    let first = users.next().flatten();
+    let same = users.all(|user| user == first);
+    Owner {
+        user: number(first.filter(|_| same)),
+        group: number(context.and_then(|context| context.fs_group)),
+    }
+}
