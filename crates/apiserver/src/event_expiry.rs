@@ -34,12 +34,10 @@ async fn expire(server: &Server) -> Result<(), store::StoreError> {
             continue;
         }
         let header = event.header();
-        let write = Write {
-            key: storage.store_key(&header.namespace, &header.name),
-            value: None,
-            // Whoever touched it meanwhile has given it another hour.
-            expect: Expect::ModRevision(Revision(header.resource_version.0)),
-        };
+        let key = storage.store_key(&header.namespace, &header.name);
+        // Whoever touched it meanwhile has given it another hour.
+        let expect = Expect::ModRevision(Revision(header.resource_version.0));
+        let write = Write::new(key, None, expect);
         server.store.write(write).await?;
     }
     Ok(())

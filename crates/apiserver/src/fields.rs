@@ -2,6 +2,7 @@
 //!
 //! Only kinds with more than name and namespace are here; upstream: each registry's `strategy.go`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Fields of an object of a kind: path and value.
@@ -20,8 +21,73 @@ pub(crate) fn has_fields(group: &str, kind: &str) -> bool {
     )
 }
 
-/// Reads the fields.
-pub(crate) fn read(group: &str, kind: &str, object: &Value) -> Fields {
+/// Reads the fields of an object's JSON; `None` when it has not the shape of its kind.
+///
+/// This is done for every change, so nothing but the fields is made of the JSON.
+pub(crate) fn read(group: &str, kind: &str, json: &[u8]) -> Option<Fields> {
+    let selectable: Selectable = serde_json::from_slice(json).ok()?;
+    let object = serde_json::to_value(&selectable).ok()?;
+    Some(read_value(group, kind, &object))
+}
+
+/// The selectable fields of every kind; no two of these kinds use a name for different types.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Selectable {
+    spec: Option<Spec>,
+    status: Option<State>,
+    involved_object: Option<Reference>,
+    source: Option<Source>,
+    reason: Option<String>,
+    reporting_component: Option<String>,
+    r#type: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    node_name: Option<String>,
+    restart_policy: Option<String>,
+    scheduler_name: Option<String>,
+    service_account_name: Option<String>,
+    host_network: Option<bool>,
+    unschedulable: Option<bool>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    r#type: Option<String>,
+    signer_name: Option<String>,
+    driver: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    nominated_node_name: Option<String>,
+    replicas: Option<i64>,
+    succeeded: Option<i64>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Reference {
+    kind: Option<String>,
+    namespace: Option<String>,
+    name: Option<String>,
+    uid: Option<String>,
+    api_version: Option<String>,
+    resource_version: Option<String>,
+    field_path: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Source {
+    component: Option<String>,
+}
+
+fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
     let text = |path: &str| -> Box<str> { string_at(object, path).into() };
     let plain = |paths: &[&'static str]| -> Fields {
         paths.iter().map(|path| (*path, text(path))).collect()

@@ -7,8 +7,8 @@
 //! admission; an object is encoded once and its bytes are shared by every reader; reads are served
 //! at an exact revision; a write is answered after it is durable.
 //!
-//! It does not serve custom resources or aggregated servers yet, does no server-side apply (such
-//! patches get 415) and calls no webhooks.
+//! It does not serve custom resources or aggregated servers yet and does no server-side apply (such
+//! patches get 415). Webhooks are not asked about scale, binding, eviction and token requests.
 //!
 //! Tested by unit tests beside the code, by `tests/it` over TLS and in process, and by the
 //! conformance corpus.
@@ -52,6 +52,8 @@ mod subresources;
 mod table;
 mod tls;
 mod verbs;
+mod warnings;
+mod webhook;
 mod write;
 
 pub use body::{Body, BodyError};

@@ -15,9 +15,12 @@ use crate::body::{Body, RequestBody};
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
 use crate::request_info::RequestInfo;
+use crate::webhook;
 
 use dial::dial;
 use target::{Target, find};
+
+pub(crate) use target::ready_endpoint;
 
 /// Whether the request is for somebody else, and may last.
 pub(crate) fn is_long_running(info: &RequestInfo) -> bool {
@@ -37,6 +40,7 @@ pub(crate) async fn serve(
     upgrade: OnUpgrade,
 ) -> Result<Response<Body>, Status> {
     ctx.server.pump.fresh().await?;
+    webhook::connect(ctx).await?;
     let target = find(ctx)?;
     let mut response = forward(ctx, &target, body).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -197,8 +197,7 @@ pub(crate) fn make(storage: &Storage, json: Bytes, revision: u64) -> Option<Arc<
     let mut header = object.header().clone();
     header.resource_version = ResourceVersion(revision);
     if fields::has_fields(&storage.gvk.group, &storage.gvk.kind) {
-        let value: serde_json::Value = serde_json::from_slice(object.json()).ok()?;
-        header.fields = fields::read(&storage.gvk.group, &storage.gvk.kind, &value);
+        header.fields = fields::read(&storage.gvk.group, &storage.gvk.kind, object.json())?;
     }
     Some(Arc::new(Object::new(header, object.json().clone())))
 }

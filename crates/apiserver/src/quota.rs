@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use meta::{Object, Quantity, Status};
 use serde_json::{Value, json};
-use store::{Expect, Outcome, Write};
+use store::{Expect, Outcome};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::errors;
@@ -97,7 +97,7 @@ impl Server {
             crate::strategy::remove(&mut stored["metadata"], "resourceVersion");
             let value = render::encode(storage.ty, &stored);
             let expect = Expect::ModRevision(found.mod_revision);
-            let write = Write { key: key.clone(), value: Some(value), expect };
+            let write = write::stamped(key.clone(), Some(&value), expect);
             let outcome =
                 self.store.write(write).await.map_err(|error| errors::from_store(&error))?;
             if matches!(outcome, Outcome::Committed(_)) {

@@ -1,5 +1,6 @@
 //! What is served: resources by group, version and name, and the storage behind them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -72,6 +73,14 @@ impl Resource {
         object
     }
 
+    /// A working form of the stored version in this one; the same when they are one version.
+    pub(crate) fn served<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
+        match self.conversion {
+            None => Cow::Borrowed(object),
+            Some(_) => Cow::Owned(self.served_from(object.clone())),
+        }
+    }
+
     /// Brings a working form of the stored version into this one.
     pub(crate) fn served_from(&self, mut object: Value) -> Value {
         if let Some(conversion) = self.conversion {
@@ -86,6 +95,8 @@ pub(crate) struct Resources {
     by_name: HashMap<(String, String, String), Arc<Resource>>,
     storages: BTreeMap<String, Arc<Storage>>,
     by_resource: HashMap<(String, String), Arc<Storage>>,
+    /// Resources by the prefix of their storage.
+    by_storage: HashMap<String, Vec<Arc<Resource>>>,
 }
 
 impl Resources {
@@ -95,6 +106,7 @@ impl Resources {
             by_name: HashMap::new(),
             storages: BTreeMap::new(),
             by_resource: HashMap::new(),
+            by_storage: HashMap::new(),
         };
         let versions = schema::registry().groups().iter().flat_map(|group| &group.versions);
         for definition in versions.flat_map(|version| &version.resources) {
@@ -121,6 +133,11 @@ impl Resources {
             .range::<str, _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
             .next_back()?;
         Some((storage, key.strip_prefix(storage.prefix.as_str())?))
+    }
+
+    /// The versions in which a storage is served.
+    pub(crate) fn versions(&self, storage: &Storage) -> impl Iterator<Item = &Arc<Resource>> {
+        self.by_storage.get(&storage.prefix).into_iter().flatten()
     }
 
     /// Every storage.
@@ -153,8 +170,12 @@ impl Resources {
             let resource = (definition.group.to_owned(), definition.name.to_owned());
             self.by_resource.insert(resource, storage.clone());
         }
-        let resource = Resource { definition, gvk, ty, storage, conversion, head };
-        self.by_name.insert(key, Arc::new(resource));
+        let prefix = storage.as_ref().map(|storage| storage.prefix.clone());
+        let resource = Arc::new(Resource { definition, gvk, ty, storage, conversion, head });
+        if let Some(prefix) = prefix {
+            self.by_storage.entry(prefix).or_default().push(resource.clone());
+        }
+        self.by_name.insert(key, resource);
     }
 
     fn storage_of(&mut self, (group, version, name): (&str, &str, &str)) -> Option<Arc<Storage>> {

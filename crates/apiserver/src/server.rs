@@ -15,6 +15,7 @@ use crate::quota::Quotas;
 use crate::rbac_source::RbacSource;
 use crate::resources::Resources;
 use crate::service_addresses::ServiceAddresses;
+use crate::webhook::Webhooks;
 
 /// Everything a request may need.
 pub(crate) struct Server {
@@ -29,6 +30,7 @@ pub(crate) struct Server {
     pub(crate) admission: admission::Chain,
     pub(crate) services: ServiceAddresses,
     pub(crate) quotas: Quotas,
+    pub(crate) webhooks: Webhooks,
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: Shutdown,
     pub(crate) in_flight: Arc<tokio::sync::Semaphore>,

@@ -1,8 +1,9 @@
 //! Putting the resource version into an object's JSON.
 //!
-//! The store keeps objects without it, because the version is known only when the write is
-//! committed. Canonical JSON has metadata early and its fields in a fixed order, so the place is
-//! found by skipping a few values, without parsing.
+//! The version is known only when a write is committed: the store is told the place, and what it
+//! keeps is then shared by every reader. Values of a store that cannot do this get it when they are
+//! read. Canonical JSON has metadata early and its fields in a fixed order, so the place is found by
+//! skipping a few values, without parsing.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,22 +13,40 @@ const BEFORE: [&[u8]; 5] = [b"name", b"generateName", b"namespace", b"selfLink",
 /// The JSON with this resource version, in place of another or of none.
 ///
 /// `None` when the bytes are not an object with metadata.
-pub(crate) fn with_resource_version(json: &[u8], version: u64) -> Option<Bytes> {
+pub(crate) fn with_resource_version(json: &Bytes, version: u64) -> Option<Bytes> {
     let place = find(json)?;
     let text = version.to_string();
-    let mut out = BytesMut::with_capacity(json.len() + text.len() + 24);
+    let found = &json[place.start..place.end];
+    let found = found.strip_prefix(FIELD).and_then(|found| found.strip_suffix(b"\""));
+    if found == Some(text.as_bytes()) {
+        return Some(json.clone());
+    }
+    Some(insert(json, &place, &text).0)
+}
+
+/// The JSON with an empty resource version, and where its digits belong.
+pub(crate) fn with_place_for_version(json: &[u8]) -> Option<(Bytes, usize)> {
+    Some(insert(json, &find(json)?, ""))
+}
+
+/// What comes before the digits.
+const FIELD: &[u8] = b"\"resourceVersion\":\"";
+
+fn insert(json: &[u8], place: &Place, text: &str) -> (Bytes, usize) {
+    let mut out = BytesMut::with_capacity(json.len() + text.len() + FIELD.len() + 2);
     out.extend_from_slice(&json[..place.start]);
     if place.needs_comma_before {
         out.extend_from_slice(b",");
     }
-    out.extend_from_slice(b"\"resourceVersion\":\"");
+    out.extend_from_slice(FIELD);
+    let at = out.len();
     out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(b"\"");
     if place.needs_comma_after {
         out.extend_from_slice(b",");
     }
     out.extend_from_slice(&json[place.end..]);
-    Some(out.freeze())
+    (out.freeze(), at)
 }
 
 /// The bytes of `metadata`, braces included.
@@ -149,10 +168,16 @@ mod tests {
     use super::*;
 
     fn check(json: &str, expected: &str) {
-        let found = with_resource_version(json.as_bytes(), 7).unwrap();
+        let json = Bytes::copy_from_slice(json.as_bytes());
+        let found = with_resource_version(&json, 7).unwrap();
         assert_eq!(std::str::from_utf8(&found).unwrap(), expected);
-        // Replacing finds the same place.
-        assert_eq!(with_resource_version(&found, 7).unwrap(), found);
+        // Replacing finds the same place, and what is right already is shared.
+        let other = with_resource_version(&found, 12).unwrap();
+        assert_eq!(with_resource_version(&other, 7).unwrap(), found);
+        assert_eq!(with_resource_version(&found, 7).unwrap().as_ptr(), found.as_ptr());
+        let (with_place, at) = with_place_for_version(&json).unwrap();
+        let (before, after) = with_place.split_at(at);
+        assert_eq!([before, b"7", after].concat(), found);
     }
 
     #[test]
@@ -179,7 +204,7 @@ mod tests {
     #[test]
     fn what_is_not_an_object_is_refused() {
         for bad in ["", "[]", "{}", r#"{"metadata":3}"#, r#"{"metadata":{"name""#] {
-            assert!(with_resource_version(bad.as_bytes(), 7).is_none(), "{bad}");
+            assert!(with_resource_version(&Bytes::from(bad), 7).is_none(), "{bad}");
         }
     }
 }

@@ -103,6 +103,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         clock: deps.clock,
         admission: admission::Chain::default(),
         quotas: crate::quota::Quotas::default(),
+        webhooks: crate::webhook::Webhooks::new(&resources),
         is_ready: AtomicBool::new(false),
         no_resource: meta::GroupResource { group: String::new(), resource: String::new() },
         authenticator,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -51,6 +52,23 @@ pub(crate) fn kubelet_config(pki: &Pki) -> Result<Option<Arc<ClientConfig>>, Sta
         .with_client_auth_cert(chain, key)
         .map_err(|error| unusable("kubelet client certificate", error))?;
     Ok(Some(Arc::new(config)))
+}
+
+/// TLS towards a webhook: only the authorities of its bundle (base64 of PEM) are trusted.
+pub(crate) fn webhook_config(bundle: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+    let pem = base64::engine::general_purpose::STANDARD
+        .decode(bundle.unwrap_or_default())
+        .map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 fn unusable(

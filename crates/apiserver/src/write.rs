@@ -20,8 +20,9 @@ use crate::errors;
 use crate::pump;
 use crate::render;
 use crate::resources::{Resource, Storage};
-use crate::splice::with_resource_version;
+use crate::splice::{with_place_for_version, with_resource_version};
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
+use crate::{warnings, webhook};
 
 use identity::{
     IMMUTABLE, allows_unconditional, check_uid, check_url, keep_system_metadata, metadata_differs,
@@ -63,14 +64,11 @@ pub(crate) async fn create(
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
     let name = text(&object, "/metadata/name");
-    // One that does not belong there is for validation to refuse.
-    let namespace = match storage.is_namespaced {
-        true => text(&object, "/metadata/namespace"),
-        false => String::new(),
-    };
+    let namespace = text(&object, "/metadata/namespace");
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
     let request = admission::Request { is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
+    webhook::mutate(ctx, resource, &request, &mut object, None).await?;
     schema::apply_defaults(&resource.gvk, &mut object);
     let mut object = resource.to_storage(object);
     if storage.strategy.resets_status() {
@@ -98,15 +96,19 @@ async fn create_prepared(
     object: &Value,
 ) -> Result<Written, Status> {
     let (name, namespace) = (text(object, "/metadata/name"), text(object, "/metadata/namespace"));
-    let served = resource.served_from(object.clone());
+    let served = resource.served(object);
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
-    if !storage.is_namespaced && !namespace.is_empty() {
-        return Err(errors::bad_request("namespace may not be set on cluster-scoped resources"));
-    }
+    warnings::of(&storage.resource, object, true).into_iter().for_each(|text| ctx.warn(text));
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
+    webhook::validate(ctx, resource, request, Some(&served), None).await?;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;
     let charge = ctx.server.charge_quota(request, &served, None).await?;
+    // Upstream's store says so, after everybody else has had his say.
+    if !matches!(text(object, "/metadata/resourceVersion").as_str(), "" | "0") {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(errors::unexpected(message));
+    }
     let json = render::encode(storage.ty, object);
     let key = storage.store_key(&namespace, &name);
     let group_resource = resource.group_resource();
@@ -117,12 +119,12 @@ async fn create_prepared(
         let object = pump::make(storage, json, 0).ok_or_else(broken)?;
         return Ok(Written { object, created: true });
     }
-    let write = Write { key, value: Some(json.clone()), expect: Expect::Absent };
-    let outcome = commit(ctx, write).await;
+    let outcome = commit(ctx, stamped(key, Some(&json), Expect::Absent)).await;
     drop(charge);
     match outcome? {
         Outcome::Committed(committed) => {
-            let object = at(storage, &json, committed.revision)?;
+            let cache_key = storage.cache_key(&namespace, &name);
+            let object = committed_at(storage, &cache_key, &json, committed.revision)?;
             Ok(Written { object, created: true })
         }
         Outcome::Conflict(found) => {
@@ -197,7 +199,7 @@ async fn try_update(
     change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
 ) -> Result<Attempt, Status> {
     let old = stored(storage, found)?;
-    let old_served = resource.served_from(old.clone());
+    let old_served = resource.served(&old);
     let mut new = change(Some(&old_served))?;
     check_url(&new, update, storage)?;
     let group_resource = resource.group_resource();
@@ -232,11 +234,12 @@ async fn try_update(
         let served = &mut new;
         ctx.server.admission.admit(&request, served, Some(&old_served), &*ctx.server)?;
     }
+    webhook::mutate(ctx, resource, &request, &mut new, Some(&old_served)).await?;
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();
     prepare_part(storage, &write, update.part, &mut new, &old)?;
-    let result = store_update(ctx, resource, storage, &request, (&new, &old), found).await;
+    let result = store_update(ctx, resource, storage, &request, (&mut new, &old), found).await;
     match &result {
         Ok(Attempt::Done(_)) if !update.is_dry_run => {
             storage.strategy.written(&write, &new, Some(&old));
@@ -296,49 +299,57 @@ async fn store_update(
     resource: &Resource,
     storage: &Storage,
     request: &admission::Request<'_>,
-    (new, old): (&Value, &Value),
+    (new, old): (&mut Value, &Value),
     found: &KeyValue,
 ) -> Result<Attempt, Status> {
-    let served = resource.served_from(new.clone());
-    let old_served = resource.served_from(old.clone());
+    let served = resource.served(new);
+    let old_served = resource.served(old);
     let findings =
         validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
     // Upstream validates metadata twice on update, and lists what it finds twice.
     let of_metadata = findings.iter().filter(|finding| is_about_metadata(finding)).cloned();
     let findings = of_metadata.collect::<Vec<_>>().into_iter().chain(findings).collect();
     refuse_findings(&resource.gvk, request.name, findings)?;
+    if request.subresource.is_empty() {
+        warnings::of(&storage.resource, new, false).into_iter().for_each(|text| ctx.warn(text));
+    }
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
+    webhook::validate(ctx, resource, request, Some(&served), Some(&old_served)).await?;
     let namespace = request.namespace;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
-    let mut bare = new.clone();
-    remove(&mut bare["metadata"], "resourceVersion");
+    drop(served);
+    let wanted = text(new, "/metadata/resourceVersion");
+    let metadata = &mut new["metadata"];
+    remove(metadata, "resourceVersion");
     // Whatever validation thinks of it.
     for field in IMMUTABLE {
-        keep_old(&mut bare["metadata"], &old["metadata"], field);
+        keep_old(metadata, &old["metadata"], field);
     }
-    let json = render::encode(storage.ty, &bare);
-    if json == found.value || request.is_dry_run {
+    let json = render::encode(storage.ty, new);
+    let is_same = with_resource_version(&json, found.mod_revision.0)
+        == with_resource_version(&found.value, found.mod_revision.0);
+    if is_same || request.is_dry_run {
         // What changes nothing is not written, and nobody hears of it.
         let object = at(storage, &json, found.mod_revision)?;
         return Ok(Attempt::Done(Written { object, created: false }));
     }
+    let served = resource.served(new);
     let charge = ctx.server.charge_quota(request, &served, Some(&old_served)).await?;
     let expect = Expect::ModRevision(found.mod_revision);
-    let goes = is_finished(&bare);
-    let value = if goes { None } else { Some(json.clone()) };
-    let write = Write { key: found.key.clone(), value, expect };
-    let outcome = commit(ctx, write).await;
+    let goes = is_finished(new);
+    let value = if goes { None } else { Some(&json) };
+    let outcome = commit(ctx, stamped(found.key.clone(), value, expect)).await;
     drop(charge);
     match outcome? {
         Outcome::Committed(committed) => {
             if goes {
                 storage.strategy.deleted(&ctx.write(), new);
             }
-            let object = at(storage, &json, committed.revision)?;
+            let key = storage.cache_key(namespace, request.name);
+            let object = committed_at(storage, &key, &json, committed.revision)?;
             Ok(Attempt::Done(Written { object, created: false }))
         }
         Outcome::Conflict(_) => {
-            let wanted = text(new, "/metadata/resourceVersion");
             let unconditional =
                 matches!(wanted.as_str(), "" | "0") || wanted == found.mod_revision.0.to_string();
             Ok(Attempt::Overtaken { unconditional })
@@ -396,6 +407,32 @@ pub(crate) fn at(
 ) -> Result<Arc<Object>, Status> {
     let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
     pump::make(storage, json, revision.0).ok_or_else(broken)
+}
+
+/// The object of a committed write: the one in the cache, unless that is another by now.
+fn committed_at(
+    storage: &Storage,
+    cache_key: &str,
+    json: &Bytes,
+    revision: Revision,
+) -> Result<Arc<Object>, Status> {
+    let cached = storage.cache.get(cache_key);
+    match cached.filter(|object| object.header().resource_version.0 == revision.0) {
+        Some(object) => Ok(object),
+        None => at(storage, json, revision),
+    }
+}
+
+/// A write that puts its revision into the object.
+pub(crate) fn stamped(key: Bytes, json: Option<&Bytes>, expect: Expect) -> Write {
+    match json.map(|json| (json, with_place_for_version(json))) {
+        None => Write::new(key, None, expect),
+        // Nothing without metadata gets here; the caches would leave it out.
+        Some((json, None)) => Write::new(key, Some(json.clone()), expect),
+        Some((_, Some((json, at)))) => {
+            Write { revision_at: Some(at), ..Write::new(key, Some(json), expect) }
+        }
+    }
 }
 
 /// The storage of a resource that must have one.

@@ -9,12 +9,11 @@ use crate::go_print::json_word;
 ///
 /// # Errors
 /// When the patch is not a JSON object.
-pub fn merge(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
+pub fn merge(mut document: Value, patch: &[u8]) -> Result<Value, PatchError> {
     let patch = parse(patch).map_err(|text| match text {
         Some(text) => PatchError::Malformed(format!("error decoding patch: {text}")),
         None => PatchError::Malformed("Invalid JSON Patch".to_owned()),
     })?;
-    let mut document = document.clone();
     apply(&mut document, &Value::Object(patch));
     Ok(document)
 }
@@ -58,7 +57,7 @@ mod tests {
     use serde_json::json;
 
     fn check(document: Value, patch: &str, expected: Value) {
-        assert_eq!(merge(&document, patch.as_bytes()).unwrap(), expected);
+        assert_eq!(merge(document.clone(), patch.as_bytes()).unwrap(), expected);
     }
 
     #[test]
@@ -81,7 +80,7 @@ mod tests {
             ),
             ("null", "Invalid JSON Patch"),
         ] {
-            assert_eq!(merge(&json!({}), patch.as_bytes()).unwrap_err().to_string(), expected);
+            assert_eq!(merge(json!({}), patch.as_bytes()).unwrap_err().to_string(), expected);
         }
     }
 
@@ -102,8 +101,8 @@ mod tests {
         fn applying_twice_changes_nothing_more(document in values(), patch in values()) {
             prop_assume!(patch.is_object());
             let text = serde_json::to_vec(&patch).unwrap();
-            let once = merge(&document, &text).unwrap();
-            prop_assert_eq!(merge(&once, &text).unwrap(), once);
+            let once = merge(document.clone(), &text).unwrap();
+            prop_assert_eq!(merge(once.clone(), &text).unwrap(), once);
         }
     }
 }

@@ -51,6 +51,30 @@ pub struct Write {
     pub value: Option<Bytes>,
     /// The condition.
     pub expect: Expect,
+    /// Where in the value the revision of this write is to stand, in decimal. Only the store knows
+    /// it in time, and whoever reads the value then needs no copy of its own to put it in.
+    pub revision_at: Option<usize>,
+}
+
+impl Write {
+    /// A write of a value as it is.
+    pub fn new(key: Bytes, value: Option<Bytes>, expect: Expect) -> Self {
+        Self { key, value, expect, revision_at: None }
+    }
+
+    /// The value as it is kept when the write gets this revision.
+    pub fn value_at(&self, revision: Revision) -> Option<Bytes> {
+        let value = self.value.as_ref()?;
+        let Some(at) = self.revision_at.filter(|at| *at <= value.len()) else {
+            return Some(value.clone());
+        };
+        let text = revision.0.to_string();
+        let mut stamped = Vec::with_capacity(value.len() + text.len());
+        stamped.extend_from_slice(&value[..at]);
+        stamped.extend_from_slice(text.as_bytes());
+        stamped.extend_from_slice(&value[at..]);
+        Some(stamped.into())
+    }
 }
 
 /// A write that happened.

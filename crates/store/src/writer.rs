@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use clock::SharedClock;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{Committed, Event, Expect, Outcome, StoreError, Write};
+use crate::api::{Committed, Event, Expect, Outcome, Revision, StoreError, Write};
 use crate::frame::FrameBuilder;
 use crate::index::Index;
 use crate::log::{self, Log};
@@ -73,7 +73,7 @@ impl Writer {
         }
         // Only this thread changes the index, so the clone cannot become stale.
         let mut index = self.shared.index();
-        let mut frame = FrameBuilder::new(crate::api::Revision(index.revision.0 + 1));
+        let mut frame = FrameBuilder::new(Revision(index.revision.0 + 1));
         let mut events = Vec::with_capacity(batch.len());
         let outcomes: Vec<Outcome> = batch
             .iter()
@@ -171,8 +171,9 @@ fn stage(
     if !holds {
         return Outcome::Conflict(found.cloned());
     }
-    frame.push(&write.key, write.value.as_deref());
-    let event = index.apply(write.key.clone(), write.value.clone());
+    let value = write.value_at(Revision(index.revision.0 + 1));
+    frame.push(&write.key, value.as_deref());
+    let event = index.apply(write.key.clone(), value);
     let committed = Committed { revision: event.revision, previous: event.previous.clone() };
     events.push(Arc::new(event));
     Outcome::Committed(committed)

@@ -166,3 +166,31 @@ fn the_replicas_of_an_autoscaler_stand_in_order() {
         ["spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`"]
     );
 }
+
+#[test]
+fn webhooks_are_called_over_https_and_without_conditions() {
+    let gvk = GroupVersionKind::new(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingWebhookConfiguration",
+    );
+    let hook = json!({"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": "http://u@h/p?q#f"},
+        "matchConditions": [{"name": "c", "expression": "true"}]});
+    let object = json!({"metadata": {"name": "w"}, "webhooks": [hook]});
+    let findings: Vec<String> =
+        validate_create(&gvk, &object).iter().map(ToString::to_string).collect();
+    let url = "webhooks[0].clientConfig.url: Invalid value: \"http://u@h/p?q#f\": ";
+    let expected = [
+        format!(
+            "{url}'https' is the only allowed URL scheme; desired format: https://host[/path]"
+        ),
+        format!("{url}user information is not permitted in the URL"),
+        format!("{url}fragments are not permitted in the URL"),
+        format!("{url}query parameters are not permitted in the URL"),
+        "webhooks[0].matchConditions: Forbidden: match conditions are not supported by this server \
+         yet"
+            .to_owned(),
+    ];
+    assert_eq!(findings, expected);
+}

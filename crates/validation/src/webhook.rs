@@ -54,14 +54,48 @@ fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
         out.push(FieldError::required(&config.path, detail));
     } else if service.is_set() {
         service_reference(&service, out);
+    } else {
+        url(&config.get("url"), out);
     }
-    // Whether an expression compiles is for those who evaluate it to say.
+    let conditions = hook.get("matchConditions");
+    if conditions.len() > 0 {
+        // One that is not evaluated must not look as if it were.
+        let detail = "match conditions are not supported by this server yet";
+        out.push(conditions.forbidden(detail));
+    }
     for condition in hook.get("matchConditions").items() {
         condition.get("expression").require(out);
         let name = condition.get("name");
         if name.require(out) {
             name.invalid_each(names::qualified_name(name.text()), out);
         }
+    }
+}
+
+/// Where a webhook outside of the cluster is.
+fn url(url: &Node<'_>, out: &mut Findings) {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let text = url.text();
+    let Some((scheme, rest)) = text.split_once("://") else {
+        out.push(url.invalid(format!("'https' is the only allowed URL scheme{FORM}")));
+        return;
+    };
+    if scheme != "https" {
+        out.push(url.invalid(format!("'https' is the only allowed URL scheme{FORM}")));
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.is_empty() {
+        out.push(url.invalid(format!("host must be specified{FORM}")));
+    }
+    if authority.contains('@') {
+        out.push(url.invalid("user information is not permitted in the URL"));
+    }
+    if path.contains('#') {
+        out.push(url.invalid("fragments are not permitted in the URL"));
+    }
+    if path.split('#').next().is_some_and(|path| path.contains('?')) {
+        out.push(url.invalid("query parameters are not permitted in the URL"));
     }
 }
 

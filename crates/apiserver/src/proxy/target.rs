@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::context::RequestContext;
 use crate::errors;
 use crate::query::{Query, escape};
+use crate::server::Server;
 use crate::write::text;
 
 /// Upstream's default port of a kubelet.
@@ -174,20 +175,34 @@ fn service_proxy(ctx: &RequestContext) -> Result<Target, Status> {
             return Err(Status::failure(Reason::ServiceUnavailable, message));
         }
     };
-    let candidates = endpoints(ctx, name, &port_name);
-    if candidates.is_empty() {
-        return Err(unavailable());
-    }
-    let at = rand::rng().random_range(0..candidates.len());
-    let (host, port) = candidates.into_iter().nth(at).ok_or_else(unavailable)?;
+    let found = ready_endpoint(&ctx.server, &ctx.info.namespace, name, &port_name);
+    let (host, port) = found.ok_or_else(unavailable)?;
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
     Ok(Target { scheme, host, port, path_and_query: rest(ctx) })
 }
 
-fn endpoints(ctx: &RequestContext, service: &str, port_name: &str) -> Vec<(String, u16)> {
-    let namespace = &ctx.info.namespace;
-    let slices =
-        admission::View::list(&*ctx.server, "discovery.k8s.io", "endpointslices", namespace);
+/// Any ready endpoint of a service's port.
+pub(crate) fn ready_endpoint(
+    server: &Server,
+    namespace: &str,
+    service: &str,
+    port_name: &str,
+) -> Option<(String, u16)> {
+    let candidates = endpoints(server, namespace, service, port_name);
+    if candidates.is_empty() {
+        return None;
+    }
+    let at = rand::rng().random_range(0..candidates.len());
+    candidates.into_iter().nth(at)
+}
+
+fn endpoints(
+    server: &Server,
+    namespace: &str,
+    service: &str,
+    port_name: &str,
+) -> Vec<(String, u16)> {
+    let slices = admission::View::list(server, "discovery.k8s.io", "endpointslices", namespace);
     let mut found = Vec::new();
     for slice in slices {
         if slice.header().label("kubernetes.io/service-name") != Some(service) {

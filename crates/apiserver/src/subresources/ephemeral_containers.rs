@@ -66,7 +66,7 @@ fn given(request: &WriteRequest<'_>, resource: &Resource, old: &Value) -> Result
     let content_type = ctx.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let patched = match content_type.unwrap_or_default().split(';').next().unwrap_or_default() {
         "application/json-patch+json" => patch::json(&document, &request.body),
-        "application/merge-patch+json" => patch::merge(&document, &request.body),
+        "application/merge-patch+json" => patch::merge(document, &request.body),
         "application/strategic-merge-patch+json" => {
             patch::strategic_merge(resource.ty, &document, &request.body)
         }

@@ -65,7 +65,7 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
             let current = of(resource, old);
             let patched = match content_type.split(';').next().unwrap_or_default() {
                 "application/json-patch+json" => patch::json(&current, &request.body),
-                "application/merge-patch+json" => patch::merge(&current, &request.body),
+                "application/merge-patch+json" => patch::merge(current, &request.body),
                 "application/strategic-merge-patch+json" => {
                     patch::strategic_merge(ty, &current, &request.body)
                 }

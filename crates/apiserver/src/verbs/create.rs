@@ -40,14 +40,15 @@ pub(crate) async fn create_object(
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let is_generated = write::text(&decoded.value, "/metadata/name").is_empty()
         && !write::text(&decoded.value, "/metadata/generateName").is_empty();
+    if !is_generated {
+        return write::create(ctx, resource, decoded.value, is_dry_run).await;
+    }
     let mut tries = 0;
     loop {
         let result = write::create(ctx, resource, decoded.value.clone(), is_dry_run).await;
         tries += 1;
         match result {
-            Err(status)
-                if is_generated && tries < NAME_TRIES && status.is(meta::Reason::AlreadyExists) => {
-            }
+            Err(status) if tries < NAME_TRIES && status.is(meta::Reason::AlreadyExists) => {}
             result => return result,
         }
     }

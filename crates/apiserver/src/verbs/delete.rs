@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use meta::{GroupResource, GroupVersionKind, Object, Status, StatusDetails};
 use schema::FieldValidation;
 use serde_json::{Value, json};
-use store::{Expect, KeyValue, Outcome, Write};
+use store::{Expect, KeyValue, Outcome};
 
 use super::{object_form, table_options};
 use crate::body::Body;
@@ -18,6 +18,7 @@ use crate::negotiate::Form;
 use crate::render;
 use crate::resources::{Resource, Storage};
 use crate::strategy::Deletion;
+use crate::webhook;
 use crate::write;
 
 const ORPHAN: &str = "orphan";
@@ -117,10 +118,26 @@ pub(crate) fn options(request: &WriteRequest<'_>) -> Result<DeleteOptions, Statu
         }
         _ => request.body.to_vec(),
     };
-    schema::read_type_meta(&bytes).map_err(|error| errors::bad_request(error.to_string()))?;
+    let found =
+        schema::read_type_meta(&bytes).map_err(|error| errors::bad_request(error.to_string()))?;
+    check_kind(&found)?;
     let decoded = schema::decode_json(ty, &bytes, FieldValidation::Ignore)
         .map_err(|error| errors::bad_request(error.to_string()))?;
     from_value(&decoded.value)
+}
+
+/// Options may be of any version, but must be options.
+fn check_kind(found: &schema::TypeMeta) -> Result<(), Status> {
+    if matches!(found.kind.as_str(), "" | "DeleteOptions") {
+        return Ok(());
+    }
+    let version =
+        if found.api_version.is_empty() { "meta.k8s.io/v1" } else { found.api_version.as_str() };
+    Err(errors::bad_request(format!(
+        "no kind {:?} is registered for version {version:?} in scheme \
+         \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
+        found.kind
+    )))
 }
 
 fn from_value(value: &Value) -> Result<DeleteOptions, Status> {
@@ -172,7 +189,7 @@ fn check_policy(options: DeleteOptions) -> Result<DeleteOptions, Status> {
         None | Some("Orphan" | "Background" | "Foreground") => Ok(options),
         Some(policy) => invalid(cause(
             &format!(
-                "Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \
+                "Unsupported value: {policy:?}: supported values: \"Foreground\", \"Background\", \
                  \"Orphan\", \"nil\""
             ),
             "FieldValueNotSupported",
@@ -200,6 +217,7 @@ pub(crate) async fn delete_object(
         let request = write::admission_request(ctx, resource, namespace, name, operation);
         let request = admission::Request { is_dry_run: options.is_dry_run, ..request };
         ctx.server.admission.validate(&request, None, Some(&old), &*ctx.server)?;
+        webhook::delete(ctx, resource, &request, &old).await?;
         if let Some(deleted) = try_delete(ctx, storage, &old, &found, options).await? {
             return Ok(deleted);
         }
@@ -261,9 +279,9 @@ async fn try_delete(
     // A wait that is cut short is seen before the end, as upstream's watchers see it.
     let is_cut_short = changed && old.pointer("/metadata/deletionTimestamp").is_some();
     let goes_now = goes && !is_cut_short;
-    let value = if goes_now { None } else { Some(json.clone()) };
+    let value = if goes_now { None } else { Some(&json) };
     let expect = Expect::ModRevision(found.mod_revision);
-    let write = Write { key: found.key.clone(), value, expect };
+    let write = write::stamped(found.key.clone(), value, expect);
     let outcome = write::commit(ctx, write).await?;
     let Outcome::Committed(committed) = outcome else { return Ok(None) };
     let object = write::at(storage, &json, committed.revision)?;

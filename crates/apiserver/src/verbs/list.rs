@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::DecodeError;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::{Engine, GeneralPurpose};
 use http::Response;
 use meta::{FieldSelector, LabelSelector, Object, Reason, Status};
 use serde::{Deserialize, Serialize};
@@ -172,6 +174,7 @@ impl ListRequest {
             None => 0,
             Some(text) => parse_limit(text)?,
         };
+        parse_timeout(ctx)?;
         let version = query.non_empty("resourceVersion").map(parse_version).transpose()?;
         let version_match = match query.get("resourceVersionMatch").unwrap_or_default() {
             "" => VersionMatch::Unset,
@@ -217,6 +220,15 @@ pub(crate) fn parse_version(text: &str) -> Result<u64, Status> {
         };
         bad_request(format!("invalid resource version: {}: {}", cause.field, cause.message))
     })
+}
+
+/// Reads `timeoutSeconds`; what is negative does not limit.
+pub(crate) fn parse_timeout(ctx: &RequestContext) -> Result<Option<u64>, Status> {
+    let Some(text) = ctx.query.non_empty("timeoutSeconds") else { return Ok(None) };
+    let number: i64 = text
+        .parse()
+        .map_err(|_| bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
+    Ok(u64::try_from(number).ok())
 }
 
 fn parse_limit(text: &str) -> Result<usize, Status> {
@@ -298,9 +310,20 @@ impl Continue {
         let refuse = |why: String| {
             bad_request(format!("invalid continue token: continue key is not valid: {why}"))
         };
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
-            .map_err(|error| refuse(error.to_string()))?;
+        // Go does not mind bits that are left over.
+        let config = NO_PAD.with_decode_allow_trailing_bits(true);
+        let text = text.trim_end_matches('=');
+        let decoded = GeneralPurpose::new(&URL_SAFE, config).decode(text);
+        let bytes = decoded.map_err(|error| {
+            let at = match error {
+                DecodeError::InvalidByte(at, _)
+                | DecodeError::InvalidLastSymbol { offset: at, .. } => at,
+                DecodeError::InvalidLength(length) => length.saturating_sub(1),
+                DecodeError::InvalidPadding => text.len(),
+            };
+            refuse(format!("illegal base64 data at input byte {at}"))
+        })?;
+        schema::check_json_syntax(&bytes).map_err(refuse)?;
         let token: Self =
             serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
         if token.v != "meta.k8s.io/v1" {

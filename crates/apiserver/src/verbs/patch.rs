@@ -87,7 +87,7 @@ fn apply(
     let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
     let patched = match patch_type {
         PatchType::Json => patch::json(&document, body),
-        PatchType::Merge => patch::merge(&document, body),
+        PatchType::Merge => patch::merge(document, body),
         PatchType::Strategic => patch::strategic_merge(resource.ty, &document, body),
     }
     .map_err(|error| refused(&error))?;

@@ -12,7 +12,7 @@ use meta::{Object, ResourceVersion, Status, WatchEvent};
 use rand::RngExt;
 use serde_json::json;
 
-use super::list::{parse_version, selection};
+use super::list::{parse_timeout, parse_version, selection};
 use super::{object_form, table_options};
 use crate::body::Body;
 use crate::cache::{Cursor, Expired, Selected, Selection};
@@ -120,11 +120,8 @@ async fn start(
     }
     let (cursor, initial, owes_end) = begin(ctx, storage, selection).await?;
     let now = ctx.server.clock.monotonic();
-    let timeout = match ctx.query.non_empty("timeoutSeconds").map(str::parse::<u64>) {
-        Some(Ok(seconds)) if seconds > 0 => seconds,
-        Some(Err(_)) => {
-            return Err(errors::bad_request("timeoutSeconds must be a number"));
-        }
+    let timeout = match parse_timeout(ctx)? {
+        Some(seconds) if seconds > 0 => seconds,
         _ => MIN_TIMEOUT_SECS + rand::rng().random_range(0..MIN_TIMEOUT_SECS),
     };
     let watch = Watch {

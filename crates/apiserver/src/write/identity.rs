@@ -48,11 +48,8 @@ pub(super) fn set_new_metadata(
             ));
         }
         object["metadata"]["namespace"] = json!(namespace);
-    }
-    if !text(object, "/metadata/resourceVersion").is_empty() {
-        return Err(errors::unexpected(
-            "resourceVersion should not be set on objects to be created",
-        ));
+    } else {
+        remove(&mut object["metadata"], "namespace");
     }
     let metadata = &mut object["metadata"];
     for field in [

@@ -47,8 +47,18 @@ impl Authority {
 
     /// Certificate and key of somebody.
     pub(crate) fn issue(&self, name: &str, groups: &[&str]) -> (String, String) {
+        self.issue_for(name, groups, &["localhost", "127.0.0.1"])
+    }
+
+    /// The same for hosts of these names.
+    pub(crate) fn issue_for(
+        &self,
+        name: &str,
+        groups: &[&str],
+        hosts: &[&str],
+    ) -> (String, String) {
         let key = KeyPair::generate().expect("the fixture works");
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("the fixture works");
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);

@@ -137,6 +137,37 @@ async fn lists_share_their_objects_with_the_cache() {
 }
 
 #[tokio::test]
+async fn a_namespace_is_dropped_where_there_are_none_and_a_version_refused() {
+    let server = Fixture::start().await;
+    let class = json!({"metadata": {"name": "c", "namespace": "default"}, "value": 1});
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let created = server.create(classes, &class).await;
+    assert_eq!(created["metadata"].get("namespace"), None);
+    let mut map = config_map("x", "1");
+    map["metadata"]["resourceVersion"] = json!("5");
+    let (code, status) = server.admin(Method::POST, CONFIG_MAPS, &map).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(status["message"], "resourceVersion should not be set on objects to be created");
+    map["data"] = json!({"": "1"});
+    let (code, _) = server.admin(Method::POST, CONFIG_MAPS, &map).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "validation has its say first");
+}
+
+#[tokio::test]
+async fn the_store_and_the_cache_hold_the_same_bytes() {
+    let store = LogStore::volatile(&Options::default(), Arc::new(SystemClock)).unwrap();
+    let store: Arc<dyn store::Store> = Arc::new(store);
+    let server = Fixture::start_on(store.clone()).await;
+    server.create(CONFIG_MAPS, &config_map("x", "1")).await;
+    let path = format!("{CONFIG_MAPS}/x");
+    server.admin(Method::PUT, &path, &config_map("x", "2")).await;
+    let kept = store.get(b"/registry/configmaps/default/x").await.unwrap().unwrap();
+    let (_, objects) = server.handle.list(&admin(), CONFIG_MAPS).await.unwrap();
+    assert_eq!(objects[0].json().as_ptr(), kept.value.as_ptr());
+    assert_eq!(objects[0].header().resource_version.0, kept.mod_revision.0);
+}
+
+#[tokio::test]
 async fn who_may_not_is_told_so() {
     let server = Fixture::start().await;
     let user = UserInfo::component("x");

@@ -1,6 +1,12 @@
 //! The server as its clients see it: over TLS, and in process.
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
 mod in_process;
+#[cfg(test)]
 mod over_tls;
+#[cfg(test)]
 mod proxying;

@@ -161,7 +161,8 @@ impl Parser {
             }
             Token::Close => {
                 self.at += 1;
-                Ok(BTreeSet::new())
+                // Upstream takes no value for an empty one.
+                Ok(BTreeSet::from([String::new()]))
             }
             _ => Err(parse_error(&first, ", expected: ',', ')' or identifier")),
         }

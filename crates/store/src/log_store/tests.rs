@@ -24,12 +24,12 @@ fn reopen(store: LogStore, directory: &Path) -> LogStore {
 }
 
 async fn put(store: &LogStore, key: &str, value: &str, expect: Expect) -> Outcome {
-    let write = Write { key: key.to_owned().into(), value: Some(value.to_owned().into()), expect };
+    let write = Write::new(key.to_owned().into(), Some(value.to_owned().into()), expect);
     store.write(write).await.unwrap()
 }
 
 async fn delete(store: &LogStore, key: &str, expect: Expect) -> Outcome {
-    store.write(Write { key: key.to_owned().into(), value: None, expect }).await.unwrap()
+    store.write(Write::new(key.to_owned().into(), None, expect)).await.unwrap()
 }
 
 fn committed(outcome: Outcome) -> Revision {
@@ -267,7 +267,7 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
     let space = Arc::new(AtomicU64::new(60));
     let store = on_disk(&space, &Arc::default(), false);
     committed(put(&store, "a", "1", Expect::Any).await);
-    let large = Write { key: "b".into(), value: Some(vec![0; 100].into()), expect: Expect::Any };
+    let large = Write::new("b".into(), Some(vec![0; 100].into()), Expect::Any);
     assert!(matches!(store.write(large.clone()).await, Err(StoreError::NoSpace)));
     assert!(store.get(b"a").await.unwrap().is_some());
     assert_eq!(store.revision().await.unwrap(), Revision(2));
@@ -278,7 +278,7 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
 #[tokio::test]
 async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     let store = on_disk(&Arc::new(AtomicU64::new(1000)), &Arc::default(), true);
-    let write = Write { key: "a".into(), value: Some("1".into()), expect: Expect::Any };
+    let write = Write::new("a".into(), Some("1".into()), Expect::Any);
     for _ in 0..2 {
         assert!(matches!(store.write(write.clone()).await, Err(StoreError::Failed(_))));
     }
@@ -356,4 +356,15 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn a_value_is_kept_with_its_revision_where_the_writer_wants_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let write = Write::new("a".into(), Some("<>".into()), Expect::Any);
+    store.write(Write { revision_at: Some(1), ..write.clone() }).await.unwrap();
+    store.write(Write { revision_at: Some(1), ..write }).await.unwrap();
+    let kept = reopen(store, dir.path()).get(b"a").await.unwrap().unwrap();
+    assert_eq!(kept.value, format!("<{}>", kept.mod_revision.0));
 }

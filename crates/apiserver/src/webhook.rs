@@ -1,0 +1,324 @@
+//! Admission webhooks: others are asked before a write, and may change or refuse it.
+//!
+//! Mutating webhooks are asked one after the other, validating ones together. Configurations are
+//! read anew when one of them changes. Nobody is asked about the configurations themselves, or a
+//! broken webhook could not be removed.
+//!
+//! Upstream: `apiserver/pkg/admission/plugin/webhook`.
+
+mod call;
+mod connect;
+mod hook;
+mod matching;
+mod review;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use meta::{GroupVersionKind, GroupVersionResource, Status};
+use schema::FieldValidation;
+use serde_json::Value;
+
+use crate::context::RequestContext;
+use crate::decode::stamp;
+use crate::errors;
+use crate::render;
+use crate::resources::{Resource, Resources, Storage};
+
+pub(crate) use connect::connect;
+
+use hook::Hook;
+use matching::{Matched, find};
+use review::{Answer, Failure};
+
+const GROUP: &str = "admissionregistration.k8s.io";
+
+/// The webhooks that are configured.
+pub(crate) struct Webhooks {
+    mutating: Configured,
+    validating: Configured,
+}
+
+/// Webhooks of one kind, compiled from their configurations.
+struct Configured {
+    storage: Option<Arc<Storage>>,
+    /// The version of the configurations they were made from.
+    compiled: Mutex<(u64, Arc<Vec<Hook>>)>,
+}
+
+impl Webhooks {
+    pub(crate) fn new(resources: &Resources) -> Self {
+        let of = |resource: &str| Configured {
+            storage: resources.storage(GROUP, resource).cloned(),
+            compiled: Mutex::default(),
+        };
+        Self {
+            mutating: of("mutatingwebhookconfigurations"),
+            validating: of("validatingwebhookconfigurations"),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mutating.hooks().is_empty() && self.validating.hooks().is_empty()
+    }
+}
+
+impl Configured {
+    /// By name of the configuration, and in its order.
+    fn hooks(&self) -> Arc<Vec<Hook>> {
+        let Some(cache) = self.storage.as_ref().map(|storage| &storage.cache) else {
+            return Arc::default();
+        };
+        if cache.len() == 0 {
+            return Arc::default();
+        }
+        let newest = cache.newest();
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if compiled.0 != newest {
+            let objects = cache.snapshot(0).map;
+            let hooks = objects.values().flat_map(|object| hook::compile(object)).collect();
+            *compiled = (newest, Arc::new(hooks));
+        }
+        compiled.1.clone()
+    }
+}
+
+/// What webhooks are asked about.
+pub(crate) struct Attributes<'a> {
+    pub(crate) gvk: GroupVersionKind,
+    pub(crate) gvr: GroupVersionResource,
+    pub(crate) subresource: &'a str,
+    pub(crate) operation: admission::Operation,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) is_dry_run: bool,
+    /// The resource of `object` and `old`, when they are of one.
+    pub(crate) resource: Option<&'a Resource>,
+}
+
+impl<'a> Attributes<'a> {
+    fn of(resource: &'a Resource, request: &admission::Request<'a>) -> Self {
+        Self {
+            gvk: resource.gvk.clone(),
+            gvr: resource.gvr(),
+            subresource: request.subresource,
+            operation: request.operation,
+            namespace: request.namespace,
+            name: request.name,
+            is_dry_run: request.is_dry_run,
+            resource: Some(resource),
+        }
+    }
+
+    /// Whether this is not for webhooks: configurations of admission, and subresources whose
+    /// objects are of another kind.
+    fn is_exempt(&self) -> bool {
+        let is_same_kind = matches!(
+            self.subresource,
+            "" | "status" | "resize" | "ephemeralcontainers" | "approval" | "finalize"
+        );
+        self.gvk.group == GROUP || (self.resource.is_some() && !is_same_kind)
+    }
+}
+
+/// Asks mutating webhooks about a working form and changes it as they answer. When one did, the
+/// plugins are run again, and those webhooks that wish it are asked again, once.
+pub(crate) async fn mutate(
+    ctx: &RequestContext,
+    resource: &Resource,
+    request: &admission::Request<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let hooks = ctx.server.webhooks.mutating.hooks();
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let attributes = Attributes::of(resource, request);
+    if attributes.is_exempt() {
+        return Ok(());
+    }
+    let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new() };
+    let all: BTreeSet<usize> = (0..hooks.len()).collect();
+    let (is_changed, mut again) = round.run(&hooks, &all, object).await?;
+    if !is_changed {
+        return Ok(());
+    }
+    let before = object.clone();
+    if request.subresource.is_empty() {
+        ctx.server.admission.admit(request, object, old, &*ctx.server)?;
+        schema::apply_defaults(&resource.gvk, object);
+    }
+    if *object != before {
+        again.clone_from(&round.asked);
+    }
+    round.run(&hooks, &again, object).await?;
+    Ok(())
+}
+
+/// One pass over the mutating webhooks.
+struct Round<'a> {
+    ctx: &'a RequestContext,
+    attributes: &'a Attributes<'a>,
+    old: Option<&'a Value>,
+    /// Those that were asked and wish to be asked again after changes.
+    asked: BTreeSet<usize>,
+}
+
+impl Round<'_> {
+    /// Whether anything changed, and who has to be asked again for it.
+    async fn run(
+        &mut self,
+        hooks: &[Hook],
+        which: &BTreeSet<usize>,
+        object: &mut Value,
+    ) -> Result<(bool, BTreeSet<usize>), Status> {
+        let (mut is_changed, mut again) = (false, BTreeSet::new());
+        for (at, hook) in hooks.iter().enumerate().filter(|(at, _)| which.contains(at)) {
+            let matched = find(self.ctx, hook, self.attributes, Some(object), self.old)?;
+            let Some(matched) = matched else { continue };
+            let asked =
+                ask(self.ctx, hook, self.attributes, &matched, Some(object), self.old).await?;
+            if let Some(patch) = asked.and_then(|answer| answer.patch)
+                && let Some(new) = patched(self.attributes, &matched, object, &patch)?
+            {
+                *object = new;
+                is_changed = true;
+                again.extend(self.asked.iter().copied().filter(|other| *other != at));
+            }
+            if hook.is_reinvoked() {
+                self.asked.insert(at);
+            }
+        }
+        Ok((is_changed, again))
+    }
+}
+
+/// Asks validating webhooks about a write; `object` is absent for deletions.
+pub(crate) async fn validate(
+    ctx: &RequestContext,
+    resource: &Resource,
+    request: &admission::Request<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    if ctx.server.webhooks.validating.hooks().is_empty() {
+        return Ok(());
+    }
+    ask_validating(ctx, &Attributes::of(resource, request), object, old).await
+}
+
+/// Asks all webhooks about a deletion, of which nothing can be changed. `old` is as it is stored.
+pub(crate) async fn delete(
+    ctx: &RequestContext,
+    resource: &Resource,
+    request: &admission::Request<'_>,
+    old: &Value,
+) -> Result<(), Status> {
+    if ctx.server.webhooks.is_empty() {
+        return Ok(());
+    }
+    let attributes = Attributes::of(resource, request);
+    let old = resource.served(old);
+    ask_mutating(ctx, &attributes, None, Some(&old)).await?;
+    ask_validating(ctx, &attributes, None, Some(&old)).await
+}
+
+/// Asks mutating webhooks about something that cannot be changed.
+async fn ask_mutating(
+    ctx: &RequestContext,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let hooks = ctx.server.webhooks.mutating.hooks();
+    if attributes.is_exempt() {
+        return Ok(());
+    }
+    for hook in hooks.iter() {
+        let Some(matched) = find(ctx, hook, attributes, object, old)? else { continue };
+        let answer = ask(ctx, hook, attributes, &matched, object, old).await?;
+        if answer.is_some_and(|answer| answer.patch.is_some()) {
+            return Err(errors::internal(format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for \
+                 this operation",
+                hook.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn ask_validating(
+    ctx: &RequestContext,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let hooks = ctx.server.webhooks.validating.hooks();
+    if hooks.is_empty() || attributes.is_exempt() {
+        return Ok(());
+    }
+    let mut relevant = Vec::new();
+    for hook in hooks.iter() {
+        if let Some(matched) = find(ctx, hook, attributes, object, old)? {
+            relevant.push((hook, matched));
+        }
+    }
+    let asked = relevant.iter().map(|(hook, matched)| async move {
+        ask(ctx, hook, attributes, matched, object, old).await.map(|_| ())
+    });
+    futures::future::join_all(asked).await.into_iter().collect()
+}
+
+/// Asks one webhook. `None` when it cannot be asked and that is not to matter.
+async fn ask(
+    ctx: &RequestContext,
+    hook: &Hook,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<Option<Answer>, Status> {
+    if attributes.is_dry_run && !hook.allows_dry_run() {
+        let name = &hook.name;
+        return Err(errors::bad_request(format!(
+            "admission webhook {name:?} does not support dry run"
+        )));
+    }
+    match review::ask(ctx, hook, attributes, matched, object, old).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Failure::Rejected(status)) => Err(*status),
+        Err(Failure::Call(why)) => {
+            let message = format!("failed calling webhook {:?}: {why}", hook.name);
+            if hook.is_ignored_on_failure() {
+                tracing::warn!(%message, "failing open");
+                return Ok(None);
+            }
+            Err(errors::internal(message))
+        }
+    }
+}
+
+/// The working form after a JSON patch against what the webhook saw; `None` when it is the same.
+fn patched(
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    object: &Value,
+    patch: &[u8],
+) -> Result<Option<Value>, Status> {
+    let Some(resource) = attributes.resource else { return Ok(None) };
+    let seen = matched.resource.as_deref().unwrap_or(resource);
+    let json = render::encode(seen.ty, &matched.convert(resource, object));
+    let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
+    let patched = patch::json(&document, patch).map_err(errors::internal)?;
+    if patched == document {
+        return Ok(None);
+    }
+    let decoded = schema::decode_value(seen.ty, &patched, FieldValidation::Ignore);
+    let mut new = decoded.map_err(errors::internal)?.value;
+    stamp(&mut new, &seen.gvk);
+    let mut new = matched.convert_back(resource, new);
+    schema::apply_defaults(&resource.gvk, &mut new);
+    Ok(Some(new))
+}

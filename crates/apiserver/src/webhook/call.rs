@@ -1,0 +1,199 @@
+//! One HTTPS request to a webhook.
+//!
+//! Each has a connection of its own; the timeout of the webhook is over all of it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::hook::{Hook, ServiceReference};
+use crate::proxy::ready_endpoint;
+use crate::server::Server;
+
+/// The longest answer that is read; upstream reads requests up to this.
+const ANSWER: usize = 3 << 20;
+
+/// The port of a service reference without one; upstream's default.
+const PORT: u16 = 443;
+
+/// Where to connect, and as whom to greet whoever is there.
+struct Target {
+    url: Uri,
+    server_name: String,
+    address: Result<(String, u16), String>,
+}
+
+/// Sends a review and returns the body of the answer, or what upstream's client would say.
+pub(super) async fn post(server: &Server, hook: &Hook, body: Bytes) -> Result<Bytes, String> {
+    let target = target(server, hook)?;
+    let failed = |why: String| format!("Post {:?}: {why}", target.url.to_string());
+    tokio::select! {
+        answer = exchange(hook, &target, body) => answer.map_err(|error| match error {
+            ExchangeError::Transport(why) => failed(why),
+            ExchangeError::Refused(why) => why,
+        })?,
+        () = server.clock.sleep(hook.timeout) => Err(failed("context deadline exceeded".to_owned())),
+    }
+}
+
+enum ExchangeError {
+    /// No answer came.
+    Transport(String),
+    /// An answer that is none.
+    Refused(String),
+}
+
+fn target(server: &Server, hook: &Hook) -> Result<Target, String> {
+    let timeout = query(hook.timeout);
+    if let Some(service) = &hook.client.service {
+        let server_name = format!("{}.{}.svc", service.name, service.namespace);
+        let path = service.path.as_deref().unwrap_or("/");
+        let port = service.port.unwrap_or(PORT);
+        let url = parse(&format!("https://{server_name}:{port}{path}?{timeout}"))?;
+        let address = resolve(server, service, port);
+        return Ok(Target { url, server_name, address });
+    }
+    let text = hook.client.url.as_deref().unwrap_or_default();
+    let separator = if text.contains('?') { '&' } else { '?' };
+    let url = parse(&format!("{text}{separator}{timeout}"))?;
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let address = Ok((host.clone(), url.port_u16().unwrap_or(PORT)));
+    Ok(Target { url, server_name: host, address })
+}
+
+fn query(timeout: Duration) -> String {
+    format!("timeout={}s", timeout.as_secs())
+}
+
+fn parse(url: &str) -> Result<Uri, String> {
+    url.parse().map_err(|error: http::uri::InvalidUri| format!("parse {url:?}: {error}"))
+}
+
+/// One of the service's ready endpoints.
+fn resolve(
+    server: &Server,
+    reference: &ServiceReference,
+    port: u16,
+) -> Result<(String, u16), String> {
+    let (namespace, name) = (&reference.namespace, &reference.name);
+    let service = server.find("", "services", namespace, name);
+    let service: serde_json::Value = service
+        .ok_or_else(|| format!("service {name:?} not found"))?
+        .decode()
+        .map_err(|error| error.to_string())?;
+    if service["spec"]["type"] == "ExternalName" {
+        let host = service["spec"]["externalName"].as_str().unwrap_or_default();
+        return Ok((host.to_owned(), port));
+    }
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let found = ports.find(|found| found["port"] == port);
+    let found =
+        found.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
+    let port_name = found["name"].as_str().unwrap_or_default();
+    ready_endpoint(server, namespace, name, port_name)
+        .ok_or_else(|| format!("no endpoints available for service {name:?}"))
+}
+
+async fn exchange(
+    hook: &Hook,
+    target: &Target,
+    body: Bytes,
+) -> Result<Result<Bytes, String>, ExchangeError> {
+    let transport = |error: &(dyn Error + 'static)| {
+        ExchangeError::Transport(telemetry::Chain(error).to_string())
+    };
+    let (host, port) = target.address.clone().map_err(ExchangeError::Transport)?;
+    let refused = |error: std::io::Error| {
+        ExchangeError::Transport(format!(
+            "dial tcp {}: connect: {}",
+            join(&host, port),
+            plain(&error)
+        ))
+    };
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
+    stream.set_nodelay(true).ok();
+    let name = ServerName::try_from(target.server_name.clone());
+    let name = name.map_err(|error| transport(&error))?;
+    let tls = TlsConnector::from(hook.tls().map_err(ExchangeError::Transport)?);
+    let stream = tls.connect(name, stream).await;
+    let stream = stream.map_err(|error| ExchangeError::Transport(tls_error(&error)))?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| transport(&error))?;
+    drop(stdx::task::spawn("webhook connection", async move {
+        // Whoever waits for the answer learns what went wrong.
+        connection.await.ok();
+    }));
+    let path = target.url.path_and_query().map_or("/", |path| path.as_str());
+    let authority = target.url.authority().map_or("", |authority| authority.as_str());
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(HOST, authority)
+        .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT, "application/json, */*")
+        .header(USER_AGENT, "kube-apiserver-admission")
+        .body(Full::new(body))
+        .map_err(|error| transport(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| transport(&error))?;
+    let code = answer.status();
+    let read = Limited::new(answer.into_body(), ANSWER).collect().await;
+    let body = read.map_err(|error| transport(&*error))?.to_bytes();
+    if code.is_success() { Ok(Ok(body)) } else { Err(ExchangeError::Refused(said(code, &body))) }
+}
+
+/// An answer without success in the words of upstream's client.
+fn said(code: StatusCode, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body).trim().to_owned();
+    match code {
+        StatusCode::NOT_FOUND => "the server could not find the requested resource".to_owned(),
+        StatusCode::BAD_REQUEST => {
+            "the server rejected our request for an unknown reason".to_owned()
+        }
+        StatusCode::UNAUTHORIZED => {
+            "the server has asked for the client to provide credentials".to_owned()
+        }
+        StatusCode::FORBIDDEN if text.is_empty() => "unknown".to_owned(),
+        StatusCode::FORBIDDEN => text,
+        code if code.is_server_error() => {
+            let text = if text.is_empty() { "unknown".to_owned() } else { text };
+            format!("an error on the server ({text:?}) has prevented the request from succeeding")
+        }
+        code => format!(
+            "the server responded with the status code {} but did not return more information",
+            code.as_u16()
+        ),
+    }
+}
+
+fn join(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The error without the number that Rust adds.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+fn tls_error(error: &std::io::Error) -> String {
+    use rustls::CertificateError as Wrong;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let why = match inner {
+        Some(rustls::Error::InvalidCertificate(Wrong::UnknownIssuer)) => {
+            "x509: certificate signed by unknown authority"
+        }
+        Some(rustls::Error::InvalidCertificate(
+            Wrong::Expired | Wrong::ExpiredContext { .. } | Wrong::NotValidYet,
+        )) => "x509: certificate has expired or is not yet valid",
+        _ => return telemetry::Chain(error).to_string(),
+    };
+    format!("tls: failed to verify certificate: {why}")
+}

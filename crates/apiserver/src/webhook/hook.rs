@@ -1,0 +1,152 @@
+//! One webhook of a configuration.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use meta::{LabelSelector, Object};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::tls;
+
+/// A webhook, ready to be matched and called.
+#[derive(Debug)]
+pub(super) struct Hook {
+    pub(super) name: String,
+    pub(super) client: ClientConfig,
+    pub(super) rules: Vec<Rule>,
+    pub(super) namespaces: LabelSelector,
+    pub(super) objects: LabelSelector,
+    pub(super) timeout: Duration,
+    pub(super) review_versions: Vec<String>,
+    pub(super) is_mutating: bool,
+    failure_policy: String,
+    match_policy: String,
+    side_effects: String,
+    reinvocation_policy: String,
+    tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
+}
+
+/// Where a webhook is.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ClientConfig {
+    pub(super) url: Option<String>,
+    pub(super) service: Option<ServiceReference>,
+    ca_bundle: Option<String>,
+}
+
+/// A service in the cluster.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ServiceReference {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) path: Option<String>,
+    pub(super) port: Option<u16>,
+}
+
+/// What a webhook is asked about.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Rule {
+    pub(super) operations: Vec<String>,
+    pub(super) api_groups: Vec<String>,
+    pub(super) api_versions: Vec<String>,
+    pub(super) resources: Vec<String>,
+    pub(super) scope: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    webhooks: Vec<Spec>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    name: String,
+    #[serde(default)]
+    client_config: ClientConfig,
+    #[serde(default)]
+    rules: Vec<Rule>,
+    #[serde(default)]
+    failure_policy: String,
+    #[serde(default)]
+    match_policy: String,
+    namespace_selector: Option<Value>,
+    object_selector: Option<Value>,
+    #[serde(default)]
+    side_effects: String,
+    timeout_seconds: Option<u64>,
+    #[serde(default)]
+    admission_review_versions: Vec<String>,
+    #[serde(default)]
+    reinvocation_policy: String,
+}
+
+/// The webhooks of a configuration.
+pub(super) fn compile(object: &Object) -> Vec<Hook> {
+    match object.decode::<Configuration>() {
+        Ok(configuration) => {
+            let is_mutating = configuration.kind == "MutatingWebhookConfiguration";
+            let hooks = configuration.webhooks.into_iter();
+            hooks.map(|spec| Hook::new(spec, is_mutating)).collect()
+        }
+        Err(error) => {
+            let name = &object.header().name;
+            tracing::error!(%error, name, "a webhook configuration cannot be read, it is left out");
+            Vec::new()
+        }
+    }
+}
+
+impl Hook {
+    fn new(spec: Spec, is_mutating: bool) -> Self {
+        // What cannot be read selects nothing; validation lets no such selector in.
+        let selector = |object: Option<Value>| match object {
+            None => LabelSelector::everything(),
+            Some(object) => LabelSelector::from_object(Some(&object))
+                .unwrap_or_else(|_| LabelSelector::nothing()),
+        };
+        Self {
+            name: spec.name,
+            client: spec.client_config,
+            rules: spec.rules,
+            namespaces: selector(spec.namespace_selector),
+            objects: selector(spec.object_selector),
+            // Upstream's default.
+            timeout: Duration::from_secs(spec.timeout_seconds.unwrap_or(10)),
+            review_versions: spec.admission_review_versions,
+            is_mutating,
+            failure_policy: spec.failure_policy,
+            match_policy: spec.match_policy,
+            side_effects: spec.side_effects,
+            reinvocation_policy: spec.reinvocation_policy,
+            tls: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn is_ignored_on_failure(&self) -> bool {
+        self.failure_policy == "Ignore"
+    }
+
+    pub(super) fn is_exact(&self) -> bool {
+        self.match_policy == "Exact"
+    }
+
+    pub(super) fn is_reinvoked(&self) -> bool {
+        self.reinvocation_policy == "IfNeeded"
+    }
+
+    pub(super) fn allows_dry_run(&self) -> bool {
+        matches!(self.side_effects.as_str(), "None" | "NoneOnDryRun")
+    }
+
+    /// TLS that trusts the webhook's own authorities and nobody else.
+    pub(super) fn tls(&self) -> Result<Arc<rustls::ClientConfig>, String> {
+        self.tls.get_or_init(|| tls::webhook_config(self.client.ca_bundle.as_deref())).clone()
+    }
+}

@@ -1,0 +1,181 @@
+//! Whether a webhook is to be asked.
+//!
+//! Upstream: `admission/plugin/webhook/predicates`.
+
+use std::sync::Arc;
+
+use admission::Operation;
+use meta::{GroupResource, GroupVersionKind, GroupVersionResource, LabelSelector, Status};
+use serde_json::Value;
+
+use super::Attributes;
+use super::hook::{Hook, Rule};
+use crate::context::RequestContext;
+use crate::errors;
+use crate::resources::Resource;
+
+/// As what a webhook is asked.
+pub(super) struct Matched {
+    pub(super) gvk: GroupVersionKind,
+    pub(super) gvr: GroupVersionResource,
+    /// Another version of the resource, when the rules name that one.
+    pub(super) resource: Option<Arc<Resource>>,
+}
+
+impl Matched {
+    /// A working form of the request's version in the one that the webhook is told.
+    pub(super) fn convert(&self, from: &Resource, object: &Value) -> Value {
+        match &self.resource {
+            None => object.clone(),
+            Some(seen) => seen.served_from(from.to_storage(object.clone())),
+        }
+    }
+
+    /// The way back.
+    pub(super) fn convert_back(&self, to: &Resource, object: Value) -> Value {
+        match &self.resource {
+            None => object,
+            Some(seen) => to.served_from(seen.to_storage(object)),
+        }
+    }
+}
+
+/// Compares rules and selectors with a request.
+pub(super) fn find(
+    ctx: &RequestContext,
+    hook: &Hook,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<Option<Matched>, Status> {
+    let Some(matched) = by_rules(ctx, hook, attributes) else { return Ok(None) };
+    if !selects_namespace(ctx, &hook.namespaces, attributes, object)?
+        || !selects_object(&hook.objects, attributes, object, old)
+    {
+        return Ok(None);
+    }
+    Ok(Some(matched))
+}
+
+fn by_rules(ctx: &RequestContext, hook: &Hook, attributes: &Attributes<'_>) -> Option<Matched> {
+    let fits =
+        |gvr: &GroupVersionResource| hook.rules.iter().any(|rule| matches(rule, gvr, attributes));
+    if fits(&attributes.gvr) {
+        let (gvk, gvr) = (attributes.gvk.clone(), attributes.gvr.clone());
+        return Some(Matched { gvk, gvr, resource: None });
+    }
+    let storage = attributes.resource?.storage.as_ref()?;
+    if hook.is_exact() {
+        return None;
+    }
+    let other = ctx.server.resources.versions(storage).find(|other| fits(&other.gvr()))?;
+    Some(Matched { gvk: other.gvk.clone(), gvr: other.gvr(), resource: Some(other.clone()) })
+}
+
+fn matches(rule: &Rule, gvr: &GroupVersionResource, attributes: &Attributes<'_>) -> bool {
+    let has = |list: &[String], wanted: &str| list.iter().any(|one| one == "*" || one == wanted);
+    let is_cluster_scoped = attributes.namespace.is_empty() || is_namespace(&attributes.gvr);
+    let in_scope = match rule.scope.as_deref() {
+        Some("Namespaced") => !is_cluster_scoped,
+        Some("Cluster") => is_cluster_scoped,
+        _ => true,
+    };
+    in_scope
+        && has(&rule.operations, attributes.operation.as_str())
+        && has(&rule.api_groups, &gvr.group)
+        && has(&rule.api_versions, &gvr.version)
+        && rule.resources.iter().any(|pattern| {
+            let (resource, sub) = pattern.split_once('/').unwrap_or((pattern, ""));
+            (resource == "*" || resource == gvr.resource)
+                && (sub == "*" || sub == attributes.subresource)
+        })
+}
+
+fn is_namespace(gvr: &GroupVersionResource) -> bool {
+    gvr.group.is_empty() && gvr.resource == "namespaces"
+}
+
+fn selects_namespace(
+    ctx: &RequestContext,
+    selector: &LabelSelector,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+) -> Result<bool, Status> {
+    let is_namespace = is_namespace(&attributes.gvr);
+    if selector.is_empty() || (attributes.namespace.is_empty() && !is_namespace) {
+        return Ok(!selector.selects_nothing());
+    }
+    // The cache does not have the namespace as it will be.
+    let is_written = matches!(attributes.operation, Operation::Create | Operation::Update);
+    if let (true, true, Some(object)) = (is_namespace, is_written, object) {
+        return Ok(selector.matches_value(&object["metadata"]["labels"]));
+    }
+    let name = if is_namespace { attributes.name } else { attributes.namespace };
+    let missing = || {
+        let resource = GroupResource { group: String::new(), resource: "namespaces".to_owned() };
+        errors::not_found(&resource, name)
+    };
+    let namespace = ctx.server.find("", "namespaces", "", name).ok_or_else(missing)?;
+    Ok(selector.matches_header(namespace.header()))
+}
+
+fn selects_object(
+    selector: &LabelSelector,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> bool {
+    if selector.is_empty() {
+        return !selector.selects_nothing();
+    }
+    // Options of a connection have no labels.
+    attributes.operation != Operation::Connect
+        && [object, old]
+            .into_iter()
+            .flatten()
+            .any(|object| selector.matches_value(&object["metadata"]["labels"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(gvr: GroupVersionResource, subresource: &str) -> Attributes<'_> {
+        Attributes {
+            gvk: GroupVersionKind::new("", "v1", "Pod"),
+            gvr,
+            subresource,
+            operation: Operation::Create,
+            namespace: "n",
+            name: "x",
+            is_dry_run: false,
+            resource: None,
+        }
+    }
+
+    fn fits(resource: &str, scope: &str, subresource: &str) -> bool {
+        let words = |word: &str| vec![word.to_owned()];
+        let rule = Rule {
+            operations: words("CREATE"),
+            api_groups: words(""),
+            api_versions: words("*"),
+            resources: words(resource),
+            scope: Some(scope.to_owned()),
+        };
+        let pods = GroupVersionResource::new("", "v1", "pods");
+        matches(&rule, &pods, &attributes(pods.clone(), subresource))
+    }
+
+    #[test]
+    fn resources_and_subresources_match_by_name_or_star() {
+        assert!(fits("pods", "*", "") && fits("*", "*", "") && fits("*/*", "*", ""));
+        assert!(fits("pods/*", "*", "status") && fits("*/status", "*", "status"));
+        assert!(!fits("pods", "*", "status") && !fits("*", "*", "status"));
+        assert!(!fits("nodes", "*", "") && !fits("pods/exec", "*", "attach"));
+    }
+
+    #[test]
+    fn scope_is_that_of_the_object() {
+        assert!(fits("pods", "Namespaced", "") && !fits("pods", "Cluster", ""));
+    }
+}

@@ -1,0 +1,241 @@
+//! The question and the answer: `AdmissionReview`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use meta::Status;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Attributes;
+use super::call;
+use super::hook::Hook;
+use super::matching::Matched;
+use crate::context::RequestContext;
+use crate::render;
+use crate::resources::Resource;
+
+/// What a webhook that allows the request answers.
+pub(super) struct Answer {
+    /// A JSON patch.
+    pub(super) patch: Option<Vec<u8>>,
+}
+
+/// Why a request does not go on.
+pub(super) enum Failure {
+    /// The webhook could not be asked, or its answer makes no sense.
+    Call(String),
+    /// It said no.
+    Rejected(Box<Status>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    response: Option<Reply>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reply {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    allowed: bool,
+    status: Option<Value>,
+    patch: Option<String>,
+    patch_type: Option<String>,
+    #[serde(default)]
+    warnings: Option<Vec<String>>,
+}
+
+/// Asks, and reads the answer.
+pub(super) async fn ask(
+    ctx: &RequestContext,
+    hook: &Hook,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<Answer, Failure> {
+    let supported = |version: &&String| matches!(version.as_str(), "v1" | "v1beta1");
+    let version = hook.review_versions.iter().find(supported).ok_or_else(|| {
+        Failure::Call(format!(
+            "could not find a supported version in the admission review versions {:?}",
+            hook.review_versions
+        ))
+    })?;
+    let uid = uuid::Uuid::new_v4().to_string();
+    let request = request(ctx, attributes, matched, (object, old), &uid);
+    let api_version = format!("admission.k8s.io/{version}");
+    let review = json!({"kind": "AdmissionReview", "apiVersion": api_version, "request": request});
+    let body = call::post(&ctx.server, hook, review.to_string().into()).await;
+    let body = body.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
+    let review: Review = serde_json::from_slice(&body).map_err(|error| {
+        Failure::Call(format!("failed to call webhook: couldn't decode the response: {error}"))
+    })?;
+    let reply = check(hook, &api_version, &uid, review)
+        .map_err(|why| Failure::Call(format!("received invalid webhook response: {why}")))?;
+    for warning in reply.warnings.iter().flatten() {
+        ctx.warn(warning);
+    }
+    if !reply.allowed {
+        return Err(Failure::Rejected(Box::new(rejection(&hook.name, reply.status.as_ref()))));
+    }
+    let patch = reply.patch.filter(|patch| hook.is_mutating && !patch.is_empty());
+    let patch = patch.map(|patch| STANDARD.decode(patch)).transpose();
+    let patch = patch.map_err(|error| {
+        Failure::Call(format!("received invalid webhook response: response.patch: {error}"))
+    })?;
+    Ok(Answer { patch })
+}
+
+fn request(
+    ctx: &RequestContext,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    (object, old): (Option<&Value>, Option<&Value>),
+    uid: &str,
+) -> Value {
+    let shown = |object: Option<&Value>| match (object, attributes.resource) {
+        (None, _) => Value::Null,
+        (Some(object), None) => object.clone(),
+        (Some(object), Some(resource)) => printed(resource, matched, object),
+    };
+    let kind = |gvk: &meta::GroupVersionKind| json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind});
+    let resource = |gvr: &meta::GroupVersionResource| json!({"group": gvr.group, "version": gvr.version, "resource": gvr.resource});
+    let mut request = Map::new();
+    let mut put = |key: &str, value: Value| drop(request.insert(key.to_owned(), value));
+    put("uid", json!(uid));
+    put("kind", kind(&matched.gvk));
+    put("resource", resource(&matched.gvr));
+    put("requestKind", kind(&attributes.gvk));
+    put("requestResource", resource(&attributes.gvr));
+    if !attributes.subresource.is_empty() {
+        put("subResource", json!(attributes.subresource));
+        put("requestSubResource", json!(attributes.subresource));
+    }
+    if !attributes.name.is_empty() {
+        put("name", json!(attributes.name));
+    }
+    if !attributes.namespace.is_empty() {
+        put("namespace", json!(attributes.namespace));
+    }
+    put("operation", json!(attributes.operation.as_str()));
+    put("userInfo", serde_json::to_value(&ctx.user).unwrap_or_default());
+    put("object", shown(object));
+    put("oldObject", shown(old));
+    put("dryRun", json!(attributes.is_dry_run));
+    put("options", options(ctx, attributes));
+    Value::Object(request)
+}
+
+/// An object as clients of the version see it.
+fn printed(resource: &Resource, matched: &Matched, object: &Value) -> Value {
+    let seen = matched.resource.as_deref().unwrap_or(resource);
+    let json = render::encode(seen.ty, &matched.convert(resource, object));
+    serde_json::from_slice(&json).unwrap_or_default()
+}
+
+/// The options of the operation, as far as the query tells them.
+fn options(ctx: &RequestContext, attributes: &Attributes<'_>) -> Value {
+    let kind = match (attributes.operation, ctx.info.verb.as_str()) {
+        (admission::Operation::Connect, _) => return Value::Null,
+        (admission::Operation::Create, _) => "CreateOptions",
+        (admission::Operation::Update, "patch") => "PatchOptions",
+        (admission::Operation::Update, _) => "UpdateOptions",
+        (admission::Operation::Delete, _) => "DeleteOptions",
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    if attributes.is_dry_run {
+        options["dryRun"] = json!(["All"]);
+    }
+    for key in ["fieldManager", "fieldValidation"] {
+        if let Some(value) = ctx.query.non_empty(key) {
+            options[key] = json!(value);
+        }
+    }
+    options
+}
+
+fn check(hook: &Hook, api_version: &str, uid: &str, review: Review) -> Result<Reply, String> {
+    let reply = review.response.ok_or_else(|| "webhook response was absent".to_owned())?;
+    let patch = reply.patch.as_deref().unwrap_or_default();
+    if api_version.ends_with("/v1") {
+        if reply.uid != uid {
+            return Err(format!("expected response.uid={uid:?}, got {:?}", reply.uid));
+        }
+        if review.kind != "AdmissionReview" || review.api_version != api_version {
+            return Err(format!(
+                "expected webhook response of {api_version}, Kind=AdmissionReview, got {}, \
+                 Kind={}",
+                review.api_version, review.kind
+            ));
+        }
+        match reply.patch_type.as_deref() {
+            _ if !hook.is_mutating => {}
+            None if !patch.is_empty() => {
+                return Err("webhook returned response.patch but not response.patchType".to_owned());
+            }
+            Some(_) if patch.is_empty() => {
+                return Err("webhook returned response.patchType but not response.patch".to_owned());
+            }
+            Some(other) if other != "JSONPatch" => {
+                return Err(format!("webhook returned invalid response.patchType of {other:?}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(reply)
+}
+
+/// The webhook's own status, with its name before the message.
+fn rejection(name: &str, given: Option<&Value>) -> Status {
+    let parsed = given.filter(|status| !status.is_null()).cloned();
+    let parsed: Option<Status> = parsed.and_then(|status| serde_json::from_value(status).ok());
+    let mut status = Status::failure(meta::Reason::BadRequest, "");
+    status.reason = String::new();
+    if let Some(parsed) = parsed {
+        status.metadata = parsed.metadata;
+        status.message = parsed.message;
+        status.reason = parsed.reason;
+        status.details = parsed.details;
+        status.code = parsed.code.max(400);
+        if !matches!(parsed.status.as_str(), "" | "Success") {
+            status.status = parsed.status;
+        }
+    }
+    let denied = format!("admission webhook {name:?} denied the request");
+    status.message = match (status.message.as_str(), status.reason.as_str()) {
+        ("", "") => format!("{denied} without explanation"),
+        ("", reason) => format!("{denied}: {reason}"),
+        (message, _) => format!("{denied}: {message}"),
+    };
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_has_the_code_and_reason_of_the_webhook() {
+        let status = rejection(
+            "w.x.y",
+            Some(&json!({"message": "no", "code": 403,
+            "reason": "Forbidden"})),
+        );
+        assert_eq!(status.message, "admission webhook \"w.x.y\" denied the request: no");
+        assert_eq!((status.code, status.reason.as_str()), (403, "Forbidden"));
+        let status = rejection("w", Some(&json!({"code": 200, "status": "Success"})));
+        assert_eq!((status.code, status.status.as_str()), (400, "Failure"));
+        let status = rejection("w", None);
+        assert_eq!(
+            status.message,
+            "admission webhook \"w\" denied the request without explanation"
+        );
+    }
+}
