@@ -99,7 +99,13 @@ async fn ensure(
     namespace: &str,
     object: &Value,
 ) -> Result<(), ClientError> {
-    match client.dynamic::<Value>(path.clone(), namespace).create(object).await {
+    let objects = client.dynamic::<Value>(path.clone(), namespace);
+    // Asked first: a service that is there makes its own address look taken to a second one.
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if objects.get_opt(name).await?.is_some() {
+        return Ok(());
+    }
+    match objects.create(object).await {
         Err(error) if error.is_already_exists() => Ok(()),
         result => result.map(drop),
     }
