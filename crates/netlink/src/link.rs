@@ -117,7 +117,7 @@ impl Connection {
         self.change(format!("take device {index} up"), message, 0)
     }
 
-    /// Makes a device a port of a bridge. A hairpin port may send back what came from it.
+    /// Makes a device a port of a bridge.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -129,19 +129,19 @@ impl Connection {
         self.change(format!("add device {index} to bridge {bridge}"), message, 0)
     }
 
-    /// Lets a bridge port reach no other isolated port, so that their traffic is routed.
+    /// Lets a bridge send a frame back through the port where it came from.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn set_isolated(&mut self, index: u32) -> Result<(), NetlinkError> {
+    pub fn set_hairpin(&mut self, index: u32) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes = vec![LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
         ])];
         let message = RouteNetlinkMessage::NewLink(message);
-        self.change(format!("isolate bridge port {index}"), message, 0)
+        self.change(format!("set hairpin mode of bridge port {index}"), message, 0)
     }
 
     /// Removes a device; the other end of a veth pair goes with it. A device that is gone is fine.

@@ -5,11 +5,12 @@
 //!
 //! ```text
 //!   pod netns                      node netns
-//!   eth0 10.42.0.7/32 ──veth──▶ port (isolated) of bridge 10.42.0.1/24 ──▶ routing, nftables
+//!   eth0 10.42.0.7/32 ──veth──▶ port of bridge 10.42.0.1/24 ──▶ routing, nftables
 //! ```
 //!
 //! So all traffic is routed and passes connection tracking both ways, and services translate
-//! correctly between pods of one node without bridge netfilter hooks.
+//! correctly between pods of one node, whether bridged traffic passes the IP hooks
+//! (`bridge-nf-call-iptables`) or not.
 //!
 //! Start reading at [`Network`]. Addresses are kept in [`Leases`], one file each.
 //!

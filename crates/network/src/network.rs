@@ -206,7 +206,9 @@ impl Inner {
         }
         let index = device(&mut host, name)?;
         host.set_controller(index, ready.bridge)?;
-        host.set_isolated(index)?;
+        // Where bridged traffic passes the IP hooks (bridge-nf-call-iptables), a pod that reaches
+        // itself through a service is answered through its own port.
+        host.set_hairpin(index)?;
         host.set_up(index)?;
         Ok(())
     }

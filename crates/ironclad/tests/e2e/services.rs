@@ -55,9 +55,11 @@ fn a_service_answers_at_all_its_addresses_and_by_its_name() {
 fn a_pod_reaches_itself_through_its_service() {
     let harness = Harness::start();
     harness.create("pods", &server("web"));
-    harness.create("services", &service("ClusterIP"));
+    let service = harness.create("services", &service("ClusterIP"));
+    // Not by its name: in the pod that is the pod itself.
+    let path = format!("/fetch?{}:80/hostname", service["spec"]["clusterIP"].as_str().unwrap());
     let address = harness.ready_pod("web")["status"]["podIP"].as_str().unwrap().to_owned();
     harness.until("the pod reaches itself", || {
-        harness.fetch(&address, 8080, "/fetch?web:80/hostname").ok().filter(|name| name == "web")
+        harness.fetch(&address, 8080, &path).ok().filter(|name| name == "web")
     });
 }

@@ -23,7 +23,7 @@ fn a_veth_pair_connects_two_namespaces() {
         host.add_veth("v0", 1400, &VethPeer { name: "eth0", netns: pod.as_fd() }).unwrap();
         let near = host.link("v0").unwrap().unwrap();
         host.set_controller(near.index, bridge).unwrap();
-        host.set_isolated(near.index).unwrap();
+        host.set_hairpin(near.index).unwrap();
         host.set_up(near.index).unwrap();
         let near = host.link("v0").unwrap().unwrap();
         assert_eq!((near.mtu, near.is_up, near.controller), (1400, true, Some(bridge)));
