@@ -86,6 +86,12 @@ impl NodeKeeper {
             api.patch(&config.node_name, &Patch::Strategic(labels)).await?;
         }
         let present = api.get(&config.node_name).await?;
+        if let Some(cidr) = present.spec.and_then(|spec| spec.pod_cidr) {
+            // A kubelet that comes back must not say that its node is not ready, which would take
+            // its pods out of their services. What fails here is tried again by `tell_cidr`.
+            let tell: OnPodCidr = Arc::clone(&self.kubelet.deps.on_pod_cidr);
+            tokio::task::spawn_blocking(move || tell(&cidr).is_ok()).await.ok();
+        }
         let before = present.status.and_then(|status| status.conditions).unwrap_or_default();
         let status = self.status(&before).await;
         self.write(status).await

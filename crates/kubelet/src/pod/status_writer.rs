@@ -17,15 +17,25 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Takes statuses and writes the newest. Dropping it ends the writing.
 pub(crate) struct StatusWriter {
-    wanted: watch::Sender<(u64, PodStatus)>,
+    wanted: watch::Sender<Wanted>,
     written: watch::Receiver<u64>,
+}
+
+/// What the API should have.
+#[derive(Clone)]
+struct Wanted {
+    version: u64,
+    status: PodStatus,
+    /// What the API has, when somebody else changed what is ours.
+    found: Option<PodStatus>,
 }
 
 impl StatusWriter {
     /// Starts the task that writes the status of `pod`, whose present one is what the object has.
     pub(crate) fn spawn(kubelet: Arc<Kubelet>, pod: &Pod) -> Self {
         let present = pod.status.clone().unwrap_or_default();
-        let wanted = watch::Sender::new((0, present.clone()));
+        let wanted =
+            watch::Sender::new(Wanted { version: 0, status: present.clone(), found: None });
         let (done, written) = watch::channel(0);
         let task = Task {
             kubelet,
@@ -40,24 +50,39 @@ impl StatusWriter {
 
     /// Asks for this status to be written. Never blocks.
     pub(crate) fn set(&self, status: &PodStatus) {
-        self.wanted.send_if_modified(|(version, present)| {
-            if present == status {
+        self.wanted.send_if_modified(|wanted| {
+            if wanted.status == *status {
                 return false;
             }
-            *version += 1;
-            present.clone_from(status);
+            wanted.version += 1;
+            wanted.status.clone_from(status);
+            true
+        });
+    }
+
+    /// Is told what the API has. When others changed the kubelet's own conditions, as the node
+    /// lifecycle controller does while it takes the node for lost, they are written again.
+    pub(crate) fn found(&self, pod: &Pod) {
+        let Some(found) = &pod.status else { return };
+        self.wanted.send_if_modified(|wanted| {
+            let is_settled = *self.written.borrow() == wanted.version;
+            if !is_settled || owned(found) == owned(&wanted.status) {
+                return false;
+            }
+            wanted.version += 1;
+            wanted.found = Some(found.clone());
             true
         });
     }
 
     /// The status that was last asked for.
     pub(crate) fn last(&self) -> PodStatus {
-        self.wanted.borrow().1.clone()
+        self.wanted.borrow().status.clone()
     }
 
     /// Resolves when the API has the newest status. Safe to drop.
     pub(crate) async fn flushed(&mut self) {
-        let version = self.wanted.borrow().0;
+        let version = self.wanted.borrow().version;
         self.written.wait_for(|written| *written >= version).await.ok();
     }
 }
@@ -71,15 +96,14 @@ struct Task {
 }
 
 impl Task {
-    async fn run(
-        mut self,
-        mut wanted: watch::Receiver<(u64, PodStatus)>,
-        written: watch::Sender<u64>,
-    ) {
+    async fn run(mut self, mut wanted: watch::Receiver<Wanted>, written: watch::Sender<u64>) {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         while wanted.changed().await.is_ok() {
             loop {
-                let (version, status) = wanted.borrow_and_update().clone();
+                let Wanted { version, status, found } = wanted.borrow_and_update().clone();
+                if let Some(found) = found {
+                    self.present = found;
+                }
                 match self.write(&status).await {
                     Ok(()) => {
                         backoff.reset();
@@ -135,7 +159,7 @@ fn patch(uid: &str, from: &PodStatus, to: &PodStatus) -> Result<Option<Value>, C
             ("conditions", Value::Array(items)) => {
                 let before = from.get(key).and_then(Value::as_array);
                 let new = items.iter().filter(|i| !before.is_some_and(|b| b.contains(i)));
-                Value::Array(new.cloned().collect())
+                Value::Array(new.map(without_remains).collect())
             }
             _ => value.clone(),
         };
@@ -148,6 +172,32 @@ fn patch(uid: &str, from: &PodStatus, to: &PodStatus) -> Result<Option<Value>, C
         return Ok(None);
     }
     Ok(Some(json!({ "metadata": { "uid": uid }, "status": changed })))
+}
+
+/// A condition whose reason and message go when they are absent: merging would keep them.
+fn without_remains(condition: &Value) -> Value {
+    let mut condition = condition.clone();
+    for key in ["reason", "message"] {
+        if condition[key].is_null() {
+            condition[key] = Value::Null;
+        }
+    }
+    condition
+}
+
+/// Type, status and reason of the conditions that only the kubelet writes.
+fn owned(status: &PodStatus) -> Vec<(&str, &str, &str)> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let mut owned: Vec<_> = conditions
+        .iter()
+        .filter(|condition| matches!(condition.type_.as_str(), "Ready" | "ContainersReady"))
+        .map(|condition| {
+            let reason = condition.reason.as_deref().unwrap_or_default();
+            (condition.type_.as_str(), condition.status.as_str(), reason)
+        })
+        .collect();
+    owned.sort_unstable();
+    owned
 }
 
 fn object(status: &PodStatus) -> Result<Map<String, Value>, ClientError> {
@@ -190,7 +240,9 @@ mod tests {
                     "phase": "Running",
                     "reason": null,
                     "podIPs": [{ "$patch": "replace" }, { "ip": "10.0.0.9" }],
-                    "conditions": [{ "type": "Ready", "status": "True" }],
+                    "conditions": [
+                        { "type": "Ready", "status": "True", "reason": null, "message": null },
+                    ],
                 },
             })
         );

@@ -155,6 +155,7 @@ impl Worker {
         if old.generation != new.generation {
             self.held.clear();
         }
+        self.writer.found(&pod);
         self.pod = pod;
         self.gone = gone;
     }
