@@ -55,7 +55,8 @@ impl ImageBuilder {
     /// # Errors
     /// Never in practice: the archive is in memory.
     pub fn directory(&mut self, to: &str) -> anyhow::Result<&mut Self> {
-        self.parents(&Path::new(to).join("."))?;
+        // The ancestors of anything in it.
+        self.parents(&Path::new(to).join("entry"))?;
         Ok(self)
     }
 
