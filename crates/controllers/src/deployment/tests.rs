@@ -1,3 +1,5 @@
+//! Roll-outs, step by step.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Endpoints of services and their pods.
+
 use serde_json::{Value, json};
 
 use super::*;

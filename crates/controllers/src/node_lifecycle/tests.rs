@@ -1,3 +1,5 @@
+//! What is concluded from a node's silence.
+
 use super::*;
 
 fn node(ready: Option<&str>, spec: Value) -> Node {

@@ -1,3 +1,5 @@
+//! Which pods are made and which go.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;

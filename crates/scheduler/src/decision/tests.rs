@@ -1,3 +1,5 @@
+//! Decisions over small snapshots.
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;

@@ -1,3 +1,5 @@
+//! Which pod is tried when.
+
 use clock::{Clock, ManualClock};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a job does next.
+
 use serde_json::{Value, json};
 
 use super::*;
