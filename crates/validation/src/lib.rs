@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission_policy;
 mod autoscaler;
 mod batch;
 mod claim;
@@ -195,6 +196,10 @@ fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
             webhook::configuration(object, true, out);
         }
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
+        ) => admission_policy::binding(object, out),
         ("coordination.k8s.io", "Lease") => lease::validate(object, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
         ("scheduling.k8s.io", "PriorityClass") => priority_class::validate(object, out),

@@ -194,3 +194,19 @@ fn webhooks_are_called_over_https_and_without_conditions() {
     ];
     assert_eq!(findings, expected);
 }
+
+#[test]
+fn a_policy_that_cannot_be_evaluated_cannot_be_bound() {
+    let gvk = GroupVersionKind::new(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicyBinding",
+    );
+    let object = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}});
+    let errors: Vec<String> =
+        validate_create(&gvk, &object).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        ["spec: Forbidden: admission policies are not supported by this server yet"]
+    );
+}
