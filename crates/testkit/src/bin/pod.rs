@@ -9,7 +9,8 @@
 //! | `/fetch?HOST:PORT/PATH` | the body of another server's answer |
 //! | `/exit?CODE` | none: the process ends |
 //!
-//! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod wait`,
+//! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod cat FILE`,
+//! `testkit-pod write FILE TEXT…`, `testkit-pod check FILE`, `testkit-pod wait`,
 //! `testkit-pod fail CODE`.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,11 +32,22 @@ fn main() -> ExitCode {
             say(&std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string()));
             ExitCode::SUCCESS
         }
+        ["write", path, words @ ..] => match std::fs::write(path, words.join(" ")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&error.to_string());
+                ExitCode::FAILURE
+            }
+        },
+        ["check", path] if std::path::Path::new(path).exists() => ExitCode::SUCCESS,
+        ["check", _] => ExitCode::FAILURE,
         ["wait"] => loop {
             std::thread::park();
         },
         _ => {
-            say("usage: testkit-pod serve PORT | print TEXT | cat FILE | wait | fail CODE");
+            say(
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | check FILE | wait | fail CODE",
+            );
             ExitCode::from(2)
         }
     }

@@ -1,0 +1,159 @@
+//! Tests written from the descriptions of upstream's conformance tests, named at each.
+
+use serde_json::{Value, json};
+use testkit::POD_IMAGE;
+
+use crate::harness::{Harness, collection, pod, pod_path, server};
+
+fn ended(harness: &Harness, name: &str) -> Value {
+    harness.until(&format!("{name} has ended"), || {
+        let pod = harness.get(&pod_path(name));
+        matches!(pod["status"]["phase"].as_str()?, "Succeeded" | "Failed").then_some(pod)
+    })
+}
+
+fn once(name: &str, args: &[&str]) -> Value {
+    let mut pod = pod(name, args);
+    pod["spec"]["restartPolicy"] = json!("Never");
+    pod
+}
+
+/// \[sig-node\] Pods should get a host IP
+#[test]
+fn a_pod_gets_a_host_ip() {
+    let harness = Harness::start();
+    harness.create("pods", &server("p"));
+    let status = harness.ready_pod("p")["status"].clone();
+    assert_eq!(status["hostIP"], "192.168.77.2");
+    assert_eq!(status["hostIPs"], json!([{ "ip": "192.168.77.2" }]));
+}
+
+/// \[sig-node\] Containers should use the image defaults if command and args are blank;
+/// \[sig-node\] Kubelet when scheduling a busybox command in a pod should print the output to logs
+#[test]
+fn command_and_arguments_come_from_the_image_or_the_pod() {
+    let harness = Harness::start();
+    let mut defaults = once("defaults", &[]);
+    defaults["spec"]["containers"][0].as_object_mut().unwrap().remove("args");
+    harness.create("pods", &defaults);
+    harness.create("pods", &once("arguments", &["print", "of the pod"]));
+    let mut command = once("command", &[]);
+    command["spec"]["containers"][0]["command"] = json!(["/testkit-pod", "print", "both"]);
+    harness.create("pods", &command);
+    for (name, expected) in
+        [("defaults", "usage: testkit-pod"), ("arguments", "of the pod"), ("command", "both")]
+    {
+        ended(&harness, name);
+        let log = harness.text(&format!("{}/log", pod_path(name)));
+        assert!(log.starts_with(expected), "{name}: {log}");
+    }
+}
+
+/// \[sig-storage\] EmptyDir volumes should support (root,0644,default), as far as pods share it
+#[test]
+fn containers_of_a_pod_share_an_empty_directory() {
+    let harness = Harness::start();
+    let mut sharing = once("sharing", &["cat", "/shared/file"]);
+    let mount = json!([{ "name": "shared", "mountPath": "/shared" }]);
+    sharing["spec"]["volumes"] = json!([{ "name": "shared", "emptyDir": {} }]);
+    sharing["spec"]["containers"][0]["volumeMounts"] = mount.clone();
+    sharing["spec"]["initContainers"] = json!([{
+        "name": "first", "image": POD_IMAGE, "args": ["write", "/shared/file", "from the first"],
+        "volumeMounts": mount,
+    }]);
+    harness.create("pods", &sharing);
+    assert_eq!(ended(&harness, "sharing")["status"]["phase"], "Succeeded");
+    assert_eq!(harness.text(&format!("{}/log", pod_path("sharing"))), "from the first\n");
+}
+
+/// \[sig-node\] Container Runtime blackbox test on terminated container should report termination
+/// message from file when pod succeeds and TerminationMessagePolicy FallbackToLogsOnError is set
+#[test]
+fn the_termination_message_is_the_files() {
+    let harness = Harness::start();
+    let mut writing = once("writing", &["write", "/dev/termination-log", "OK"]);
+    writing["spec"]["containers"][0]["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
+    harness.create("pods", &writing);
+    let pod = ended(&harness, "writing");
+    assert_eq!(pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"], "OK");
+}
+
+/// \[sig-node\] Probing container should be restarted with a exec "cat /tmp/health" liveness probe
+#[test]
+fn a_container_whose_liveness_probe_fails_is_restarted() {
+    let harness = Harness::start();
+    let mut ill = server("ill");
+    ill["spec"]["containers"][0]["livenessProbe"] = json!({
+        "exec": { "command": ["/testkit-pod", "check", "/tmp/health"] },
+        "periodSeconds": 1, "failureThreshold": 1,
+    });
+    harness.create("pods", &ill);
+    harness.until("the container was restarted", || {
+        let pod = harness.get(&pod_path("ill"));
+        (pod["status"]["containerStatuses"][0]["restartCount"].as_u64()? > 0).then_some(())
+    });
+    let events = harness.get(&collection("events"));
+    let reasons: Vec<&str> =
+        events["items"].as_array().unwrap().iter().filter_map(|e| e["reason"].as_str()).collect();
+    assert!(reasons.contains(&"Unhealthy") && reasons.contains(&"Killing"), "{reasons:?}");
+}
+
+/// \[sig-apps\] ReplicaSet should serve a basic image on each replica with a public image
+#[test]
+fn every_replica_answers_through_the_api_servers_proxy() {
+    let harness = Harness::start();
+    let set = json!({
+        "metadata": { "name": "set" },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": { "app": "set" } },
+            "template": {
+                "metadata": { "labels": { "app": "set" } },
+                "spec": { "containers": [
+                    { "name": "c", "image": POD_IMAGE, "args": ["serve", "8080"] }] },
+            },
+        },
+    });
+    harness.create("apps/v1/replicasets", &set);
+    for pod in harness.ready_pods("app=set", 2) {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let answer = harness.text(&format!("{}:8080/proxy/hostname", pod_path(name)));
+        assert_eq!(answer, name);
+    }
+}
+
+/// \[sig-apps\] Job should create pods for an Indexed job with completion indexes and specified
+/// hostname
+#[test]
+fn an_indexed_job_has_a_pod_for_every_index() {
+    let harness = Harness::start();
+    let job = json!({
+        "metadata": { "name": "indexed" },
+        "spec": {
+            "completions": 2, "parallelism": 2, "completionMode": "Indexed",
+            "template": { "spec": {
+                "restartPolicy": "Never",
+                "containers": [{ "name": "c", "image": POD_IMAGE, "args": ["print", "done"] }],
+            } },
+        },
+    });
+    harness.create("batch/v1/jobs", &job);
+    let status = harness.until("the job is complete", || {
+        let job = harness.get(&format!("{}/indexed", collection("batch/v1/jobs")));
+        let conditions = job["status"]["conditions"].as_array()?.clone();
+        let is_complete = |c: &Value| c["type"] == "Complete" && c["status"] == "True";
+        conditions.iter().any(is_complete).then(|| job["status"].clone())
+    });
+    assert_eq!(status["succeeded"], 2);
+    assert_eq!(status["completedIndexes"], "0,1");
+    let pods = harness.get(&format!("{}?labelSelector=job-name=indexed", collection("pods")));
+    let mut indexes: Vec<String> = Vec::new();
+    for pod in pods["items"].as_array().unwrap() {
+        let index = &pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"];
+        let index = index.as_str().unwrap().to_owned();
+        assert_eq!(pod["spec"]["hostname"], format!("indexed-{index}"));
+        indexes.push(index);
+    }
+    indexes.sort();
+    assert_eq!(indexes, ["0", "1"]);
+}
