@@ -35,7 +35,9 @@ fn build() -> anyhow::Result<PathBuf> {
     let name = if profile.ends_with("release") { "release" } else { "dev" };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = command(cargo);
-    build.args(["build", "--quiet", "--package", "testkit", "--profile", name, "--target-dir"]);
+    // The whole workspace's features, so that what the tests were built with is used again.
+    build.args(["build", "--quiet", "--workspace", "--bin", "testkit-pod"]);
+    build.args(["--profile", name, "--target-dir"]);
     build.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     let output = build.output().context("cargo")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

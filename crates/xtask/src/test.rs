@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut words = vec!["test"];
     match &args.package {
         Some(package) => words.extend(["--package", package]),
-        None if args.e2e => words.extend(["--package", "ironclad"]),
+        // The whole workspace's features also for few tests: nothing is built twice.
         None => words.push("--workspace"),
     }
     if args.unit {
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     run::run(cargo(&words))?;
     if args.real {
-        run::run(cargo(&["test", "--package", "ironclad", "--test", "real"]))?;
+        run::run(cargo(&["test", "--workspace", "--test", "real"]))?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ const BURST: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn measure(cluster: &Cluster) -> anyhow::Result<Vec<Figure>> {
-    run::run(run::cargo(&["build", "--release", "--package", "testkit"]))?;
+    run::run(run::cargo(&["build", "--release", "--package", "testkit", "--bin", "testkit-pod"]))?;
     let program = run::target_dir()?.join("release/testkit-pod");
     cluster.import(&image(&program)?)?;
     let kubeconfig = cluster.kubeconfig();
