@@ -116,8 +116,11 @@ impl Controller {
             self.pods.recorder.record(&regarding, EventType::Warning, "Unsupported", text);
             return Ok(Outcome::Done);
         }
-        let pods = self.claim_pods(&job, &owner).await?;
         let now = self.ctx.clock.monotonic();
+        // Asked before the pods are read, as upstream does: an expectation that is met while this
+        // waits says nothing about the pods that were read before.
+        let is_current = self.expectations.are_met(key, now);
+        let pods = self.claim_pods(&job, &owner).await?;
         let plan = Plan::new(&job, &pods, self.ctx.clock.now());
         let delay = self.note_failures(&owner.uid, &plan, now);
         if plan.status != job.status.clone().unwrap_or_default() {
@@ -130,7 +133,7 @@ impl Controller {
         for pod in &plan.counted {
             self.untrack(pod).await?;
         }
-        if self.expectations.are_met(key, now) {
+        if is_current {
             self.manage(&job, &owner, &plan, delay).await?;
         }
         let wait = plan.wait.into_iter().chain(delay.filter(|_| plan.is_short())).min();

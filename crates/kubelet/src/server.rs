@@ -173,7 +173,6 @@ async fn route(kubelet: &Arc<Kubelet>, path: &str, request: Request<Incoming>) -
         ["metrics"] if get => metrics::own(kubelet),
         ["metrics", "resource"] if get => metrics::resource(kubelet).await,
         ["metrics", "cadvisor"] if get => metrics::cadvisor(kubelet).await,
-        ["metrics", "probes"] if get => text(""),
         ["stats", "summary"] if get => summary::summary(kubelet).await,
         ["containerLogs", namespace, pod, container] if get => {
             logs::serve(kubelet, (namespace, pod, container), &parameters).await
