@@ -162,11 +162,11 @@ fn plan_group(parent: &Parent, group: &mut Group, own: Vec<&EndpointSlice>, plan
         kept.changed |= take > 0;
         kept.endpoints.extend(rest.drain(..take));
     }
-    let placeholder = kept.is_empty() && rest.is_empty();
+    let is_empty = kept.is_empty() && rest.is_empty();
     for chunk in rest.chunks(ENDPOINTS_MAX) {
         plan.create.push(new_slice(parent, group, chunk.to_vec()));
     }
-    if placeholder {
+    if is_empty {
         plan.create.push(new_slice(parent, group, Vec::new()));
     }
     let mut alone = !plan.create.iter().any(|slice| slice.address_type == group.family.as_str());

@@ -81,7 +81,7 @@ fn pods_with_other_ports_are_in_another_slice() {
 }
 
 #[test]
-fn the_placeholder_gives_way_to_endpoints() {
+fn the_empty_slice_gives_way_to_endpoints() {
     let service = service(json!({}));
     let empty = named(planned(&service, &[], &[]).create[0].clone(), "empty");
     let plan = planned(&service, &[pod("1", 8080, json!({}))], &[empty]);

@@ -121,3 +121,39 @@ fn every_replica_answers_through_the_api_servers_proxy() {
         assert_eq!(answer, name);
     }
 }
+
+/// \[sig-apps\] Job should create pods for an Indexed job with completion indexes and specified
+/// hostname
+#[test]
+fn an_indexed_job_has_a_pod_for_every_index() {
+    let harness = Harness::start();
+    let job = json!({
+        "metadata": { "name": "indexed" },
+        "spec": {
+            "completions": 2, "parallelism": 2, "completionMode": "Indexed",
+            "template": { "spec": {
+                "restartPolicy": "Never",
+                "containers": [{ "name": "c", "image": POD_IMAGE, "args": ["print", "done"] }],
+            } },
+        },
+    });
+    harness.create("batch/v1/jobs", &job);
+    let status = harness.until("the job is complete", || {
+        let job = harness.get(&format!("{}/indexed", collection("batch/v1/jobs")));
+        let conditions = job["status"]["conditions"].as_array()?.clone();
+        let is_complete = |c: &Value| c["type"] == "Complete" && c["status"] == "True";
+        conditions.iter().any(is_complete).then(|| job["status"].clone())
+    });
+    assert_eq!(status["succeeded"], 2);
+    assert_eq!(status["completedIndexes"], "0,1");
+    let pods = harness.get(&format!("{}?labelSelector=job-name=indexed", collection("pods")));
+    let mut indexes: Vec<String> = Vec::new();
+    for pod in pods["items"].as_array().unwrap() {
+        let index = &pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"];
+        let index = index.as_str().unwrap().to_owned();
+        assert_eq!(pod["spec"]["hostname"], format!("indexed-{index}"));
+        indexes.push(index);
+    }
+    indexes.sort();
+    assert_eq!(indexes, ["0", "1"]);
+}

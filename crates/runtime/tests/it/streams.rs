@@ -105,13 +105,13 @@ async fn a_container_with_a_terminal_logs_what_it_shows() {
     let node = Node::new().await;
     let sandbox = node.sandbox("p").await;
     let id = node
-        .start(&sandbox, &["echo:prompt", "line", "exit:0"], |config| {
+        .start(&sandbox, &["echo:ready", "line", "exit:0"], |config| {
             config.tty = true;
             config.stdin = true;
         })
         .await;
     let path = node.runtime.container_status(&id).await.unwrap().log_path;
-    logged(&path, "stdout F prompt").await;
+    logged(&path, "stdout F ready").await;
     let request = ExecRequest { stdin: true, stdout: true, tty: true, ..ExecRequest::default() };
     let mut session = node.runtime.attach(&id, &request).await.unwrap();
     session.stdin.as_mut().unwrap().write_all(b"hi\n").await.unwrap();
