@@ -180,7 +180,8 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = String::new();
         self.print(&mut out);
-        f.write_str(if out.is_empty() { "<nil>" } else { &out })
+        // An object as a whole is what upstream calls a field without a name.
+        f.write_str(if out.is_empty() { "[]" } else { &out })
     }
 }
 

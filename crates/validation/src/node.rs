@@ -190,9 +190,13 @@ impl<'a> Node<'a> {
 
     /// Must not differ from the old value, which is printed as the internal form of a type.
     pub(crate) fn immutable_as(&self, ty: &str, old: &Node<'_>, out: &mut Findings) {
-        if self.value != old.value {
-            out.push(self.invalid("field is immutable").shown_as(ty));
+        if self.value == old.value {
+            return;
         }
+        // A spec is no pointer: what is unset is a spec with nothing in it.
+        let is_empty_spec = !self.is_set() && ty.ends_with("Spec");
+        let value = if is_empty_spec { serde_json::json!({}) } else { self.value.clone() };
+        out.push(FieldError::invalid(&self.path, value, "field is immutable").shown_as(ty));
     }
 
     /// Must not differ from the old value.

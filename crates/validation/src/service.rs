@@ -372,7 +372,7 @@ fn traffic(spec: &Node<'_>, out: &mut Findings) {
         out.push(check.invalid(detail));
     }
     let inside = spec.get("internalTrafficPolicy");
-    if kind.text() != "ExternalName" {
+    if matches!(kind.text(), "ClusterIP" | "NodePort" | "LoadBalancer") {
         inside.require_one_of(&["Cluster", "Local"], out);
     }
     let distribution = ["PreferClose", "PreferSameZone", "PreferSameNode"];
