@@ -58,5 +58,5 @@ mod write;
 
 pub use body::{Body, BodyError};
 pub use config::{Config, Deps, Pki, StartError};
-pub use handle::Handle;
-pub use start::ApiServer;
+pub use handle::{Handle, Listed};
+pub use start::{ApiServer, Started};
