@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
 
 use crate::body::{Body, RequestBody};
+use crate::compress;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::negotiate;
@@ -36,9 +37,13 @@ pub(crate) async fn serve_connection(
     let now = server.clock.now().as_second();
     let authenticated =
         server.authenticator.authenticate(certificate.as_deref(), &parts.headers, now);
+    let compresses = compress::is_accepted(&parts.method, &parts.headers);
     let request = Request::from_parts(parts, RequestBody::Incoming(body));
     match authenticated {
-        Ok(authenticated) => serve(server, authenticated.user, request, Some(upgrade)).await,
+        Ok(authenticated) => {
+            let response = serve(server, authenticated.user, request, Some(upgrade)).await;
+            if compresses { compress::large(response) } else { response }
+        }
         Err(_) => {
             let (parts, body) = request.into_parts();
             drain(body).await;
@@ -181,7 +186,9 @@ async fn admit(
             return Err(authz::forbidden_status(&ctx.user.name, &attributes, decision.reason()));
         }
     }
-    let is_long = ctx.info.verb == "watch" || proxy::is_long_running(&ctx.info);
+    let is_long = ctx.info.verb == "watch"
+        || proxy::is_long_running(&ctx.info)
+        || non_resource::is_long_running(&ctx.info);
     if is_long || ctx.user.is_in(UserInfo::MASTERS) {
         return Ok(None);
     }

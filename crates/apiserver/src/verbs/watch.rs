@@ -13,7 +13,8 @@ use rand::RngExt;
 use serde_json::json;
 
 use super::list::{parse_timeout, parse_version, selection};
-use super::{object_form, table_options};
+use super::list_options::check_watch;
+use super::{table_options, watch_form};
 use crate::body::Body;
 use crate::cache::{Cursor, Expired, Selected, Selection};
 use crate::context::RequestContext;
@@ -56,7 +57,7 @@ pub(crate) async fn watch(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Status> {
-    let form = object_form(ctx)?;
+    let form = watch_form(ctx)?;
     let watch = start(ctx, resource).await?;
     let options = table_options(ctx);
     let resource = resource.clone();
@@ -150,7 +151,7 @@ async fn begin(
     let query = &ctx.query;
     let version = query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let wants_initial = query.get("sendInitialEvents").is_some();
-    check_initial(ctx, wants_initial)?;
+    check_watch(query)?;
     let streams_initial = if wants_initial {
         query.flag("sendInitialEvents")
     } else {
@@ -189,34 +190,6 @@ async fn begin(
     let ends = wants_initial && query.flag("allowWatchBookmarks");
     let revision = snapshot.revision;
     Ok((open(revision, selection)?, initial, ends.then_some(revision)))
-}
-
-fn check_initial(ctx: &RequestContext, wants_initial: bool) -> Result<(), Status> {
-    let forbidden = |field: &str, message: &str| {
-        let cause = meta::Cause {
-            reason: "FieldValueForbidden".to_owned(),
-            message: format!("Forbidden: {message}"),
-            field: field.to_owned(),
-        };
-        Err(errors::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
-    };
-    let version_match = ctx.query.get("resourceVersionMatch").unwrap_or_default();
-    if !wants_initial {
-        if !version_match.is_empty() {
-            return forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        return Ok(());
-    }
-    if version_match != "NotOlderThan" {
-        return forbidden(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        );
-    }
-    Ok(())
 }
 
 fn gone(expired: &Expired) -> Status {
