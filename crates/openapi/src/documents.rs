@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
-use serde_json::Value;
 use sha2::{Digest, Sha512};
 
-use crate::{path_of, protobuf, v2_document, v3_document, versions};
+use crate::{Parts, path_of, protobuf, versions};
 
 /// How the v2 document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,8 +55,8 @@ impl Documents {
     /// The v2 document.
     pub fn v2(&self, encoding: Encoding) -> Document {
         self.made(Key::V2(encoding), || match encoding {
-            Encoding::Json => text(&v2_document()),
-            Encoding::Protobuf => protobuf::encode(&v2_document()),
+            Encoding::Json => Parts::v2().v2_text().into(),
+            Encoding::Protobuf => protobuf::encode(&Parts::v2()),
         })
     }
 
@@ -65,7 +64,7 @@ impl Documents {
     pub fn v3(&self, path: &str) -> Option<Document> {
         let (group, version) =
             versions().find(|(group, version)| path_of(group, version) == path)?;
-        Some(self.made(Key::V3(path.to_owned()), || text(&v3_document(group, version))))
+        Some(self.made(Key::V3(path.to_owned()), || Parts::v3(group, version).v3_text().into()))
     }
 
     /// The paths under `/openapi/v3`, such as `apis/apps/v1`, with the hash of each document.
@@ -100,11 +99,6 @@ impl Documents {
     pub(crate) fn held(&self) -> usize {
         self.made.lock().unwrap().values().filter(|made| made.bytes.strong_count() > 0).count()
     }
-}
-
-fn text(document: &Value) -> Vec<u8> {
-    // A value that was just built always prints.
-    serde_json::to_vec(document).unwrap_or_default()
 }
 
 /// Upper-case hexadecimal, as upstream prints it in `?hash=`.

@@ -4,6 +4,7 @@ use meta::GroupVersionKind;
 use schema::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
+use crate::Texts;
 use crate::schemas::{Dialect, Schemas};
 
 /// Media types of what is sent and answered.
@@ -17,12 +18,7 @@ const PATCH_MEDIA: [&str; 4] = [
 ];
 
 /// Adds the paths of a resource and its subresources.
-pub(crate) fn add_resource(
-    root: &str,
-    resource: &Resource,
-    schemas: &Schemas,
-    paths: &mut Map<String, Value>,
-) {
+pub(crate) fn add_resource(root: &str, resource: &Resource, schemas: &Schemas, paths: &mut Texts) {
     let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("{root}{scope}/{}", resource.name);
     let gvk = resource.gvk();
@@ -56,12 +52,7 @@ pub(crate) fn add_resource(
     }
 }
 
-fn add_subresource(
-    collection: &str,
-    sub: &Subresource,
-    maker: &Maker<'_>,
-    paths: &mut Map<String, Value>,
-) {
+fn add_subresource(collection: &str, sub: &Subresource, maker: &Maker<'_>, paths: &mut Texts) {
     let gvk = GroupVersionKind::new(sub.group, sub.version, sub.kind);
     let maker = Maker { gvk: gvk.clone(), ..maker.clone() };
     let mut item = maker.named(&sub.verbs, &gvk);
@@ -72,7 +63,7 @@ fn add_subresource(
 }
 
 fn add_path(
-    paths: &mut Map<String, Value>,
+    paths: &mut Texts,
     path: String,
     mut item: Map<String, Value>,
     maker: &Maker<'_>,
@@ -91,7 +82,7 @@ fn add_path(
     if !parameters.is_empty() {
         item.insert("parameters".to_owned(), Value::Array(parameters));
     }
-    paths.insert(path, Value::Object(item));
+    paths.insert(path, Value::Object(item).to_string());
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,35 +3,36 @@
 //! Older clients ask for this form alone. Maps are lists of named values there, and whatever has no
 //! fixed shape (extensions and defaults) is a text of YAML; ours is JSON, which is YAML too.
 //!
-//! Every key that [`crate::v2_document`] makes must be known here; tests run with the assertion that
+//! Every key that [`Parts::v2`] makes must be known here; tests run with the assertion that
 //! says so.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::{Parts, Texts, bearer_token, info};
 
 type Object = Map<String, Value>;
 
 /// `Document`.
-pub(crate) fn encode(document: &Value) -> Vec<u8> {
+pub(crate) fn encode(parts: &Parts) -> Vec<u8> {
     let mut out = Message::default();
-    for (key, value) in members(document) {
-        match key.as_str() {
-            "swagger" => out.text(1, value),
-            "info" => out.message(2, &texts(value, &[("title", 1), ("version", 2)])),
-            "paths" => {
-                // The extensions of the paths come first, as field 1.
-                let mut paths = Message::default();
-                named(&mut paths, 2, value, path_item);
-                out.message(8, &paths);
-            }
-            "definitions" => out.message(9, &map(value, schema)),
-            "security" => items(value).for_each(|item| {
-                out.message(12, &map(item, |scopes| strings(scopes, 1)));
-            }),
-            "securityDefinitions" => out.message(13, &map(value, security)),
-            _ => unknown(key),
-        }
-    }
+    out.text(1, &Value::from("2.0"));
+    out.message(2, &texts(&info(), &[("title", 1), ("version", 2)]));
+    // The extensions of the paths come first, as field 1.
+    out.message(8, &parsed(&parts.paths, 2, path_item));
+    out.message(9, &parsed(&parts.schemas, 1, schema));
+    out.message(12, &map(&json!({"BearerToken": []}), |scopes| strings(scopes, 1)));
+    out.message(13, &map(&json!({"BearerToken": bearer_token()}), security));
     out.0
+}
+
+/// A map of texts, of which one at a time is looked into.
+fn parsed(of: &Texts, number: u32, each: impl Fn(&Value) -> Message) -> Message {
+    let mut out = Message::default();
+    for (name, text) in of {
+        let value = serde_json::from_str(text).unwrap_or_default();
+        out.named(number, name, &each(&value));
+    }
+    out
 }
 
 /// `SecurityDefinitionsItem`: an API key is the second of its kinds.
@@ -197,10 +198,7 @@ fn map(value: &Value, each: impl Fn(&Value) -> Message) -> Message {
 /// The members of an object as messages of a name and a value.
 fn named(out: &mut Message, number: u32, value: &Value, each: impl Fn(&Value) -> Message) {
     for (name, value) in members(value) {
-        let mut entry = Message::default();
-        entry.bytes(1, name.as_bytes());
-        entry.message(2, &each(value));
-        out.message(number, &entry);
+        out.named(number, name, &each(value));
     }
 }
 
@@ -211,10 +209,7 @@ fn extension(out: &mut Message, number: u32, key: &str, value: &Value) {
     }
     let mut any = Message::default();
     any.bytes(2, format!("{value}\n").as_bytes());
-    let mut entry = Message::default();
-    entry.bytes(1, key.as_bytes());
-    entry.message(2, &any);
-    out.message(number, &entry);
+    out.named(number, key, &any);
 }
 
 fn unknown(key: &str) {
@@ -239,6 +234,14 @@ impl Message {
         let mut out = Self::default();
         out.message(number, inner);
         out
+    }
+
+    /// A message of a name and a value.
+    fn named(&mut self, number: u32, name: &str, value: &Self) {
+        let mut entry = Self::default();
+        entry.bytes(1, name.as_bytes());
+        entry.message(2, value);
+        self.message(number, &entry);
     }
 
     fn text(&mut self, number: u32, value: &Value) {
@@ -274,7 +277,6 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v2_document;
 
     /// The fields of a message that hold texts or messages.
     fn read(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
@@ -318,8 +320,9 @@ mod tests {
 
     #[test]
     fn the_document_says_the_same_in_both_forms() {
-        let json = v2_document();
-        let bytes = encode(&json);
+        let parts = Parts::v2();
+        let json: Value = serde_json::from_str(&parts.v2_text()).unwrap();
+        let bytes = encode(&parts);
         assert_eq!(field(&bytes, &[1]), b"2.0");
         assert_eq!(field(&bytes, &[2, 1]), b"Kubernetes");
         let definitions = field(&bytes, &[9]);

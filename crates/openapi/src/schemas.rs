@@ -6,6 +6,7 @@ use meta::GroupVersionKind;
 use schema::{Field, Kind, ListType, Type, registry};
 use serde_json::{Map, Value, json};
 
+use crate::Texts;
 use crate::descriptions::{Described, Descriptions};
 
 /// The two versions of OpenAPI differ in where schemas live and in what a union looks like.
@@ -18,7 +19,7 @@ pub(crate) enum Dialect {
 /// The schemas of one document: what was asked for, and everything that refers to.
 pub(crate) struct Schemas {
     dialect: Dialect,
-    done: Map<String, Value>,
+    done: Texts,
     waiting: Vec<&'static Type>,
     seen: BTreeSet<&'static str>,
     descriptions: Descriptions,
@@ -33,7 +34,7 @@ impl Schemas {
     pub(crate) fn new(dialect: Dialect) -> Self {
         let descriptions = Descriptions::new();
         let every_kind = descriptions.of(SOME_KIND);
-        let (done, seen) = (Map::new(), BTreeSet::new());
+        let (done, seen) = (Texts::new(), BTreeSet::new());
         Self { dialect, done, waiting: Vec::new(), seen, descriptions, every_kind }
     }
 
@@ -59,10 +60,10 @@ impl Schemas {
     }
 
     /// All schemas, by name.
-    pub(crate) fn finish(mut self) -> Map<String, Value> {
+    pub(crate) fn finish(mut self) -> Texts {
         while let Some(ty) = self.waiting.pop() {
             let schema = self.object(ty);
-            self.done.insert(schema_name(ty), schema);
+            self.done.insert(schema_name(ty), schema.to_string());
         }
         self.done
     }
@@ -211,7 +212,7 @@ impl Schemas {
             if let Some(text) = self.description(name, "") {
                 schema["description"] = json!(text);
             }
-            self.done.insert(name.to_owned(), schema);
+            self.done.insert(name.to_owned(), schema.to_string());
         }
         self.reference(name)
     }
