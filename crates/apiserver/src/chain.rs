@@ -20,6 +20,7 @@ use crate::resources::Resource;
 use crate::server::Server;
 use crate::subresources;
 use crate::verbs;
+use crate::websocket;
 use crate::write::Part;
 use crate::{discovery, non_resource, proxy};
 
@@ -267,7 +268,23 @@ async fn route(
     if !info.subresource.is_empty() {
         return subresources::serve(&request, &resource).await;
     }
-    dispatch(&request, &resource).await
+    let answer = dispatch(&request, &resource).await?;
+    if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
+        return watch_by_websocket(ctx, upgrade, answer);
+    }
+    Ok(answer)
+}
+
+/// Browsers cannot read an answer while it comes; a websocket they can.
+fn watch_by_websocket(
+    ctx: &RequestContext,
+    upgrade: OnUpgrade,
+    answer: Response<Body>,
+) -> Result<Response<Body>, Status> {
+    let content_type = answer.headers().get("content-type").map(HeaderValue::as_bytes);
+    let is_text = content_type.is_some_and(|media| media.starts_with(b"application/json"));
+    let framing = if is_text { websocket::Framing::Text } else { websocket::Framing::Binary };
+    websocket::carry(ctx, upgrade, answer.into_body(), framing, None)
 }
 
 /// What upstream says about resources that are going away.

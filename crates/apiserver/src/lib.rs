@@ -56,6 +56,7 @@ mod tls;
 mod verbs;
 mod warnings;
 mod webhook;
+mod websocket;
 mod write;
 
 pub use body::{Body, BodyError};
