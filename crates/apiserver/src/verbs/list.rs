@@ -106,8 +106,12 @@ async fn snapshot(
         }
         (Some(version), VersionMatch::Exact) => {
             pump.reach(version).await?;
-            let too_old =
-                || Status::failure(Reason::Expired, "The provided resource version is too old.");
+            let too_old = || {
+                Status::failure(
+                    Reason::Expired,
+                    "The resourceVersion for the provided list is too old.",
+                )
+            };
             storage.cache.snapshot_at(version).ok_or_else(too_old)
         }
         (Some(version), _) => {
@@ -189,6 +193,8 @@ impl ListRequest {
                 "specifying resource version is not allowed when using continue",
             ));
         }
+        // From a cache, upstream answers in one piece.
+        let limit = if version == Some(0) { 0 } else { limit };
         let selection = selection(ctx, resource)?;
         Ok(Self { selection, limit, continues, version, version_match })
     }

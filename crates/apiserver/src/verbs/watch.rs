@@ -107,6 +107,7 @@ pub(crate) fn in_version(resource: &Resource, object: &Arc<Object>) -> Arc<Objec
     Arc::new(Object::new(object.header().clone(), render::versioned(resource, object)))
 }
 
+/// Once the request is understood, what goes wrong is told in the stream, as upstream does it.
 async fn start(
     ctx: &RequestContext,
     resource: &Resource,
@@ -119,11 +120,19 @@ async fn start(
         selection.fields = meta::FieldSelector::parse(&text)
             .map_err(|error| errors::bad_request(error.to_string()))?;
     }
-    let (cursor, initial, owes_end) = begin(ctx, storage, selection).await?;
-    let now = ctx.server.clock.monotonic();
+    check_watch(&ctx.query)?;
+    let version = ctx.query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let timeout = match parse_timeout(ctx)? {
         Some(seconds) if seconds > 0 => seconds,
         _ => MIN_TIMEOUT_SECS + rand::rng().random_range(0..MIN_TIMEOUT_SECS),
+    };
+    let now = ctx.server.clock.monotonic();
+    let (cursor, initial, owes_end) = match begin(ctx, storage, selection, version).await {
+        Ok(beginning) => beginning,
+        Err(status) => {
+            let failed = Item::Failed(Box::new(status));
+            return Ok(futures::stream::once(std::future::ready(failed)).left_stream());
+        }
     };
     let watch = Watch {
         server: ctx.server.clone(),
@@ -137,7 +146,7 @@ async fn start(
         deadline: now + Duration::from_secs(timeout),
         ended: false,
     };
-    Ok(futures::stream::unfold(watch, Watch::next))
+    Ok(futures::stream::unfold(watch, Watch::next).right_stream())
 }
 
 type Beginning = (Cursor, Vec<Arc<Object>>, Option<u64>);
@@ -147,11 +156,10 @@ async fn begin(
     ctx: &RequestContext,
     storage: &Storage,
     selection: Selection,
+    version: Option<u64>,
 ) -> Result<Beginning, Status> {
     let query = &ctx.query;
-    let version = query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let wants_initial = query.get("sendInitialEvents").is_some();
-    check_watch(query)?;
     let streams_initial = if wants_initial {
         query.flag("sendInitialEvents")
     } else {

@@ -12,3 +12,5 @@ mod over_tls;
 mod proxied_pages;
 #[cfg(test)]
 mod proxying;
+#[cfg(test)]
+mod reading;
