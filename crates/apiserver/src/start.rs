@@ -112,6 +112,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         in_flight: Arc::new(Semaphore::new(config.max_requests_inflight)),
         kubelet_tls: tls::kubelet_config(&config.pki)?,
         metrics: Metrics::new(deps.metrics),
+        documents: openapi::Documents::new(),
         store: deps.store,
         clock: deps.clock,
         admission: admission::Chain::default(),
