@@ -11,23 +11,25 @@ use crate::query::Query;
 
 /// Reads the `fieldValidation` parameter.
 pub(crate) fn field_validation(query: &Query, verb: &str) -> Result<FieldValidation, Status> {
+    let kind = crate::context::options_kind(verb);
+    read_field_validation(query)
+        .map_err(|cause| crate::errors::invalid("meta.k8s.io", kind, "", vec![cause]))
+}
+
+/// The same, with the finding alone.
+pub(crate) fn read_field_validation(query: &Query) -> Result<FieldValidation, meta::Cause> {
     match query.get("fieldValidation").unwrap_or_default() {
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Ignore" => Ok(FieldValidation::Ignore),
         "Strict" => Ok(FieldValidation::Strict),
-        other => Err(crate::errors::invalid(
-            "meta.k8s.io",
-            crate::context::options_kind(verb),
-            "",
-            vec![meta::Cause {
-                reason: "FieldValueNotSupported".to_owned(),
-                message: format!(
-                    "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \
-                     \"Warn\""
-                ),
-                field: "fieldValidation".to_owned(),
-            }],
-        )),
+        other => Err(meta::Cause {
+            reason: "FieldValueNotSupported".to_owned(),
+            message: format!(
+                "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \
+                 \"Warn\""
+            ),
+            field: "fieldValidation".to_owned(),
+        }),
     }
 }
 
@@ -130,6 +132,11 @@ fn internal_package(group: &str) -> &str {
         "rbac.authorization.k8s.io" => "rbac",
         group => group.split('.').next().unwrap_or(group),
     }
+}
+
+/// Upstream's Go type of the objects of a kind, as its messages name it.
+pub(crate) fn go_type(gvk: &GroupVersionKind, suffix: &str) -> String {
+    format!("*{}.{}{suffix}", internal_package(&gvk.group), gvk.kind)
 }
 
 fn cannot_handle(found: &GroupVersionKind, wanted: &GroupVersionKind, why: &str) -> Status {

@@ -11,7 +11,7 @@
 //! zero value* are the same: decoding drops nulls, zeros of fields that are not pointers, and empty
 //! lists and maps that would not be printed; encoding puts back what upstream prints always. So two
 //! working forms are equal exactly when upstream would call the objects semantically equal.
-//! Quantities and times in it are canonical.
+//! Quantities and times in it are canonical. Sets of managed fields are kept as text.
 //!
 //! What it deliberately does not do: it does not validate (`validation`), patch (`patch`) or print
 //! OpenAPI (`openapi`), and it knows no versions that are not served by default.
@@ -35,9 +35,9 @@ pub use decode::{
     decode_yaml, read_type_meta, yaml_to_value,
 };
 pub use defaults::apply_defaults;
-pub use discovery::{Column, FieldSelectors, Group, Resource, Subresource, Version};
+pub use discovery::{Column, ColumnText, FieldSelectors, Group, Resource, Subresource, Version};
 pub use encode::{encode_json, encode_untyped, go_escape};
-pub use printers::{human_duration, table_row};
+pub use printers::{human_duration, table_row, table_row_conditions};
 pub use protobuf::{
     PROTOBUF_MAGIC, ProtobufError, decode_protobuf, decode_protobuf_body, encode_protobuf,
     encode_protobuf_raw, read_envelope,

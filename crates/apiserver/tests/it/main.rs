@@ -9,4 +9,8 @@ mod in_process;
 #[cfg(test)]
 mod over_tls;
 #[cfg(test)]
+mod proxied_pages;
+#[cfg(test)]
 mod proxying;
+#[cfg(test)]
+mod reading;
