@@ -11,6 +11,7 @@ mod persistent_volume;
 mod pod;
 mod service;
 mod service_account;
+mod stateful_set;
 
 use meta::Status;
 use serde_json::{Map, Value};
@@ -107,6 +108,7 @@ pub(crate) fn of(definition: &schema::Resource) -> &'static dyn Strategy {
         }
         ("", "replicationcontrollers") => &Orphaning,
         ("apps", "daemonsets") => &daemon_set::DaemonSets,
+        ("apps", "statefulsets") => &stateful_set::StatefulSets,
         ("batch", "jobs") => &job::Jobs,
         ("", "limitranges") => &limit_range::LimitRanges,
         ("", "events" | "endpoints")

@@ -30,7 +30,7 @@ pub(crate) fn validate(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
         return;
     }
     let class = old.get("status").get("qosClass");
-    let had = class.value.as_str().map_or_else(|| quality(before.value), |text| text);
+    let had = class.value.as_str().unwrap_or_else(|| quality(before.value));
     if quality(spec.value) != had {
         let detail = "Pod QOS Class may not change as a result of resizing";
         out.push(FieldError::invalid(&spec.path, had, detail));

@@ -5,9 +5,20 @@ use std::collections::BTreeMap;
 use meta::{Quantity, Status};
 use serde_json::{Value, json};
 
-use super::{Deletion, Strategy, WriteContext};
+use super::{Deletion, Strategy, WriteContext, remove};
 
 pub(super) struct Pods;
+
+/// Upstream's gate `ClusterTrustBundleProjection` is off, so that nothing remains of such sources.
+fn drop_trust_bundles(pod: &mut Value) {
+    let volumes = pod.pointer_mut("/spec/volumes").and_then(Value::as_array_mut);
+    for volume in volumes.into_iter().flatten() {
+        let sources = volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut);
+        for source in sources.into_iter().flatten() {
+            remove(source, "clusterTrustBundle");
+        }
+    }
+}
 
 impl Strategy for Pods {
     fn returns_deleted(&self) -> bool {
@@ -15,6 +26,7 @@ impl Strategy for Pods {
     }
 
     fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+        drop_trust_bundles(object);
         let mut status = json!({"phase": "Pending", "qosClass": qos_class(object)});
         let is_gated = object
             .pointer("/spec/schedulingGates")
