@@ -74,18 +74,22 @@ pub(crate) fn check_dry_run<'a>(
     directives: impl Iterator<Item = &'a str>,
     kind: &str,
 ) -> Result<bool, Status> {
+    dry_run(directives).map_err(|cause| errors::invalid("meta.k8s.io", kind, "", vec![cause]))
+}
+
+/// The same, with the finding alone.
+pub(crate) fn dry_run<'a>(directives: impl Iterator<Item = &'a str>) -> Result<bool, Cause> {
     let all: Vec<&str> = directives.filter(|directive| !directive.is_empty()).collect();
     let unknown: Vec<&str> = all.iter().copied().filter(|directive| *directive != "All").collect();
     if unknown.is_empty() {
         return Ok(!all.is_empty());
     }
     let list: Vec<String> = all.iter().map(|directive| format!("{directive:?}")).collect();
-    let cause = Cause {
+    Err(Cause {
         reason: "FieldValueNotSupported".to_owned(),
         message: format!("Unsupported value: [{}]: supported values: \"All\"", list.join(",")),
         field: "dryRun".to_owned(),
-    };
-    Err(errors::invalid("meta.k8s.io", kind, "", vec![cause]))
+    })
 }
 
 pub(crate) fn options_kind(verb: &str) -> &'static str {

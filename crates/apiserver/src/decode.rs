@@ -11,23 +11,25 @@ use crate::query::Query;
 
 /// Reads the `fieldValidation` parameter.
 pub(crate) fn field_validation(query: &Query, verb: &str) -> Result<FieldValidation, Status> {
+    let kind = crate::context::options_kind(verb);
+    read_field_validation(query)
+        .map_err(|cause| crate::errors::invalid("meta.k8s.io", kind, "", vec![cause]))
+}
+
+/// The same, with the finding alone.
+pub(crate) fn read_field_validation(query: &Query) -> Result<FieldValidation, meta::Cause> {
     match query.get("fieldValidation").unwrap_or_default() {
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Ignore" => Ok(FieldValidation::Ignore),
         "Strict" => Ok(FieldValidation::Strict),
-        other => Err(crate::errors::invalid(
-            "meta.k8s.io",
-            crate::context::options_kind(verb),
-            "",
-            vec![meta::Cause {
-                reason: "FieldValueNotSupported".to_owned(),
-                message: format!(
-                    "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \
-                     \"Warn\""
-                ),
-                field: "fieldValidation".to_owned(),
-            }],
-        )),
+        other => Err(meta::Cause {
+            reason: "FieldValueNotSupported".to_owned(),
+            message: format!(
+                "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \
+                 \"Warn\""
+            ),
+            field: "fieldValidation".to_owned(),
+        }),
     }
 }
 

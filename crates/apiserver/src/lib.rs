@@ -7,8 +7,8 @@
 //! admission; an object is encoded once and its bytes are shared by every reader; reads are served
 //! at an exact revision; a write is answered after it is durable.
 //!
-//! It does not serve custom resources or aggregated servers yet and does no server-side apply (such
-//! patches get 415). Webhooks are not asked about scale, binding, eviction and token requests.
+//! It does not serve custom resources or aggregated servers yet. Webhooks are not asked about scale,
+//! binding, eviction and token requests.
 //!
 //! Tested by unit tests beside the code, by `tests/it` over TLS and in process, and by the
 //! conformance corpus.
@@ -38,6 +38,8 @@ mod metrics;
 mod negotiate;
 mod node_graph;
 mod non_resource;
+mod options;
+mod ownership;
 mod proxy;
 mod pump;
 mod query;
@@ -63,5 +65,5 @@ mod write;
 
 pub use body::{Body, BodyError};
 pub use config::{Config, Deps, Pki, StartError};
-pub use handle::Handle;
-pub use start::ApiServer;
+pub use handle::{Handle, Listed};
+pub use start::{ApiServer, Started};

@@ -10,13 +10,14 @@ mod identity;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meta::{Cause, Object, Status};
+use meta::{Cause, Object, Reason, Status};
 use schema::FieldValidation;
 use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome, Revision, Write};
 
 use crate::context::RequestContext;
 use crate::errors;
+use crate::ownership::{self, Target};
 use crate::pump;
 use crate::render;
 use crate::resources::{Resource, Storage};
@@ -25,8 +26,8 @@ use crate::strategy::{has_generation, keep_old, remove, spec_differs};
 use crate::{warnings, webhook};
 
 use identity::{
-    IMMUTABLE, allows_unconditional, check_uid, check_url, keep_system_metadata, metadata_differs,
-    set_new_metadata,
+    IMMUTABLE, allows_unconditional, check_name, check_uid, check_url, keep_system_metadata,
+    keep_times, metadata_differs, set_new_metadata,
 };
 
 /// Attempts of a write that does not name a version, against others that are faster.
@@ -45,6 +46,25 @@ pub(crate) enum Part {
     Exact,
 }
 
+/// Whether an update of what is not there creates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Creates {
+    /// No.
+    Never,
+    /// If the kind allows it.
+    IfItsKindDoes,
+    /// Yes.
+    Always,
+}
+
+/// How an object is created.
+#[derive(Clone, Copy)]
+pub(crate) struct Creation<'a> {
+    pub(crate) is_dry_run: bool,
+    /// Who owns its fields; `None` when its managed fields say so already.
+    pub(crate) manager: Option<&'a str>,
+}
+
 /// The outcome of a write.
 pub(crate) struct Written {
     /// In the stored version.
@@ -58,15 +78,18 @@ pub(crate) async fn create(
     ctx: &RequestContext,
     resource: &Resource,
     mut object: Value,
-    is_dry_run: bool,
+    creation: Creation<'_>,
 ) -> Result<Written, Status> {
     let storage = storage(resource)?;
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
+    if let Some(manager) = creation.manager {
+        ownership::record(ctx, Target::of(resource), manager, None, &mut object);
+    }
     let name = text(&object, "/metadata/name");
     let namespace = text(&object, "/metadata/namespace");
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
-    let request = admission::Request { is_dry_run, ..request };
+    let request = admission::Request { is_dry_run: creation.is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
     webhook::mutate(ctx, resource, &request, &mut object, None).await?;
     schema::apply_defaults(&resource.gvk, &mut object);
@@ -80,7 +103,7 @@ pub(crate) async fn create(
         object["metadata"]["generation"] = json!(1);
     }
     let result = create_prepared(ctx, resource, storage, &request, &object).await;
-    if result.is_err() || is_dry_run {
+    if result.is_err() || creation.is_dry_run {
         storage.strategy.abandon(&write, &object, None);
     } else {
         storage.strategy.written(&write, &object, None);
@@ -146,9 +169,14 @@ pub(crate) struct Update<'a> {
     pub(crate) name: &'a str,
     pub(crate) part: Part,
     pub(crate) is_dry_run: bool,
-    /// Whether an absent object is created, if the kind allows it.
-    pub(crate) may_create: bool,
+    /// Whether an absent object is created.
+    pub(crate) creates: Creates,
+    /// Who owns what is changed; `None` when the change itself says so in the managed fields.
+    pub(crate) manager: Option<&'a str>,
 }
+
+/// Makes the new working form from the old one.
+pub(crate) type Change<'a> = dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync + 'a;
 
 /// Changes an object. `change` makes the new working form from the old one, both in the resource's
 /// version and with the resource version in their metadata; it may be called again.
@@ -156,7 +184,7 @@ pub(crate) async fn update(
     ctx: &RequestContext,
     resource: &Resource,
     update: &Update<'_>,
-    change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
+    change: &Change<'_>,
 ) -> Result<Written, Status> {
     let storage = storage(resource)?;
     let group_resource = resource.group_resource();
@@ -164,15 +192,11 @@ pub(crate) async fn update(
     for _ in 0..ATTEMPTS {
         let found = ctx.server.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
         let Some(found) = found else {
-            if !update.may_create || !storage.strategy.creates_on_update() {
-                return Err(errors::not_found(&group_resource, update.name));
+            match create_absent(ctx, resource, storage, update, change).await {
+                // Somebody else was faster; his object is changed then.
+                Err(status) if status.is(Reason::AlreadyExists) => continue,
+                result => return result,
             }
-            let object = change(None)?;
-            check_url(&object, update, storage)?;
-            if object.pointer("/metadata/resourceVersion").is_some() {
-                return Err(errors::modified(&group_resource, update.name));
-            }
-            return create(ctx, resource, object, update.is_dry_run).await;
         };
         match try_update(ctx, resource, storage, update, &found, change).await? {
             Attempt::Done(written) => return Ok(written),
@@ -183,6 +207,39 @@ pub(crate) async fn update(
         }
     }
     Err(errors::modified(&group_resource, update.name))
+}
+
+/// Creates what was to be updated, if that is allowed to whom and where it is asked for.
+async fn create_absent(
+    ctx: &RequestContext,
+    resource: &Resource,
+    storage: &Storage,
+    update: &Update<'_>,
+    change: &Change<'_>,
+) -> Result<Written, Status> {
+    let group_resource = resource.group_resource();
+    let creates = match update.creates {
+        Creates::Never => false,
+        Creates::IfItsKindDoes => storage.strategy.creates_on_update(),
+        Creates::Always => true,
+    };
+    if !creates {
+        return Err(errors::not_found(&group_resource, update.name));
+    }
+    let object = change(None)?;
+    check_name(&object, update)?;
+    if object.pointer("/metadata/resourceVersion").is_some() {
+        return Err(errors::modified(&group_resource, update.name));
+    }
+    let (group, name) = (&group_resource.group, &group_resource.resource);
+    let asked =
+        authz::Attributes::resource("create", group, name, update.namespace, update.name);
+    let decision = ctx.server.authorizer.authorize(ctx.subject(), &asked);
+    if !decision.is_allowed() {
+        return Err(authz::forbidden_status(&ctx.user.name, &asked, decision.reason()));
+    }
+    let creation = Creation { is_dry_run: update.is_dry_run, manager: update.manager };
+    create(ctx, resource, object, creation).await
 }
 
 enum Attempt {
@@ -196,7 +253,7 @@ async fn try_update(
     storage: &Storage,
     update: &Update<'_>,
     found: &KeyValue,
-    change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync),
+    change: &Change<'_>,
 ) -> Result<Attempt, Status> {
     let old = stored(storage, found)?;
     let old_served = resource.served(&old);
@@ -227,6 +284,9 @@ async fn try_update(
     }
     new["metadata"]["name"] = json!(update.name);
     schema::apply_defaults(&resource.gvk, &mut new);
+    if let Some(manager) = update.manager {
+        ownership::record(ctx, Target::of(resource), manager, Some(&old_served), &mut new);
+    }
     let operation = admission::Operation::Update;
     let request = admission_request(ctx, resource, update.namespace, update.name, operation);
     let request = admission::Request { is_dry_run: update.is_dry_run, ..request };
@@ -325,6 +385,7 @@ async fn store_update(
     for field in IMMUTABLE {
         keep_old(metadata, &old["metadata"], field);
     }
+    keep_times(new, old);
     let json = render::encode(storage.ty, new);
     let is_same = with_resource_version(&json, found.mod_revision.0)
         == with_resource_version(&found.value, found.mod_revision.0);

@@ -131,6 +131,38 @@ fn write_field_name(field: &Field, first: &mut bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":");
 }
 
+impl Field {
+    /// Whether a value of the field is printed.
+    pub fn prints(&self, value: &Value) -> bool {
+        (!value.is_null() || matches!(self.kind, Kind::Json)) && !is_left_out(self, value)
+    }
+
+    /// What is printed when the field is absent: Go's zero, or null for a pointer.
+    pub fn printed_zero(&self) -> Option<Value> {
+        if self.pointer {
+            return if self.omit_empty { None } else { Some(Value::Null) };
+        }
+        if prints_zero(self) { Some(zero(&self.kind)) } else { None }
+    }
+
+    /// Whether something is printed when the field is absent.
+    pub fn is_always_printed(&self) -> bool {
+        if self.pointer { !self.omit_empty } else { prints_zero(self) }
+    }
+}
+
+fn zero(kind: &Kind) -> Value {
+    match kind {
+        Kind::Struct(_) => Value::Object(Map::new()),
+        Kind::String => Value::from(""),
+        Kind::Bool => Value::from(false),
+        Kind::Int32 | Kind::Int64 | Kind::Float64 | Kind::IntOrString => Value::from(0),
+        Kind::Quantity => Value::from("0"),
+        Kind::Duration => Value::from("0s"),
+        _ => Value::Null,
+    }
+}
+
 fn write_field(field: &Field, value: Option<&Value>, first: &mut bool, out: &mut Vec<u8>) {
     match value.filter(|value| !value.is_null() || matches!(field.kind, Kind::Json)) {
         Some(value) if !is_left_out(field, value) => {
@@ -232,6 +264,7 @@ fn write_value(kind: &Kind, value: &Value, out: &mut Vec<u8>) {
         (Kind::MicroTime, Value::String(text)) => {
             go_escape(time::normalize_micro(text).as_deref().unwrap_or(text), out);
         }
+        (Kind::FieldsV1, Value::String(json)) => out.extend_from_slice(json.as_bytes()),
         _ => encode_untyped(value, out),
     }
 }

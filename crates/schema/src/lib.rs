@@ -11,7 +11,7 @@
 //! zero value* are the same: decoding drops nulls, zeros of fields that are not pointers, and empty
 //! lists and maps that would not be printed; encoding puts back what upstream prints always. So two
 //! working forms are equal exactly when upstream would call the objects semantically equal.
-//! Quantities and times in it are canonical.
+//! Quantities and times in it are canonical. Sets of managed fields are kept as text.
 //!
 //! What it deliberately does not do: it does not validate (`validation`), patch (`patch`) or print
 //! OpenAPI (`openapi`), and it knows no versions that are not served by default.

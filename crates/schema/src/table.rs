@@ -53,7 +53,7 @@ pub enum Kind {
     RawExtension,
     /// Any JSON.
     Json,
-    /// `metav1.FieldsV1`.
+    /// `metav1.FieldsV1`: in the working form a string, the text of its JSON.
     FieldsV1,
     /// A schema or a boolean, in `CustomResourceDefinition`.
     SchemaOrBool(TypeRef),

@@ -5,7 +5,7 @@ use anyhow::Context;
 use crate::run::{self, cargo, say};
 
 /// Debian packages that the tests against real programs use.
-const PACKAGES: [&str; 3] = ["nginx-light", "busybox-static", "bsdutils"];
+const PACKAGES: [&str; 4] = ["nginx-light", "busybox-static", "bsdutils", "faketime"];
 
 /// Which tests to run; without any choice, unit, component and end-to-end tests.
 #[derive(clap::Args)]

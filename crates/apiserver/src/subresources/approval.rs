@@ -8,10 +8,11 @@ use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
+use crate::options::WriteOptions;
 use crate::resources::Resource;
 use crate::strategy::apply_approval;
 use crate::verbs::{self, answer, object_form};
-use crate::write::{self, Part, Update};
+use crate::write::{self, Creates, Part, Update};
 
 pub(super) async fn serve(
     request: &WriteRequest<'_>,
@@ -27,15 +28,17 @@ pub(super) async fn serve(
         _ => {}
     }
     let form = object_form(ctx)?;
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
+    let options = WriteOptions::read(ctx)?;
+    let validation = options.validation;
     let given =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?.value;
     let update = Update {
         namespace: "",
         name: &ctx.info.name,
         part: Part::Exact,
-        is_dry_run: ctx.is_dry_run()?,
-        may_create: false,
+        is_dry_run: options.is_dry_run,
+        creates: Creates::Never,
+        manager: Some(&options.manager),
     };
     let now = meta::time::rfc3339(ctx.server.clock.now());
     let change = |old: Option<&Value>| {

@@ -13,7 +13,7 @@ use crate::errors;
 use crate::negotiate::{Shape, form};
 use crate::render;
 use crate::resources::Resource;
-use crate::write::{self, Part, Update};
+use crate::write::{self, Creates, Part, Update};
 
 /// POST `pods/NAME/binding`.
 pub(super) async fn of_pod(
@@ -66,7 +66,8 @@ async fn bind(
         name,
         part: Part::Exact,
         is_dry_run: ctx.is_dry_run()?,
-        may_create: false,
+        creates: Creates::Never,
+        manager: None,
     };
     let now = meta::time::rfc3339(ctx.server.clock.now());
     let change = |old: Option<&Value>| {

@@ -1,18 +1,19 @@
 //! `pods/ephemeralcontainers` and `pods/resize`: the parts of a running pod that may change.
 
 use http::Response;
-use http::header::CONTENT_TYPE;
-use meta::{Reason, Status};
+use meta::Status;
 use serde_json::Value;
 
 use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
-use crate::render;
+use crate::options::WriteOptions;
 use crate::resources::Resource;
+use crate::verbs::apply::applied;
+use crate::verbs::patch::{Patch, PatchType};
 use crate::verbs::{self, answer, object_form};
-use crate::write::{self, Part, Update};
+use crate::write::{self, Creates, Part, Update};
 
 pub(super) async fn serve(
     request: &WriteRequest<'_>,
@@ -23,23 +24,23 @@ pub(super) async fn serve(
         return verbs::get::get(ctx, resource).await;
     }
     let form = object_form(ctx)?;
+    let source = Source::read(request)?;
+    let options = source.options();
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
         part: Part::Spec,
-        is_dry_run: ctx.is_dry_run()?,
-        may_create: false,
+        is_dry_run: options.is_dry_run,
+        creates: Creates::Never,
+        manager: source.manager(),
     };
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
-        let given = given(request, resource, old)?;
+        let given = source.read_pod(request, resource, old)?;
         let mut new = old.clone();
-        for field in ["resourceVersion", "uid"] {
-            match given["metadata"].get(field) {
-                Some(value) => new["metadata"][field] = value.clone(),
-                None => drop(crate::strategy::remove(&mut new["metadata"], field)),
-            }
+        for field in ["resourceVersion", "uid", "managedFields"] {
+            crate::strategy::keep_old(&mut new["metadata"], &given["metadata"], field);
         }
         if ctx.info.subresource == "resize" {
             resize(&mut new, &given);
@@ -52,35 +53,61 @@ pub(super) async fn serve(
     Ok(answer(ctx, resource, &written, form))
 }
 
-/// The pod the client wants, from a PUT or a PATCH.
-fn given(request: &WriteRequest<'_>, resource: &Resource, old: &Value) -> Result<Value, Status> {
-    let ctx = request.ctx;
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
-    if ctx.info.verb != "patch" {
-        let decoded =
-            decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
-        return Ok(decoded.value);
+/// Where the pod that the client wants comes from.
+enum Source {
+    Put(WriteOptions),
+    Patch(PatchType, WriteOptions),
+}
+
+impl Source {
+    fn read(request: &WriteRequest<'_>) -> Result<Self, Status> {
+        let ctx = request.ctx;
+        if ctx.info.verb != "patch" {
+            return Ok(Self::Put(WriteOptions::read(ctx)?));
+        }
+        let patch_type = PatchType::read(&ctx.headers)?;
+        let options = WriteOptions::of_patch(ctx, patch_type == PatchType::Apply)?;
+        Ok(Self::Patch(patch_type, options))
     }
-    let json = render::encode(resource.ty, old);
-    let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
-    let content_type = ctx.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let patched = match content_type.unwrap_or_default().split(';').next().unwrap_or_default() {
-        "application/json-patch+json" => patch::json(&document, &request.body),
-        "application/merge-patch+json" => patch::merge(document, &request.body),
-        "application/strategic-merge-patch+json" => {
-            patch::strategic_merge(resource.ty, &document, &request.body)
+
+    fn options(&self) -> &WriteOptions {
+        match self {
+            Self::Put(options) | Self::Patch(_, options) => options,
         }
-        _ => {
-            return Err(Status::failure(
-                Reason::UnsupportedMediaType,
-                "server-side apply is not supported by this server yet",
-            ));
+    }
+
+    /// Who owns what changes, unless applying has said so.
+    fn manager(&self) -> Option<&str> {
+        match self {
+            Self::Patch(PatchType::Apply, _) => None,
+            Self::Put(options) | Self::Patch(_, options) => Some(&options.manager),
         }
-    };
-    let patched = patched.map_err(|error| errors::bad_request(error.to_string()))?;
-    let decoded = schema::decode_value(resource.ty, &patched, validation)
-        .map_err(|error| errors::bad_request(error.to_string()))?;
-    Ok(decoded.value)
+    }
+
+    /// The pod that the client wants.
+    fn read_pod(
+        &self,
+        request: &WriteRequest<'_>,
+        resource: &Resource,
+        old: &Value,
+    ) -> Result<Value, Status> {
+        let ctx = request.ctx;
+        let (ty, gvk) = (resource.ty, &resource.gvk);
+        match self {
+            Self::Put(options) => {
+                let validation = options.validation;
+                Ok(decode::body(&ctx.headers, &request.body, gvk, ty, validation)?.value)
+            }
+            Self::Patch(PatchType::Apply, options) => {
+                applied(ctx, resource, options, Some(old), &request.body)
+            }
+            Self::Patch(patch_type, options) => {
+                let (patch_type, validation) = (*patch_type, options.validation);
+                let patch = Patch { patch_type, body: &request.body, validation };
+                Ok(patch.apply(ty, gvk, old)?.value)
+            }
+        }
+    }
 }
 
 /// Only resources and their resize policies may change, container by container.

@@ -16,7 +16,7 @@ use crate::negotiate::{Shape, form};
 use crate::render;
 use crate::resources::Resource;
 use crate::verbs::delete::{DeleteOptions, delete_object};
-use crate::write::{self, Part, Update};
+use crate::write::{self, Creates, Part, Update};
 
 /// Entries of `status.disruptedPods` beyond which a budget's controller must be gone.
 const DISRUPTED_PODS: usize = 2000;
@@ -131,8 +131,14 @@ async fn take(
 ) -> Result<(), Status> {
     let budgets = ctx.server.resources.get("policy", "v1", "poddisruptionbudgets");
     let budgets = budgets.ok_or_else(errors::no_such_resource)?.clone();
-    let update =
-        Update { namespace, name: budget, part: Part::Exact, is_dry_run, may_create: false };
+    let update = Update {
+        namespace,
+        name: budget,
+        part: Part::Exact,
+        is_dry_run,
+        creates: Creates::Never,
+        manager: None,
+    };
     let now = meta::time::rfc3339(ctx.server.clock.now());
     let change = |old: Option<&Value>| {
         let old = old.ok_or_else(|| errors::not_found(&budgets.group_resource(), budget))?;

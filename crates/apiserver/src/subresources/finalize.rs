@@ -8,9 +8,10 @@ use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
+use crate::options::WriteOptions;
 use crate::resources::Resource;
 use crate::verbs::{answer, object_form};
-use crate::write::{self, Part, Update};
+use crate::write::{self, Creates, Part, Update};
 
 pub(super) async fn finalize(
     request: &WriteRequest<'_>,
@@ -18,7 +19,8 @@ pub(super) async fn finalize(
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let form = object_form(ctx)?;
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
+    let options = WriteOptions::read(ctx)?;
+    let validation = options.validation;
     let given =
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?.value;
     let name = match write::text(&given, "/metadata/name") {
@@ -29,8 +31,9 @@ pub(super) async fn finalize(
         namespace: "",
         name: &name,
         part: Part::Exact,
-        is_dry_run: ctx.is_dry_run()?,
-        may_create: false,
+        is_dry_run: options.is_dry_run,
+        creates: Creates::Never,
+        manager: Some(&options.manager),
     };
     let change = |old: Option<&Value>| {
         let old = old.ok_or_else(|| errors::not_found(&resource.group_resource(), &name))?;

@@ -1,6 +1,5 @@
 //! `scale`: replicas of whatever has them, in one common shape.
 
-use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use meta::{GroupVersionKind, LabelSelector, Status};
 use serde_json::{Value, json};
@@ -10,9 +9,16 @@ use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
 use crate::negotiate::{Shape, form};
+use crate::options::WriteOptions;
+use crate::ownership::{self, Target};
 use crate::render;
 use crate::resources::Resource;
-use crate::write::{self, Part, Update};
+use crate::verbs::apply::applied_to;
+use crate::verbs::patch::{Patch, PatchType};
+use crate::write::{self, Creates, Part, Update};
+
+/// Where whatever has a scale has its replicas.
+const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
 fn kind() -> GroupVersionKind {
     GroupVersionKind::new("autoscaling", "v1", "Scale")
@@ -44,42 +50,43 @@ async fn read(ctx: &RequestContext, resource: &Resource) -> Result<Value, Status
 
 async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value, Status> {
     let ctx = request.ctx;
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
-    let Some(ty) = schema::registry().kind(&kind()) else {
+    let gvk = kind();
+    let Some(ty) = schema::registry().kind(&gvk) else {
         return Err(errors::internal("no table for Scale"));
+    };
+    let patch_type = match ctx.info.verb.as_str() {
+        "patch" => Some(PatchType::read(&ctx.headers)?),
+        _ => None,
+    };
+    let options = match patch_type {
+        Some(patch_type) => WriteOptions::of_patch(ctx, patch_type == PatchType::Apply)?,
+        None => WriteOptions::read(ctx)?,
     };
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
         part: Part::Spec,
-        is_dry_run: ctx.is_dry_run()?,
-        may_create: false,
+        is_dry_run: options.is_dry_run,
+        creates: Creates::Never,
+        manager: None,
     };
-    let is_patch = ctx.info.verb == "patch";
-    let header = ctx.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = header.unwrap_or_default().to_owned();
+    let target = Target::kind(ty, &gvk);
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
-        let scale = if is_patch {
-            let current = of(resource, old);
-            let patched = match content_type.split(';').next().unwrap_or_default() {
-                "application/json-patch+json" => patch::json(&current, &request.body),
-                "application/merge-patch+json" => patch::merge(current, &request.body),
-                "application/strategic-merge-patch+json" => {
-                    patch::strategic_merge(ty, &current, &request.body)
-                }
-                _ => {
-                    return Err(Status::failure(
-                        meta::Reason::UnsupportedMediaType,
-                        "server-side apply is not supported by this server yet",
-                    ));
-                }
-            };
-            patched.map_err(|error| errors::bad_request(error.to_string()))?
-        } else {
-            decode::body(&ctx.headers, &request.body, &kind(), ty, validation)?.value
+        let current = with_managers(of(resource, old), old);
+        let (body, validation) = (&request.body, options.validation);
+        let mut scale = match patch_type {
+            None => decode::body(&ctx.headers, body, &gvk, ty, validation)?.value,
+            Some(PatchType::Apply) => applied_to(ctx, target, &options, Some(&current), body)?,
+            Some(patch_type) => {
+                let patch = Patch { patch_type, body, validation };
+                patch.apply(ty, &gvk, &current)?.value
+            }
         };
+        if patch_type != Some(PatchType::Apply) {
+            ownership::record(ctx, target, &options.manager, Some(&current), &mut scale);
+        }
         let given = write::text(&scale, "/metadata/name");
         if !given.is_empty() && given != ctx.info.name {
             return Err(errors::bad_request(format!(
@@ -87,14 +94,28 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
                 ctx.info.name
             )));
         }
-        apply(old, &scale, &ctx.info.name)
+        let mut new = scaled(old, &scale, &ctx.info.name)?;
+        let (before, after) = (apply::managed_fields(old), apply::managed_fields(&scale));
+        let version = resource.gvk.group_version().to_string();
+        if let Ok(list) = apply::from_scale(before, after, &REPLICAS, &version) {
+            apply::put_managed_fields(&mut new, list);
+        }
+        Ok(new)
     };
     let written = write::update(ctx, resource, &update, &change).await?;
     written.object.decode().map_err(errors::internal)
 }
 
+/// The scale with the managers of the object's replicas.
+fn with_managers(mut scale: Value, object: &Value) -> Value {
+    if let Ok(list) = apply::to_scale(apply::managed_fields(object), &REPLICAS) {
+        apply::put_managed_fields(&mut scale, list);
+    }
+    scale
+}
+
 /// The object with the replicas of the scale, and its preconditions.
-fn apply(old: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
+fn scaled(old: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
     let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or_default();
     if replicas < 0 {
         let cause = meta::Cause {

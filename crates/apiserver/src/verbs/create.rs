@@ -8,8 +8,9 @@ use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
+use crate::options::WriteOptions;
 use crate::resources::Resource;
-use crate::write::{self, Written};
+use crate::write::{self, Creation, Written};
 
 /// Tries of a generated name that happens to be taken; upstream's.
 const NAME_TRIES: usize = 8;
@@ -29,23 +30,24 @@ pub(crate) async fn create_object(
     resource: &Resource,
 ) -> Result<Written, Status> {
     let ctx = request.ctx;
-    let is_dry_run = ctx.is_dry_run()?;
+    let options = WriteOptions::read(ctx)?;
     let storage = write::storage(resource)?;
     if storage.is_namespaced && ctx.info.namespace.is_empty() {
         return Err(errors::method_not_allowed(&resource.group_resource(), "create"));
     }
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
     let decoded =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
+        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, options.validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let is_generated = write::text(&decoded.value, "/metadata/name").is_empty()
         && !write::text(&decoded.value, "/metadata/generateName").is_empty();
+    let creation =
+        Creation { is_dry_run: options.is_dry_run, manager: Some(options.manager.as_str()) };
     if !is_generated {
-        return write::create(ctx, resource, decoded.value, is_dry_run).await;
+        return write::create(ctx, resource, decoded.value, creation).await;
     }
     let mut tries = 0;
     loop {
-        let result = write::create(ctx, resource, decoded.value.clone(), is_dry_run).await;
+        let result = write::create(ctx, resource, decoded.value.clone(), creation).await;
         tries += 1;
         match result {
             Err(status) if tries < NAME_TRIES && status.is(meta::Reason::AlreadyExists) => {}

@@ -1,27 +1,33 @@
-//! PATCH of an object or its status: JSON patch, merge patch, strategic merge patch.
+//! PATCH of an object or of a part of it: JSON patch, merge patch, strategic merge patch; what is
+//! applied goes on to [`super::apply`].
 
-use http::Response;
+use std::collections::BTreeMap;
+
 use http::header::CONTENT_TYPE;
-use meta::{Reason, Status};
-use schema::{DecodeError, Decoded, FieldValidation};
+use http::{HeaderMap, Response};
+use meta::{GroupVersionKind, Reason, Status};
+use schema::{DecodeError, Decoded, FieldValidation, Type};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{answer, object_form};
+use super::{answer, apply, object_form};
 use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode::{self, stamp};
 use crate::errors;
+use crate::options::WriteOptions;
 use crate::render;
 use crate::resources::Resource;
 use crate::strategy::apply_approval;
-use crate::write::{self, Part, Update};
+use crate::write::{self, Creates, Part, Update};
 
 /// The sort of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PatchType {
+pub(crate) enum PatchType {
     Json,
     Merge,
     Strategic,
+    Apply,
 }
 
 pub(crate) async fn patch(
@@ -30,23 +36,27 @@ pub(crate) async fn patch(
     part: Part,
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
+    let patch_type = PatchType::read(&ctx.headers)?;
+    if patch_type == PatchType::Apply {
+        return apply::apply(request, resource, part).await;
+    }
     let form = object_form(ctx)?;
-    let is_dry_run = ctx.is_dry_run()?;
-    let patch_type = patch_type(request)?;
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
+    let options = WriteOptions::of_patch(ctx, false)?;
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
         part,
-        is_dry_run,
-        may_create: false,
+        is_dry_run: options.is_dry_run,
+        creates: Creates::Never,
+        manager: Some(&options.manager),
     };
     let is_approval = ctx.info.subresource == "approval";
     let now = meta::time::rfc3339(ctx.server.clock.now());
+    let patch = Patch { patch_type, body: &request.body, validation: options.validation };
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
-        let decoded = apply(resource, patch_type, old, &request.body, validation)?;
+        let decoded = patch.apply(resource.ty, &resource.gvk, old)?;
         decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
         let mut new = decoded.value;
         if is_approval {
@@ -58,59 +68,129 @@ pub(crate) async fn patch(
     Ok(answer(ctx, resource, &written, form))
 }
 
-fn patch_type(request: &WriteRequest<'_>) -> Result<PatchType, Status> {
-    let header = request.ctx.headers.get(CONTENT_TYPE);
-    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match text.split(';').next().unwrap_or_default().trim() {
-        "application/json-patch+json" => Ok(PatchType::Json),
-        "application/merge-patch+json" => Ok(PatchType::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
-        "application/apply-patch+yaml" => Err(Status::failure(
-            Reason::UnsupportedMediaType,
-            "server-side apply is not supported by this server yet",
-        )),
-        _ => Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
-            .with_details(meta::StatusDetails::default())),
+impl PatchType {
+    /// The type that the headers of a request name.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Status> {
+        let header = headers.get(CONTENT_TYPE);
+        let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match text.split(';').next().unwrap_or_default().trim() {
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            apply::MEDIA_TYPE => Ok(Self::Apply),
+            _ => {
+                Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+                    .with_details(meta::StatusDetails::default()))
+            }
+        }
     }
 }
 
-/// The patched working form, decoded anew so that types are checked.
-fn apply(
-    resource: &Resource,
-    patch_type: PatchType,
-    old: &Value,
-    body: &[u8],
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
-    // Patches are made against what clients see, with the fields that are always printed.
-    let json = render::encode(resource.ty, old);
-    let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
-    let patched = match patch_type {
-        PatchType::Json => patch::json(&document, body),
-        PatchType::Merge => patch::merge(document, body),
-        PatchType::Strategic => patch::strategic_merge(resource.ty, &document, body),
-    }
-    .map_err(|error| refused(&error))?;
-    if let Some(why) = other_kind(resource, &patched) {
-        let error = DecodeError::Type(why);
-        return Err(undecodable(&patched, patch_type, body, &error));
-    }
-    let relaxed = match validation {
-        FieldValidation::Ignore => FieldValidation::Ignore,
-        FieldValidation::Warn | FieldValidation::Strict => FieldValidation::Warn,
-    };
-    let decoded = schema::decode_value(resource.ty, &patched, relaxed);
-    let decoded = decoded.and_then(|mut decoded| {
-        let mut findings = findings(resource, patch_type, body, relaxed);
-        findings.append(&mut decoded.warnings);
-        if validation == FieldValidation::Strict && !findings.is_empty() {
-            return Err(DecodeError::Strict(findings));
+/// A patch that is not a configuration.
+pub(crate) struct Patch<'a> {
+    pub(crate) patch_type: PatchType,
+    pub(crate) body: &'a [u8],
+    pub(crate) validation: FieldValidation,
+}
+
+impl Patch<'_> {
+    /// The patched working form, decoded anew so that types are checked.
+    pub(crate) fn apply(
+        &self,
+        ty: &Type,
+        gvk: &GroupVersionKind,
+        old: &Value,
+    ) -> Result<Decoded, Status> {
+        // Patches are made against what clients see, with the fields that are always printed.
+        let json = render::encode(ty, old);
+        let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
+        let patched = match self.patch_type {
+            PatchType::Json => patch::json(&document, self.body),
+            PatchType::Merge => patch::merge(document, self.body),
+            PatchType::Strategic | PatchType::Apply => {
+                patch::strategic_merge(ty, &document, self.body)
+            }
         }
-        Ok(Decoded { warnings: findings, ..decoded })
-    });
-    let mut decoded = decoded.map_err(|error| undecodable(&patched, patch_type, body, &error))?;
-    stamp(&mut decoded.value, &resource.gvk);
-    Ok(decoded)
+        .map_err(|error| refused(&error))?;
+        if let Some(why) = other_kind(gvk, &patched) {
+            return Err(self.undecodable(&json, &patched, &DecodeError::Type(why)));
+        }
+        let relaxed = match self.validation {
+            FieldValidation::Ignore => FieldValidation::Ignore,
+            FieldValidation::Warn | FieldValidation::Strict => FieldValidation::Warn,
+        };
+        let decoded = schema::decode_value(ty, &patched, relaxed).and_then(|mut decoded| {
+            let mut findings = self.findings(ty, relaxed);
+            findings.append(&mut decoded.warnings);
+            if self.validation == FieldValidation::Strict && !findings.is_empty() {
+                return Err(DecodeError::Strict(findings));
+            }
+            Ok(Decoded { warnings: findings, ..decoded })
+        });
+        let mut decoded = decoded.map_err(|error| self.undecodable(&json, &patched, &error))?;
+        stamp(&mut decoded.value, gvk);
+        Ok(decoded)
+    }
+
+    /// What is odd about the patch itself.
+    fn findings(&self, ty: &Type, validation: FieldValidation) -> Vec<String> {
+        if validation == FieldValidation::Ignore {
+            return Vec::new();
+        }
+        if self.patch_type == PatchType::Json {
+            return patch::json_unknown_fields(self.body);
+        }
+        // Unknown fields show in the result; fields given twice only here.
+        let decoded = schema::decode_json(ty, self.body, validation).unwrap_or_default();
+        let mut findings = decoded.warnings;
+        findings.retain(|finding| finding.starts_with("duplicate field"));
+        findings
+    }
+
+    /// What the patch made is not an object of the kind.
+    fn undecodable(&self, before: &[u8], patched: &Value, error: &DecodeError) -> Status {
+        let shown = match self.patch_type {
+            PatchType::Json | PatchType::Merge => print(serde_json::from_slice(before).ok(), patched),
+            PatchType::Strategic | PatchType::Apply => {
+                let patch = serde_json::from_slice(self.body).unwrap_or_default();
+                patch::go_print(&patch)
+            }
+        };
+        let cause = meta::Cause {
+            reason: "FieldValueInvalid".to_owned(),
+            message: format!("Invalid value: {shown:?}: {error}"),
+            field: "patch".to_owned(),
+        };
+        errors::invalid("", "", "", vec![cause])
+    }
+}
+
+/// A patched document as upstream prints it: what the patch touches has its members sorted, the rest
+/// is as it was.
+fn print(before: Option<&RawValue>, after: &Value) -> String {
+    let text = before.map(RawValue::get);
+    let is_same = |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|v| v == *after);
+    if let Some(text) = text.filter(|text| is_same(text)) {
+        // Only an object that a patch goes through is taken apart.
+        return text.to_owned();
+    }
+    match after {
+        Value::Object(map) => print_object(text, map),
+        other => other.to_string(),
+    }
+}
+
+fn print_object(before: Option<&str>, map: &serde_json::Map<String, Value>) -> String {
+    let before: BTreeMap<String, &RawValue> =
+        before.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let members: Vec<String> = map
+        .iter()
+        .map(|(key, value)| {
+            let key = Value::from(key.as_str());
+            format!("{key}:{}", print(before.get(key.as_str().unwrap_or_default()).copied(), value))
+        })
+        .collect();
+    format!("{{{}}}", members.join(","))
 }
 
 fn refused(error: &patch::PatchError) -> Status {
@@ -127,50 +207,13 @@ fn refused(error: &patch::PatchError) -> Status {
     }
 }
 
-/// What is odd about the patch itself.
-fn findings(
-    resource: &Resource,
-    patch_type: PatchType,
-    body: &[u8],
-    validation: FieldValidation,
-) -> Vec<String> {
-    if validation == FieldValidation::Ignore {
-        return Vec::new();
-    }
-    if patch_type == PatchType::Json {
-        return patch::json_unknown_fields(body);
-    }
-    // Unknown fields show in the result; fields given twice only here.
-    let decoded = schema::decode_json(resource.ty, body, validation).unwrap_or_default();
-    let mut findings = decoded.warnings;
-    findings.retain(|finding| finding.starts_with("duplicate field"));
-    findings
-}
-
 /// Why the patched object is not of the kind any more.
-fn other_kind(resource: &Resource, patched: &Value) -> Option<String> {
+fn other_kind(wanted: &GroupVersionKind, patched: &Value) -> Option<String> {
     let text = |field: &str| patched[field].as_str().unwrap_or_default();
     let version = meta::GroupVersion::parse(text("apiVersion"))?;
     if text("kind").is_empty() || text("apiVersion").is_empty() {
         return None;
     }
-    let found = meta::GroupVersionKind::new(version.group, version.version, text("kind"));
-    decode::mismatch(&found, &resource.gvk)
-}
-
-/// What the patch made is not an object of the kind.
-fn undecodable(patched: &Value, patch_type: PatchType, body: &[u8], error: &DecodeError) -> Status {
-    let shown = match patch_type {
-        PatchType::Strategic => {
-            let patch = serde_json::from_slice(body).unwrap_or_default();
-            patch::go_print(&patch)
-        }
-        PatchType::Json | PatchType::Merge => patched.to_string(),
-    };
-    let cause = meta::Cause {
-        reason: "FieldValueInvalid".to_owned(),
-        message: format!("Invalid value: {shown:?}: {error}"),
-        field: "patch".to_owned(),
-    };
-    errors::invalid("", "", "", vec![cause])
+    let found = GroupVersionKind::new(version.group, version.version, text("kind"));
+    decode::mismatch(&found, wanted)
 }

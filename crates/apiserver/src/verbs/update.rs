@@ -7,8 +7,9 @@ use super::{answer, object_form};
 use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
+use crate::options::WriteOptions;
 use crate::resources::Resource;
-use crate::write::{self, Part, Update};
+use crate::write::{self, Creates, Part, Update};
 
 pub(crate) async fn update(
     request: &WriteRequest<'_>,
@@ -17,17 +18,17 @@ pub(crate) async fn update(
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let form = object_form(ctx)?;
-    let is_dry_run = ctx.is_dry_run()?;
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
+    let options = WriteOptions::read(ctx)?;
     let decoded =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
+        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, options.validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
         part,
-        is_dry_run,
-        may_create: part == Part::Main,
+        is_dry_run: options.is_dry_run,
+        creates: if part == Part::Main { Creates::IfItsKindDoes } else { Creates::Never },
+        manager: Some(&options.manager),
     };
     let change = |_: Option<&serde_json::Value>| Ok(decoded.value.clone());
     let written = write::update(ctx, resource, &update, &change).await?;

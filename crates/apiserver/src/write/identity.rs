@@ -52,13 +52,7 @@ pub(super) fn set_new_metadata(
         remove(&mut object["metadata"], "namespace");
     }
     let metadata = &mut object["metadata"];
-    for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "managedFields",
-        "generation",
-    ] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         remove(metadata, field);
     }
     let base = metadata["generateName"].as_str().unwrap_or_default().to_owned();
@@ -81,12 +75,8 @@ fn generated_name(base: &str) -> String {
     name
 }
 
-/// Name and namespace must be those of the path, or absent.
-pub(super) fn check_url(
-    object: &Value,
-    update: &Update<'_>,
-    storage: &Storage,
-) -> Result<(), Status> {
+/// The name must be that of the path, or absent.
+pub(super) fn check_name(object: &Value, update: &Update<'_>) -> Result<(), Status> {
     let name = text(object, "/metadata/name");
     if !name.is_empty() && name != update.name {
         return Err(errors::bad_request(format!(
@@ -94,6 +84,16 @@ pub(super) fn check_url(
             update.name
         )));
     }
+    Ok(())
+}
+
+/// Name and namespace must be those of the path, or absent.
+pub(super) fn check_url(
+    object: &Value,
+    update: &Update<'_>,
+    storage: &Storage,
+) -> Result<(), Status> {
+    check_name(object, update)?;
     let namespace = text(object, "/metadata/namespace");
     if !namespace.is_empty() && namespace != update.namespace && storage.is_namespaced {
         return Err(errors::bad_request(format!(
@@ -136,7 +136,24 @@ pub(super) fn keep_system_metadata(new: &mut Value, old: &Value) {
     for field in ["creationTimestamp", "generation", "selfLink"] {
         keep_old(metadata, old, field);
     }
-    remove(metadata, "managedFields");
+}
+
+/// When nothing but the times of managers would change, nothing does.
+pub(super) fn keep_times(new: &mut Value, old: &Value) {
+    let (times, before) = (apply::managed_fields(new), apply::managed_fields(old));
+    let is_other_time = times != before && apply::is_same_but_for_times(times, before);
+    if is_other_time && is_same_but_managed_fields(new, old) {
+        keep_old(&mut new["metadata"], &old["metadata"], "managedFields");
+    }
+}
+
+fn is_same_but_managed_fields(a: &Value, b: &Value) -> bool {
+    let but = |a: &Value, b: &Value, left_out: &[&str]| {
+        let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+        let kept = |key: &&String| !left_out.contains(&key.as_str());
+        a.keys().chain(b.keys()).filter(kept).all(|key| a.get(key) == b.get(key))
+    };
+    but(a, b, &["metadata"]) && but(&a["metadata"], &b["metadata"], &["managedFields", "resourceVersion"])
 }
 
 /// Metadata that only the server sets.

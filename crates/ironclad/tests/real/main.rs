@@ -7,6 +7,8 @@ mod harness;
 #[cfg(test)]
 mod application;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod kubectl;

@@ -170,7 +170,8 @@ impl<'t> Decoder<'t, '_> {
             (Kind::WrappedStrings, b'[') => return self.list(&STRING, go, keep_zero),
             (Kind::Map(item), b'{') => return self.map(item, go, keep_zero),
             (Kind::Struct(inner), b'{') => return self.nested(inner.get(), keep_zero),
-            (Kind::Json | Kind::RawExtension | Kind::FieldsV1, _) => return self.any().map(Some),
+            (Kind::Json | Kind::RawExtension, _) => return self.any().map(Some),
+            (Kind::FieldsV1, _) => return self.raw().map(Some),
             (Kind::SchemaOrBool(ty) | Kind::SchemaOrArray(ty) | Kind::SchemaOrStrings(ty), _) => {
                 return self.schema_or(kind, ty.get(), first);
             }
@@ -412,6 +413,19 @@ impl<'t> Decoder<'t, '_> {
         })
     }
 
+    /// Any JSON as its text, without spaces.
+    fn raw(&mut self) -> Result<Value, Stop> {
+        let start = self.scanner.clone();
+        let text = String::from_utf8_lossy(self.scanner.skip()?);
+        if !text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+            return Ok(Value::String(text.into_owned()));
+        }
+        self.scanner = start;
+        let mut compact = Vec::new();
+        crate::encode_untyped(&self.any()?, &mut compact);
+        Ok(Value::String(String::from_utf8_lossy(&compact).into_owned()))
+    }
+
     /// The three unions inside `JSONSchemaProps`. Go decodes them apart, and not strictly.
     fn schema_or(
         &mut self,
@@ -513,9 +527,12 @@ fn push_name(path: &mut String, name: &str) {
 }
 
 /// Whether Go tells the zero value of a field from its absence. Empty lists and maps are dropped
-/// too, also where Go would print them: upstream stores objects in protobuf, which has none.
+/// too, also where Go would print them: upstream stores objects in protobuf, which has none. Only
+/// of managed fields an empty list is kept, because it asks for something: to forget them.
 fn keeps_zero(field: &Field) -> bool {
-    field.pointer || (matches!(field.kind, Kind::Bytes) && !field.omit_empty)
+    field.pointer
+        || (matches!(field.kind, Kind::Bytes) && !field.omit_empty)
+        || field.go_type == "[]v1.ManagedFieldsEntry"
 }
 
 /// The type as Go's reflection names it: package and name.

@@ -10,6 +10,7 @@ const MAX_SCAN_DEPTH: usize = 10_000;
 /// A syntax error, in Go's words.
 pub(super) type Syntax = String;
 
+#[derive(Clone)]
 pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     pub(super) at: usize,

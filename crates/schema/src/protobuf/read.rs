@@ -193,7 +193,11 @@ fn single(
             Value::String(time::print_duration(nanos))
         }
         Kind::IntOrString => int_or_string(raw)?,
-        Kind::RawExtension | Kind::Json | Kind::FieldsV1 => embedded_json(raw)?,
+        Kind::RawExtension | Kind::Json => embedded_json(raw)?,
+        Kind::FieldsV1 => match embedded_json(raw)? {
+            Value::Null => Value::Null,
+            json => Value::String(json.to_string()),
+        },
         Kind::WrappedStrings => strings(raw, 1)?,
         Kind::SchemaOrBool(_) | Kind::SchemaOrArray(_) | Kind::SchemaOrStrings(_) => {
             schema_or(kind, raw, depth)?

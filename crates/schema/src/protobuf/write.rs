@@ -119,13 +119,15 @@ fn nested(kind: &Kind, value: Option<&Value>, out: &mut Vec<u8>) {
             put_number(2, value.and_then(Value::as_i64).unwrap_or(0), out);
             put_bytes(3, string.unwrap_or("").as_bytes(), out);
         }
-        Kind::RawExtension | Kind::Json | Kind::FieldsV1 => {
-            if let Some(value) = value.filter(|value| !value.is_null()) {
+        Kind::RawExtension | Kind::Json | Kind::FieldsV1 => match (kind, value) {
+            (_, None | Some(Value::Null)) => {}
+            (Kind::FieldsV1, Some(Value::String(json))) => put_bytes(1, json.as_bytes(), out),
+            (_, Some(value)) => {
                 let mut json = Vec::new();
                 encode_untyped(value, &mut json);
                 put_bytes(1, &json, out);
             }
-        }
+        },
         Kind::WrappedStrings => {
             for item in value.and_then(Value::as_array).into_iter().flatten() {
                 put_bytes(1, item.as_str().unwrap_or("").as_bytes(), out);

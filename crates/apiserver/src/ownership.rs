@@ -1,0 +1,260 @@
+//! Who owns which fields: the requests' side of crate `apply`.
+
+use std::sync::LazyLock;
+
+use apply::{ApplyError, Conflict, Filter, Manager, Write};
+use meta::{Cause, GroupVersion, GroupVersionKind, Reason, Status, StatusDetails};
+use schema::{FieldValidation, Type};
+use serde_json::Value;
+
+use crate::context::RequestContext;
+use crate::decode::stamp;
+use crate::errors;
+use crate::resources::{Resource, Resources};
+
+/// What is written: objects of a resource, or another kind that stands for them.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    ty: &'a Type,
+    gvk: &'a GroupVersionKind,
+    /// Absent for another kind.
+    resource: Option<&'a Resource>,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn of(resource: &'a Resource) -> Self {
+        Self { ty: resource.ty, gvk: &resource.gvk, resource: Some(resource) }
+    }
+
+    pub(crate) fn kind(ty: &'a Type, gvk: &'a GroupVersionKind) -> Self {
+        Self { ty, gvk, resource: None }
+    }
+}
+
+/// Sets the managed fields of a working form after what a request changes of the live object.
+pub(crate) fn record(
+    ctx: &RequestContext,
+    target: Target<'_>,
+    manager: &str,
+    live: Option<&Value>,
+    new: &mut Value,
+) {
+    let subresource = &ctx.info.subresource;
+    let manager = apply::updater(manager, subresource, &api_version(target.gvk));
+    with_write(ctx, target, &manager, |write| write.record_update(live, new));
+}
+
+/// The working form after a configuration is applied to the live object, with its managed fields.
+pub(crate) fn applied(
+    ctx: &RequestContext,
+    target: Target<'_>,
+    manager: &str,
+    (live, config): (Option<&Value>, &Value),
+    is_forced: bool,
+) -> Result<Value, Status> {
+    let gvk = target.gvk;
+    check_config(gvk, config)?;
+    let manager = apply::applier(manager, &ctx.info.subresource, &api_version(gvk));
+    let result =
+        with_write(ctx, target, &manager, |write| write.apply_config(live, config, is_forced));
+    let (object, managed) = result.map_err(|error| refused(error, gvk, config))?;
+    let mut object = match (object, live) {
+        (Some(object), _) => decoded(target.ty, gvk, &object, config)?,
+        (None, live) => live.cloned().unwrap_or_else(|| config.clone()),
+    };
+    stamp(&mut object, gvk);
+    apply::put_managed_fields(&mut object, managed);
+    Ok(object)
+}
+
+/// The working form of what was applied.
+fn decoded(
+    ty: &Type,
+    gvk: &GroupVersionKind,
+    object: &Value,
+    config: &Value,
+) -> Result<Value, Status> {
+    let decoded = schema::decode_value(ty, object, FieldValidation::Ignore);
+    decoded.map(|decoded| decoded.value).map_err(|error| {
+        errors::unexpected(format!(
+            "failed to convert new typed object ({}) to object: {error}",
+            describe(gvk, config)
+        ))
+    })
+}
+
+/// The kind a configuration must be of, and what it must not say.
+fn check_config(wanted: &GroupVersionKind, config: &Value) -> Result<(), Status> {
+    let text = |field: &str| config[field].as_str().unwrap_or_default();
+    let none = GroupVersion { group: String::new(), version: String::new() };
+    let version = match text("apiVersion") {
+        "" => none,
+        text => GroupVersion::parse(text).unwrap_or(none),
+    };
+    if text("kind") != wanted.kind || version != wanted.group_version() {
+        let (group, version) = (version.group, version.version);
+        let kind = text("kind");
+        return Err(errors::bad_request(format!(
+            "invalid object type: {group}/{version}, Kind={kind}"
+        )));
+    }
+    if config.pointer("/metadata/managedFields").is_some_and(|list| !list.is_null()) {
+        return Err(errors::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(())
+}
+
+/// What the failure of an apply is to a client.
+fn refused(error: ApplyError, gvk: &GroupVersionKind, config: &Value) -> Status {
+    match error {
+        ApplyError::Untyped(why) => errors::unexpected(format!(
+            "failed to create typed patch object ({}): {why}",
+            describe(gvk, config)
+        )),
+        ApplyError::Unconvertible(why) => errors::unexpected(why),
+        ApplyError::Conflicts(conflicts) => conflict(&conflicts),
+    }
+}
+
+fn describe(gvk: &GroupVersionKind, config: &Value) -> String {
+    let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let (group, version, kind) = (&gvk.group, &gvk.version, &gvk.kind);
+    format!("{namespace}/{name}; {group}/{version}, Kind={kind}")
+}
+
+fn conflict(conflicts: &[Conflict]) -> Status {
+    let mut conflicts: Vec<&Conflict> = conflicts.iter().collect();
+    // Managers in the order of their names, the fields of each in the order they were found.
+    conflicts.sort_by_cached_key(|conflict| print(&conflict.manager));
+    let message = match conflicts.as_slice() {
+        [one] => format!("conflict with {}: {}", print(&one.manager), one.path),
+        many => {
+            let mut lines = Vec::new();
+            for (at, conflict) in many.iter().enumerate() {
+                if at == 0 || !many[at - 1].manager.is_same(&conflict.manager) {
+                    lines.push(format!("conflicts with {}:", print(&conflict.manager)));
+                }
+                lines.push(format!("- {}", conflict.path));
+            }
+            lines.join("\n")
+        }
+    };
+    let noun = if conflicts.len() == 1 { "conflict" } else { "conflicts" };
+    let message = format!("Apply failed with {} {noun}: {message}", conflicts.len());
+    let cause = |conflict: &&Conflict| Cause {
+        reason: "FieldManagerConflict".to_owned(),
+        message: format!("conflict with {}", print(&conflict.manager)),
+        field: conflict.path.clone(),
+    };
+    let causes = conflicts.iter().map(cause).collect();
+    let details = StatusDetails { causes, ..StatusDetails::default() };
+    Status::failure(Reason::Conflict, message).with_details(details)
+}
+
+fn print(manager: &Manager) -> String {
+    let mut text = format!("{:?}", manager.name);
+    if !manager.subresource.is_empty() {
+        text.push_str(&format!(" with subresource {:?}", manager.subresource));
+    }
+    if !manager.is_applier() {
+        text.push_str(&format!(" using {}", manager.api_version));
+    }
+    text
+}
+
+fn api_version(gvk: &GroupVersionKind) -> String {
+    gvk.group_version().to_string()
+}
+
+fn with_write<T>(
+    ctx: &RequestContext,
+    target: Target<'_>,
+    manager: &Manager,
+    run: impl FnOnce(&Write<'_>) -> T,
+) -> T {
+    let now = meta::time::rfc3339(ctx.server.clock.now());
+    let versions = Served { resources: &ctx.server.resources, target };
+    let filter = target.resource.map_or(&ALL, |it| filter(it, &ctx.info.subresource));
+    run(&Write { ty: target.ty, manager, now: &now, filter, versions: &versions })
+}
+
+/// The versions in which something is served.
+struct Served<'a> {
+    resources: &'a Resources,
+    target: Target<'a>,
+}
+
+impl Served<'_> {
+    fn find(&self, wanted: &str) -> Option<&Resource> {
+        let resource = self.target.resource?;
+        if api_version(&resource.gvk) == wanted {
+            return Some(resource);
+        }
+        let storage = resource.storage.as_deref()?;
+        let mut all = self.resources.versions(storage);
+        all.find(|served| api_version(&served.gvk) == wanted).map(|served| &**served)
+    }
+}
+
+impl apply::Versions for Served<'_> {
+    fn table(&self, wanted: &str) -> Option<&Type> {
+        if self.target.resource.is_none() && api_version(self.target.gvk) == wanted {
+            return Some(self.target.ty);
+        }
+        Some(self.find(wanted)?.ty)
+    }
+
+    fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value> {
+        let stored = self.find(from)?.to_storage(object.clone());
+        Some(self.find(to)?.served_from(stored))
+    }
+}
+
+static ALL: Filter = Filter::All;
+static NO_STATUS: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["status"]]));
+static NO_SPEC: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"]]));
+static ONLY_STATUS: LazyLock<Filter> =
+    LazyLock::new(|| Filter::except(&[&["spec"], &["metadata"]]));
+static OF_REQUEST: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"], &["status"]]));
+static OF_POD_STATUS: LazyLock<Filter> = LazyLock::new(|| {
+    Filter::except(&[
+        &["spec"],
+        &["metadata", "deletionTimestamp"],
+        &["metadata", "ownerReferences"],
+    ])
+});
+static OF_DEPLOYMENT_STATUS: LazyLock<Filter> =
+    LazyLock::new(|| Filter::except(&[&["spec"], &["metadata", "labels"]]));
+static OF_EPHEMERAL: LazyLock<Filter> =
+    LazyLock::new(|| Filter::Only(vec![&["spec", "ephemeralContainers"]]));
+static OF_RESIZE: LazyLock<Filter> = LazyLock::new(|| {
+    Filter::Only(vec![
+        &["spec", "containers", "*", "resources"],
+        &["spec", "containers", "*", "resizePolicy"],
+        &["spec", "initContainers", "*", "resources"],
+        &["spec", "initContainers", "*", "resizePolicy"],
+        &["spec", "resources"],
+    ])
+});
+
+/// What a resource or subresource lets a request own.
+///
+/// Upstream: `GetResetFields` and `GetResetFieldsFilter` of each registry's strategy.
+fn filter(resource: &Resource, subresource: &str) -> &'static Filter {
+    let name = resource.definition.name;
+    let group = resource.definition.group;
+    match (name, subresource) {
+        ("certificatesigningrequests", "") => &OF_REQUEST,
+        (_, "") if resource.definition.subresource("status").is_some() => &NO_STATUS,
+        ("pods", "status") => &OF_POD_STATUS,
+        ("deployments", "status") => &OF_DEPLOYMENT_STATUS,
+        ("customresourcedefinitions" | "volumeattachments", "status") => &ONLY_STATUS,
+        (_, "status") if group == "resource.k8s.io" => &ONLY_STATUS,
+        (_, "status" | "approval") => &NO_SPEC,
+        ("namespaces", "finalize") => &NO_STATUS,
+        ("pods", "ephemeralcontainers") => &OF_EPHEMERAL,
+        ("pods", "resize") => &OF_RESIZE,
+        _ => &ALL,
+    }
+}

@@ -1,0 +1,48 @@
+//! Server-side apply and managed fields.
+//!
+//! What it is: pure functions over objects and the tables of `schema`: sets of fields, what differs
+//! between two objects, a configuration merged into a live object, and who owns what afterwards.
+//!
+//! Start reading at [`Write`] (`owners.rs`), then [`Write::record_update`] and
+//! [`Write::apply_config`] in `object.rs`; [`FieldSet`] is what both speak in.
+//!
+//! Invariants: live objects come in and go out as working forms, and what Go always prints counts as
+//! there; configurations are taken as they are sent, with their nulls and zeros; names, order and
+//! error texts are upstream's; nothing here knows a kind by name.
+//!
+//! What it deliberately does not do: it does not decode, default or store, and it does not notice
+//! that a table changed between two writes, as those of custom resources may.
+//!
+//! Tested by unit and property tests beside the code, and by the conformance corpus.
+
+#![forbid(unsafe_code)]
+
+mod owners;
+mod object;
+mod managed;
+mod filter;
+mod names;
+mod scale;
+mod compare;
+mod fields_of;
+mod merge;
+mod check;
+mod shape;
+mod element;
+mod fields_v1;
+mod scalar;
+mod set;
+
+pub use compare::{Comparison, compare};
+pub use element::Element;
+pub use fields_v1::FieldsError;
+pub use filter::Filter;
+pub use managed::{Entry, Managed, Manager, is_reset, is_same_but_for_times};
+pub use names::{NAME_MAX, is_printable, manager_name};
+pub use object::{applier, managed_fields, put_managed_fields, take_managed_fields, updater};
+pub use owners::{ApplyError, Conflict, Versions, Write};
+pub use scale::{from_scale, to_scale};
+pub use set::FieldSet;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! Who owns what after a write.
+//!
+//! An update gives the writer every field that it changed and takes it from all others. Who applies
+//! owns what his configuration says, and nothing else; what he no longer says goes, unless somebody
+//! else owns it; what others own with another value is a conflict.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use schema::Type;
+use serde_json::Value;
+
+use crate::compare::{Comparison, compare, compare_complete, complete};
+use crate::element::{Element, print};
+use crate::fields_of::{fields_of, with_named_fields};
+use crate::filter::Filter;
+use crate::managed::{Entry, Managed, Manager};
+use crate::merge::{merge, without};
+use crate::scalar::same;
+use crate::set::FieldSet;
+use crate::shape::Shape;
+
+/// Metadata that nobody owns.
+static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
+    let of_metadata = [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ];
+    let mut set = FieldSet::of(&[&["apiVersion"], &["kind"], &["metadata"]]);
+    for name in of_metadata {
+        set.insert(&[Element::field("metadata"), Element::field(name)]);
+    }
+    set
+});
+
+/// The versions of a kind, for managers that write in others than the request.
+pub trait Versions: Sync {
+    /// The table of a version.
+    fn table(&self, api_version: &str) -> Option<&Type>;
+
+    /// An object of a version, as a working form, in another one; `None` when it cannot be.
+    fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value>;
+}
+
+/// What is needed to follow a write.
+#[derive(Clone, Copy)]
+pub struct Write<'a> {
+    /// The table of the version of the request.
+    pub ty: &'a Type,
+    /// Who writes; its version is that of the request.
+    pub manager: &'a Manager,
+    /// The time, as it is printed.
+    pub now: &'a str,
+    /// What the resource does not let the request change.
+    pub filter: &'a Filter,
+    /// The other versions of the kind.
+    pub versions: &'a dyn Versions,
+}
+
+/// A field that somebody else owns with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Who.
+    pub manager: Manager,
+    /// Which field, as `.spec.replicas`.
+    pub path: String,
+    pub(crate) steps: Vec<Element>,
+}
+
+/// Why a configuration was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The configuration does not fit the table; the words are upstream's.
+    #[error("{0}")]
+    Untyped(String),
+    /// The live object or the result cannot be brought into the version of a manager.
+    #[error("{0}")]
+    Unconvertible(String),
+    /// Others own fields with other values.
+    #[error("{} conflicts", .0.len())]
+    Conflicts(Vec<Conflict>),
+}
+
+impl Write<'_> {
+    /// What an update changed, without what it may not change.
+    pub fn compare(&self, live: Option<&Value>, new: &Value) -> Comparison {
+        let found = compare(self.ty, live, Some(new));
+        if found.is_empty() { found } else { found.map(|set| self.filter.apply(set)) }
+    }
+
+    /// Gives the writer what it changed. `changed` is what [`Self::compare`] found.
+    pub fn update(
+        &self,
+        managed: &mut Managed,
+        changed: &Comparison,
+        live: Option<&Value>,
+        new: &Value,
+    ) {
+        self.take_from_others(managed, None, changed, &|version| {
+            let other = |object: &Value| self.versions.convert(object, self.version(), version);
+            let ty = self.versions.table(version)?;
+            let live = match live {
+                Some(live) => Some(other(live)?),
+                None => None,
+            };
+            let found = compare(ty, live.as_ref(), Some(&other(new)?));
+            Some(found.map(|set| self.filter.apply(set)))
+        });
+        let taken = changed.modified.union(&changed.added).difference(&UNOWNED);
+        if !taken.is_empty() {
+            match managed.position(self.manager) {
+                Some(at) => {
+                    let entry = &mut managed.entries[at];
+                    entry.fields = entry.fields.union(&taken);
+                    self.now.clone_into(&mut entry.time);
+                }
+                None => managed.entries.push(Entry {
+                    manager: self.manager.clone(),
+                    time: self.now.to_owned(),
+                    fields: taken,
+                }),
+            }
+        }
+        managed.cap_updaters();
+    }
+
+    /// Applies a configuration to a live object, both complete. `None` when the object stays as it
+    /// is; who owns what may change all the same.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub(crate) fn apply(
+        &self,
+        managed: &mut Managed,
+        live: &Value,
+        config: &Value,
+        is_forced: bool,
+    ) -> Result<Option<Value>, ApplyError> {
+        let shape = Shape::of(self.ty);
+        let merged = merge(shape, live, config).map_err(ApplyError::Untyped)?;
+        let owned = self.filter.apply(fields_of(shape, config));
+        let last = managed.position(self.manager).map(|at| managed.entries.remove(at));
+        let new = match &last {
+            Some(last) if !last.fields.is_empty() => {
+                self.prune(managed, &owned, last, merged)?
+            }
+            _ => merged,
+        };
+        let changed = compare_complete(self.ty, live, &new).map(|set| self.filter.apply(set));
+        let in_version = |version: &str| {
+            let (live, new) = (self.convert(live, version)?, self.convert(&new, version)?);
+            let ty = self.versions.table(version)?;
+            Some(compare_complete(ty, &live, &new).map(|set| self.filter.apply(set)))
+        };
+        if !is_forced {
+            let conflicts = self.conflicts(managed, &changed, &in_version);
+            if !conflicts.is_empty() {
+                managed.entries.extend(last);
+                return Err(ApplyError::Conflicts(conflicts));
+            }
+        }
+        self.take_from_others(managed, Some(self.manager), &changed, &in_version);
+        let is_same = same(live, &new);
+        let fields = owned.difference(&UNOWNED);
+        if !fields.is_empty() {
+            let time = match (is_same, last) {
+                (false, _) => self.now.to_owned(),
+                (true, last) => last.map(|last| last.time).unwrap_or_default(),
+            };
+            managed.entries.push(Entry { manager: self.manager.clone(), time, fields });
+        }
+        Ok((!is_same).then_some(new))
+    }
+
+    fn version(&self) -> &str {
+        &self.manager.api_version
+    }
+
+    /// A complete object of the request's version in another, complete again.
+    fn convert(&self, object: &Value, version: &str) -> Option<Value> {
+        self.between(object, self.version(), version)
+    }
+
+    fn conflicts(
+        &self,
+        managed: &Managed,
+        changed: &Comparison,
+        in_version: &dyn Fn(&str) -> Option<Comparison>,
+    ) -> Vec<Conflict> {
+        let mut found = Vec::new();
+        for entry in &managed.entries {
+            let version = &entry.manager.api_version;
+            let changed = match version == self.version() {
+                true => Cow::Borrowed(changed),
+                false => match in_version(version) {
+                    Some(changed) => Cow::Owned(changed),
+                    None => continue,
+                },
+            };
+            let contested = changed.modified.union(&changed.added);
+            for steps in entry.fields.intersection(&contested).paths() {
+                let (manager, path) = (entry.manager.clone(), print(&steps));
+                found.push(Conflict { manager, path, steps });
+            }
+        }
+        found
+    }
+
+    /// Takes from every manager but `but` what was changed or is gone. Managers of versions that
+    /// are not known any more are forgotten.
+    fn take_from_others(
+        &self,
+        managed: &mut Managed,
+        but: Option<&Manager>,
+        changed: &Comparison,
+        in_version: &dyn Fn(&str) -> Option<Comparison>,
+    ) {
+        let mut others: Vec<(String, Option<Comparison>)> = Vec::new();
+        managed.entries.retain_mut(|entry| {
+            if but.is_some_and(|but| entry.manager.is_same(but)) {
+                return true;
+            }
+            let version = &entry.manager.api_version;
+            let changed = if version == self.version() {
+                changed
+            } else {
+                let at = others.iter().position(|(known, _)| known == version);
+                let at = at.unwrap_or_else(|| {
+                    others.push((version.clone(), in_version(version)));
+                    others.len() - 1
+                });
+                match &others[at].1 {
+                    Some(changed) => changed,
+                    None => return false,
+                }
+            };
+            for lost in [&changed.modified, &changed.added, &changed.removed] {
+                if !lost.is_empty() {
+                    entry.fields = entry.fields.difference(lost);
+                }
+            }
+            !entry.fields.is_empty()
+        });
+    }
+
+    /// The merged object without what the manager applied last time, does not apply now, and nobody
+    /// else owns.
+    fn prune(
+        &self,
+        others: &Managed,
+        owned: &FieldSet,
+        last: &Entry,
+        merged: Value,
+    ) -> Result<Value, ApplyError> {
+        let version = &last.manager.api_version;
+        let then = (self.versions.table(version), self.convert(&merged, version));
+        let (Some(ty), Some(merged_then)) = then
+        else {
+            return Ok(merged);
+        };
+        let shape = Shape::of(ty);
+        let last_named = with_named_fields(&last.fields, Some(shape));
+        let mut current = (version.as_str(), merged_then.clone());
+        let mut pruned = without(shape, &merged_then, &last_named);
+        // The version of the last time comes first, lest what conversion needs is gone.
+        let own = self.version();
+        let written = others.entries.iter().map(|entry| entry.manager.api_version.as_str());
+        let mut versions: Vec<&str> = written.chain([own]).collect();
+        versions.sort_by_key(|other| (*other != version, *other));
+        versions.dedup();
+        for other in versions {
+            let of_version = others.entries.iter().filter(|e| e.manager.api_version == other);
+            let mut kept = of_version.fold(FieldSet::default(), |set, e| set.union(&e.fields));
+            if other == own {
+                kept = kept.union(owned);
+            }
+            if let Some((next, left)) = self.add_back(&current, &pruned, other, &kept) {
+                (current, pruned) = ((other, next), left);
+            }
+        }
+        let pruned = self.between(&pruned, current.0, version).unwrap_or(pruned);
+        // Only what was applied last time goes.
+        let named = |value: &Value| with_named_fields(&fields_of(shape, value), Some(shape));
+        let gone = named(&merged_then).difference(&named(&pruned)).intersection(&last_named);
+        let left = without(shape, &merged_then, &gone);
+        self.between(&left, version, own).ok_or_else(|| {
+            ApplyError::Unconvertible(format!(
+                "failed to prune fields: cannot convert the object from {version}"
+            ))
+        })
+    }
+
+    /// What was pruned although a manager of a version owns it comes back: the merged and the pruned
+    /// object, in that version.
+    fn add_back(
+        &self,
+        (current, merged): &(&str, Value),
+        pruned: &Value,
+        version: &str,
+        kept: &FieldSet,
+    ) -> Option<(Value, Value)> {
+        let shape = Shape::of(self.versions.table(version)?);
+        let merged = self.between(merged, current, version)?;
+        let pruned = self.between(pruned, current, version)?;
+        let named = |set: &FieldSet| with_named_fields(set, Some(shape));
+        let stays = named(&fields_of(shape, &pruned)).union(&named(kept));
+        let goes = named(&fields_of(shape, &merged)).difference(&stays);
+        let left = without(shape, &merged, &goes);
+        Some((merged, left))
+    }
+
+    fn between(&self, object: &Value, from: &str, to: &str) -> Option<Value> {
+        if from == to {
+            return Some(object.clone());
+        }
+        let converted = self.versions.convert(object, from, to)?;
+        Some(complete(self.versions.table(to)?, Some(&converted)))
+    }
+}
+
