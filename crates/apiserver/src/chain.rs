@@ -207,6 +207,11 @@ async fn route(
         }
         return non_resource::serve(ctx).await;
     }
+    let own = info.path.strip_suffix(&info.rest).unwrap_or(&info.path);
+    if own.contains("//") {
+        drain(body).await;
+        return Err(errors::no_such_resource());
+    }
     if proxy::is_long_running(info) {
         return proxy::serve(ctx, body, upgrade).await;
     }

@@ -78,10 +78,8 @@ impl PatchType {
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
             apply::MEDIA_TYPE => Ok(Self::Apply),
-            _ => {
-                Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
-                    .with_details(meta::StatusDetails::default()))
-            }
+            _ => Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+                .with_details(meta::StatusDetails::default())),
         }
     }
 }
@@ -150,7 +148,9 @@ impl Patch<'_> {
     /// What the patch made is not an object of the kind.
     fn undecodable(&self, before: &[u8], patched: &Value, error: &DecodeError) -> Status {
         let shown = match self.patch_type {
-            PatchType::Json | PatchType::Merge => print(serde_json::from_slice(before).ok(), patched),
+            PatchType::Json | PatchType::Merge => {
+                print(serde_json::from_slice(before).ok(), patched)
+            }
             PatchType::Strategic | PatchType::Apply => {
                 let patch = serde_json::from_slice(self.body).unwrap_or_default();
                 patch::go_print(&patch)
