@@ -18,6 +18,7 @@ use flate2::write::ZlibEncoder;
 const PACKAGE: &str = "k8s-openapi";
 /// The directory of the version that the workspace enables as a feature of the package.
 const VERSION: &str = "src/v1_36";
+const LOCK: &str = "../../Cargo.lock";
 const TABLES: &str = "../schema/generated/types.txt";
 /// Uncompressed; the window of the compression is not larger.
 const BLOCK_BYTES: usize = 32 << 10;
@@ -40,7 +41,7 @@ type Described = BTreeMap<String, String>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     tell("rerun-if-changed=build.rs");
-    tell("rerun-if-changed=../../Cargo.lock");
+    tell(&format!("rerun-if-changed={LOCK}"));
     tell(&format!("rerun-if-changed={TABLES}"));
     let wanted = wanted(&fs::read_to_string(TABLES)?);
     let mut found = BTreeMap::new();
@@ -65,8 +66,30 @@ fn wanted(tables: &str) -> BTreeSet<String> {
     names.chain(SCALARS.map(str::to_owned)).collect()
 }
 
-/// Where the package lies: cargo knows, whether it came from a registry or from a vendored tree.
+/// Where the package lies: where cargo unpacks registries, or in a vendored tree.
+///
+/// Cargo is asked last, because it answers only when the packages of every platform and of every
+/// test are there, which a plain build does not fetch.
 fn package_directory() -> Result<PathBuf, Box<dyn Error>> {
+    let lock = fs::read_to_string(LOCK)?;
+    let version = locked_version(&lock).ok_or("it is not in Cargo.lock")?;
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let unpacked = registries.into_iter().flatten().flatten().find_map(|registry| {
+        let package = registry.path().join(format!("{PACKAGE}-{version}"));
+        package.join(VERSION).is_dir().then_some(package)
+    });
+    unpacked.map_or_else(ask_cargo, Ok)
+}
+
+/// The version of the package in `Cargo.lock`.
+fn locked_version(lock: &str) -> Option<&str> {
+    let (_, rest) = lock.split_once(&format!("name = \"{PACKAGE}\"\nversion = \""))?;
+    rest.split('"').next()
+}
+
+fn ask_cargo() -> Result<PathBuf, Box<dyn Error>> {
     #[expect(clippy::disallowed_methods, reason = "a build script has no other way to ask cargo")]
     let mut cargo = std::process::Command::new(env::var_os("CARGO").ok_or("CARGO is not set")?);
     let output = cargo.args(["metadata", "--offline", "--format-version", "1"]).output()?;

@@ -11,6 +11,10 @@ mod clock;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod kube_client;
+#[cfg(test)]
 mod kubectl;
+#[cfg(test)]
+mod languages;
 #[cfg(test)]
 mod streams;
