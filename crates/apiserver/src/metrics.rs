@@ -242,8 +242,9 @@ fn about(ctx: &RequestContext) -> [&str; 7] {
     }
     let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
     let Some(resource) = found else { return [COMPONENT, "", "", "", "", verb(ctx), ""] };
-    let scope = match (info.name.is_empty(), info.namespace.is_empty()) {
-        (false, _) => "resource",
+    let is_about_one = !info.name.is_empty() || info.verb == "create";
+    let scope = match (is_about_one, info.namespace.is_empty()) {
+        (true, _) => "resource",
         (_, false) => "namespace",
         _ => "cluster",
     };

@@ -29,15 +29,22 @@ async fn requests_are_counted_under_upstreams_labels() {
     server.admin(Method::GET, maps, &Value::Null).await;
     server.admin(Method::GET, maps, &Value::Null).await;
     server.admin(Method::GET, "/api/v1/namespaces/default/nonsense", &Value::Null).await;
-    let about = "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",\
-                 scope=\"namespace\",subresource=\"\"";
+    let about = |scope: &str| {
+        format!(
+            "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",\
+             scope=\"{scope}\",subresource=\"\""
+        )
+    };
     let lists = format!(
-        "apiserver_request_total{{code=\"200\",{about},system_client=\"\",verb=\"LIST\",\
-         version=\"v1\"}}"
+        "apiserver_request_total{{code=\"200\",{},system_client=\"\",verb=\"LIST\",\
+         version=\"v1\"}}",
+        about("namespace")
     );
     assert_eq!(value(&server, &lists).await, Some(2.0));
-    let took =
-        format!("apiserver_request_duration_seconds_count{{{about},verb=\"POST\",version=\"v1\"}}");
+    let took = format!(
+        "apiserver_request_duration_seconds_count{{{},verb=\"POST\",version=\"v1\"}}",
+        about("resource")
+    );
     assert_eq!(value(&server, &took).await, Some(1.0));
     let objects = "apiserver_storage_objects{resource=\"configmaps\"}";
     assert_eq!(value(&server, objects).await, Some(1.0));
