@@ -4,7 +4,7 @@
 //! is stored or sent back whole. Here are the well-known labels, taints, annotations and
 //! finalizers as constants, and the questions about pods that several components ask.
 //!
-//! Start reading at [`pod`]. Every constant is spelled as upstream spells it.
+//! Start reading at [`pod`] and [`typed`]. Every constant is spelled as upstream spells it.
 //!
 //! Tested by unit tests beside the code.
 
@@ -16,3 +16,6 @@ pub mod labels;
 pub mod pod;
 pub mod resources;
 pub mod taints;
+pub mod typed;
+
+pub use typed::Typed;

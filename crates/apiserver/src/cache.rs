@@ -45,6 +45,8 @@ struct State {
     ring: Ring,
     /// The revision of the newest change of this resource.
     newest: u64,
+    /// Older revisions are gone for lists, also when nothing has changed since.
+    compacted: u64,
     snapshots: VecDeque<(u64, Map, Instant)>,
 }
 
@@ -75,6 +77,7 @@ impl Cache {
                 map: Map::new(),
                 ring: Ring::new(0),
                 newest: 0,
+                compacted: 0,
                 snapshots: VecDeque::new(),
             }),
             interests: Mutex::new(Interests::new()),
@@ -134,6 +137,9 @@ impl Cache {
     /// Everything, at exactly this revision; `None` when it is no longer kept.
     pub(crate) fn snapshot_at(&self, revision: u64) -> Option<Snapshot> {
         let state = self.lock();
+        if revision < state.compacted {
+            return None;
+        }
         if revision >= state.newest {
             return Some(Snapshot { revision, map: state.map.clone() });
         }
@@ -160,7 +166,9 @@ impl Cache {
     pub(crate) fn expire(&self, now: Instant, compacted: u64) {
         let mut state = self.lock();
         state.snapshots.retain(|(.., since)| now.saturating_duration_since(*since) < SNAPSHOT_AGE);
+        state.snapshots.retain(|(kept, ..)| *kept >= compacted);
         state.ring.forget(compacted);
+        state.compacted = state.compacted.max(compacted);
     }
 
     /// The oldest revision a watch can start from.

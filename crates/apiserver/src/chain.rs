@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
 
 use crate::body::{Body, RequestBody};
+use crate::compress;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::negotiate;
@@ -19,6 +20,7 @@ use crate::resources::Resource;
 use crate::server::Server;
 use crate::subresources;
 use crate::verbs;
+use crate::websocket;
 use crate::write::Part;
 use crate::{discovery, non_resource, proxy};
 
@@ -36,9 +38,13 @@ pub(crate) async fn serve_connection(
     let now = server.clock.now().as_second();
     let authenticated =
         server.authenticator.authenticate(certificate.as_deref(), &parts.headers, now);
+    let compresses = compress::is_accepted(&parts.method, &parts.headers);
     let request = Request::from_parts(parts, RequestBody::Incoming(body));
     match authenticated {
-        Ok(authenticated) => serve(server, authenticated.user, request, Some(upgrade)).await,
+        Ok(authenticated) => {
+            let response = serve(server, authenticated.user, request, Some(upgrade)).await;
+            if compresses { compress::large(response) } else { response }
+        }
         Err(_) => {
             let (parts, body) = request.into_parts();
             drain(body).await;
@@ -181,7 +187,9 @@ async fn admit(
             return Err(authz::forbidden_status(&ctx.user.name, &attributes, decision.reason()));
         }
     }
-    let is_long = ctx.info.verb == "watch" || proxy::is_long_running(&ctx.info);
+    let is_long = ctx.info.verb == "watch"
+        || proxy::is_long_running(&ctx.info)
+        || non_resource::is_long_running(&ctx.info);
     if is_long || ctx.user.is_in(UserInfo::MASTERS) {
         return Ok(None);
     }
@@ -260,7 +268,23 @@ async fn route(
     if !info.subresource.is_empty() {
         return subresources::serve(&request, &resource).await;
     }
-    dispatch(&request, &resource).await
+    let answer = dispatch(&request, &resource).await?;
+    if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
+        return watch_by_websocket(ctx, upgrade, answer);
+    }
+    Ok(answer)
+}
+
+/// Browsers cannot read an answer while it comes; a websocket they can.
+fn watch_by_websocket(
+    ctx: &RequestContext,
+    upgrade: OnUpgrade,
+    answer: Response<Body>,
+) -> Result<Response<Body>, Status> {
+    let content_type = answer.headers().get("content-type").map(HeaderValue::as_bytes);
+    let is_text = content_type.is_some_and(|media| media.starts_with(b"application/json"));
+    let framing = if is_text { websocket::Framing::Text } else { websocket::Framing::Binary };
+    websocket::carry(ctx, upgrade, answer.into_body(), framing, None)
 }
 
 /// What upstream says about resources that are going away.

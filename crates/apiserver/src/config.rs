@@ -56,6 +56,8 @@ pub struct Config {
     pub max_requests_inflight: usize,
     /// Connections at once.
     pub max_connections: usize,
+    /// Whether `/debug/pprof` is served to those who may read it.
+    pub profiling: bool,
 }
 
 impl Config {
@@ -73,6 +75,8 @@ impl Config {
             // Upstream's 400 reading and 200 writing together.
             max_requests_inflight: 600,
             max_connections: 10_000,
+            // Upstream's default.
+            profiling: true,
         }
     }
 }

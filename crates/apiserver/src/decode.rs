@@ -134,6 +134,11 @@ fn internal_package(group: &str) -> &str {
     }
 }
 
+/// Upstream's Go type of the objects of a kind, as its messages name it.
+pub(crate) fn go_type(gvk: &GroupVersionKind, suffix: &str) -> String {
+    format!("*{}.{}{suffix}", internal_package(&gvk.group), gvk.kind)
+}
+
 fn cannot_handle(found: &GroupVersionKind, wanted: &GroupVersionKind, why: &str) -> Status {
     bad_request(format!(
         "{} in version {:?} cannot be handled as a {}: {why}",

@@ -1,49 +1,52 @@
 //! Discovery: groups, versions and resources, in the old form and the aggregated one.
 
-use http::header::ACCEPT;
-use http::{Method, Response, StatusCode};
+use http::header::{ACCEPT, CACHE_CONTROL};
+use http::{HeaderValue, Method, Response, StatusCode};
 use meta::{GroupVersionKind, Status};
 use schema::{Group, Resource, Version};
 use serde_json::{Value, json};
 
 use crate::body::Body;
+use crate::chain::not_allowed;
 use crate::context::RequestContext;
 use crate::errors;
+use crate::etag;
 use crate::negotiate::{Encoding, Form, Shape, form};
-use crate::render::{respond, value};
+use crate::render::value;
 
 /// Answers the paths of discovery; `None` when the path is none of them.
 pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Status> {
-    if ctx.method != Method::GET {
-        return Ok(None);
-    }
     let parts: Vec<&str> = ctx.info.path.split('/').filter(|part| !part.is_empty()).collect();
     let groups = schema::registry().groups();
+    let named = || groups.iter().filter(|group| !group.name.is_empty());
     let (kind, document) = match parts.as_slice() {
         ["api"] => {
-            if let Some(version) = aggregated_version(ctx) {
+            if let Some(wanted) = Aggregated::wanted(ctx) {
                 let core = groups.iter().filter(|group| group.name.is_empty());
-                return Ok(Some(aggregated(core, version)));
+                return Ok(Some(aggregated(ctx, core, wanted)));
             }
             ("APIVersions", api_versions(ctx))
         }
         ["apis"] => {
-            if let Some(version) = aggregated_version(ctx) {
-                let named = groups.iter().filter(|group| !group.name.is_empty());
-                return Ok(Some(aggregated(named, version)));
+            if let Some(wanted) = Aggregated::wanted(ctx) {
+                return Ok(Some(aggregated(ctx, named(), wanted)));
             }
-            let named = groups.iter().filter(|group| !group.name.is_empty());
-            let list: Vec<Value> = named.map(|found| group(found, false)).collect();
+            let list: Vec<Value> = named().map(|found| group(found, false)).collect();
             ("APIGroupList", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}))
         }
         ["api", version] => ("APIResourceList", resources("", version)?),
         ["apis", name] => {
-            let found = groups.iter().find(|group| group.name == *name && !name.is_empty());
+            let found = named().find(|group| group.name == *name);
             ("APIGroup", group(found.ok_or_else(errors::no_such_resource)?, true))
         }
         ["apis", name, version] => ("APIResourceList", resources(name, version)?),
         _ => return Ok(None),
     };
+    // The list of groups is answered whatever the method: upstream's aggregator has it from before
+    // its router.
+    if ctx.method != Method::GET && parts != ["apis"] {
+        return Err(not_allowed());
+    }
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     let gvk = GroupVersionKind::new("meta.k8s.io", "v1", kind);
     Ok(Some(answer(&gvk, &document, form)))
@@ -119,19 +122,29 @@ fn resource_entry(resource: &Resource) -> Value {
     entry
 }
 
-/// Eight bytes of a hash over group, version and kind; opaque to clients.
+/// Eight bytes of a hash over group, version and kind in which upstream stores a resource.
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::Engine;
     use sha2::{Digest, Sha256};
-    let stored = crate::conversion::find(resource.group, resource.version, resource.name);
-    let (group, version, _) =
-        stored.map_or((resource.group, resource.version, ""), |conversion| conversion.stored_as);
-    let text = if group.is_empty() {
-        format!("{version}/{}", resource.kind)
-    } else {
-        format!("{group}/{version}/{}", resource.kind)
-    };
+    let (group, version) = stored_as(resource);
+    let text = format!("{group}/{version}/{}", resource.kind);
     base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(text.as_bytes())[..8])
+}
+
+/// Group and version in which upstream keeps a resource. That is not always ours: it keeps some
+/// objects in a version that it no longer serves, so that the release before can still read them.
+fn stored_as(resource: &Resource) -> (&'static str, &'static str) {
+    match (resource.group, resource.name) {
+        (
+            "admissionregistration.k8s.io",
+            "mutatingadmissionpolicies" | "mutatingadmissionpolicybindings",
+        )
+        | ("apiextensions.k8s.io", "customresourcedefinitions") => (resource.group, "v1beta1"),
+        (group, name) => match crate::conversion::find(group, resource.version, name) {
+            Some(conversion) => (conversion.stored_as.0, conversion.stored_as.1),
+            None => (group, resource.version),
+        },
+    }
 }
 
 fn subresource_entry(resource: &Resource, sub: &schema::Subresource) -> Value {
@@ -152,31 +165,63 @@ fn subresource_entry(resource: &Resource, sub: &schema::Subresource) -> Value {
     entry
 }
 
-/// The version of the aggregated form that the client prefers, when it accepts one.
-fn aggregated_version(ctx: &RequestContext) -> Option<&'static str> {
-    let accept = ctx.headers.get(ACCEPT)?.to_str().ok()?;
-    for clause in accept.split(',') {
-        let is_aggregated = clause.contains("g=apidiscovery.k8s.io")
-            && clause.contains("as=APIGroupDiscoveryList")
-            && clause.trim().starts_with("application/json");
-        if is_aggregated {
-            if clause.contains("v=v2beta1") {
-                return Some("v2beta1");
+/// The aggregated form that a client prefers.
+#[derive(Clone, Copy)]
+struct Aggregated {
+    version: &'static str,
+    is_protobuf: bool,
+}
+
+impl Aggregated {
+    /// What the client wants, when it wants an aggregated form before any other.
+    fn wanted(ctx: &RequestContext) -> Option<Self> {
+        let accept = ctx.headers.get(ACCEPT)?.to_str().ok()?;
+        for clause in accept.split(',') {
+            let mut parts = clause.split(';').map(str::trim);
+            let is_protobuf = match parts.next()? {
+                "application/json" => false,
+                "application/vnd.kubernetes.protobuf" => true,
+                _ => continue,
+            };
+            let parameters: Vec<&str> = parts.collect();
+            let has = |wanted: &str| parameters.contains(&wanted);
+            if has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList") {
+                let known = ["v2", "v2beta1"];
+                let version = known.into_iter().find(|version| has(&format!("v={version}")));
+                match version {
+                    Some(version) => return Some(Self { version, is_protobuf }),
+                    None => continue,
+                }
             }
-            if clause.contains("v=v2") {
-                return Some("v2");
+            if !parameters.iter().any(|parameter| parameter.starts_with("as=")) {
+                return None;
             }
         }
-        if clause.trim() == "application/json" {
-            return None;
+        None
+    }
+
+    fn content_type(self) -> &'static str {
+        match (self.is_protobuf, self.version) {
+            (false, "v2") => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            (false, _) => {
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            }
+            (true, "v2") => {
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;\
+                 as=APIGroupDiscoveryList"
+            }
+            (true, _) => {
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2beta1;\
+                 as=APIGroupDiscoveryList"
+            }
         }
     }
-    None
 }
 
 fn aggregated<'a>(
+    ctx: &RequestContext,
     groups: impl Iterator<Item = &'a Group>,
-    version: &'static str,
+    wanted: Aggregated,
 ) -> Response<Body> {
     let items: Vec<Value> = groups
         .map(|group| {
@@ -191,16 +236,21 @@ fn aggregated<'a>(
         .collect();
     let list = json!({
         "kind": "APIGroupDiscoveryList",
-        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "apiVersion": format!("apidiscovery.k8s.io/{}", wanted.version),
         "metadata": {},
         "items": items,
     });
-    let content_type = if version == "v2" {
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    let bytes = if wanted.is_protobuf {
+        let gvk =
+            GroupVersionKind::new("apidiscovery.k8s.io", wanted.version, "APIGroupDiscoveryList");
+        schema::encode_protobuf(&gvk, &list)
     } else {
-        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+        format!("{list}\n").into_bytes()
     };
-    respond(StatusCode::OK, content_type, format!("{list}\n").into_bytes().into())
+    let hash = etag::strong(&bytes);
+    let mut response = etag::answer(&ctx.headers, wanted.content_type(), bytes.into(), &hash);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
 }
 
 fn aggregated_entry(version: &Version) -> Value {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use authn::UserInfo;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use http::{HeaderMap, Method, Request, Response};
 use meta::{Object, ResourceVersion, Status, WatchEvent};
@@ -19,6 +20,9 @@ use crate::resources::Resource;
 use crate::server::Server;
 use crate::verbs;
 
+/// Objects of a collection, and the version of the list.
+pub type Listed = (ResourceVersion, Vec<Arc<Object>>);
+
 /// A way into the server; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -30,20 +34,29 @@ impl Handle {
     /// A request under the given identity: authorization, admission and all, no socket, no TLS.
     ///
     /// Dropping the future may leave a write done or not done, as losing a connection may.
-    pub async fn call(&self, user: &UserInfo, request: Request<Bytes>) -> Response<Body> {
+    pub fn call(
+        &self,
+        user: &UserInfo,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'static, Response<Body>> {
         let request = request.map(RequestBody::Whole);
-        chain::serve(self.server.clone(), user.clone(), request, None).await
+        // Boxed, here and below: callers would otherwise compile the request path once more.
+        Box::pin(chain::serve(self.server.clone(), user.clone(), request, None))
     }
 
     /// The objects of a collection, shared with the cache, and the version of the list.
     ///
     /// # Errors
     /// As a client would get them.
-    pub async fn list(
-        &self,
-        user: &UserInfo,
-        path_and_query: &str,
-    ) -> Result<(ResourceVersion, Vec<Arc<Object>>), Status> {
+    pub fn list<'a>(
+        &'a self,
+        user: &'a UserInfo,
+        path_and_query: &'a str,
+    ) -> BoxFuture<'a, Result<Listed, Status>> {
+        Box::pin(self.list_objects(user, path_and_query))
+    }
+
+    async fn list_objects(&self, user: &UserInfo, path_and_query: &str) -> Result<Listed, Status> {
         let (ctx, resource) = self.read(user, path_and_query)?;
         let request = verbs::list::ListRequest::parse(&ctx, &resource)?;
         let found = verbs::list::select(&ctx, &resource, &request).await?;
@@ -61,13 +74,15 @@ impl Handle {
     ///
     /// # Errors
     /// As a client would get them.
-    pub async fn watch(
-        &self,
-        user: &UserInfo,
-        path_and_query: &str,
-    ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-        let (ctx, resource) = self.read(user, path_and_query)?;
-        verbs::watch::watch_objects(&ctx, &resource).await
+    pub fn watch<'a>(
+        &'a self,
+        user: &'a UserInfo,
+        path_and_query: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<WatchEvent, Status>>, Status>> {
+        Box::pin(async move {
+            let (ctx, resource) = self.read(user, path_and_query)?;
+            verbs::watch::watch_objects(&ctx, &resource).await
+        })
     }
 
     /// The addresses the server listens on, with the ports it was given.

@@ -1,5 +1,7 @@
 //! Sockets: accept, shake hands, serve HTTP/1 and HTTP/2.
 
+mod lenient;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use self::lenient::Lenient;
 use crate::chain;
 use crate::config::StartError;
 use crate::server::Server;
@@ -113,6 +116,7 @@ async fn connection(
         .1
         .peer_certificates()
         .and_then(|chain| Some(chain.first()?.as_ref().into()));
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -134,10 +138,19 @@ async fn connection(
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    let served = graceful.watch(served);
-    drop(graceful);
-    if let Err(error) = served.await {
+    let served = if is_http2 {
+        let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let served = graceful.watch(served.into_owned());
+        drop(graceful);
+        served.await
+    } else {
+        let stream = TokioIo::new(Lenient::new(stream));
+        let served = builder.serve_connection_with_upgrades(stream, service);
+        let served = graceful.watch(served.into_owned());
+        drop(graceful);
+        served.await
+    };
+    if let Err(error) = served {
         tracing::debug!(error = %telemetry::Chain(&*error), "a connection ended");
     }
     drop(permit);

@@ -32,12 +32,18 @@ pub(crate) struct Form {
     pub(crate) shape: Shape,
     /// The version of `meta.k8s.io` for tables and metadata.
     pub(crate) is_v1beta1: bool,
+    /// Whether the client named the list of metadata, and not that of one object.
+    pub(crate) names_list: bool,
 }
 
 impl Form {
     /// Plain JSON.
-    pub(crate) const JSON: Self =
-        Self { encoding: Encoding::Json, shape: Shape::Object, is_v1beta1: false };
+    pub(crate) const JSON: Self = Self {
+        encoding: Encoding::Json,
+        shape: Shape::Object,
+        is_v1beta1: false,
+        names_list: false,
+    };
 
     /// The value of `Content-Type`.
     pub(crate) fn content_type(self) -> &'static str {
@@ -59,17 +65,51 @@ impl Form {
 
 /// The best form that the client accepts and that this endpoint has.
 pub(crate) fn form(headers: &HeaderMap, query: &Query, shapes: &[Shape]) -> Result<Form, Status> {
+    best(headers, query, shapes).map_err(|is_known| not_acceptable(is_known, ""))
+}
+
+/// The same where the answer may be a stream, as it may be wherever there are lists.
+pub(crate) fn list_form(
+    headers: &HeaderMap,
+    query: &Query,
+    shapes: &[Shape],
+) -> Result<Form, Status> {
+    const STREAMS: &str =
+        ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    best(headers, query, shapes).map_err(|is_known| not_acceptable(is_known, STREAMS))
+}
+
+/// Fails with whether any media type was one that is served.
+fn best(headers: &HeaderMap, query: &Query, shapes: &[Shape]) -> Result<Form, bool> {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
     let accept = if accept.trim().is_empty() { "*/*" } else { accept };
     let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     let found = clauses.iter().find_map(|clause| clause.form(shapes));
     let is_known = clauses.iter().any(|clause| clause.encoding().is_some());
-    let mut form = found.ok_or_else(|| not_acceptable(is_known))?;
+    let mut form = found.ok_or(is_known)?;
     if form.encoding == Encoding::Json && wants_pretty(headers, query) {
         form.encoding = Encoding::PrettyJson;
     }
     Ok(form)
+}
+
+/// Refuses an answer in the form of a list where there is one object, or the other way round.
+pub(crate) fn check_metadata(form: Form, is_list: bool, go_type: &str) -> Result<(), Status> {
+    if form.shape != Shape::Metadata || form.names_list == is_list {
+        return Ok(());
+    }
+    let message = if is_list {
+        format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({go_type})"
+        )
+    } else {
+        format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list \
+             ({go_type})"
+        )
+    };
+    Err(Status::failure(Reason::NotAcceptable, message))
 }
 
 /// The form of errors: never refused.
@@ -94,20 +134,35 @@ pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
 }
 
 /// A known media type may still come with parameters that are not served.
-fn not_acceptable(is_known: bool) -> Status {
+fn not_acceptable(is_known: bool, streams: &str) -> Status {
+    const TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
     if is_known {
-        return Status::failure(
-            Reason::NotAcceptable,
-            "only the following media types are accepted: application/json, application/yaml, \
-             application/vnd.kubernetes.protobuf",
-        );
+        let message = format!("only the following media types are accepted: {TYPES}");
+        return Status::failure(Reason::NotAcceptable, message);
     }
+    nothing_acceptable(&format!("{TYPES}{streams}"))
+}
+
+/// 406 as upstream's router gives it.
+pub(crate) fn nothing_acceptable(types: &str) -> Status {
     Status::failure(
         Reason::NotAcceptable,
-        "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
-         application/vnd.kubernetes.protobuf",
+        format!("406: Not Acceptable\n\nAvailable representations: {types}"),
     )
     .with_details(meta::StatusDetails::default())
+}
+
+/// Whether the client takes exactly this type, whatever it prefers; for endpoints with one type.
+pub(crate) fn accepts(headers: &HeaderMap, media: &str) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    let mut clauses = accept.split(',').filter_map(Clause::parse);
+    accept.trim().is_empty()
+        || clauses.any(|clause| {
+            let range = clause.media.strip_suffix('*').filter(|range| range.ends_with('/'));
+            clause.media == media
+                || clause.media == "*/*"
+                || range.is_some_and(|range| media.starts_with(range))
+        })
 }
 
 fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
@@ -163,7 +218,8 @@ impl<'a> Clause<'a> {
                 return None;
             }
         }
-        Some(Form { encoding, shape, is_v1beta1 })
+        let names_list = parameter("as") == "PartialObjectMetadataList";
+        Some(Form { encoding, shape, is_v1beta1, names_list })
     }
 }
 
@@ -194,5 +250,17 @@ mod tests {
             Some((Encoding::Protobuf, Shape::Metadata)),
         );
         check("application/json;as=Nope;v=v1;g=meta.k8s.io", None);
+    }
+
+    #[test]
+    fn endpoints_with_one_type_take_ranges() {
+        let takes = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, http::HeaderValue::from_static(accept));
+            accepts(&headers, "application/jwk-set+json")
+        };
+        assert!(takes("*/*") && takes("application/*") && takes("text/html, */*;q=0.1"));
+        assert!(takes("application/jwk-set+json") && takes(""));
+        assert!(!takes("application/json") && !takes("text/*"));
     }
 }

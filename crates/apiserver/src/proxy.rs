@@ -4,20 +4,25 @@
 //! websocket frames or SPDY.
 
 mod dial;
+mod links;
+mod page;
 mod target;
 
-use http::header::{CONNECTION, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::header::{CONNECTION, HOST, LOCATION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use meta::{Reason, Status};
 
 use crate::body::{Body, RequestBody};
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
+use crate::render::respond;
 use crate::request_info::RequestInfo;
 use crate::webhook;
+use crate::websocket;
 
 use dial::dial;
+use links::Prefix;
 use target::{Target, find};
 
 pub(crate) use target::ready_endpoint;
@@ -42,10 +47,23 @@ pub(crate) async fn serve(
     ctx.server.pump.fresh().await?;
     webhook::connect(ctx).await?;
     let target = find(ctx)?;
-    let mut response = forward(ctx, &target, body).await?;
+    if let Some(redirect) = to_slash(ctx) {
+        return Ok(redirect);
+    }
+    // A log is a stream of bytes for the kubelet, whatever it is for the client.
+    let is_framed = ctx.info.subresource == "log" && websocket::is_asked(&ctx.headers);
+    let framing = is_framed.then(|| websocket::log_framing(&ctx.headers)).transpose()?;
+    let mut response = forward(ctx, &target, body, framing.is_some()).await?;
+    if let (Some((framing, protocol)), StatusCode::OK) = (framing, response.status()) {
+        let body = Body::Incoming(response.into_body());
+        return websocket::carry(ctx, upgrade, body, framing, protocol);
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (mut parts, body) = response.into_parts();
-        strip_hop_by_hop(&mut parts.headers);
+        strip_hop_by_hop(response.headers_mut());
+        if ctx.info.subresource == "proxy" {
+            return Ok(page::fit(&ctx.method, response, prefix(ctx, &target)));
+        }
+        let (parts, body) = response.into_parts();
         return Ok(Response::from_parts(parts, Body::Incoming(body)));
     }
     let Some(client) = upgrade else {
@@ -73,10 +91,38 @@ pub(crate) async fn serve(
     Ok(Response::from_parts(parts, Body::empty()))
 }
 
+/// Relative links of a page work only when its path ends in a slash.
+fn to_slash(ctx: &RequestContext) -> Option<Response<Body>> {
+    let is_read = matches!(ctx.method, Method::GET | Method::HEAD);
+    let is_bare = ctx.info.subresource == "proxy" && ctx.info.rest.is_empty();
+    if !is_read || !is_bare || ctx.headers.contains_key(UPGRADE) {
+        return None;
+    }
+    let query = ctx.query.raw();
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    let location = format!("{}/{query}", ctx.info.path);
+    let mut response =
+        respond(StatusCode::MOVED_PERMANENTLY, "text/plain; charset=utf-8", Body::empty());
+    response.headers_mut().insert(LOCATION, HeaderValue::from_str(&location).ok()?);
+    Some(response)
+}
+
+/// What the paths of the backend begin with for the client.
+fn prefix(ctx: &RequestContext, target: &Target) -> Prefix {
+    let own = host(ctx).map(str::to_owned).unwrap_or_default();
+    Prefix::new(&ctx.info.path, &ctx.info.rest, [target.authority(), own])
+}
+
+/// The name under which the client reaches this server.
+fn host(ctx: &RequestContext) -> Option<&str> {
+    ctx.headers.get(HOST).and_then(|value| value.to_str().ok())
+}
+
 async fn forward(
     ctx: &RequestContext,
     target: &Target,
     body: RequestBody,
+    is_plain: bool,
 ) -> Result<Response<hyper::body::Incoming>, Status> {
     let stream = dial(ctx, target).await?;
     let unreachable = |error: hyper::Error| {
@@ -91,7 +137,7 @@ async fn forward(
         }
     }));
     let mut headers = ctx.headers.clone();
-    let upgrades = headers.get(UPGRADE).cloned();
+    let upgrades = headers.get(UPGRADE).filter(|_| !is_plain).cloned();
     strip_hop_by_hop(&mut headers);
     // Credentials are for this server alone.
     headers.remove("authorization");
@@ -104,7 +150,16 @@ async fn forward(
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    if let Ok(host) = HeaderValue::from_str(&target.authority()) {
+    if ctx.info.subresource == "proxy" {
+        let uri = format!("{}{}", prefix(ctx, target).path(), ctx.info.rest);
+        if let Ok(uri) = HeaderValue::from_str(&uri) {
+            headers.insert("x-forwarded-uri", uri);
+        }
+    }
+    // A backend that goes by names is asked under the one that the client used.
+    if !headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(&target.authority())
+    {
         headers.insert(HOST, host);
     }
     let uri: Uri = target

@@ -2,25 +2,33 @@
 
 /// The parameters of a request, decoded, in their order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct Query {
+    raw: String,
+    pairs: Vec<(String, String)>,
+}
 
 impl Query {
     /// Reads the part behind the question mark.
     pub(crate) fn parse(text: &str) -> Self {
-        Self(
-            text.split('&')
-                .filter(|pair| !pair.is_empty())
-                .map(|pair| {
-                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decode_form(key), decode_form(value))
-                })
-                .collect(),
-        )
+        let pairs = text
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (decode_form(key), decode_form(value))
+            })
+            .collect();
+        Self { raw: text.to_owned(), pairs }
+    }
+
+    /// As it came, for those to whom it is passed on.
+    pub(crate) fn raw(&self) -> &str {
+        &self.raw
     }
 
     /// The first value of a parameter.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_str())
+        self.pairs.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_str())
     }
 
     /// The first value, unless it is empty.
@@ -30,7 +38,7 @@ impl Query {
 
     /// Every value of a parameter.
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(found, _)| found == key).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(found, _)| found == key).map(|(_, value)| value.as_str())
     }
 
     /// A boolean as upstream reads it: there, and neither `false` nor `0`.
@@ -40,7 +48,7 @@ impl Query {
 
     /// All parameters.
     pub(crate) fn pairs(&self) -> &[(String, String)] {
-        &self.0
+        &self.pairs
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use meta::{GroupResource, GroupVersionKind};
 use schema::Type;
@@ -48,6 +48,8 @@ pub(crate) struct Resource {
     pub(crate) conversion: Option<&'static Conversion>,
     /// Length of `{"kind":"…","apiVersion":"…",`, which items of a list do not have.
     pub(crate) head: usize,
+    /// The columns of its table as they are printed, once they have been.
+    pub(crate) column_definitions: OnceLock<Value>,
 }
 
 impl Resource {
@@ -171,7 +173,15 @@ impl Resources {
             self.by_resource.insert(resource, storage.clone());
         }
         let prefix = storage.as_ref().map(|storage| storage.prefix.clone());
-        let resource = Arc::new(Resource { definition, gvk, ty, storage, conversion, head });
+        let resource = Arc::new(Resource {
+            definition,
+            gvk,
+            ty,
+            storage,
+            conversion,
+            head,
+            column_definitions: OnceLock::new(),
+        });
         if let Some(prefix) = prefix {
             self.by_storage.entry(prefix).or_default().push(resource.clone());
         }

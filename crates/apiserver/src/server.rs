@@ -32,6 +32,7 @@ pub(crate) struct Server {
     pub(crate) quotas: Quotas,
     pub(crate) webhooks: Webhooks,
     pub(crate) metrics: Metrics,
+    pub(crate) documents: openapi::Documents,
     pub(crate) shutdown: Shutdown,
     pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
     pub(crate) is_ready: AtomicBool,

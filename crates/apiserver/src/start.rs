@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::BoxFuture;
 use stdx::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -18,6 +19,9 @@ use crate::server::{Living, Server, authorizer};
 use crate::service_addresses::ServiceAddresses;
 use crate::tls;
 
+/// A way into the server that was started, and the task that ends when it has been drained.
+pub type Started = (Handle, JoinHandle<Option<()>>);
+
 /// The API server.
 pub struct ApiServer;
 
@@ -28,11 +32,20 @@ impl ApiServer {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(
+    pub fn start(
+        config: Config,
+        deps: Deps,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, Result<Started, StartError>> {
+        // Boxed here: otherwise the binary would compile the whole server once more.
+        Box::pin(Self::start_here(config, deps, shutdown))
+    }
+
+    async fn start_here(
         mut config: Config,
         deps: Deps,
         shutdown: Shutdown,
-    ) -> Result<(Handle, JoinHandle<Option<()>>), StartError> {
+    ) -> Result<Started, StartError> {
         let listeners = listener::bind(&config.bind).await?;
         config.bind = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let addresses = config.bind.clone().into();
@@ -99,6 +112,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         in_flight: Arc::new(Semaphore::new(config.max_requests_inflight)),
         kubelet_tls: tls::kubelet_config(&config.pki)?,
         metrics: Metrics::new(deps.metrics),
+        documents: openapi::Documents::new(),
         store: deps.store,
         clock: deps.clock,
         admission: admission::Chain::default(),

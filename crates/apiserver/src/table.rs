@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use schema::{Column, ColumnText};
 use serde_json::{Value, json};
 
 use crate::negotiate::Form;
@@ -36,26 +37,48 @@ pub(crate) fn of(
     options: TableOptions,
     with_columns: bool,
 ) -> Value {
-    let columns = schema::registry().columns(&resource.gvr());
     let version = if form.is_v1beta1 { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" };
     let rows: Vec<Value> = objects.iter().map(|json| row(resource, json, form, options)).collect();
     // A watch describes its columns once.
     if !with_columns {
         return json!({"kind": "Table", "apiVersion": version, "metadata": meta, "rows": rows});
     }
-    let definitions: Vec<Value> = match columns {
-        [] => default_columns(),
-        columns => columns
-            .iter()
-            .map(|column| {
-                json!({"name": column.name, "type": column.column_type, "format": column.format,
-                    "description": "", "priority": column.priority})
-            })
-            .collect(),
-    };
     json!({"kind": "Table", "apiVersion": version, "metadata": meta,
-        "columnDefinitions": definitions, "rows": rows})
+        "columnDefinitions": definitions(resource), "rows": rows})
 }
+
+/// The columns with their descriptions, which are unpacked once for each resource that is printed.
+fn definitions(resource: &Resource) -> &Value {
+    resource.column_definitions.get_or_init(|| {
+        let descriptions = openapi::Descriptions::new();
+        let columns = match schema::registry().columns(&resource.gvr()) {
+            [] => &DEFAULT_COLUMNS,
+            columns => columns,
+        };
+        let definition = |column: &Column| {
+            json!({"name": column.name, "type": column.column_type, "format": column.format,
+                "description": descriptions.of_column(&column.text), "priority": column.priority})
+        };
+        columns.iter().map(definition).collect()
+    })
+}
+
+const DEFAULT_COLUMNS: [Column; 2] = [
+    Column {
+        name: "Name",
+        column_type: "string",
+        format: "name",
+        priority: 0,
+        text: ColumnText::NAME,
+    },
+    Column {
+        name: "Created At",
+        column_type: "date",
+        format: "",
+        priority: 0,
+        text: ColumnText::CREATED,
+    },
+];
 
 fn row(resource: &Resource, json: &Bytes, form: Form, options: TableOptions) -> Value {
     let Ok(object) = serde_json::from_slice::<Value>(json) else {
@@ -68,22 +91,18 @@ fn row(resource: &Resource, json: &Bytes, form: Form, options: TableOptions) -> 
     } else {
         cells(&gvr, &object, options.now)
     };
-    match options.include {
-        Include::None => json!({ "cells": cells }),
-        Include::Metadata => json!({"cells": cells, "object": metadata(json, form, true)}),
-        Include::Object => json!({"cells": cells, "object": object}),
+    let mut row = json!({ "cells": cells });
+    if let Some(conditions) = schema::table_row_conditions(&gvr, &object) {
+        row["conditions"] = conditions;
     }
+    match options.include {
+        Include::None => {}
+        Include::Metadata => row["object"] = metadata(json, form, true),
+        Include::Object => row["object"] = object,
+    }
+    row
 }
 
 fn cells(gvr: &meta::GroupVersionResource, object: &Value, now: Timestamp) -> Vec<Value> {
     schema::table_row(gvr, object, now)
-}
-
-fn default_columns() -> Vec<Value> {
-    vec![
-        json!({"name": "Name", "type": "string", "format": "name",
-            "description": "", "priority": 0}),
-        json!({"name": "Created At", "type": "date", "format": "",
-            "description": "", "priority": 0}),
-    ]
 }

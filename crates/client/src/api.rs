@@ -3,12 +3,11 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use api::Typed;
 use bytes::Bytes;
 use http::{Method, Request};
 use k8s_openapi::{Metadata, Resource};
 use meta::{GroupVersionResource, Object, ResourceVersion, Status};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{ClientError, ListOptions, ObjectList, Patch, Transport, WatchStream};
@@ -243,7 +242,7 @@ impl<K> Api<K> {
     }
 }
 
-impl<K: DeserializeOwned> Api<K> {
+impl<K: Typed> Api<K> {
     /// Reads an object.
     ///
     /// # Errors
@@ -274,7 +273,7 @@ impl<K: DeserializeOwned> Api<K> {
         loop {
             let page = self.list_objects(&options).await?;
             for object in &page.items {
-                all.push(object.decode().map_err(ClientError::decode)?);
+                all.push(K::of(object).map_err(ClientError::decode)?);
             }
             if page.continue_token.is_empty() {
                 return Ok(all);
@@ -356,7 +355,7 @@ impl<K: DeserializeOwned> Api<K> {
     }
 }
 
-impl<K: Serialize + DeserializeOwned> Api<K> {
+impl<K: Typed> Api<K> {
     /// Creates an object.
     ///
     /// # Errors
@@ -372,7 +371,7 @@ impl<K: Serialize + DeserializeOwned> Api<K> {
     ///
     /// # Errors
     /// Any failure of the request.
-    pub async fn create_subresource<B: Serialize, A: DeserializeOwned>(
+    pub async fn create_subresource<B: Typed, A: Typed>(
         &self,
         name: &str,
         subresource: &str,
@@ -387,9 +386,7 @@ impl<K: Serialize + DeserializeOwned> Api<K> {
 
 impl<K> Api<K>
 where
-    K: Serialize
-        + DeserializeOwned
-        + Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+    K: Typed + Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
 {
     /// Replaces an object; its resource version says which version the change is based on.
     ///
@@ -440,12 +437,12 @@ fn merge(target: &mut Value, change: &Value) {
     }
 }
 
-fn encode<T: Serialize>(object: &T) -> Result<Bytes, ClientError> {
-    serde_json::to_vec(object).map(Bytes::from).map_err(ClientError::Encode)
+fn encode<T: Typed>(object: &T) -> Result<Bytes, ClientError> {
+    object.to_json().map(Bytes::from).map_err(ClientError::Encode)
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(bytes).map_err(ClientError::decode)
+fn decode<T: Typed>(bytes: &[u8]) -> Result<T, ClientError> {
+    T::from_json(bytes).map_err(ClientError::decode)
 }
 
 /// A list's items as objects: what a remote transport makes of an answer.

@@ -10,18 +10,21 @@
 //!   └─┘back-off  └─┘
 //! ```
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clock::SharedClock;
 use futures::StreamExt;
-use meta::{MalformedObject, Object, ObjectKey, ResourceVersion, WatchEvent};
+use meta::{MalformedObject, Object, ResourceVersion, WatchEvent};
 use stdx::shutdown::Shutdown;
-use tokio::sync::watch;
 
 use crate::{Backoff, Client, ClientError, ListOptions, ResourcePath};
+use cache::{Cache, Projection};
+
+mod cache;
+
+pub use cache::{Change, Lister};
 
 /// Page size of lists over a connection: client-go's pager.
 const PAGE: u32 = 500;
@@ -30,22 +33,6 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(800);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A watch is asked for with a time between this and twice as much, as client-go does.
 const WATCH_SECONDS_MIN: u32 = 300;
-
-/// A change of the cache, told to handlers after the cache has it.
-#[derive(Debug)]
-pub enum Change<'a, P> {
-    /// The object is new.
-    Added(&'a Arc<P>),
-    /// The object changed.
-    Updated {
-        /// Before.
-        old: &'a Arc<P>,
-        /// After.
-        new: &'a Arc<P>,
-    },
-    /// The object is gone; its last known state.
-    Deleted(&'a Arc<P>),
-}
 
 /// What to cache.
 pub struct InformerConfig {
@@ -68,116 +55,37 @@ impl InformerConfig {
     }
 }
 
-type Handler<P> = Box<dyn Fn(&ObjectKey, Change<'_, P>) + Send + Sync>;
-type Project<P> = Box<dyn Fn(&Object) -> Result<P, MalformedObject> + Send + Sync>;
-
-struct Shared<P> {
-    cache: RwLock<BTreeMap<ObjectKey, Entry<P>>>,
-    handlers: Mutex<Vec<Handler<P>>>,
-    synced: watch::Sender<bool>,
-}
-
-struct Entry<P> {
-    version: ResourceVersion,
-    projection: Arc<P>,
-}
-
-/// The reading end of an [`Informer`]. Clones share the cache.
-pub struct Lister<P> {
-    shared: Arc<Shared<P>>,
-}
-
-impl<P> Clone for Lister<P> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
-    }
-}
-
-impl<P> Lister<P> {
-    /// The projection of one object.
-    pub fn get(&self, key: &ObjectKey) -> Option<Arc<P>> {
-        let cache = self.shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-        cache.get(key).map(|entry| Arc::clone(&entry.projection))
-    }
-
-    /// Everything, in the order of namespace and name.
-    pub fn list(&self) -> Vec<Arc<P>> {
-        let cache = self.shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-        cache.values().map(|entry| Arc::clone(&entry.projection)).collect()
-    }
-
-    /// What is in one namespace, in the order of names.
-    pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<P>> {
-        let first = ObjectKey::new(namespace, "");
-        let cache = self.shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-        cache
-            .range((Bound::Included(first), Bound::Unbounded))
-            .take_while(|(key, _)| key.namespace == namespace)
-            .map(|(_, entry)| Arc::clone(&entry.projection))
-            .collect()
-    }
-
-    /// The number of objects.
-    pub fn len(&self) -> usize {
-        self.shared.cache.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Resolves when the first list is in the cache. Safe to drop.
-    pub async fn synced(&self) {
-        // The sender lives in `shared`, which `self` keeps alive.
-        self.shared.synced.subscribe().wait_for(|synced| *synced).await.ok();
-    }
-
-    /// Calls `handler` for every object that is cached now and for every later change, from the
-    /// informer's task, in order. It must not block: enqueue a key and return.
-    pub fn on_change(&self, handler: impl Fn(&ObjectKey, Change<'_, P>) + Send + Sync + 'static) {
-        // Handlers are locked first, then the cache, here and in the driver: no change can fall
-        // between the replay and the registration.
-        let mut handlers = self.shared.handlers.lock().unwrap_or_else(PoisonError::into_inner);
-        let present: Vec<_> = {
-            let cache = self.shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-            cache.iter().map(|(key, e)| (key.clone(), Arc::clone(&e.projection))).collect()
-        };
-        for (key, projection) in &present {
-            handler(key, Change::Added(projection));
-        }
-        handlers.push(Box::new(handler));
-    }
-}
+/// Makes what the cache keeps of an object.
+type Project = Box<dyn Fn(&Object) -> Result<Projection, MalformedObject> + Send + Sync>;
 
 /// The driving end: run it as a task.
-pub struct Informer<P> {
+///
+/// Neither this nor the cache is generic over what is kept: a component has a dozen informers,
+/// and each would be compiled anew.
+pub struct Informer {
     client: Client,
     config: InformerConfig,
     clock: SharedClock,
-    project: Project<P>,
-    shared: Arc<Shared<P>>,
+    project: Project,
+    cache: Arc<Cache>,
 }
 
-impl<P: Send + Sync + 'static> Informer<P> {
+impl Informer {
     /// An informer whose cache keeps `project` of every object.
-    pub fn new(
+    pub fn new<P: Send + Sync + 'static>(
         client: Client,
         clock: SharedClock,
         config: InformerConfig,
         project: impl Fn(&Object) -> Result<P, MalformedObject> + Send + Sync + 'static,
     ) -> (Self, Lister<P>) {
-        let shared = Arc::new(Shared {
-            cache: RwLock::default(),
-            handlers: Mutex::default(),
-            synced: watch::Sender::new(false),
-        });
-        let lister = Lister { shared: Arc::clone(&shared) };
-        (Self { client, config, clock, project: Box::new(project), shared }, lister)
+        let cache = Arc::new(Cache::default());
+        let lister = Lister { cache: Arc::clone(&cache), kept: PhantomData };
+        let project: Project = Box::new(move |object| Ok(Arc::new(project(object)?)));
+        (Self { client, config, clock, project, cache }, lister)
     }
 
     /// Starts the informer as a task of its own that ends at `shutdown`.
-    pub fn spawn(
+    pub fn spawn<P: Send + Sync + 'static>(
         client: &Client,
         clock: &SharedClock,
         config: InformerConfig,
@@ -185,9 +93,12 @@ impl<P: Send + Sync + 'static> Informer<P> {
         project: impl Fn(&Object) -> Result<P, MalformedObject> + Send + Sync + 'static,
     ) -> Lister<P> {
         let (informer, lister) = Self::new(client.clone(), Arc::clone(clock), config, project);
-        let shutdown = shutdown.clone();
-        drop(stdx::task::spawn("informer", async move { informer.run(shutdown).await }));
+        informer.start(shutdown.clone());
         lister
+    }
+
+    fn start(self, shutdown: Shutdown) {
+        drop(stdx::task::spawn("informer", async move { self.run(shutdown).await }));
     }
 
     /// Follows the resource until `shutdown`. Safe to drop: the cache then stands still.
@@ -232,7 +143,7 @@ impl<P: Send + Sync + 'static> Informer<P> {
             items.extend(page.items);
             if page.continue_token.is_empty() {
                 self.replace(&items);
-                self.shared.synced.send_replace(true);
+                self.cache.set_synced();
                 return Ok(page.resource_version);
             }
             options.continue_token = page.continue_token;
@@ -282,7 +193,7 @@ impl<P: Send + Sync + 'static> Informer<P> {
                 object.header().resource_version
             }
             WatchEvent::Deleted(object) => {
-                self.remove(&object.header().key());
+                self.cache.remove(&object.header().key());
                 object.header().resource_version
             }
             WatchEvent::Bookmark { resource_version, .. } => resource_version,
@@ -291,59 +202,21 @@ impl<P: Send + Sync + 'static> Informer<P> {
 
     fn upsert(&self, object: &Object) {
         let key = object.header().key();
-        let projection = match (self.project)(object) {
-            Ok(projection) => Arc::new(projection),
-            Err(error) => {
-                // The server checks every object on its way in, so this is a defect of ours; the
-                // other objects must go on.
-                tracing::error!(object = %key, %error, "object cannot be read, ignored");
-                return;
+        match (self.project)(object) {
+            Ok(projection) => {
+                self.cache.insert(key, object.header().resource_version, projection);
             }
-        };
-        let version = object.header().resource_version;
-        let handlers = self.shared.handlers.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = {
-            let mut cache = self.shared.cache.write().unwrap_or_else(PoisonError::into_inner);
-            cache.insert(key.clone(), Entry { version, projection: Arc::clone(&projection) })
-        };
-        for handler in handlers.iter() {
-            match &old {
-                None => handler(&key, Change::Added(&projection)),
-                Some(old) => {
-                    handler(&key, Change::Updated { old: &old.projection, new: &projection });
-                }
-            }
-        }
-    }
-
-    fn remove(&self, key: &ObjectKey) {
-        let handlers = self.shared.handlers.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = {
-            let mut cache = self.shared.cache.write().unwrap_or_else(PoisonError::into_inner);
-            cache.remove(key)
-        };
-        let Some(old) = old else { return };
-        for handler in handlers.iter() {
-            handler(key, Change::Deleted(&old.projection));
+            // The server checks every object on its way in, so this is a defect of ours; the
+            // other objects must go on.
+            Err(error) => tracing::error!(object = %key, %error, "object cannot be read, ignored"),
         }
     }
 
     fn replace(&self, items: &[Arc<Object>]) {
-        let present: std::collections::BTreeSet<ObjectKey> =
-            items.iter().map(|object| object.header().key()).collect();
-        let gone: Vec<ObjectKey> = {
-            let cache = self.shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-            cache.keys().filter(|key| !present.contains(*key)).cloned().collect()
-        };
-        for key in &gone {
-            self.remove(key);
-        }
+        self.cache.retain(items.iter().map(|object| object.header().key()).collect());
         for object in items {
-            let known = {
-                let cache = self.shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-                cache.get(&object.header().key()).map(|entry| entry.version)
-            };
-            if known != Some(object.header().resource_version) {
+            let header = object.header();
+            if self.cache.version(&header.key()) != Some(header.resource_version) {
                 self.upsert(object);
             }
         }

@@ -40,6 +40,6 @@ pub use kubeconfig::{Credentials, KubeConfig, KubeConfigError};
 pub use leader_election::{LeaderElection, lead};
 pub use list_options::ListOptions;
 pub use patch::Patch;
-pub use remote::Remote;
+pub use remote::{Remote, tls_config};
 pub use transport::{ObjectList, Transport, WatchStream};
 pub use work_queue::{Outcome, WorkQueue, WorkQueueConfig};

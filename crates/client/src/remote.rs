@@ -216,7 +216,11 @@ fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
     Ok(value)
 }
 
-fn tls_config(config: &KubeConfig) -> Result<rustls::ClientConfig, ClientError> {
+/// The TLS of a connection to the server, for protocols that [`Remote`] does not speak.
+///
+/// # Errors
+/// When a certificate or the key cannot be used.
+pub fn tls_config(config: &KubeConfig) -> Result<rustls::ClientConfig, ClientError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

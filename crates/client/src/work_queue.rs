@@ -13,8 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clock::SharedClock;
+use futures::future::BoxFuture;
 use stdx::shutdown::Shutdown;
 use tokio::sync::Notify;
+
+type Failure = Box<dyn Display + Send + Sync>;
+type Reconcile<K> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Outcome, Failure>> + Send + Sync>;
 
 /// How a queue works off its keys.
 #[derive(Clone, Copy, Debug)]
@@ -145,10 +149,21 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
     where
         K: Sync,
         F: Fn(K) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Outcome, E>> + Send,
-        E: Display + Send,
+        Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
+        E: Display + Send + Sync + 'static,
     {
-        let reconcile = Arc::new(reconcile);
+        // Boxed once here, so that the loop below is not compiled for every reconciler.
+        let reconcile: Reconcile<K> = Arc::new(move |key| {
+            let reconciled = reconcile(key);
+            Box::pin(async move { reconciled.await.map_err(|e| Box::new(e) as Failure) })
+        });
+        self.run_boxed(shutdown, reconcile).await;
+    }
+
+    async fn run_boxed(&self, shutdown: Shutdown, reconcile: Reconcile<K>)
+    where
+        K: Sync,
+    {
         let workers = (0..self.inner.config.workers.max(1)).map(|_| {
             let (queue, shutdown, reconcile) = (self.clone(), shutdown.clone(), reconcile.clone());
             stdx::task::spawn(self.inner.config.name, async move {
@@ -158,12 +173,11 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
         futures::future::join_all(workers.collect::<Vec<_>>()).await;
     }
 
-    async fn work<F, Fut, E>(&self, shutdown: &Shutdown, reconcile: &F)
-    where
-        F: Fn(K) -> Fut,
-        Fut: Future<Output = Result<Outcome, E>>,
-        E: Display,
-    {
+    async fn work(
+        &self,
+        shutdown: &Shutdown,
+        reconcile: &(dyn Fn(K) -> BoxFuture<'static, Result<Outcome, Failure>> + Send + Sync),
+    ) {
         use futures::FutureExt;
         loop {
             let key = tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::Typed;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -12,7 +13,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use serde::de::DeserializeOwned;
 use stdx::shutdown::Shutdown;
 
 use crate::pod_view::{PodIndex, PodView};
@@ -47,7 +47,7 @@ impl Informers {
         let start = Start { client, clock, shutdown };
         let all = ListOptions::all;
         let pods = Informer::spawn(client, clock, selected::<Pod>(all()), shutdown, |object| {
-            Ok(PodView::new(object.decode()?))
+            Ok(PodView::new(Pod::of(object)?))
         });
         Self {
             namespaces: start.whole::<Namespace>(ListOptions::all()),
@@ -60,7 +60,7 @@ impl Informers {
                     ..InformerConfig::all::<Lease>()
                 },
                 shutdown,
-                |object| Ok(object.decode::<Lease>()?.spec.and_then(|spec| spec.renew_time)),
+                |object| Ok(Lease::of(object)?.spec.and_then(|spec| spec.renew_time)),
             ),
             default_service_accounts: Informer::spawn(
                 client,
@@ -94,10 +94,10 @@ impl Start<'_> {
     /// Kinds of which there are few, or of which most fields are read, are kept as they are.
     fn whole<K>(&self, options: ListOptions) -> Lister<K>
     where
-        K: k8s_openapi::Resource + DeserializeOwned + Send + Sync + 'static,
+        K: k8s_openapi::Resource + Typed + Send + Sync + 'static,
     {
         let config = selected::<K>(options);
-        Informer::spawn(self.client, self.clock, config, self.shutdown, |o| o.decode())
+        Informer::spawn(self.client, self.clock, config, self.shutdown, K::of)
     }
 }
 

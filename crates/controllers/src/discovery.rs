@@ -1,10 +1,10 @@
 //! What the server serves: for controllers that work on every resource.
 
+use api::Typed;
 use client::{Client, ClientError};
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroupList, APIResourceList};
 use meta::{GroupVersion, GroupVersionResource};
-use serde::de::DeserializeOwned;
 
 /// One resource in its preferred version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,7 @@ async fn add(client: &Client, path: &str, served: &GroupVersion, discovery: &mut
     }
 }
 
-async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, ClientError> {
+async fn get<T: Typed>(client: &Client, path: &str) -> Result<T, ClientError> {
     let body = client.request(Method::GET, path, "", bytes::Bytes::new()).await?;
-    serde_json::from_slice(&body).map_err(ClientError::decode)
+    T::from_json(&body).map_err(ClientError::decode)
 }

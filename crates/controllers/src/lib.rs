@@ -128,7 +128,17 @@ pub enum RunError {
 ///
 /// # Errors
 /// When they cannot start.
-pub async fn run(
+pub fn run(
+    config: Config,
+    deps: Deps,
+    ready: Ready,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), RunError>> {
+    // Boxed here: otherwise the binary would compile the whole component once more.
+    Box::pin(work(config, deps, ready, shutdown))
+}
+
+async fn work(
     config: Config,
     deps: Deps,
     ready: Ready,

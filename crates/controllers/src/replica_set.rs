@@ -39,9 +39,7 @@ pub(crate) struct Replicas {
 }
 
 /// The two kinds.
-pub(crate) trait Kind:
-    k8s_openapi::Resource + serde::de::DeserializeOwned + Send + Sync + 'static
-{
+pub(crate) trait Kind: k8s_openapi::Resource + api::Typed + Send + Sync + 'static {
     /// Name of the queue.
     const QUEUE: &'static str;
     /// The service account, which is also the source of events.

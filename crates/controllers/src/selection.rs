@@ -1,11 +1,12 @@
 //! Reading selectors, keys and owners of typed objects.
 
+use api::Typed;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as wire;
 use meta::{LabelSelector, ObjectKey};
 
 /// The server admits only valid selectors; one that is not selects nothing.
 pub(crate) fn selector(wire: Option<&wire::LabelSelector>) -> LabelSelector {
-    let value = wire.and_then(|selector| serde_json::to_value(selector).ok());
+    let value = wire.and_then(|selector| selector.to_tree().ok());
     LabelSelector::from_object(value.as_ref()).unwrap_or_else(|_| LabelSelector::nothing())
 }
 

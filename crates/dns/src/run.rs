@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use api::Typed;
 use client::{Change, Client, Informer, InformerConfig};
 use clock::SharedClock;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use k8s_openapi::api::discovery::v1::EndpointSlice as ApiSlice;
 use meta::Object;
@@ -57,7 +59,17 @@ pub enum DnsError {
 ///
 /// # Errors
 /// When it cannot start.
-pub async fn run(
+pub fn run(
+    config: Config,
+    deps: Deps,
+    ready: Ready,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), DnsError>> {
+    // Boxed here: otherwise the binary would compile the whole component once more.
+    Box::pin(work(config, deps, ready, shutdown))
+}
+
+async fn work(
     config: Config,
     deps: Deps,
     ready: Ready,
@@ -102,7 +114,7 @@ async fn follow(deps: &Deps, zone: &Arc<RwLock<Zone>>, shutdown: &Shutdown) {
     });
 
     let services = InformerConfig::all::<ApiService>();
-    let read = |object: &Object| Ok(Service::read(&object.decode::<ApiService>()?));
+    let read = |object: &Object| Ok(Service::read(&ApiService::of(object)?));
     let services = Informer::spawn(client, clock, services, shutdown, read);
     let target = Arc::clone(zone);
     services.on_change(move |key, change| match change {
@@ -113,7 +125,7 @@ async fn follow(deps: &Deps, zone: &Arc<RwLock<Zone>>, shutdown: &Shutdown) {
     });
 
     let slices = InformerConfig::all::<ApiSlice>();
-    let read = |object: &Object| Ok(Slice::read(&object.decode::<ApiSlice>()?).map(Arc::new));
+    let read = |object: &Object| Ok(Slice::read(&ApiSlice::of(object)?).map(Arc::new));
     let slices = Informer::spawn(client, clock, slices, shutdown, read);
     let target = Arc::clone(zone);
     slices.on_change(move |key, change| {

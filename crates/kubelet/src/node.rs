@@ -7,6 +7,7 @@ mod status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::Typed;
 use client::{Backoff, Change, ClientError, EventType, Informer, InformerConfig, ListOptions};
 use client::{Patch, Regarding, ResourcePath};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
@@ -130,7 +131,7 @@ impl NodeKeeper {
 
     async fn write(&mut self, status: NodeStatus) -> Result<(), ClientError> {
         let api = self.kubelet.deps.client.api::<Node>("");
-        let body = serde_json::to_value(&status).map_err(ClientError::Encode)?;
+        let body = status.to_tree().map_err(ClientError::Encode)?;
         let patch = Patch::Strategic(json!({ "status": body }));
         let node = &self.kubelet.config.node_name;
         let node = match api.patch_subresource(node, "status", &patch).await {
@@ -263,8 +264,7 @@ pub(crate) fn follow(kubelet: &Arc<Kubelet>, wake: &Arc<Notify>) {
         options: ListOptions::fields(format!("metadata.name={name}")),
     };
     let (client, clock) = (&kubelet.deps.client, &kubelet.deps.clock);
-    let lister =
-        Informer::spawn(client, clock, config, &kubelet.shutdown, |object| object.decode::<Node>());
+    let lister = Informer::spawn(client, clock, config, &kubelet.shutdown, Node::of);
     let (cidr, changes) = watch::channel(String::new());
     // The task ends with the informer, which holds the sender.
     drop(stdx::task::spawn("pod-cidr", tell_cidr(Arc::clone(kubelet), changes, Arc::clone(wake))));

@@ -8,6 +8,7 @@ pub(crate) mod end;
 pub(crate) mod env;
 pub(crate) mod expansion;
 pub(crate) mod fields;
+pub(crate) mod final_status;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod hooks;

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use api::Typed;
 use client::{Change, EventRecorder, Informer, InformerConfig, ListOptions, ResourcePath};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use stdx::ready::Ready;
 use stdx::shutdown::Shutdown;
@@ -27,7 +29,17 @@ use crate::volume::tmpfs::Tmpfs;
 ///
 /// # Errors
 /// When a directory, a port or a certificate cannot be used.
-pub async fn run(
+pub fn run(
+    config: Config,
+    deps: Deps,
+    ready: Ready,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), KubeletError>> {
+    // Boxed here: otherwise the binary would compile the whole component once more.
+    Box::pin(work(config, deps, ready, shutdown))
+}
+
+async fn work(
     config: Config,
     deps: Deps,
     ready: Ready,
@@ -93,7 +105,7 @@ fn assemble(config: Config, deps: Deps, metrics: Metrics, shutdown: &Shutdown) -
         namespace: String::new(),
         options: ListOptions::fields(format!("spec.nodeName={}", config.node_name)),
     };
-    let pods = Informer::spawn(client, clock, of_node, shutdown, |object| object.decode());
+    let pods = Informer::spawn(client, clock, of_node, shutdown, Pod::of);
     let stop = shutdown.clone();
     Arc::new(Kubelet::new(config, deps, recorder, stop, volumes, services, pods, workers, metrics))
 }

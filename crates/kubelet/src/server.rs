@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Typed;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -101,7 +102,7 @@ fn serve(
             drop(stdx::task::spawn("kubelet-connection", async move {
                 let _slot = slot;
                 match tls {
-                    None => connection(kubelet, stream, door, None).await,
+                    None => connection(kubelet, Box::new(stream), door, None).await,
                     Some(tls) => {
                         let accepted = tokio::select! {
                             accepted = tls.accept(stream) => accepted,
@@ -110,7 +111,7 @@ fn serve(
                         let Ok(stream) = accepted else { return };
                         let certificate = stream.get_ref().1.peer_certificates();
                         let identity = certificate.and_then(|c| auth::of_certificate(c.first()?));
-                        connection(kubelet, stream, door, identity).await;
+                        connection(kubelet, Box::new(stream), door, identity).await;
                     }
                 }
             }));
@@ -118,10 +119,17 @@ fn serve(
     }));
 }
 
-async fn connection<S>(kubelet: Arc<Kubelet>, io: S, door: Door, identity: Option<Identity>)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+/// One type for both, so that HTTP is compiled once.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
+
+async fn connection(
+    kubelet: Arc<Kubelet>,
+    io: Box<dyn Connection>,
+    door: Door,
+    identity: Option<Identity>,
+) {
     let shutdown = kubelet.shutdown.clone();
     let service = service_fn(move |request| {
         let (kubelet, door, identity) = (Arc::clone(&kubelet), door.clone(), identity.clone());
@@ -201,7 +209,7 @@ fn pods(kubelet: &Kubelet) -> Answer {
         .list()
         .iter()
         .map(|pod| {
-            let mut value = serde_json::to_value(&**pod).unwrap_or_default();
+            let mut value = pod.to_tree().unwrap_or_default();
             if let Some(fields) = value.as_object_mut() {
                 // Items of a list do not repeat their kind.
                 fields.remove("kind");

@@ -4,85 +4,111 @@
 //! with what clients need to patch and explain (group, version and kind, patch strategy and key,
 //! list type), and the paths with their operations and parameters.
 //!
-//! Start reading at [`v3`], then `schemas.rs`.
+//! Start reading at [`Documents`], then `schemas.rs`.
 //!
-//! Invariants: a document depends on the tables alone, so its hash is the same in every process.
-//! Documents are made when they are asked for and not kept: they are read rarely, and together they
-//! would take more memory than the rest of an idle server; only the hashes are remembered.
+//! Invariants: a document depends on the tables and on the descriptions that `build.rs` gathers, so
+//! its hash is the same in every process of one build. Documents are made when they are asked for
+//! and kept no longer than somebody reads them: they are read rarely, and together they would take
+//! more memory than the rest of an idle server; only the hashes are remembered.
 //!
-//! What it deliberately does not do: it has no descriptions of fields yet, and no custom resources;
-//! the server merges those. There is no protobuf form of v2.
+//! What it deliberately does not do: it has no custom resources; the server merges those. There is
+//! no protobuf form of v3, which clients do not ask for.
 //!
 //! Tested by unit tests beside the code.
 
 #![forbid(unsafe_code)]
 
+mod descriptions;
+mod documents;
 mod operations;
+mod protobuf;
 mod schemas;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::OnceLock;
 
-use bytes::Bytes;
 use schema::{Group, Resource, Version, registry};
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha512};
+use serde_json::{Value, json};
+
+pub use self::descriptions::{Described, Descriptions};
+pub use self::documents::{Document, Documents, Encoding};
 
 use self::schemas::{Dialect, Schemas};
 
 /// What both documents say about themselves.
 const VERSION: &str = "v1.36.0";
 
-/// The v2 document as JSON.
-pub fn v2_json() -> Bytes {
-    let mut schemas = Schemas::new(Dialect::V2);
-    let mut paths = Map::new();
-    for (group, version) in versions() {
-        add_version(group, version, &mut schemas, &mut paths);
+/// What a document is made of. The parts are text: as values they would take thirty times the memory.
+#[derive(Default)]
+struct Parts {
+    paths: Texts,
+    schemas: Texts,
+}
+
+/// JSON by name.
+type Texts = BTreeMap<String, String>;
+
+impl Parts {
+    fn v2() -> Self {
+        Self::of(Dialect::V2, versions())
     }
-    let token = json!({"description": "Bearer Token authentication", "in": "header",
-        "name": "authorization", "type": "apiKey"});
-    bytes_of(&json!({
-        "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": VERSION},
-        "paths": paths,
-        "definitions": schemas.finish(),
-        "securityDefinitions": {"BearerToken": token},
-        "security": [{"BearerToken": []}],
-    }))
+
+    fn v3(group: &'static Group, version: &'static Version) -> Self {
+        Self::of(Dialect::V3, [(group, version)].into_iter())
+    }
+
+    fn of<'a>(dialect: Dialect, versions: impl Iterator<Item = (&'a Group, &'a Version)>) -> Self {
+        let mut schemas = Schemas::new(dialect);
+        let mut paths = Texts::new();
+        for (group, version) in versions {
+            add_version(group, version, &mut schemas, &mut paths);
+        }
+        Self { paths, schemas: schemas.finish() }
+    }
+
+    fn v2_text(&self) -> String {
+        let mut out = format!(r#"{{"swagger":"2.0","info":{},"paths":"#, info());
+        write_map(&mut out, &self.paths);
+        out.push_str(r#","definitions":"#);
+        write_map(&mut out, &self.schemas);
+        let _ = write!(
+            out,
+            r#","securityDefinitions":{{"BearerToken":{}}},"security":[{{"BearerToken":[]}}]}}"#,
+            bearer_token()
+        );
+        out
+    }
+
+    fn v3_text(&self) -> String {
+        let mut out = format!(r#"{{"openapi":"3.0.0","info":{},"paths":"#, info());
+        write_map(&mut out, &self.paths);
+        out.push_str(r#","components":{"schemas":"#);
+        write_map(&mut out, &self.schemas);
+        let _ = write!(out, r#","securitySchemes":{{"BearerToken":{}}}}}}}"#, bearer_token());
+        out
+    }
 }
 
-/// The paths under `/openapi/v3`, such as `apis/apps/v1`, with the hash of each document.
-pub fn v3_index() -> Vec<(String, String)> {
-    static INDEX: OnceLock<Vec<(String, String)>> = OnceLock::new();
-    let make = || {
-        let entry = |(group, version): (&Group, &Version)| {
-            let document = v3_document(group, version);
-            (path_of(group, version), hash(&document))
-        };
-        versions().map(entry).collect()
-    };
-    INDEX.get_or_init(make).clone()
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": VERSION})
 }
 
-/// The v3 document of a path such as `apis/apps/v1` or `api/v1`.
-pub fn v3(path: &str) -> Option<Bytes> {
-    let (group, version) = versions().find(|(group, version)| path_of(group, version) == path)?;
-    Some(v3_document(group, version))
+fn bearer_token() -> Value {
+    json!({"description": "Bearer Token authentication", "in": "header", "name": "authorization",
+        "type": "apiKey"})
 }
 
-fn v3_document(group: &Group, version: &Version) -> Bytes {
-    let mut schemas = Schemas::new(Dialect::V3);
-    let mut paths = Map::new();
-    add_version(group, version, &mut schemas, &mut paths);
-    let token = json!({"type": "apiKey", "description": "Bearer Token authentication",
-        "name": "authorization", "in": "header"});
-    bytes_of(&json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": VERSION},
-        "paths": paths,
-        "components": {"schemas": schemas.finish(), "securitySchemes": {"BearerToken": token}},
-    }))
+fn write_map(out: &mut String, texts: &Texts) {
+    let mut mark = '{';
+    for (name, text) in texts {
+        out.push(mark);
+        mark = ',';
+        let _ = write!(out, "{}:{text}", Value::from(name.as_str()));
+    }
+    if texts.is_empty() {
+        out.push(mark);
+    }
+    out.push('}');
 }
 
 fn versions() -> impl Iterator<Item = (&'static Group, &'static Version)> {
@@ -98,12 +124,7 @@ fn path_of(group: &Group, version: &Version) -> String {
     }
 }
 
-fn add_version(
-    group: &Group,
-    version: &Version,
-    schemas: &mut Schemas,
-    paths: &mut Map<String, Value>,
-) {
+fn add_version(group: &Group, version: &Version, schemas: &mut Schemas, paths: &mut Texts) {
     let root = format!("/{}", path_of(group, version));
     for resource in &version.resources {
         add_kinds(resource, schemas);
@@ -122,19 +143,6 @@ fn add_kinds(resource: &Resource, schemas: &mut Schemas) {
     for shared in ["DeleteOptions", "Status", "WatchEvent"] {
         schemas.add_kind(&meta::GroupVersionKind::new("meta.k8s.io", "v1", shared));
     }
-}
-
-fn bytes_of(document: &Value) -> Bytes {
-    // A value that was just built always prints.
-    serde_json::to_vec(document).unwrap_or_default().into()
-}
-
-/// Upper-case hexadecimal, as upstream prints it in `?hash=`.
-fn hash(document: &[u8]) -> String {
-    Sha512::digest(document).iter().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02X}");
-        out
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use meta::GroupVersionKind;
 use schema::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
+use crate::Texts;
 use crate::schemas::{Dialect, Schemas};
 
 /// Media types of what is sent and answered.
@@ -17,12 +18,7 @@ const PATCH_MEDIA: [&str; 4] = [
 ];
 
 /// Adds the paths of a resource and its subresources.
-pub(crate) fn add_resource(
-    root: &str,
-    resource: &Resource,
-    schemas: &Schemas,
-    paths: &mut Map<String, Value>,
-) {
+pub(crate) fn add_resource(root: &str, resource: &Resource, schemas: &Schemas, paths: &mut Texts) {
     let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("{root}{scope}/{}", resource.name);
     let gvk = resource.gvk();
@@ -56,12 +52,7 @@ pub(crate) fn add_resource(
     }
 }
 
-fn add_subresource(
-    collection: &str,
-    sub: &Subresource,
-    maker: &Maker<'_>,
-    paths: &mut Map<String, Value>,
-) {
+fn add_subresource(collection: &str, sub: &Subresource, maker: &Maker<'_>, paths: &mut Texts) {
     let gvk = GroupVersionKind::new(sub.group, sub.version, sub.kind);
     let maker = Maker { gvk: gvk.clone(), ..maker.clone() };
     let mut item = maker.named(&sub.verbs, &gvk);
@@ -72,7 +63,7 @@ fn add_subresource(
 }
 
 fn add_path(
-    paths: &mut Map<String, Value>,
+    paths: &mut Texts,
     path: String,
     mut item: Map<String, Value>,
     maker: &Maker<'_>,
@@ -91,7 +82,7 @@ fn add_path(
     if !parameters.is_empty() {
         item.insert("parameters".to_owned(), Value::Array(parameters));
     }
-    paths.insert(path, Value::Object(item));
+    paths.insert(path, Value::Object(item).to_string());
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,6 +140,7 @@ impl Maker<'_> {
         };
         let media: &[&str] = if body == Body::Patch { &PATCH_MEDIA } else { &MEDIA };
         let mut operation = json!({
+            "description": describe(action, gvk),
             "operationId": self.operation_id(action, gvk),
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind":
@@ -184,6 +176,15 @@ impl Maker<'_> {
 
     fn parameter(&self, name: &str, place: &str, kind: &str) -> Value {
         let mut parameter = json!({"name": name, "in": place, "uniqueItems": true});
+        if place == "query" {
+            let text = self.schemas.description(DELETE_OPTIONS, name);
+            parameter["description"] = text.map_or_else(|| describe_parameter(name), Value::String);
+        } else {
+            parameter["description"] = match name {
+                "name" => json!(format!("name of the {}", self.gvk.kind)),
+                _ => json!("object name and auth scope, such as for teams and projects"),
+            };
+        }
         if place == "path" {
             parameter["required"] = json!(true);
         }
@@ -217,6 +218,49 @@ impl Maker<'_> {
         let all = if self.gvk.kind.ends_with("List") { all } else { "" };
         format!("{verb}{group}{}{scope}{}{all}", capital(&gvk.version), gvk.kind)
     }
+}
+
+/// It has those of the parameters that are options of deletion.
+const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+
+/// What an operation does, in the words by which upstream makes these up from action and kind.
+fn describe(action: &str, gvk: &GroupVersionKind) -> String {
+    let kind = &gvk.kind;
+    match action {
+        "list" => format!("list or watch objects of kind {kind}"),
+        "post" => format!("create {} {kind}", article(kind)),
+        "get" => format!("read the specified {kind}"),
+        "put" => format!("replace the specified {kind}"),
+        "patch" => format!("partially update the specified {kind}"),
+        "delete" => format!("delete {} {kind}", article(kind)),
+        "deletecollection" => format!("delete collection of {kind}"),
+        _ => String::new(),
+    }
+}
+
+fn article(kind: &str) -> &'static str {
+    if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" }
+}
+
+/// The parameters of which the API's types say nothing, in our words.
+fn describe_parameter(name: &str) -> Value {
+    json!(match name {
+        "pretty" => "Whether the answer is indented for people.",
+        "allowWatchBookmarks" => "Whether the watch may send bookmarks.",
+        "continue" => "Where the previous page of the list ended.",
+        "fieldManager" => "The name under which the fields that are set are managed.",
+        "fieldSelector" => "Which objects to answer with, by their fields.",
+        "fieldValidation" => "What to do about unknown and repeated fields: Ignore, Warn, Strict.",
+        "force" => "Whether to take fields over from other managers. Only for apply patches.",
+        "labelSelector" => "Which objects to answer with, by their labels.",
+        "limit" => "How many objects a page of the list has at most.",
+        "resourceVersion" => "The version of the collection to answer from.",
+        "resourceVersionMatch" => "How resourceVersion is meant: Exact or NotOlderThan.",
+        "sendInitialEvents" => "Whether the watch begins with the objects that are there.",
+        "timeoutSeconds" => "How long the list or the watch lasts at most.",
+        "watch" => "Whether to answer with changes instead of a list.",
+        _ => "",
+    })
 }
 
 /// Query parameters of an action.

@@ -6,6 +6,9 @@ use meta::GroupVersionKind;
 use schema::{Field, Kind, ListType, Type, registry};
 use serde_json::{Map, Value, json};
 
+use crate::Texts;
+use crate::descriptions::{Described, Descriptions};
+
 /// The two versions of OpenAPI differ in where schemas live and in what a union looks like.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -16,14 +19,28 @@ pub(crate) enum Dialect {
 /// The schemas of one document: what was asked for, and everything that refers to.
 pub(crate) struct Schemas {
     dialect: Dialect,
-    done: Map<String, Value>,
+    done: Texts,
     waiting: Vec<&'static Type>,
     seen: BTreeSet<&'static str>,
+    descriptions: Descriptions,
+    /// Describes the fields that every kind has, for those that upstream's package leaves out.
+    every_kind: Option<Described>,
 }
+
+/// A kind that has every field that all kinds have.
+const SOME_KIND: &str = "io.k8s.api.core.v1.Pod";
 
 impl Schemas {
     pub(crate) fn new(dialect: Dialect) -> Self {
-        Self { dialect, done: Map::new(), waiting: Vec::new(), seen: BTreeSet::new() }
+        let descriptions = Descriptions::new();
+        let every_kind = descriptions.of(SOME_KIND);
+        let (done, seen) = (Texts::new(), BTreeSet::new());
+        Self { dialect, done, waiting: Vec::new(), seen, descriptions, every_kind }
+    }
+
+    /// What is said about a field of a type, such as a parameter's of `DeleteOptions`.
+    pub(crate) fn description(&self, definition: &str, field: &str) -> Option<String> {
+        Some(self.descriptions.of(definition)?.field(field)?.to_owned())
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -43,10 +60,10 @@ impl Schemas {
     }
 
     /// All schemas, by name.
-    pub(crate) fn finish(mut self) -> Map<String, Value> {
+    pub(crate) fn finish(mut self) -> Texts {
         while let Some(ty) = self.waiting.pop() {
             let schema = self.object(ty);
-            self.done.insert(schema_name(ty), schema);
+            self.done.insert(schema_name(ty), schema.to_string());
         }
         self.done
     }
@@ -65,15 +82,24 @@ impl Schemas {
     }
 
     fn object(&mut self, ty: &'static Type) -> Value {
+        let described = self.descriptions.of_type(ty);
         let mut properties = Map::new();
         let mut required = Vec::new();
         for field in ty.fields() {
-            properties.insert(field.name.to_string(), self.field(field));
+            let text = described.as_ref().and_then(|described| described.field(&field.name));
+            let text = text.map(str::to_owned).or_else(|| self.of_every_kind(ty, field));
+            properties.insert(field.name.to_string(), self.field(field, text));
             if field.required || (!field.optional && !field.omit_empty) {
                 required.push(field.name.as_ref());
             }
         }
-        let mut schema = json!({"type": "object", "properties": properties});
+        let mut schema = json!({"type": "object"});
+        if let Some(text) = described.as_ref().and_then(Described::itself) {
+            schema["description"] = json!(text);
+        }
+        if !properties.is_empty() {
+            schema["properties"] = Value::Object(properties);
+        }
         if !required.is_empty() {
             required.sort_unstable();
             schema["required"] = json!(required);
@@ -81,27 +107,41 @@ impl Schemas {
         if ty.atomic {
             schema["x-kubernetes-map-type"] = json!("atomic");
         }
-        if ty.has_type_meta() {
-            let group = if ty.group == "meta.k8s.io" { "" } else { &ty.group };
-            let kind = json!({"group": group, "version": ty.version, "kind": ty.name()});
-            schema["x-kubernetes-group-version-kind"] = json!([kind]);
+        if ty.has_type_meta() || ty.name() == "WatchEvent" {
+            schema["x-kubernetes-group-version-kind"] = Value::Array(kinds(ty));
         }
         schema
     }
 
-    fn field(&mut self, field: &'static Field) -> Value {
+    fn of_every_kind(&self, ty: &Type, field: &Field) -> Option<String> {
+        let is_shared = ty.has_type_meta() && matches!(&*field.name, "kind" | "apiVersion");
+        let text = is_shared.then(|| self.every_kind.as_ref()?.field(&field.name)).flatten();
+        text.map(str::to_owned)
+    }
+
+    fn field(&mut self, field: &'static Field, text: Option<String>) -> Value {
         let mut schema = self.value(&field.kind);
         let default = match field.default.as_deref().map(serde_json::from_str) {
             Some(Ok(default)) => Some(default),
             _ if field.pointer || field.omit_empty => None,
             _ => zero(&field.kind),
         };
+        let is_reference = schema.get("$ref").is_some();
         let is_struct = matches!(field.kind, Kind::Struct(_)) && !field.pointer;
-        if self.dialect == Dialect::V3 && is_struct {
+        if self.dialect == Dialect::V3 && is_reference && (is_struct || text.is_some()) {
             // Nothing may stand beside a reference.
-            schema = json!({"allOf": [schema], "default": {}});
-        } else if let (Some(default), None) = (default, schema.get("$ref")) {
-            schema["default"] = default;
+            schema = json!({ "allOf": [schema] });
+        }
+        // Clients of v2 took defaults for something to fill in, so upstream leaves them out there.
+        if self.dialect == Dialect::V3 {
+            if is_struct {
+                schema["default"] = json!({});
+            } else if let (Some(default), false) = (default, is_reference) {
+                schema["default"] = default;
+            }
+        }
+        if let Some(text) = text {
+            schema["description"] = json!(text);
         }
         let Value::Object(map) = &mut schema else { return schema };
         extend(map, field);
@@ -167,14 +207,33 @@ impl Schemas {
     }
 
     /// A scalar that has a schema of its own.
-    fn named(&mut self, name: &str, schema: Value) -> Value {
-        self.done.entry(name).or_insert(schema);
+    fn named(&mut self, name: &str, mut schema: Value) -> Value {
+        if !self.done.contains_key(name) {
+            if let Some(text) = self.description(name, "") {
+                schema["description"] = json!(text);
+            }
+            self.done.insert(name.to_owned(), schema.to_string());
+        }
         self.reference(name)
     }
 
     fn by_dialect(&self, v2: Value, v3: Value) -> Value {
         if self.dialect == Dialect::V2 { v2 } else { v3 }
     }
+}
+
+/// The kinds a type is known as. Options and events of watches are registered in every version.
+fn kinds(ty: &Type) -> Vec<Value> {
+    let kind =
+        |group: &str, version: &str| json!({"group": group, "version": version, "kind": ty.name()});
+    if !matches!(ty.name(), "DeleteOptions" | "WatchEvent") {
+        let group = if ty.group == "meta.k8s.io" { "" } else { &ty.group };
+        return vec![kind(group, &ty.version)];
+    }
+    let groups = registry().groups().iter();
+    groups
+        .flat_map(|group| group.versions.iter().map(|version| kind(group.name, version.version)))
+        .collect()
 }
 
 fn extend(schema: &mut Map<String, Value>, field: &Field) {
@@ -210,7 +269,7 @@ fn zero(kind: &Kind) -> Option<Value> {
 }
 
 /// The name of a schema: the protobuf package turned round.
-fn schema_name(ty: &Type) -> String {
+pub(crate) fn schema_name(ty: &Type) -> String {
     let rest = ty.message.strip_prefix("k8s.io.").unwrap_or(&ty.message);
     if rest.is_empty() {
         return format!("io.k8s.{}", ty.path.replace('/', "."));

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::Typed;
 use client::{Backoff, Change, Client, Informer, InformerConfig, Lister};
 use clock::SharedClock;
+use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::api::discovery::v1::EndpointSlice as ApiSlice;
@@ -69,7 +71,17 @@ pub enum ProxyError {
 ///
 /// # Errors
 /// When it cannot start. Later failures are retried.
-pub async fn run(
+pub fn run(
+    config: Config,
+    deps: Deps,
+    ready: Ready,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), ProxyError>> {
+    // Boxed here: otherwise the binary would compile the whole component once more.
+    Box::pin(work(config, deps, ready, shutdown))
+}
+
+async fn work(
     config: Config,
     deps: Deps,
     ready: Ready,
@@ -173,7 +185,7 @@ fn follow_services(
     shutdown: &Shutdown,
 ) -> Lister<Option<Service>> {
     let config = InformerConfig::all::<ApiService>();
-    let project = |object: &Object| Ok(Service::read(&object.decode::<ApiService>()?));
+    let project = |object: &Object| Ok(Service::read(&ApiService::of(object)?));
     let services = Informer::spawn(&deps.client, &deps.clock, config, shutdown, project);
     let tracker = Arc::clone(tracker);
     services.on_change(move |key, change| {
@@ -194,7 +206,7 @@ fn follow_slices(
     shutdown: &Shutdown,
 ) -> Lister<Option<Arc<Slice>>> {
     let config = InformerConfig::all::<ApiSlice>();
-    let project = |object: &Object| Ok(Slice::read(&object.decode::<ApiSlice>()?).map(Arc::new));
+    let project = |object: &Object| Ok(Slice::read(&ApiSlice::of(object)?).map(Arc::new));
     let slices = Informer::spawn(&deps.client, &deps.clock, config, shutdown, project);
     let tracker = Arc::clone(tracker);
     slices.on_change(move |key, change| match change {

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use client::{Client, EventRecorder};
 use clock::SharedClock;
+use futures::future::BoxFuture;
 use stdx::ready::Ready;
 use stdx::shutdown::Shutdown;
 
@@ -72,7 +73,17 @@ pub enum RunError {
 ///
 /// # Errors
 /// When it cannot start.
-pub async fn run(
+pub fn run(
+    config: Config,
+    deps: Deps,
+    ready: Ready,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), RunError>> {
+    // Boxed here: otherwise the binary would compile the whole component once more.
+    Box::pin(work(config, deps, ready, shutdown))
+}
+
+async fn work(
     config: Config,
     deps: Deps,
     ready: Ready,

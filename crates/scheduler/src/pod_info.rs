@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::Typed;
 use api::resources::{self, ResourceList};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -256,7 +257,7 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
 
 /// The server admits only valid selectors; one that is not selects nothing.
 pub(crate) fn selector(wire: Option<&wire::LabelSelector>) -> LabelSelector {
-    let value = wire.and_then(|selector| serde_json::to_value(selector).ok());
+    let value = wire.and_then(|selector| selector.to_tree().ok());
     LabelSelector::from_object(value.as_ref()).unwrap_or_else(|_| LabelSelector::nothing())
 }
 

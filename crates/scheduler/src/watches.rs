@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::Typed;
 use client::{Change, Informer, InformerConfig, ListOptions, Lister};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
@@ -22,15 +23,15 @@ pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
     let budgets = watches.budgets();
     let namespaces = watches.namespaces();
     let replica_sets = watches.workloads::<ReplicaSet>(|o| {
-        let set: ReplicaSet = o.decode()?;
+        let set = ReplicaSet::of(o)?;
         Ok((set.metadata.uid, selector(set.spec.as_ref().map(|spec| &spec.selector))))
     });
     let stateful_sets = watches.workloads::<StatefulSet>(|o| {
-        let set: StatefulSet = o.decode()?;
+        let set = StatefulSet::of(o)?;
         Ok((set.metadata.uid, selector(set.spec.as_ref().map(|spec| &spec.selector))))
     });
     let controllers = watches.workloads::<ReplicationController>(|o| {
-        let controller: ReplicationController = o.decode()?;
+        let controller = ReplicationController::of(o)?;
         let labels = controller.spec.and_then(|spec| spec.selector).unwrap_or_default();
         Ok((controller.metadata.uid, LabelSelector::from_labels(labels)))
     });
@@ -70,7 +71,7 @@ impl Watches<'_> {
             options: ListOptions::fields(running),
             ..InformerConfig::all::<Pod>()
         };
-        let pods = self.spawn(config, |object| Ok(PodInfo::new(&object.decode()?)));
+        let pods = self.spawn(config, |object| Ok(PodInfo::new(&Pod::of(object)?)));
         let scheduler = Arc::clone(self.scheduler);
         pods.on_change(move |_, change| {
             let Scheduler { scheduler_name, plugins, clock, .. } = &*scheduler;
@@ -82,9 +83,8 @@ impl Watches<'_> {
     }
 
     fn nodes(&self) -> Lister<NodeInfo> {
-        let nodes = self.spawn(InformerConfig::all::<Node>(), |object| {
-            Ok(NodeInfo::from(&object.decode::<Node>()?))
-        });
+        let nodes = self
+            .spawn(InformerConfig::all::<Node>(), |object| Ok(NodeInfo::from(&Node::of(object)?)));
         let scheduler = Arc::clone(self.scheduler);
         nodes.on_change(move |_, change| {
             let now = scheduler.clock.monotonic();
@@ -114,7 +114,7 @@ impl Watches<'_> {
 
     fn budgets(&self) -> Lister<Budget> {
         let budgets = self.spawn(InformerConfig::all::<PodDisruptionBudget>(), |object| {
-            let budget: PodDisruptionBudget = object.decode()?;
+            let budget = PodDisruptionBudget::of(object)?;
             let status = budget.status.unwrap_or_default();
             Ok(Budget {
                 selector: selector(budget.spec.and_then(|spec| spec.selector).as_ref()),
@@ -133,7 +133,7 @@ impl Watches<'_> {
 
     fn services(&self) -> Lister<Option<LabelSelector>> {
         let services = self.spawn(InformerConfig::all::<Service>(), |object| {
-            let service: Service = object.decode()?;
+            let service = Service::of(object)?;
             let labels = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
             Ok((!labels.is_empty()).then(|| LabelSelector::from_labels(labels)))
         });

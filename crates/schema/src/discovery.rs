@@ -5,10 +5,16 @@
 //! short names, categories), `S` subresource of the resource above (name, kind, group, version,
 //! verbs), `C` table column (name, type, format, priority), `F` field selectors of a kind (group,
 //! version, kind, keys, aliases, error).
+//!
+//! `data/columns.txt` says what the columns mean: a line with the resource, then indented lines with
+//! a column and either the field that has the same description, after `@`, or the words themselves.
+
+use std::collections::HashMap;
 
 use meta::GroupVersionKind;
 
 static RESOURCES: &str = include_str!("../generated/resources.txt");
+static COLUMNS: &str = include_str!("../data/columns.txt");
 
 /// An API group.
 #[derive(Clone, Debug)]
@@ -95,6 +101,45 @@ pub struct Column {
     pub format: &'static str,
     /// 0 is always shown, 1 with `-o wide`.
     pub priority: i32,
+    /// What it means.
+    pub text: ColumnText,
+}
+
+/// Where the description of a column is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnText {
+    /// It is that of a field.
+    Field {
+        /// Go's package and name of the type, such as `core/v1.PodSpec`.
+        ty: &'static str,
+        /// The field's name in JSON.
+        field: &'static str,
+    },
+    /// These words.
+    Words(&'static str),
+}
+
+impl ColumnText {
+    /// The column with the object's name.
+    pub const NAME: Self = Self::Field { ty: "meta/v1.ObjectMeta", field: "name" };
+    /// The column with its age, or the time of its creation.
+    pub const CREATED: Self = Self::Field { ty: "meta/v1.ObjectMeta", field: "creationTimestamp" };
+
+    fn parse(text: &'static str) -> Self {
+        match text.strip_prefix('@').and_then(|path| path.rsplit_once('.')) {
+            Some((ty, field)) => Self::Field { ty, field },
+            None => Self::Words(text),
+        }
+    }
+
+    /// What the columns mean that most tables have.
+    fn usual(column: &str, format: &str) -> Self {
+        match column {
+            _ if format == "name" => Self::NAME,
+            "Age" | "Created At" => Self::CREATED,
+            _ => Self::Words(""),
+        }
+    }
 }
 
 /// The field selectors of one kind.
@@ -165,6 +210,7 @@ impl<'a> FieldSelectors<'a> {
 pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
     let mut groups: Vec<Group> = Vec::new();
     let mut selectable = Vec::new();
+    let texts = column_texts();
     for line in RESOURCES.lines() {
         let columns: Vec<&'static str> = line.split('\t').collect();
         match columns[..] {
@@ -177,13 +223,30 @@ pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
                 let keys = split(keys);
                 selectable.push(Selectable { group, version, kind, keys, aliases, error });
             }
-            _ => load_in_group(groups.last_mut(), &columns),
+            _ => load_in_group(groups.last_mut(), &columns, &texts),
         }
     }
     (groups, selectable)
 }
 
-fn load_in_group(group: Option<&mut Group>, columns: &[&'static str]) {
+/// By resource, such as `apps/v1/deployments`, and column.
+type Texts = HashMap<(&'static str, &'static str), ColumnText>;
+
+fn column_texts() -> Texts {
+    let mut texts = Texts::new();
+    let mut resource = "";
+    for line in COLUMNS.lines() {
+        match line.strip_prefix('\t').and_then(|rest| rest.split_once('\t')) {
+            Some((column, text)) => {
+                texts.insert((resource, column), ColumnText::parse(text));
+            }
+            None => resource = line,
+        }
+    }
+    texts
+}
+
+fn load_in_group(group: Option<&mut Group>, columns: &[&'static str], texts: &Texts) {
     let Some(group) = group else { return };
     if let ["V", version] = columns[..] {
         group.versions.push(Version { version, resources: Vec::new() });
@@ -215,7 +278,10 @@ fn load_in_group(group: Option<&mut Group>, columns: &[&'static str]) {
         }
         ["C", name, column_type, format, priority] => {
             let priority = priority.parse().unwrap_or(0);
-            resource.columns.push(Column { name, column_type, format, priority });
+            let version = [group_name, version.version, resource.name].join("/");
+            let text = texts.get(&(version.trim_start_matches('/'), name));
+            let text = text.copied().unwrap_or(ColumnText::usual(name, format));
+            resource.columns.push(Column { name, column_type, format, priority, text });
         }
         _ => {}
     }

@@ -35,9 +35,9 @@ pub use decode::{
     decode_yaml, read_type_meta, yaml_to_value,
 };
 pub use defaults::apply_defaults;
-pub use discovery::{Column, FieldSelectors, Group, Resource, Subresource, Version};
+pub use discovery::{Column, ColumnText, FieldSelectors, Group, Resource, Subresource, Version};
 pub use encode::{encode_json, encode_untyped, go_escape};
-pub use printers::{human_duration, table_row};
+pub use printers::{human_duration, table_row, table_row_conditions};
 pub use protobuf::{
     PROTOBUF_MAGIC, ProtobufError, decode_protobuf, decode_protobuf_body, encode_protobuf,
     encode_protobuf_raw, read_envelope,

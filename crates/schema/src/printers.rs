@@ -48,5 +48,10 @@ pub fn table_row(gvr: &GroupVersionResource, object: &Value, now: Timestamp) -> 
         })
 }
 
+/// What a row says about its object besides the cells: for pods, whether they have ended.
+pub fn table_row_conditions(gvr: &GroupVersionResource, object: &Value) -> Option<Value> {
+    (gvr.group.is_empty() && gvr.resource == "pods").then(|| pod::completed(object)).flatten()
+}
+
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,9 @@ pub enum ProtobufError {
         "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
     )]
     Magic,
+    /// There is nothing behind the magic.
+    #[error("empty body")]
+    Empty,
     /// A message ends in the middle.
     #[error("unexpected EOF")]
     UnexpectedEnd,
@@ -73,6 +76,9 @@ pub fn decode_protobuf(bytes: &[u8]) -> Result<(GroupVersionKind, Value), Protob
 /// When the envelope is malformed.
 pub fn read_envelope(bytes: &[u8]) -> Result<(GroupVersionKind, &[u8]), ProtobufError> {
     let body = bytes.strip_prefix(&PROTOBUF_MAGIC).ok_or(ProtobufError::Magic)?;
+    if body.is_empty() {
+        return Err(ProtobufError::Empty);
+    }
     read::envelope(body)
 }
 

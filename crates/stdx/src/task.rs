@@ -1,6 +1,7 @@
 //! Named tasks whose panics are caught where they happen.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use futures::FutureExt;
 use tokio::task::JoinHandle;
@@ -14,15 +15,21 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(async move {
-        match std::panic::AssertUnwindSafe(future).catch_unwind().await {
-            Ok(output) => Some(output),
-            Err(panic) => {
-                tracing::error!(task = name, panic = panic_text(&*panic), "task panicked");
-                None
-            }
+    // Boxed, so that the runtime's task machinery is compiled once per output and not per task.
+    tokio::spawn(guarded(name, Box::pin(future)))
+}
+
+async fn guarded<T>(
+    name: &'static str,
+    future: Pin<Box<dyn Future<Output = T> + Send>>,
+) -> Option<T> {
+    match std::panic::AssertUnwindSafe(future).catch_unwind().await {
+        Ok(output) => Some(output),
+        Err(panic) => {
+            tracing::error!(task = name, panic = panic_text(&*panic), "task panicked");
+            None
         }
-    })
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -25,12 +26,22 @@ pub struct Options {
     pub args: Vec<String>,
     /// How long it may take until it is ready: debug builds on a busy machine are slow.
     pub patience: Duration,
+    /// The size of a file system of its own for the store, when it shall have one.
+    pub store_bytes: Option<u64>,
+    /// Further variables of the environment.
+    pub env: Vec<(String, String)>,
 }
 
 impl Options {
     /// The defaults for a program.
     pub fn new(ironclad: impl Into<PathBuf>) -> Self {
-        Self { ironclad: ironclad.into(), args: Vec::new(), patience: Duration::from_secs(60) }
+        Self {
+            ironclad: ironclad.into(),
+            args: Vec::new(),
+            patience: Duration::from_secs(60),
+            store_bytes: None,
+            env: Vec::new(),
+        }
     }
 }
 
@@ -58,8 +69,25 @@ impl Cluster {
             cgroup: format!("/ironclad-test-{}-{number}", std::process::id()),
             child: None,
         };
+        cluster.mount_store()?;
         cluster.up()?;
         Ok(cluster)
+    }
+
+    fn mount_store(&self) -> anyhow::Result<()> {
+        let Some(bytes) = self.options.store_bytes else { return Ok(()) };
+        let store = self.store_dir();
+        std::fs::create_dir_all(&store)?;
+        self.host.run(move || {
+            let options = format!("size={bytes},mode=700");
+            mount(Some("tmpfs"), &store, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+        })?;
+        Ok(())
+    }
+
+    /// Where the API server's store is.
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir().join("store")
     }
 
     /// The host it runs on.
@@ -172,6 +200,11 @@ impl Cluster {
         }
         let mut reset = self.ironclad("reset");
         reset.arg("--kubeconfig").arg(self.kubeconfig());
+        if self.options.store_bytes.is_some() {
+            let store = self.store_dir();
+            // A second reset finds it gone.
+            self.host.run(move || umount2(&store, MntFlags::MNT_DETACH)).ok();
+        }
         let output = self.host.run(move || reset.output())?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
@@ -181,6 +214,7 @@ impl Cluster {
         let mut ironclad = command(&self.options.ironclad);
         ironclad.arg(subcommand).arg("--data-dir").arg(self.data_dir());
         ironclad.args(["--cgroup-root", &self.cgroup]).env("HOME", self.directory.path());
+        ironclad.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         ironclad
     }
 

@@ -116,6 +116,8 @@ fn enter() -> anyhow::Result<()> {
     let none: Option<&str> = None;
     // What is mounted here must not appear in the real machine.
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    // Shared memory that a killed program leaves goes with the host.
+    mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)?;
     Ok(())
 }
 

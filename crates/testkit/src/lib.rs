@@ -12,12 +12,14 @@
 
 #![forbid(unsafe_code)]
 
+mod clients;
 mod cluster;
 mod command;
 mod host;
 mod images;
 mod pod_image;
 
+pub use clients::real_clients;
 pub use cluster::{Cluster, Options};
 pub use command::command;
 pub use host::Host;

@@ -17,8 +17,11 @@ use serde_json::Value;
 /// When the facts cannot be read, or, with `check`, when a table is out of date.
 pub(crate) fn run(facts: &Path, check: bool) -> Result<()> {
     let out = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schema/generated");
-    let types = Types::read(&facts.join("types.jsonl"))?.print()?;
-    emit(&out.join("types.txt"), &types, check)?;
+    let types = Types::read(&facts.join("types.jsonl"))?;
+    emit(&out.join("types.txt"), &types.print(is_kept)?, check)?;
+    // The codecs are tested with versions that are not served, too.
+    let unserved = types.print(|pkg| !is_kept(pkg))?;
+    emit(&out.join("unserved.txt"), &unserved, check)?;
     emit(&out.join("resources.txt"), &resources(facts)?, check)
 }
 
@@ -52,10 +55,10 @@ impl Types {
         Ok(types)
     }
 
-    fn print(&self) -> Result<String> {
+    fn print(&self, is_wanted: impl Fn(&str) -> bool) -> Result<String> {
         let mut out = String::new();
         for key in &self.order {
-            if !is_kept(&key.0) {
+            if !is_wanted(&key.0) {
                 continue;
             }
             let fact = &self.by_name[key];
@@ -238,6 +241,14 @@ impl Types {
                 && name == "ObjectReference"
                 && pkg.starts_with("apimachinery");
             if self.by_name.contains_key(&key) && !same_name_elsewhere {
+                return Ok(key);
+            }
+        }
+        // A version may speak of another version of its own group.
+        let sibling = pkg.rsplit_once('/').map(|(group, _)| format!("{group}/{alias}"));
+        if let Some(sibling) = sibling {
+            let key = (sibling, name.to_owned());
+            if self.by_name.contains_key(&key) {
                 return Ok(key);
             }
         }

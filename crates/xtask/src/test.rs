@@ -5,7 +5,15 @@ use anyhow::Context;
 use crate::run::{self, cargo, say};
 
 /// Debian packages that the tests against real programs use.
-const PACKAGES: [&str; 3] = ["nginx-light", "busybox-static", "bsdutils"];
+const PACKAGES: [&str; 4] = ["nginx-light", "busybox-static", "bsdutils", "faketime"];
+
+/// Programs that may have come from elsewhere, and the packages they are in otherwise.
+const PROGRAMS: [(&str, &str); 4] =
+    [("node", "nodejs"), ("npm", "npm"), ("python3", "python3"), ("pip3", "python3-pip")];
+
+/// The clients of other languages, from their registries.
+const PYTHON_CLIENT: &str = "kubernetes==36.0.3";
+const JAVASCRIPT_CLIENT: &str = "@kubernetes/client-node@2.0.1";
 
 /// Which tests to run; without any choice, unit, component and end-to-end tests.
 #[derive(clap::Args)]
@@ -28,6 +36,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.real {
         install(&PACKAGES)?;
         require_kubectl()?;
+        install_clients()?;
     }
     let mut words = vec!["test"];
     match &args.package {
@@ -56,6 +65,11 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
             missing.push(*package);
         }
     }
+    for (program, package) in PROGRAMS {
+        if testkit::command(program).arg("--version").output().is_err() {
+            missing.push(package);
+        }
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -69,6 +83,37 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     // The packages' services must not start on this machine: the tests run them in pods.
     install.env("RUNLEVEL", "1");
     run::run(install)
+}
+
+/// Installs the clients of other languages into the build's directory, once per version.
+fn install_clients() -> anyhow::Result<()> {
+    let root = testkit::real_clients();
+    let python = root.join("python");
+    let mark = python.join(PYTHON_CLIENT);
+    if !mark.exists() {
+        say(&format!("installing {PYTHON_CLIENT} for Python"));
+        let mut pip = testkit::command("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&python);
+        run::run({
+            pip.arg(PYTHON_CLIENT);
+            pip
+        })?;
+        std::fs::write(mark, "")?;
+    }
+    let javascript = root.join("javascript");
+    let mark = javascript.join(JAVASCRIPT_CLIENT.replace('/', "-"));
+    if !mark.exists() {
+        say(&format!("installing {JAVASCRIPT_CLIENT} for Node.js"));
+        std::fs::create_dir_all(&javascript)?;
+        let mut npm = testkit::command("npm");
+        npm.args(["install", "--silent", "--no-save", "--prefix"]).arg(&javascript);
+        run::run({
+            npm.arg(JAVASCRIPT_CLIENT);
+            npm
+        })?;
+        std::fs::write(mark, "")?;
+    }
+    Ok(())
 }
 
 fn require_kubectl() -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! Where a proxied request goes.
 
+use std::net::IpAddr;
+
 use meta::{GroupResource, Reason, Status};
 use rand::RngExt;
 use serde_json::Value;
@@ -62,7 +64,10 @@ fn object(ctx: &RequestContext, resource: &str, name: &str) -> Result<Value, Sta
 /// The path behind the proxy, with the client's own query.
 fn rest(ctx: &RequestContext) -> String {
     let path = if ctx.info.rest.is_empty() { "/" } else { ctx.info.rest.as_str() };
-    with_query(path.to_owned(), ctx.query.pairs())
+    match ctx.query.raw() {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
 }
 
 fn with_query(path: String, pairs: &[(String, String)]) -> String {
@@ -100,13 +105,16 @@ fn kubelet(ctx: &RequestContext, node: &str) -> Result<(String, u16), Status> {
 }
 
 fn node_proxy(ctx: &RequestContext) -> Result<Target, Status> {
-    let (scheme, name, port) = split(&ctx.info.name)?;
+    let (scheme, name, port) = split("node", &ctx.info.name)?;
     let (host, kubelet_port) = kubelet(ctx, name)?;
     let own: Option<u16> = match port {
         "" => None,
-        port => Some(port.parse().map_err(|_| bad_name(&ctx.info.name))?),
+        port => Some(port.parse().map_err(|_| bad_name("node", &ctx.info.name))?),
     };
     let is_kubelet = own.is_none_or(|port| port == kubelet_port);
+    if !is_kubelet && host.parse().is_ok_and(|address| !is_global(address)) {
+        return Err(not_allowed_address());
+    }
     let scheme = match scheme {
         "https" if !is_kubelet => Scheme::Https,
         "" | "https" if is_kubelet => Scheme::Kubelet,
@@ -117,12 +125,11 @@ fn node_proxy(ctx: &RequestContext) -> Result<Target, Status> {
 }
 
 fn pod_proxy(ctx: &RequestContext) -> Result<Target, Status> {
-    let (scheme, name, port) = split(&ctx.info.name)?;
+    let (scheme, name, port) = split("pod", &ctx.info.name)?;
     let pod = object(ctx, "pods", name)?;
     let host = text(&pod, "/status/podIP");
-    if host.is_empty() {
-        let message = format!("address not allowed: pod {name:?} has no IP yet");
-        return Err(Status::failure(Reason::ServiceUnavailable, message));
+    if !host.parse().is_ok_and(is_global) {
+        return Err(not_allowed_address());
     }
     let port = match port {
         "" => first_port(&pod),
@@ -131,6 +138,20 @@ fn pod_proxy(ctx: &RequestContext) -> Result<Target, Status> {
     let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
     Ok(Target { scheme, host, port, path_and_query: rest(ctx) })
+}
+
+/// Go's `IsGlobalUnicast`: whoever can write an address must not reach this host's own services
+/// through this server.
+fn is_global(address: IpAddr) -> bool {
+    let is_local = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !is_local && !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
+}
+
+fn not_allowed_address() -> Status {
+    errors::bad_request("address not allowed")
 }
 
 fn ports(pod: &Value) -> impl Iterator<Item = &Value> {
@@ -150,35 +171,44 @@ fn named_port(pod: &Value, name: &str) -> Option<u16> {
     ports(pod).find(|port| port["name"] == name).and_then(|port| number(&port["containerPort"]))
 }
 
-/// One of the service's ready endpoints.
+/// One of the service's ready endpoints that are pods.
 fn service_proxy(ctx: &RequestContext) -> Result<Target, Status> {
-    let (scheme, name, wanted) = split(&ctx.info.name)?;
+    let (scheme, name, wanted) = split("service", &ctx.info.name)?;
     let service = object(ctx, "services", name)?;
-    let service_ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    let found = if wanted.is_empty() && service_ports.len() == 1 {
-        service_ports.first()
-    } else {
-        service_ports.iter().find(|port| {
-            port["name"] == wanted
-                || (!wanted.is_empty()
-                    && port["port"].as_u64().map(|p| p.to_string()).as_deref() == Some(wanted))
-        })
-    };
-    let unavailable = || {
-        let message = format!("no endpoints available for service {:?}", ctx.info.name);
-        Status::failure(Reason::ServiceUnavailable, message)
-    };
-    let port_name = match found {
-        Some(port) => port["name"].as_str().unwrap_or_default().to_owned(),
-        None => {
-            let message = format!("no service port {wanted:?} found for service {name:?}");
-            return Err(Status::failure(Reason::ServiceUnavailable, message));
+    // A number is one of the service's, whose name leads to those of the endpoints.
+    let port_name = match wanted.parse::<u64>() {
+        Err(_) => wanted.to_owned(),
+        Ok(number) => {
+            let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+            let found = ports.find(|port| port["port"].as_u64() == Some(number));
+            let found = found.ok_or_else(|| {
+                let message = format!("no service port {number} found for service {name:?}");
+                Status::failure(Reason::ServiceUnavailable, message)
+            })?;
+            found["name"].as_str().unwrap_or_default().to_owned()
         }
     };
-    let found = ready_endpoint(&ctx.server, &ctx.info.namespace, name, &port_name);
-    let (host, port) = found.ok_or_else(unavailable)?;
+    let namespace = &ctx.info.namespace;
+    let mut candidates = endpoints(&ctx.server, namespace, name, &port_name);
+    candidates.retain(|endpoint| is_pod(&ctx.server, namespace, endpoint));
+    let Some(endpoint) = any(candidates) else {
+        let message = format!("no endpoints available for service {:?}", ctx.info.name);
+        return Err(Status::failure(Reason::ServiceUnavailable, message));
+    };
+    let (host, port) = (endpoint.address, endpoint.port);
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
     Ok(Target { scheme, host, port, path_and_query: rest(ctx) })
+}
+
+/// Whether an endpoint is where the pod is that it names. Endpoints are written by users too, who
+/// must not send this server to other addresses.
+fn is_pod(server: &Server, namespace: &str, endpoint: &Endpoint) -> bool {
+    let Some(pod) = server.find("", "pods", namespace, &endpoint.pod) else { return false };
+    let Ok(pod) = pod.decode::<Value>() else { return false };
+    let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
+    let mut all = ips.map(|ip| &ip["ip"]).chain([&pod["status"]["podIP"]]);
+    all.any(|ip| ip.as_str() == Some(endpoint.address.as_str()))
+        && endpoint.address.parse().is_ok_and(is_global)
 }
 
 /// Any ready endpoint of a service's port.
@@ -188,7 +218,19 @@ pub(crate) fn ready_endpoint(
     service: &str,
     port_name: &str,
 ) -> Option<(String, u16)> {
-    let candidates = endpoints(server, namespace, service, port_name);
+    let found = any(endpoints(server, namespace, service, port_name))?;
+    Some((found.address, found.port))
+}
+
+/// An address behind a service.
+struct Endpoint {
+    address: String,
+    port: u16,
+    /// The pod it is said to be; empty when it is said to be none.
+    pod: String,
+}
+
+fn any(candidates: Vec<Endpoint>) -> Option<Endpoint> {
     if candidates.is_empty() {
         return None;
     }
@@ -196,12 +238,7 @@ pub(crate) fn ready_endpoint(
     candidates.into_iter().nth(at)
 }
 
-fn endpoints(
-    server: &Server,
-    namespace: &str,
-    service: &str,
-    port_name: &str,
-) -> Vec<(String, u16)> {
+fn endpoints(server: &Server, namespace: &str, service: &str, port_name: &str) -> Vec<Endpoint> {
     let slices = admission::View::list(server, "discovery.k8s.io", "endpointslices", namespace);
     let mut found = Vec::new();
     for slice in slices {
@@ -214,8 +251,11 @@ fn endpoints(
         let Some(port) = named.next().and_then(|port| number(&port["port"])) else { continue };
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             let is_ready = endpoint["conditions"]["ready"].as_bool().unwrap_or(true);
+            let target = &endpoint["targetRef"];
+            let pod = target["name"].as_str().filter(|_| target["kind"] == "Pod");
             if let (true, Some(address)) = (is_ready, endpoint["addresses"][0].as_str()) {
-                found.push((address.to_owned(), port));
+                let (address, pod) = (address.to_owned(), pod.unwrap_or_default().to_owned());
+                found.push(Endpoint { address, port, pod });
             }
         }
     }
@@ -319,18 +359,18 @@ fn container(pod: &Value, query: &Query, name: &str) -> Result<String, Status> {
 }
 
 /// `scheme:name:port`, `name:port` or `name`.
-fn split(name: &str) -> Result<(&str, &str, &str), Status> {
+fn split<'a>(what: &str, name: &'a str) -> Result<(&'a str, &'a str, &'a str), Status> {
     let parts: Vec<&str> = name.split(':').collect();
     match parts.as_slice() {
-        [name] => Ok(("", name, "")),
-        [name, port] => Ok(("", name, port)),
-        [scheme @ ("http" | "https" | ""), name, port] => Ok((scheme, name, port)),
-        _ => Err(bad_name(name)),
+        [only] if !only.is_empty() => Ok(("", only, "")),
+        [of, port] if !of.is_empty() => Ok(("", of, port)),
+        [scheme @ ("http" | "https" | ""), of, port] if !of.is_empty() => Ok((scheme, of, port)),
+        _ => Err(bad_name(what, name)),
     }
 }
 
-fn bad_name(name: &str) -> Status {
-    errors::bad_request(format!("invalid request {name:?}"))
+fn bad_name(what: &str, name: &str) -> Status {
+    errors::bad_request(format!("invalid {what} request {name:?}"))
 }
 
 #[cfg(test)]
@@ -341,10 +381,22 @@ mod tests {
 
     #[test]
     fn names_may_have_scheme_and_port() {
+        let split = |name| split("pod", name);
         assert_eq!(split("a").unwrap(), ("", "a", ""));
         assert_eq!(split("a:80").unwrap(), ("", "a", "80"));
         assert_eq!(split("https:a:web").unwrap(), ("https", "a", "web"));
-        assert!(split("ftp:a:1").is_err());
+        assert_eq!(split("ftp:a:1").unwrap_err().message, "invalid pod request \"ftp:a:1\"");
+        assert!(split("").is_err() && split(":80").is_err() && split("a:b:c:d").is_err());
+    }
+
+    #[test]
+    fn addresses_of_this_host_are_not_reached() {
+        for local in ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1"] {
+            assert!(!is_global(local.parse().unwrap()), "{local}");
+        }
+        for other in ["10.0.0.1", "192.168.1.1", "8.8.8.8", "fd00::1"] {
+            assert!(is_global(other.parse().unwrap()), "{other}");
+        }
     }
 
     #[test]

@@ -217,7 +217,10 @@ pub(super) fn component_statuses(ctx: &RequestContext, resource: &Resource) -> R
     };
     if ctx.info.verb == "get" {
         if ctx.info.name != "etcd-0" {
-            let missing = errors::not_found(&resource.group_resource(), &ctx.info.name);
+            // Upstream's storage of these names itself in the singular.
+            let group = resource.definition.group.to_owned();
+            let name = meta::GroupResource { group, resource: "componentstatus".to_owned() };
+            let missing = errors::not_found(&name, &ctx.info.name);
             return render::status(&missing, form);
         }
         return render::value(StatusCode::OK, &resource.gvk, &status("etcd-0"), form);

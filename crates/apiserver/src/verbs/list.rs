@@ -10,11 +10,12 @@ use http::Response;
 use meta::{FieldSelector, LabelSelector, Object, Reason, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{object_form, table_options};
+use super::list_options::check_list;
+use super::{list_form, table_options};
 use crate::body::Body;
 use crate::cache::{Selection, Snapshot};
 use crate::context::RequestContext;
-use crate::errors::{self, bad_request};
+use crate::errors::bad_request;
 use crate::render::{self, ListMeta};
 use crate::resources::{Resource, Storage};
 use crate::write::storage;
@@ -55,7 +56,7 @@ pub(crate) async fn list(
     ctx: &RequestContext,
     resource: &Resource,
 ) -> Result<Response<Body>, Status> {
-    let form = object_form(ctx)?;
+    let form = list_form(ctx, resource)?;
     let request = ListRequest::parse(ctx, resource)?;
     let found = select(ctx, resource, &request).await?;
     Ok(render::list(resource, &found.objects, &found.meta, form, table_options(ctx)))
@@ -105,8 +106,12 @@ async fn snapshot(
         }
         (Some(version), VersionMatch::Exact) => {
             pump.reach(version).await?;
-            let too_old =
-                || Status::failure(Reason::Expired, "The provided resource version is too old.");
+            let too_old = || {
+                Status::failure(
+                    Reason::Expired,
+                    "The resourceVersion for the provided list is too old.",
+                )
+            };
             storage.cache.snapshot_at(version).ok_or_else(too_old)
         }
         (Some(version), _) => {
@@ -175,15 +180,21 @@ impl ListRequest {
             Some(text) => parse_limit(text)?,
         };
         parse_timeout(ctx)?;
+        check_list(query)?;
         let version = query.non_empty("resourceVersion").map(parse_version).transpose()?;
         let version_match = match query.get("resourceVersionMatch").unwrap_or_default() {
-            "" => VersionMatch::Unset,
             "Exact" => VersionMatch::Exact,
             "NotOlderThan" => VersionMatch::NotOlderThan,
-            other => return Err(unknown_match(other)),
+            _ => VersionMatch::Unset,
         };
         let continues = query.non_empty("continue").map(Continue::decode).transpose()?;
-        check_combination(query, version, version_match, continues.is_some())?;
+        if continues.is_some() && version.is_some_and(|version| version != 0) {
+            return Err(bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        // From a cache, upstream answers in one piece.
+        let limit = if version == Some(0) { 0 } else { limit };
         let selection = selection(ctx, resource)?;
         Ok(Self { selection, limit, continues, version, version_match })
     }
@@ -237,63 +248,6 @@ fn parse_limit(text: &str) -> Result<usize, Status> {
         .map_err(|_| bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
     // Negative means no limit, as upstream has it.
     Ok(usize::try_from(number).unwrap_or(0))
-}
-
-fn invalid_option(field: &str, reason: &str, message: String) -> Status {
-    let cause = meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
-    errors::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
-}
-
-fn unknown_match(text: &str) -> Status {
-    invalid_option(
-        "resourceVersionMatch",
-        "FieldValueNotSupported",
-        format!("Unsupported value: {text:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""),
-    )
-}
-
-fn check_combination(
-    query: &crate::query::Query,
-    version: Option<u64>,
-    version_match: VersionMatch,
-    continues: bool,
-) -> Result<(), Status> {
-    let forbidden = |message: &str| {
-        Err(invalid_option(
-            "resourceVersionMatch",
-            "FieldValueForbidden",
-            format!("Forbidden: {message}"),
-        ))
-    };
-    if query.flag("watch") {
-        return Ok(());
-    }
-    if version_match != VersionMatch::Unset {
-        if version.is_none() {
-            return forbidden(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            );
-        }
-        if continues {
-            return forbidden("resourceVersionMatch is forbidden when continue is provided");
-        }
-        if version == Some(0) && version_match == VersionMatch::Exact {
-            return forbidden(
-                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            );
-        }
-    }
-    if query.get("sendInitialEvents").is_some() {
-        return Err(invalid_option(
-            "sendInitialEvents",
-            "FieldValueForbidden",
-            "Forbidden: sendInitialEvents is forbidden for list".to_owned(),
-        ));
-    }
-    if continues && version.is_some_and(|version| version != 0) {
-        return Err(bad_request("specifying resource version is not allowed when using continue"));
-    }
-    Ok(())
 }
 
 impl Continue {

@@ -13,7 +13,8 @@ use rand::RngExt;
 use serde_json::json;
 
 use super::list::{parse_timeout, parse_version, selection};
-use super::{object_form, table_options};
+use super::list_options::check_watch;
+use super::{table_options, watch_form};
 use crate::body::Body;
 use crate::cache::{Cursor, Expired, Selected, Selection};
 use crate::context::RequestContext;
@@ -56,7 +57,7 @@ pub(crate) async fn watch(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Status> {
-    let form = object_form(ctx)?;
+    let form = watch_form(ctx)?;
     let watch = start(ctx, resource).await?;
     let options = table_options(ctx);
     let resource = resource.clone();
@@ -106,6 +107,7 @@ pub(crate) fn in_version(resource: &Resource, object: &Arc<Object>) -> Arc<Objec
     Arc::new(Object::new(object.header().clone(), render::versioned(resource, object)))
 }
 
+/// Once the request is understood, what goes wrong is told in the stream, as upstream does it.
 async fn start(
     ctx: &RequestContext,
     resource: &Resource,
@@ -118,11 +120,19 @@ async fn start(
         selection.fields = meta::FieldSelector::parse(&text)
             .map_err(|error| errors::bad_request(error.to_string()))?;
     }
-    let (cursor, initial, owes_end) = begin(ctx, storage, selection).await?;
-    let now = ctx.server.clock.monotonic();
+    check_watch(&ctx.query)?;
+    let version = ctx.query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let timeout = match parse_timeout(ctx)? {
         Some(seconds) if seconds > 0 => seconds,
         _ => MIN_TIMEOUT_SECS + rand::rng().random_range(0..MIN_TIMEOUT_SECS),
+    };
+    let now = ctx.server.clock.monotonic();
+    let (cursor, initial, owes_end) = match begin(ctx, storage, selection, version).await {
+        Ok(beginning) => beginning,
+        Err(status) => {
+            let failed = Item::Failed(Box::new(status));
+            return Ok(futures::stream::once(std::future::ready(failed)).left_stream());
+        }
     };
     let watch = Watch {
         server: ctx.server.clone(),
@@ -136,7 +146,7 @@ async fn start(
         deadline: now + Duration::from_secs(timeout),
         ended: false,
     };
-    Ok(futures::stream::unfold(watch, Watch::next))
+    Ok(futures::stream::unfold(watch, Watch::next).right_stream())
 }
 
 type Beginning = (Cursor, Vec<Arc<Object>>, Option<u64>);
@@ -146,11 +156,10 @@ async fn begin(
     ctx: &RequestContext,
     storage: &Storage,
     selection: Selection,
+    version: Option<u64>,
 ) -> Result<Beginning, Status> {
     let query = &ctx.query;
-    let version = query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let wants_initial = query.get("sendInitialEvents").is_some();
-    check_initial(ctx, wants_initial)?;
     let streams_initial = if wants_initial {
         query.flag("sendInitialEvents")
     } else {
@@ -189,34 +198,6 @@ async fn begin(
     let ends = wants_initial && query.flag("allowWatchBookmarks");
     let revision = snapshot.revision;
     Ok((open(revision, selection)?, initial, ends.then_some(revision)))
-}
-
-fn check_initial(ctx: &RequestContext, wants_initial: bool) -> Result<(), Status> {
-    let forbidden = |field: &str, message: &str| {
-        let cause = meta::Cause {
-            reason: "FieldValueForbidden".to_owned(),
-            message: format!("Forbidden: {message}"),
-            field: field.to_owned(),
-        };
-        Err(errors::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
-    };
-    let version_match = ctx.query.get("resourceVersionMatch").unwrap_or_default();
-    if !wants_initial {
-        if !version_match.is_empty() {
-            return forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        return Ok(());
-    }
-    if version_match != "NotOlderThan" {
-        return forbidden(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        );
-    }
-    Ok(())
 }
 
 fn gone(expired: &Expired) -> Status {

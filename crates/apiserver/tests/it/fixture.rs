@@ -6,7 +6,7 @@ use std::sync::Arc;
 use apiserver::{ApiServer, Config, Deps, Handle, Pki};
 use authn::UserInfo;
 use bytes::Bytes;
-use clock::SystemClock;
+use clock::{ManualClock, SharedClock, SystemClock};
 use http::{Method, Request, StatusCode};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -80,6 +80,17 @@ impl Fixture {
     }
 
     pub(crate) async fn start_on(store: Arc<dyn store::Store>) -> Self {
+        Self::start_with(store, Arc::new(SystemClock)).await
+    }
+
+    /// With a clock that the test moves.
+    pub(crate) async fn start_at(clock: Arc<ManualClock>) -> Self {
+        let store =
+            LogStore::volatile(&Options::default(), clock.clone()).expect("the fixture works");
+        Self::start_with(Arc::new(store), clock).await
+    }
+
+    async fn start_with(store: Arc<dyn store::Store>, clock: SharedClock) -> Self {
         let authority = Authority::new();
         let (serving_certificate, serving_key) = authority.issue("kube-apiserver", &[]);
         let (kubelet_certificate, kubelet_key) =
@@ -99,8 +110,7 @@ impl Fixture {
         };
         let bind = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         let config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
-        let deps =
-            Deps { store, clock: Arc::new(SystemClock), metrics: telemetry::Registry::new() };
+        let deps = Deps { store, clock, metrics: telemetry::Registry::new() };
         let shutdown = Shutdown::new();
         let (handle, _) =
             ApiServer::start(config, deps, shutdown.clone()).await.expect("the fixture works");

@@ -78,7 +78,7 @@ async fn patches_of_three_sorts_are_applied() {
             server.call(&admin(), Method::PATCH, &path, content_type, &patch).await;
         assert_eq!((code, &answer["data"]), (StatusCode::OK, &expected));
     }
-    let apply = "application/apply-patch+yaml";
+    let apply = "application/apply-patch+cbor";
     let (code, _) = server.call(&admin(), Method::PATCH, &path, apply, &json!({})).await;
     assert_eq!(code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }

@@ -11,4 +11,8 @@ mod managed_fields;
 #[cfg(test)]
 mod over_tls;
 #[cfg(test)]
+mod proxied_pages;
+#[cfg(test)]
 mod proxying;
+#[cfg(test)]
+mod reading;

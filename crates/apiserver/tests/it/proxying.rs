@@ -25,6 +25,11 @@ async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
 /// A kubelet that answers one request: with an echo when it asks for another protocol, with the
 /// request line otherwise. Its port.
 async fn kubelet(server: &Fixture) -> u16 {
+    kubelet_saying(server, None).await
+}
+
+/// The same, with an answer of its own for requests that ask for no other protocol.
+pub(crate) async fn kubelet_saying(server: &Fixture, said: Option<&'static str>) -> u16 {
     let (certificate, key) = server.authority.issue("system:node:n", &["system:nodes"]);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let authority =
@@ -58,6 +63,7 @@ async fn kubelet(server: &Fixture) -> u16 {
         } else {
             let length = line.len();
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{line}");
+            let answer = said.map_or(answer, str::to_owned);
             stream.write_all(answer.as_bytes()).await.expect("the peer works");
             stream.shutdown().await.ok();
         }
@@ -66,7 +72,7 @@ async fn kubelet(server: &Fixture) -> u16 {
 }
 
 /// A pod on a node whose kubelet is at the port.
-async fn pod_on_node(server: &Fixture, port: u16) {
+pub(crate) async fn pod_on_node(server: &Fixture, port: u16) {
     let node = json!({"metadata": {"name": "n"}, "status": {
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});

@@ -1,6 +1,7 @@
 //! The informer against a scripted transport.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use futures::FutureExt;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::Typed;
 use api::annotations::{
     DEPLOYMENT_DESIRED_REPLICAS, DEPLOYMENT_MAX_REPLICAS, DEPLOYMENT_REVISION,
     DEPLOYMENT_REVISION_HISTORY, LAST_APPLIED,
@@ -163,7 +164,7 @@ pub(super) fn reference(deployment: &Deployment) -> OwnerReference {
 /// The value of `pod-template-hash`: stable for a template, other after a collision of names.
 pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     // Printing a typed object cannot fail, and its fields have a fixed order.
-    let mut bytes = serde_json::to_vec(template).unwrap_or_default();
+    let mut bytes = template.to_json().unwrap_or_default();
     bytes.extend(collisions.into_iter().flat_map(i32::to_le_bytes));
     let digits = fnv1a(&bytes).to_string();
     digits.bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()

@@ -62,6 +62,9 @@ pub(super) struct Args {
     /// Requests other than watches worked on at once.
     #[arg(long, default_value_t = 600)]
     max_requests_inflight: usize,
+    /// Whether profiles are served under /debug/pprof.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    profiling: bool,
     /// Servers of an external etcd.
     #[arg(long)]
     etcd_servers: Option<String>,
@@ -142,6 +145,7 @@ fn configure(
     let mut config = plane.config(keys);
     config.token_auth_file.clone_from(&args.token_auth_file);
     config.max_requests_inflight = args.max_requests_inflight;
+    config.profiling = args.profiling;
     if let Some(issuer) = &args.service_account_issuer {
         config.issuer.clone_from(issuer);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use api::Typed;
 use apiserver::Handle;
 use authn::UserInfo;
 use client::{ListOptions, ResourcePath};
@@ -250,13 +251,13 @@ async fn wait_for_node(client: &client::Client, name: &str) -> anyhow::Result<()
         conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
     };
     let listed = client.list_page(&path, "", &only).await?;
-    if listed.items.iter().any(|node| node.decode().is_ok_and(|node| is_ready(&node))) {
+    if listed.items.iter().any(|node| Node::of(node).is_ok_and(|node| is_ready(&node))) {
         return Ok(());
     }
     let mut events = client.watch(&path, "", &only, listed.resource_version, 600).await?;
     while let Some(event) = events.next().await {
         if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event?
-            && node.decode().is_ok_and(|node| is_ready(&node))
+            && Node::of(&node).is_ok_and(|node| is_ready(&node))
         {
             return Ok(());
         }

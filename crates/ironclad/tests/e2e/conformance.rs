@@ -49,7 +49,93 @@ fn command_and_arguments_come_from_the_image_or_the_pod() {
     }
 }
 
-/// \[sig-storage\] EmptyDir volumes should support (root,0644,default), as far as pods share it
+/// \[sig-storage\] ConfigMap should be consumable from pods in volume
+#[test]
+fn a_config_map_is_read_from_a_volume() {
+    let harness = Harness::start();
+    let map = json!({ "metadata": { "name": "map" }, "data": { "data-1": "value-1" } });
+    harness.create("configmaps", &map);
+    let mut reading = once("reading", &["cat", "/etc/configmap-volume/data-1"]);
+    reading["spec"]["volumes"] = json!([{ "name": "v", "configMap": { "name": "map" } }]);
+    reading["spec"]["containers"][0]["volumeMounts"] =
+        json!([{ "name": "v", "mountPath": "/etc/configmap-volume", "readOnly": true }]);
+    let mut looking = reading.clone();
+    looking["metadata"]["name"] = json!("looking");
+    looking["spec"]["containers"][0]["args"] = json!(["stat", "/etc/configmap-volume/data-1"]);
+    harness.create("pods", &reading);
+    harness.create("pods", &looking);
+    for (name, expected) in [("reading", "value-1\n"), ("looking", "644 0:0 ")] {
+        assert_eq!(ended(&harness, name)["status"]["phase"], "Succeeded");
+        let log = harness.text(&format!("{}/log", pod_path(name)));
+        assert!(log.starts_with(expected), "{log}");
+    }
+}
+
+/// \[sig-storage\] EmptyDir volumes should support (root,0644,default)
+#[test]
+fn a_file_in_an_empty_directory_has_its_mode_and_content() {
+    let harness = Harness::start();
+    let mut pod = once("p", &["stat", "/test-volume/test-file"]);
+    let mount = json!([{ "name": "v", "mountPath": "/test-volume" }]);
+    let container = |name: &str, args: &[&str]| json!({ "name": name, "image": POD_IMAGE, "args": args, "volumeMounts": mount });
+    pod["spec"]["volumes"] = json!([{ "name": "v", "emptyDir": { "medium": "" } }]);
+    pod["spec"]["containers"][0]["volumeMounts"] = mount.clone();
+    pod["spec"]["initContainers"] = json!([
+        container("directory", &["stat", "/test-volume"]),
+        container(
+            "creating",
+            &["create", "/test-volume/test-file", "0644", "mount-tester new file"]
+        ),
+        container("content", &["cat", "/test-volume/test-file"]),
+    ]);
+    harness.create("pods", &pod);
+    assert_eq!(ended(&harness, "p")["status"]["phase"], "Succeeded");
+    let log =
+        |container: &str| harness.text(&format!("{}/log?container={container}", pod_path("p")));
+    assert!(log("directory").starts_with("777 0:0 "), "{}", log("directory"));
+    assert!(!log("directory").contains("tmpfs"), "the default medium is the node's disk");
+    assert_eq!(log("content"), "mount-tester new file\n");
+    assert!(log("c").starts_with("644 0:0 "), "{}", log("c"));
+}
+
+/// \[sig-node\] Pods should support remote command execution over websockets
+#[test]
+fn a_command_runs_over_a_websocket() {
+    let harness = Harness::start();
+    harness.create("pods", &server("p"));
+    harness.ready_pod("p");
+    let command = ["/testkit-pod", "print", "remote", "execution", "test"];
+    let words: Vec<String> = command.iter().map(|word| format!("command={word}")).collect();
+    let path = format!("{}/exec?stderr=1&stdout=1&container=c&{}", pod_path("p"), words.join("&"));
+    let messages = harness.websocket(&path, "v4.channel.k8s.io");
+    let on = |channel: u8| -> String {
+        let of_channel = messages.iter().filter(|message| message.first() == Some(&channel));
+        of_channel.map(|message| String::from_utf8_lossy(&message[1..]).into_owned()).collect()
+    };
+    assert_eq!(on(1), "remote execution test\n");
+    assert_eq!(on(2), "");
+    let status: Value = serde_json::from_str(&on(3)).unwrap();
+    assert_eq!(status["status"], "Success");
+}
+
+/// \[sig-network\] Networking Granular Checks: Pods should function for intra-pod communication:
+/// http
+#[test]
+fn pods_reach_each_other_by_address() {
+    let harness = Harness::start();
+    for name in ["one", "two"] {
+        harness.create("pods", &server(name));
+    }
+    let address =
+        |name: &str| harness.ready_pod(name)["status"]["podIP"].as_str().unwrap().to_owned();
+    let (one, two) = (address("one"), address("two"));
+    for (from, to, name) in [(&one, &two, "two"), (&two, &one, "one"), (&one, &one, "one")] {
+        let answer = harness.fetch(from, 8080, &format!("/fetch?{to}:8080/hostname")).unwrap();
+        assert_eq!(answer, name, "from {from} to {to}");
+    }
+}
+
+/// The containers of a pod see the same files.
 #[test]
 fn containers_of_a_pod_share_an_empty_directory() {
     let harness = Harness::start();

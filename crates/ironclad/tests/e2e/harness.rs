@@ -2,14 +2,19 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use client::{Client, ClientError, KubeConfig, Remote};
+use futures::StreamExt;
 use http::Method;
+use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use testkit::{Cluster, Options, POD_IMAGE, pod_image};
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 /// Long enough for a busy machine; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,7 +28,11 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) fn start() -> Self {
-        let cluster = Cluster::start(Options::new(IRONCLAD)).unwrap();
+        Self::with(Options::new(IRONCLAD))
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
+        let cluster = Cluster::start(options).unwrap();
         cluster.import(&pod_image().unwrap()).unwrap();
         Self { cluster }
     }
@@ -64,6 +73,17 @@ impl Harness {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let answer = client.request(method, &path, content_type, Bytes::from(body));
             runtime.block_on(answer)
+        })
+    }
+
+    /// Opens a websocket as the administrator, and gives the messages until the server closes it.
+    pub(crate) fn websocket(&self, path: &str, protocol: &str) -> Vec<Vec<u8>> {
+        let kubeconfig = self.cluster.kubeconfig();
+        let (path, protocol) = (path.to_owned(), protocol.to_owned());
+        self.cluster.host().run(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(websocket(&kubeconfig, &path, &protocol))
         })
     }
 
@@ -162,6 +182,27 @@ impl Harness {
         }
         text
     }
+}
+
+async fn websocket(kubeconfig: &Path, path: &str, protocol: &str) -> Vec<Vec<u8>> {
+    let config = KubeConfig::load(kubeconfig).unwrap();
+    let authority = config.server.strip_prefix("https://").unwrap().trim_end_matches('/');
+    let tcp = tokio::net::TcpStream::connect(authority).await.unwrap();
+    let tls = client::tls_config(&config).unwrap();
+    let name = ServerName::try_from(authority.rsplit_once(':').unwrap().0.to_owned()).unwrap();
+    let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.unwrap();
+    let mut request = format!("wss://{authority}{path}").into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());
+    let (mut socket, answer) = tokio_tungstenite::client_async(request, tls).await.unwrap();
+    assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], protocol);
+    let mut messages = Vec::new();
+    while let Some(Ok(message)) = socket.next().await {
+        if message.is_close() {
+            break;
+        }
+        messages.push(message.into_data().to_vec());
+    }
+    messages
 }
 
 fn fetch(to: SocketAddr, path: &str) -> std::io::Result<String> {

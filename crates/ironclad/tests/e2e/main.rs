@@ -8,6 +8,8 @@ mod conformance;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod services;

@@ -62,3 +62,33 @@ fn a_deployment_keeps_its_pods_rolls_out_and_goes() {
         sets["items"].as_array().unwrap().is_empty().then_some(())
     });
 }
+
+/// The finalizer that keeps a job's pods until they are counted must not keep one that never ran.
+#[test]
+fn a_jobs_pod_that_is_deleted_before_it_runs_goes_and_is_counted() {
+    let harness = Harness::start();
+    let job = json!({
+        "metadata": { "name": "stuck" },
+        "spec": { "backoffLimit": 6, "template": { "spec": {
+            "restartPolicy": "Never",
+            "containers": [{ "name": "c", "image": "absent.example/none:1",
+                             "imagePullPolicy": "Never" }],
+        } } },
+    });
+    harness.create("batch/v1/jobs", &job);
+    let pods = format!("{}?labelSelector=job-name=stuck", collection("pods"));
+    let lost = harness.until("the job has a pod that waits for its image", || {
+        let pod = harness.get(&pods)["items"].as_array()?.first()?.clone();
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        waiting["reason"].is_string().then(|| name(&pod))
+    });
+    harness.delete(&pod_path(&lost));
+    harness.until("the pod is gone", || (!harness.exists(&pod_path(&lost))).then_some(()));
+    let path = format!("{}/stuck", collection("batch/v1/jobs"));
+    harness
+        .until("the job counts it", || (harness.get(&path)["status"]["failed"] == 1).then_some(()));
+    harness.until("the job has another pod", || {
+        let pod = harness.get(&pods)["items"].as_array()?.first()?.clone();
+        (name(&pod) != lost).then_some(())
+    });
+}

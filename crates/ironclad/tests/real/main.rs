@@ -7,8 +7,14 @@ mod harness;
 #[cfg(test)]
 mod application;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
+mod kube_client;
+#[cfg(test)]
 mod kubectl;
+#[cfg(test)]
+mod languages;
 #[cfg(test)]
 mod streams;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::Typed;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret, Service};
 use meta::{MalformedObject, Object};
 
@@ -31,7 +32,7 @@ pub(crate) struct ServicePort {
 impl ServiceInfo {
     /// Reads a Service.
     pub(crate) fn project(object: &Object) -> Result<Self, MalformedObject> {
-        let service: Service = object.decode()?;
+        let service = Service::of(object)?;
         let spec = service.spec.unwrap_or_default();
         let ip = spec.cluster_ip.filter(|ip| ip != "None").unwrap_or_default();
         let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort {

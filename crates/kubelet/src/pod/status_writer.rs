@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Typed;
 use client::{Backoff, ClientError, Patch};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Map, Value, json};
@@ -201,7 +202,7 @@ fn owned(status: &PodStatus) -> Vec<(&str, &str, &str)> {
 }
 
 fn object(status: &PodStatus) -> Result<Map<String, Value>, ClientError> {
-    match serde_json::to_value(status).map_err(ClientError::Encode)? {
+    match status.to_tree().map_err(ClientError::Encode)? {
         Value::Object(map) => Ok(map),
         _ => Ok(Map::new()),
     }

@@ -21,6 +21,7 @@ use crate::kubelet::Kubelet;
 use crate::pod::container_status::StartError;
 use crate::pod::crash_backoff::{CrashBackoff, go_duration};
 use crate::pod::end::Endings;
+use crate::pod::final_status::finish;
 use crate::pod::image::PullFailures;
 use crate::pod::last_words::last_words;
 use crate::pod::lifecycle::{self, Memory, Plan};
@@ -299,6 +300,19 @@ impl Worker {
 
     /// Computes the status and asks for it to be written.
     fn report(&mut self, observed: &Observed) -> PodStatus {
+        let status = self.status(observed);
+        self.writer.set(&status);
+        status
+    }
+
+    /// The last report: nothing of the pod runs, and nothing will.
+    fn report_end(&mut self, observed: &Observed) {
+        let mut status = self.status(observed);
+        finish(&self.pod, &mut status);
+        self.writer.set(&status);
+    }
+
+    fn status(&mut self, observed: &Observed) -> PodStatus {
         for container in &observed.containers {
             if container.state == ContainerState::Exited
                 && !self.messages.contains_key(&container.id)
@@ -327,7 +341,6 @@ impl Worker {
             status.init_container_statuses = None;
             status.conditions = previous.conditions.clone();
         }
-        self.writer.set(&status);
         status
     }
 

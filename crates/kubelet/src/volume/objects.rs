@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::Typed;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister, ResourcePath};
 use clock::SharedClock;
 use k8s_openapi::Resource;
 use meta::ObjectKey;
-use serde::de::DeserializeOwned;
 use stdx::shutdown::Shutdown;
 
 /// How long the first read of an object may take.
@@ -42,7 +42,7 @@ pub(crate) struct NotSynced {
 
 impl<K> Objects<K>
 where
-    K: Resource + DeserializeOwned + Send + Sync + 'static,
+    K: Resource + Typed + Send + Sync + 'static,
 {
     /// No objects yet.
     pub(crate) fn new(client: Client, clock: SharedClock, shutdown: Shutdown, wake: Wake) -> Self {
@@ -94,8 +94,7 @@ where
             namespace: key.namespace.to_string(),
             options: ListOptions::fields(format!("metadata.name={}", key.name)),
         };
-        let lister =
-            Informer::spawn(&self.client, &self.clock, config, &stop, |object| object.decode());
+        let lister = Informer::spawn(&self.client, &self.clock, config, &stop, K::of);
         let users: Arc<Mutex<BTreeSet<String>>> = Arc::default();
         let (told, wake) = (Arc::clone(&users), Arc::clone(&self.wake));
         lister.on_change(move |_, _| {

@@ -5,14 +5,15 @@ use serde_saphyr::{DuplicateKeyPolicy, Error, Options};
 
 use super::DecodeError;
 
-/// One YAML document as a JSON value, with a duplicate key found in it, worded as upstream words it
+/// The first YAML document as a JSON value, with a duplicate key found in it, worded as upstream words it
 /// (`line 8: key "a" already set in map`). Of several duplicates, only the first is reported.
 ///
 /// # Errors
-/// When the bytes are not one YAML document.
+/// When the bytes do not begin with a YAML document.
 pub fn yaml_to_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| DecodeError::Yaml("yaml: invalid leading UTF-8 octet".to_owned()))?;
+    let text = first_document(text);
     match read(text, DuplicateKeyPolicy::Error) {
         Ok(value) => Ok((value, Vec::new())),
         Err(Error::DuplicateMappingKey { key, location, .. }) => {
@@ -24,6 +25,28 @@ pub fn yaml_to_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> 
         Err(error) => Err(malformed(&error)),
     }
 }
+
+/// The text up to the mark that ends its first document; upstream's parser does not look further. A
+/// mark at the beginning of a line is one wherever it stands, in strings too.
+fn first_document(text: &str) -> &str {
+    let mut has_content = false;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let is_mark = |mark: &str| {
+            line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(BLANK))
+        };
+        if has_content && (is_mark("---") || is_mark("...")) {
+            return &text[..at];
+        }
+        // What may stand before the first mark: directives, comments and nothing at all.
+        let is_preamble = line.starts_with(['%', '#']) || line.trim().is_empty();
+        has_content |= !is_preamble;
+        at += line.len();
+    }
+    text
+}
+
+const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
 
 fn read(text: &str, duplicates: DuplicateKeyPolicy) -> Result<Value, Error> {
     let mut options = Options::default();
@@ -74,6 +97,15 @@ mod tests {
             yaml_to_value(b"a: b: c").unwrap_err().to_string(),
             "yaml: mapping values are not allowed in this context"
         );
-        assert!(yaml_to_value(b"a: 1\n---\nb: 2\n").is_err());
+    }
+
+    #[test]
+    fn only_the_first_document_is_read() {
+        let first = |text: &str| yaml_to_value(text.as_bytes()).unwrap().0;
+        assert_eq!(first("a: 1\n---\nb: 2\n"), json!({"a": 1}));
+        assert_eq!(first("# x\n--- \na: 1\n---\n}{"), json!({"a": 1}));
+        assert_eq!(first("a: 1\n...\n}{"), json!({"a": 1}));
+        assert_eq!(first("a: |\n  ---\nb: 2\n"), json!({"a": "---\n", "b": 2}));
+        assert_eq!(first("----: 1"), json!({"----": 1}));
     }
 }

@@ -10,6 +10,17 @@ pub(super) fn row(resource: &str, pod: &Value, now: Timestamp) -> Option<Vec<Val
     (resource == "pods").then(|| cells(pod, now))
 }
 
+/// The condition of a row whose pod has ended; `kubectl get` uses it to tell such pods apart.
+pub(super) fn completed(pod: &Value) -> Option<Value> {
+    let phase = text(pod, "/status/phase");
+    let message = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    Some(json!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]))
+}
+
 fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let reason = text_or(pod, "/status/reason", text(pod, "/status/phase")).to_owned();
     let mut state = State { reason, ..State::default() };

@@ -10,11 +10,12 @@
 //! | `/exit?CODE` | none: the process ends |
 //!
 //! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod cat FILE`,
-//! `testkit-pod write FILE TEXT…`, `testkit-pod check FILE`, `testkit-pod wait`,
-//! `testkit-pod fail CODE`.
+//! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
+//! `testkit-pod check FILE`, `testkit-pod wait`, `testkit-pod fail CODE`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,13 +33,9 @@ fn main() -> ExitCode {
             say(&std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string()));
             ExitCode::SUCCESS
         }
-        ["write", path, words @ ..] => match std::fs::write(path, words.join(" ")) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                say(&error.to_string());
-                ExitCode::FAILURE
-            }
-        },
+        ["write", path, words @ ..] => ended(std::fs::write(path, words.join(" "))),
+        ["create", path, mode, words @ ..] => ended(create(path, mode, &words.join(" "))),
+        ["stat", path] => ended(stat(path)),
         ["check", path] if std::path::Path::new(path).exists() => ExitCode::SUCCESS,
         ["check", _] => ExitCode::FAILURE,
         ["wait"] => loop {
@@ -46,11 +43,44 @@ fn main() -> ExitCode {
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | check FILE | wait | fail CODE",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | wait | fail CODE",
             );
             ExitCode::from(2)
         }
     }
+}
+
+fn ended(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Makes a file that was not there, with these permissions in octal.
+fn create(path: &str, mode: &str, text: &str) -> std::io::Result<()> {
+    let mode = u32::from_str_radix(mode, 8).map_err(std::io::Error::other)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Prints permissions, owner, group, and the file system of the mount that ends the path.
+fn stat(path: &str) -> std::io::Result<()> {
+    let meta = std::fs::metadata(path)?;
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let system = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .filter(|words| std::path::Path::new(path).starts_with(words[1]))
+        .max_by_key(|words| words[1].len())
+        .map(|words| words[2].to_owned())
+        .unwrap_or_default();
+    say(&format!("{:o} {}:{} {system}", meta.mode() & 0o7777, meta.uid(), meta.gid()));
+    Ok(())
 }
 
 fn serve(port: &str) -> ExitCode {

@@ -1,5 +1,10 @@
 //! Lists in chunks.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::{Clock, ManualClock};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::read;
@@ -29,6 +34,42 @@ async fn chunks_are_of_one_version_in_order_and_count_what_remains() {
     assert_eq!(all["items"].as_array().unwrap().len(), COUNT);
     assert_eq!(all["metadata"].get("continue"), None);
     assert_eq!(all["metadata"].get("remainingItemCount"), None);
+}
+
+/// `[sig-api-machinery] Servers with support for API chunking should support continue listing from the
+/// last key if the original version has been compacted away, though the list is inconsistent`.
+#[tokio::test]
+async fn an_old_token_is_refused_with_one_that_goes_on_at_the_newest_version() {
+    let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+    let server = Fixture::start_at(clock.clone()).await;
+    for index in 0..5 {
+        let template = json!({"metadata": {"name": format!("t{index}")},
+            "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        server.create(TEMPLATES, &template).await;
+    }
+    let first = read(&server, &format!("{TEMPLATES}?limit=2")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let next = format!("{TEMPLATES}?limit=2&continue={token}");
+    let refused = loop {
+        // Other resources change, which is enough for the version to grow old.
+        let map = json!({"metadata": {"generateName": "x-"}});
+        server.create("/api/v1/namespaces/default/configmaps", &map).await;
+        clock.advance(Duration::from_secs(30));
+        tokio::task::yield_now().await;
+        let (code, answer) = server.admin(Method::GET, &next, &Value::Null).await;
+        if code != StatusCode::OK {
+            break answer;
+        }
+        let age = jiff::Timestamp::UNIX_EPOCH.until(clock.now()).unwrap();
+        assert!(age.total(jiff::Unit::Minute).unwrap() < 10.0, "the token never expires");
+    };
+    assert_eq!((&refused["code"], &refused["reason"]), (&json!(410), &json!("Expired")));
+    let token = refused["metadata"]["continue"].as_str().expect("a token to go on with");
+    let rest = read(&server, &format!("{TEMPLATES}?continue={token}")).await;
+    let names: Vec<_> = rest["items"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = names.iter().map(|item| &item["metadata"]["name"]).collect();
+    assert_eq!(names, ["t2", "t3", "t4"]);
+    assert_ne!(rest["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
 }
 
 /// All pages of a size.

@@ -31,7 +31,7 @@ impl Worker {
         }
         if !self.gone {
             let after = Observed::read(&*self.kubelet.deps.runtime, &self.uid).await?;
-            self.report(&after);
+            self.report_end(&after);
         }
         self.kubelet.forget(&self.uid);
         if !self.gone && !api::pod::is_terminating(&self.pod) {

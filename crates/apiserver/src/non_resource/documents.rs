@@ -1,0 +1,120 @@
+//! OpenAPI documents.
+//!
+//! They are rendered off the threads that serve requests: the whole v2 document takes tens of
+//! milliseconds.
+
+use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, LOCATION};
+use http::{HeaderValue, Response, StatusCode};
+use meta::{Reason, Status};
+use openapi::{Document, Documents, Encoding};
+use serde_json::{Map, Value, json};
+
+use crate::body::Body;
+use crate::context::RequestContext;
+use crate::errors;
+use crate::etag;
+use crate::negotiate;
+use crate::render::respond;
+
+/// What clients ask for, and what upstream answers with: Go's parser of media types dislikes the
+/// at-sign of the name that came first.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const JSON: &str = "application/json";
+/// How long a document may be kept that was asked for by its hash.
+const KEPT_SECS: i64 = 365 * 24 * 3600;
+
+/// Answers the paths of OpenAPI; `None` when the path is none of them.
+pub(super) async fn serve(
+    ctx: &RequestContext,
+    path: &str,
+) -> Result<Option<Response<Body>>, Status> {
+    if path == "/openapi/v2" {
+        return v2(ctx).await.map(Some);
+    }
+    if path == "/openapi/v3" {
+        return index(ctx).await.map(Some);
+    }
+    match path.strip_prefix("/openapi/v3/") {
+        Some(document) => v3(ctx, document).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn v2(ctx: &RequestContext) -> Result<Response<Body>, Status> {
+    let encoding = encoding(ctx).ok_or_else(not_acceptable)?;
+    let content_type = if encoding == Encoding::Json { JSON } else { PROTOBUF };
+    let document = render(ctx, move |documents| documents.v2(encoding)).await?;
+    Ok(etag::answer(&ctx.headers, content_type, document.bytes.into(), &document.hash))
+}
+
+/// The first form of v2 in the client's list that is there.
+fn encoding(ctx: &RequestContext) -> Option<Encoding> {
+    let accept = ctx.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    accept.split(',').find_map(|clause| match clause.split(';').next()?.trim() {
+        JSON | "application/*" | "*/*" | "" => Some(Encoding::Json),
+        PROTOBUF | PROTOBUF_OLD => Some(Encoding::Protobuf),
+        _ => None,
+    })
+}
+
+/// Where the documents of v3 are. Upstream does not say what it is: its file server guesses.
+async fn index(ctx: &RequestContext) -> Result<Response<Body>, Status> {
+    let paths: Map<String, Value> = render(ctx, |documents| {
+        let entry = |(path, hash): &(String, std::sync::Arc<str>)| {
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            (path.clone(), json!({ "serverRelativeURL": url }))
+        };
+        documents.v3_index().iter().map(entry).collect()
+    })
+    .await?;
+    let text = json!({ "paths": paths }).to_string().into_bytes();
+    let hash = etag::strong(&text);
+    Ok(etag::answer(&ctx.headers, "text/plain; charset=utf-8", text.into(), &hash))
+}
+
+async fn v3(ctx: &RequestContext, path: &str) -> Result<Response<Body>, Status> {
+    if !negotiate::accepts(&ctx.headers, JSON) {
+        return Err(not_acceptable());
+    }
+    let wanted = path.to_owned();
+    let document: Option<Document> = render(ctx, move |documents| documents.v3(&wanted)).await?;
+    let document = document.ok_or_else(errors::no_such_resource)?;
+    let asked = ctx.query.non_empty("hash");
+    if asked.is_some_and(|asked| *asked != *document.hash) {
+        let location = format!("/openapi/v3/{path}?hash={}", document.hash);
+        let mut response = respond(StatusCode::MOVED_PERMANENTLY, JSON, Body::empty());
+        if let Ok(value) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(LOCATION, value);
+        }
+        return Ok(response);
+    }
+    let mut response = etag::answer(&ctx.headers, JSON, document.bytes.into(), &document.hash);
+    if asked.is_some() {
+        keep(ctx, &mut response);
+    }
+    Ok(response)
+}
+
+/// What is asked for by its hash never changes.
+fn keep(ctx: &RequestContext, response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    let until = ctx.server.clock.now() + jiff::SignedDuration::from_secs(KEPT_SECS);
+    let until = until.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(value) = HeaderValue::from_str(&until) {
+        headers.insert(EXPIRES, value);
+    }
+}
+
+async fn render<T: Send + 'static>(
+    ctx: &RequestContext,
+    make: impl FnOnce(&Documents) -> T + Send + 'static,
+) -> Result<T, Status> {
+    let server = ctx.server.clone();
+    tokio::task::spawn_blocking(move || make(&server.documents)).await.map_err(errors::internal)
+}
+
+fn not_acceptable() -> Status {
+    Status::failure(Reason::NotAcceptable, "none of the accepted forms is served here")
+}

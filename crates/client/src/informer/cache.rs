@@ -1,0 +1,194 @@
+//! What an informer keeps, and its reading end.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use meta::{ObjectKey, ResourceVersion};
+use tokio::sync::watch;
+
+/// What is kept of an object; the lister knows the type.
+pub(super) type Projection = Arc<dyn Any + Send + Sync>;
+type Handler = Box<dyn Fn(&ObjectKey, Change<'_, dyn Any + Send + Sync>) + Send + Sync>;
+
+/// A change of the cache, told to handlers after the cache has it.
+#[derive(Debug)]
+pub enum Change<'a, P: ?Sized> {
+    /// The object is new.
+    Added(&'a Arc<P>),
+    /// The object changed.
+    Updated {
+        /// Before.
+        old: &'a Arc<P>,
+        /// After.
+        new: &'a Arc<P>,
+    },
+    /// The object is gone; its last known state.
+    Deleted(&'a Arc<P>),
+}
+
+struct Entry {
+    version: ResourceVersion,
+    projection: Projection,
+}
+
+/// The cache and those that want to hear of its changes.
+#[derive(Default)]
+pub(super) struct Cache {
+    entries: RwLock<BTreeMap<ObjectKey, Entry>>,
+    handlers: Mutex<Vec<Handler>>,
+    synced: watch::Sender<bool>,
+}
+
+impl Cache {
+    /// The first list is in.
+    pub(super) fn set_synced(&self) {
+        self.synced.send_replace(true);
+    }
+
+    /// The version of an object that is kept.
+    pub(super) fn version(&self, key: &ObjectKey) -> Option<ResourceVersion> {
+        self.read().get(key).map(|entry| entry.version)
+    }
+
+    /// Keeps an object, and tells.
+    pub(super) fn insert(&self, key: ObjectKey, version: ResourceVersion, projection: Projection) {
+        let handlers = self.handlers();
+        let entry = Entry { version, projection: Arc::clone(&projection) };
+        let old = {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.insert(key.clone(), entry)
+        };
+        for handler in handlers.iter() {
+            match &old {
+                None => handler(&key, Change::Added(&projection)),
+                Some(old) => {
+                    handler(&key, Change::Updated { old: &old.projection, new: &projection });
+                }
+            }
+        }
+    }
+
+    /// Forgets an object, and tells.
+    pub(super) fn remove(&self, key: &ObjectKey) {
+        let handlers = self.handlers();
+        let old = {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.remove(key)
+        };
+        let Some(old) = old else { return };
+        for handler in handlers.iter() {
+            handler(key, Change::Deleted(&old.projection));
+        }
+    }
+
+    /// Forgets everything that is not `present`.
+    pub(super) fn retain(&self, present: BTreeSet<ObjectKey>) {
+        let gone: Vec<ObjectKey> =
+            self.read().keys().filter(|key| !present.contains(*key)).cloned().collect();
+        for key in &gone {
+            self.remove(key);
+        }
+    }
+
+    fn add_handler(&self, handler: Handler) {
+        // Handlers are locked first, then the entries, here and in the driver: no change can fall
+        // between the replay and the registration.
+        let mut handlers = self.handlers();
+        let present: Vec<_> =
+            self.read().iter().map(|(key, e)| (key.clone(), Arc::clone(&e.projection))).collect();
+        for (key, projection) in &present {
+            handler(key, Change::Added(projection));
+        }
+        handlers.push(handler);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectKey, Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handlers(&self) -> MutexGuard<'_, Vec<Handler>> {
+        self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &ObjectKey) -> Option<Projection> {
+        self.read().get(key).map(|entry| Arc::clone(&entry.projection))
+    }
+
+    /// Everything, or what is in one namespace.
+    fn list(&self, namespace: Option<&str>) -> Vec<Projection> {
+        let entries = self.read();
+        let first = namespace
+            .map_or(Bound::Unbounded, |namespace| Bound::Included(ObjectKey::new(namespace, "")));
+        entries
+            .range((first, Bound::Unbounded))
+            .take_while(|(key, _)| namespace.is_none_or(|namespace| key.namespace == namespace))
+            .map(|(_, entry)| Arc::clone(&entry.projection))
+            .collect()
+    }
+}
+
+/// The reading end of an [`Informer`](super::Informer). Clones share the cache.
+pub struct Lister<P> {
+    pub(super) cache: Arc<Cache>,
+    pub(super) kept: PhantomData<fn() -> Arc<P>>,
+}
+
+impl<P> Clone for Lister<P> {
+    fn clone(&self) -> Self {
+        Self { cache: Arc::clone(&self.cache), kept: PhantomData }
+    }
+}
+
+impl<P: Send + Sync + 'static> Lister<P> {
+    /// The projection of one object.
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<P>> {
+        self.cache.get(key).map(typed)
+    }
+
+    /// Everything, in the order of namespace and name.
+    pub fn list(&self) -> Vec<Arc<P>> {
+        self.cache.list(None).into_iter().map(typed).collect()
+    }
+
+    /// What is in one namespace, in the order of names.
+    pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<P>> {
+        self.cache.list(Some(namespace)).into_iter().map(typed).collect()
+    }
+
+    /// The number of objects.
+    pub fn len(&self) -> usize {
+        self.cache.read().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Resolves when the first list is in the cache. Safe to drop.
+    pub async fn synced(&self) {
+        // The sender lives in the cache, which `self` keeps alive.
+        self.cache.synced.subscribe().wait_for(|synced| *synced).await.ok();
+    }
+
+    /// Calls `handler` for every object that is cached now and for every later change, from the
+    /// informer's task, in order. It must not block: enqueue a key and return.
+    pub fn on_change(&self, handler: impl Fn(&ObjectKey, Change<'_, P>) + Send + Sync + 'static) {
+        self.cache.add_handler(Box::new(move |key, change| match change {
+            Change::Added(new) => handler(key, Change::Added(&typed(Arc::clone(new)))),
+            Change::Updated { old, new } => {
+                let (old, new) = (typed(Arc::clone(old)), typed(Arc::clone(new)));
+                handler(key, Change::Updated { old: &old, new: &new });
+            }
+            Change::Deleted(old) => handler(key, Change::Deleted(&typed(Arc::clone(old)))),
+        }));
+    }
+}
+
+fn typed<P: Send + Sync + 'static>(projection: Projection) -> Arc<P> {
+    // `Informer::new` makes the lister and what it keeps with the same type.
+    projection.downcast().unwrap_or_else(|_| unreachable!("a cache keeps one type"))
+}

@@ -1,0 +1,110 @@
+//! Documents that are made on demand and shared while they are read.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha512};
+
+use crate::{Parts, path_of, protobuf, versions};
+
+/// How the v2 document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// JSON.
+    Json,
+    /// `openapi.v2.Document` of the gnostic project.
+    Protobuf,
+}
+
+/// One document.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What is sent.
+    pub bytes: Bytes,
+    /// A strong hash of the document, in upper-case hexadecimal.
+    pub hash: Arc<str>,
+}
+
+/// All documents of a server.
+#[derive(Default)]
+pub struct Documents {
+    made: Mutex<HashMap<Key, Made>>,
+    index: OnceLock<Vec<(String, Arc<str>)>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    V2(Encoding),
+    V3(String),
+}
+
+/// A document that was made before, and its bytes as long as somebody reads them.
+struct Made {
+    bytes: Weak<[u8]>,
+    hash: Arc<str>,
+}
+
+impl Documents {
+    /// Nothing is made yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The v2 document.
+    pub fn v2(&self, encoding: Encoding) -> Document {
+        self.made(Key::V2(encoding), || match encoding {
+            Encoding::Json => Parts::v2().v2_text().into(),
+            Encoding::Protobuf => protobuf::encode(&Parts::v2()),
+        })
+    }
+
+    /// The v3 document of a path such as `apis/apps/v1` or `api/v1`.
+    pub fn v3(&self, path: &str) -> Option<Document> {
+        let (group, version) =
+            versions().find(|(group, version)| path_of(group, version) == path)?;
+        Some(self.made(Key::V3(path.to_owned()), || Parts::v3(group, version).v3_text().into()))
+    }
+
+    /// The paths under `/openapi/v3`, such as `apis/apps/v1`, with the hash of each document.
+    pub fn v3_index(&self) -> &[(String, Arc<str>)] {
+        self.index.get_or_init(|| {
+            let paths = versions().map(|(group, version)| path_of(group, version));
+            paths.filter_map(|path| Some((path.clone(), self.v3(&path)?.hash))).collect()
+        })
+    }
+
+    fn made(&self, key: Key, make: impl FnOnce() -> Vec<u8>) -> Document {
+        let known = self.known(&key);
+        if let Some((Some(bytes), hash)) = known {
+            return Document { bytes, hash };
+        }
+        // Made without the lock: two readers at once may both do it, which is no harm.
+        let bytes: Arc<[u8]> = make().into();
+        let hash = known.map_or_else(|| hash(&bytes).into(), |(_, hash)| hash);
+        let made = Made { bytes: Arc::downgrade(&bytes), hash: hash.clone() };
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
+        Document { bytes: Bytes::from_owner(bytes), hash }
+    }
+
+    fn known(&self, key: &Key) -> Option<(Option<Bytes>, Arc<str>)> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = made.get(key)?;
+        Some((found.bytes.upgrade().map(Bytes::from_owner), found.hash.clone()))
+    }
+
+    /// Documents whose bytes are in memory.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.made.lock().unwrap().values().filter(|made| made.bytes.strong_count() > 0).count()
+    }
+}
+
+/// Upper-case hexadecimal, as upstream prints it in `?hash=`.
+fn hash(document: &[u8]) -> String {
+    Sha512::digest(document).iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02X}");
+        out
+    })
+}
