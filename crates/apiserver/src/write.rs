@@ -258,8 +258,7 @@ async fn create_absent(
         return Err(errors::modified(&group_resource, update.name));
     }
     let (group, name) = (&group_resource.group, &group_resource.resource);
-    let asked =
-        authz::Attributes::resource("create", group, name, update.namespace, update.name);
+    let asked = authz::Attributes::resource("create", group, name, update.namespace, update.name);
     let decision = ctx.server.authorizer.authorize(ctx.subject(), &asked);
     if !decision.is_allowed() {
         return Err(authz::forbidden_status(&ctx.user.name, &asked, decision.reason()));

@@ -68,14 +68,17 @@ impl<'o> Branch<'o> {
 
     fn items(mut self, list: ListShape<'_>, items: &[Value]) -> bool {
         for (element, items) in group(list, items) {
-            self.entry(|out| write_element(&element, out), |out| match items.as_slice() {
-                [item] => write(list.item, Some(item), true, &FieldSet::default(), out),
-                // Those that cannot be told apart are owned together.
-                _ => {
-                    out.extend_from_slice(b"{}");
-                    true
-                }
-            });
+            self.entry(
+                |out| write_element(&element, out),
+                |out| match items.as_slice() {
+                    [item] => write(list.item, Some(item), true, &FieldSet::default(), out),
+                    // Those that cannot be told apart are owned together.
+                    _ => {
+                        out.extend_from_slice(b"{}");
+                        true
+                    }
+                },
+            );
         }
         self.end()
     }
@@ -107,7 +110,8 @@ impl<'o> Branch<'o> {
                 |out| write(inner, value, !was_there, below, out),
             );
         };
-        let mut zeros = shape.table().map(|ty| ty.always_printed()).into_iter().flatten().peekable();
+        let mut zeros =
+            shape.table().map(|ty| ty.always_printed()).into_iter().flatten().peekable();
         for (name, value) in members.into_iter().flatten() {
             while let Some(zero) = zeros.next_if(|zero| *zero.name < **name) {
                 member(&zero.name, None);
@@ -120,11 +124,7 @@ impl<'o> Branch<'o> {
     }
 
     /// One step, taken back if there is nothing below it.
-    fn entry(
-        &mut self,
-        step: impl FnOnce(&mut Vec<u8>),
-        below: impl FnOnce(&mut Vec<u8>) -> bool,
-    ) {
+    fn entry(&mut self, step: impl FnOnce(&mut Vec<u8>), below: impl FnOnce(&mut Vec<u8>) -> bool) {
         let start = self.out.len();
         if self.is_any {
             self.out.push(b',');

@@ -82,10 +82,9 @@ fn only(set: &FieldSet, patterns: &[&[&str]]) -> FieldSet {
         let branch = match below.iter().any(|rest| rest.is_empty()) {
             true => node.branch.clone(),
             false if below.is_empty() => continue,
-            false => Branch {
-                is_member: node.branch.is_member,
-                below: only(&node.branch.below, &below),
-            },
+            false => {
+                Branch { is_member: node.branch.is_member, below: only(&node.branch.below, &below) }
+            }
         };
         out.attach(&node.element, branch);
     }

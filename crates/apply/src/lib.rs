@@ -17,22 +17,22 @@
 
 #![forbid(unsafe_code)]
 
-mod owners;
-mod object;
-mod managed;
-mod filter;
-mod names;
-mod scale;
+mod check;
 mod compare;
 mod created;
-mod fields_of;
-mod merge;
-mod check;
-mod shape;
 mod element;
+mod fields_of;
 mod fields_v1;
+mod filter;
+mod managed;
+mod merge;
+mod names;
+mod object;
+mod owners;
 mod scalar;
+mod scale;
 mod set;
+mod shape;
 
 pub use compare::{Comparison, compare};
 pub use element::Element;

@@ -262,9 +262,8 @@ fn order(a: &Entry, b: &Entry) -> Ordering {
         (manager.operation.clone(), entry.time.clone(), manager.name.clone())
     };
     key(a).cmp(&key(b)).then_with(|| {
-        let rest = |entry: &Entry| {
-            (entry.manager.api_version.clone(), entry.manager.subresource.clone())
-        };
+        let rest =
+            |entry: &Entry| (entry.manager.api_version.clone(), entry.manager.subresource.clone());
         rest(a).cmp(&rest(b))
     })
 }
@@ -297,8 +296,7 @@ pub fn is_reset(list: &[Value]) -> bool {
 
 /// Whether two lists differ in nothing but times.
 pub fn is_same_but_for_times(a: &[Value], b: &[Value]) -> bool {
-    let fields =
-        ["manager", "operation", "apiVersion", "fieldsType", "fieldsV1", "subresource"];
+    let fields = ["manager", "operation", "apiVersion", "fieldsType", "fieldsV1", "subresource"];
     let same = |(a, b): (&Value, &Value)| fields.iter().all(|name| a.get(name) == b.get(name));
     a.len() == b.len() && a.iter().zip(b).all(same)
 }

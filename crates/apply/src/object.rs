@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::check::check;
-use crate::compare::{complete, compare_complete};
+use crate::compare::{compare_complete, complete};
 use crate::fields_of::fields_of;
 use crate::managed::{APPLY, Managed, Manager, UPDATE, is_reset};
 use crate::owners::{ApplyError, Conflict, Write};
@@ -166,7 +166,8 @@ impl Write<'_> {
         let text = format!("{}\n", go_json(&config));
         if let Some(annotations) = annotations_mut(&mut object) {
             annotations.insert(LAST_APPLIED.to_owned(), Value::String(text));
-            let of = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+            let of =
+                |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
             if annotations.iter().map(of).sum::<usize>() > ANNOTATIONS_MAX {
                 annotations.remove(LAST_APPLIED);
             }

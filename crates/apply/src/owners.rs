@@ -259,8 +259,7 @@ impl Write<'_> {
     ) -> Result<Value, ApplyError> {
         let version = &last.manager.api_version;
         let then = (self.versions.table(version), self.convert(&merged, version));
-        let (Some(ty), Some(merged_then)) = then
-        else {
+        let (Some(ty), Some(merged_then)) = then else {
             return Ok(merged);
         };
         let shape = Shape::of(ty);
@@ -275,7 +274,8 @@ impl Write<'_> {
         versions.dedup();
         for other in versions {
             let of_version = others.entries.iter().filter(|e| e.manager.api_version == other);
-            let mut kept = of_version.fold(FieldSet::default(), |set, e| set.union(&e.fields.set()));
+            let mut kept =
+                of_version.fold(FieldSet::default(), |set, e| set.union(&e.fields.set()));
             if other == own {
                 kept = kept.union(owned);
             }
@@ -322,4 +322,3 @@ impl Write<'_> {
         Some(complete(self.versions.table(to)?, Some(&converted)))
     }
 }
-

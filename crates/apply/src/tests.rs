@@ -81,24 +81,30 @@ impl World {
 
 /// A struct `spec` with a bit of everything.
 fn table() -> Type {
-    let port = Type::new("Port", vec![
-        Field { pointer: false, omit_empty: false, ..Field::new("port", Kind::Int32) },
-        Field { default: Some("\"TCP\"".into()), ..Field::new("proto", Kind::String) },
-        Field::new("name", Kind::String),
-    ]);
+    let port = Type::new(
+        "Port",
+        vec![
+            Field { pointer: false, omit_empty: false, ..Field::new("port", Kind::Int32) },
+            Field { default: Some("\"TCP\"".into()), ..Field::new("proto", Kind::String) },
+            Field::new("name", Kind::String),
+        ],
+    );
     let keyed = ListType::Map(vec!["port".into(), "proto".into()]);
     let nested = |ty: Type| Kind::Struct(TypeRef::Owned(ty.into()));
     let list = |item: Kind| Kind::List(Box::new(item));
-    let spec = Type::new("Spec", vec![
-        Field::new("replicas", Kind::Int32),
-        Field::new("labels", Kind::Map(Box::new(Kind::String))),
-        Field { atomic: true, ..Field::new("selector", Kind::Map(Box::new(Kind::String))) },
-        Field { list_type: Some(keyed), ..Field::new("ports", list(nested(port))) },
-        Field { list_type: Some(ListType::Set), ..Field::new("set", list(Kind::String)) },
-        Field::new("args", list(Kind::String)),
-        Field { pointer: false, omit_empty: false, ..Field::new("shown", Kind::Int32) },
-        Field::new("any", Kind::Json),
-    ]);
+    let spec = Type::new(
+        "Spec",
+        vec![
+            Field::new("replicas", Kind::Int32),
+            Field::new("labels", Kind::Map(Box::new(Kind::String))),
+            Field { atomic: true, ..Field::new("selector", Kind::Map(Box::new(Kind::String))) },
+            Field { list_type: Some(keyed), ..Field::new("ports", list(nested(port))) },
+            Field { list_type: Some(ListType::Set), ..Field::new("set", list(Kind::String)) },
+            Field::new("args", list(Kind::String)),
+            Field { pointer: false, omit_empty: false, ..Field::new("shown", Kind::Int32) },
+            Field::new("any", Kind::Json),
+        ],
+    );
     let printed = Field { pointer: false, omit_empty: false, ..Field::new("spec", nested(spec)) };
     Type::new("Thing", vec![printed])
 }
@@ -110,7 +116,9 @@ fn world() -> World {
 #[test]
 fn what_is_applied_is_owned_and_goes_when_it_is_not_applied_any_more() {
     let mut world = world();
-    world.apply("a", &json!({"spec": {"replicas": 1, "labels": {"x": "1", "y": "2"}}}), false).unwrap();
+    world
+        .apply("a", &json!({"spec": {"replicas": 1, "labels": {"x": "1", "y": "2"}}}), false)
+        .unwrap();
     world.apply("b", &json!({"spec": {"labels": {"y": "2"}}}), false).unwrap();
     assert_eq!(world.apply("a", &json!({"spec": {"replicas": 2}}), false), Ok(true));
     let (object, owners) = world.state();
@@ -153,7 +161,8 @@ fn what_others_own_with_another_value_is_a_conflict_unless_it_is_forced() {
 fn items_are_told_apart_by_keys_that_may_have_defaults() {
     let mut world = world();
     world.apply("a", &json!({"spec": {"ports": [{"port": 80, "name": "x"}]}}), false).unwrap();
-    let config = json!({"spec": {"ports": [{"port": 80, "proto": "UDP"}, {"port": 80, "proto": "TCP"}]}});
+    let config =
+        json!({"spec": {"ports": [{"port": 80, "proto": "UDP"}, {"port": 80, "proto": "TCP"}]}});
     world.apply("b", &config, false).unwrap();
     let (object, owners) = world.state();
     assert_eq!(
@@ -268,7 +277,10 @@ fn the_oldest_updaters_are_merged() {
 fn configurations_that_do_not_fit_are_refused_in_upstream_words() {
     for (config, expected) in [
         (json!({"foo": 1}), ".foo: field not declared in schema"),
-        (json!({"spec": {"replicas": "x"}}), ".spec.replicas: expected numeric (int or float), got string"),
+        (
+            json!({"spec": {"replicas": "x"}}),
+            ".spec.replicas: expected numeric (int or float), got string",
+        ),
         (json!({"spec": {"ports": {"a": 1}}}), ".spec.ports: expected list, got &{map[a:1]}"),
         (
             json!({"spec": {"labels": {"a": 5}}}),
@@ -333,8 +345,11 @@ fn the_creator_of_a_pod_owns_what_differs_from_nothing() {
     let created = write.create(&pod).unwrap().fields.set().into_owned();
     let expected = write.compare(None, &pod).added;
     assert_eq!(created, expected);
-    assert_eq!(created.to_fields_v1(), match write.create(&pod).unwrap().fields {
-        crate::Fields::Text(text) => text,
-        crate::Fields::Set(_) => String::new(),
-    });
+    assert_eq!(
+        created.to_fields_v1(),
+        match write.create(&pod).unwrap().fields {
+            crate::Fields::Text(text) => text,
+            crate::Fields::Set(_) => String::new(),
+        }
+    );
 }

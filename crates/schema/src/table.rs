@@ -200,8 +200,11 @@ impl Type {
         let ordinal = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         let mut by_name: Vec<u16> = (0..fields.len()).map(ordinal).collect();
         by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
-        let always_printed: Vec<u16> =
-            by_name.iter().copied().filter(|at| fields[usize::from(*at)].is_always_printed()).collect();
+        let always_printed: Vec<u16> = by_name
+            .iter()
+            .copied()
+            .filter(|at| fields[usize::from(*at)].is_always_printed())
+            .collect();
         let mut by_number: Vec<u16> =
             (0..fields.len()).filter(|at| fields[*at].number != 0).map(ordinal).collect();
         by_number.sort_by_cached_key(|at| {

@@ -79,10 +79,8 @@ impl PatchType {
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
             apply::MEDIA_TYPE => Ok(Self::Apply),
-            _ => {
-                Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
-                    .with_details(meta::StatusDetails::default()))
-            }
+            _ => Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+                .with_details(meta::StatusDetails::default())),
         }
     }
 }
@@ -130,10 +128,21 @@ impl Patch<'_> {
             }
             Ok(Decoded { warnings: findings, ..decoded })
         });
-        let mut decoded = decoded.map_err(|error| self.undecodable(&json, &patched, &error))?;
+        let mut decoded = decoded.map_err(|error| {
+            let error = self.reworded(ty, &patched).unwrap_or(error);
+            self.undecodable(&json, &patched, &error)
+        })?;
         apply::check_named(&decoded.value, self.name)?;
         stamp(&mut decoded.value, gvk);
         Ok(decoded)
+    }
+
+    /// After a strategic merge patch upstream converts where otherwise it decodes.
+    fn reworded(&self, ty: &Type, patched: &Value) -> Option<DecodeError> {
+        if self.patch_type != PatchType::Strategic {
+            return None;
+        }
+        patch::conversion_error(ty, patched).map(DecodeError::Type)
     }
 
     /// What is odd about the patch itself.
@@ -154,7 +163,9 @@ impl Patch<'_> {
     /// What the patch made is not an object of the kind.
     fn undecodable(&self, before: &[u8], patched: &Value, error: &DecodeError) -> Status {
         let shown = match self.patch_type {
-            PatchType::Json | PatchType::Merge => print(serde_json::from_slice(before).ok(), patched),
+            PatchType::Json | PatchType::Merge => {
+                print(serde_json::from_slice(before).ok(), patched)
+            }
             PatchType::Strategic | PatchType::Apply => {
                 let patch = serde_json::from_slice(self.body).unwrap_or_default();
                 patch::go_print(&patch)

@@ -153,7 +153,8 @@ fn is_same_but_managed_fields(a: &Value, b: &Value) -> bool {
         let kept = |key: &&String| !left_out.contains(&key.as_str());
         a.keys().chain(b.keys()).filter(kept).all(|key| a.get(key) == b.get(key))
     };
-    but(a, b, &["metadata"]) && but(&a["metadata"], &b["metadata"], &["managedFields", "resourceVersion"])
+    but(a, b, &["metadata"])
+        && but(&a["metadata"], &b["metadata"], &["managedFields", "resourceVersion"])
 }
 
 /// Metadata that only the server sets.

@@ -35,7 +35,12 @@ fn owners(object: &Value) -> Vec<(String, String, String, Value)> {
     list.iter().map(owner).collect()
 }
 
-fn owner(manager: &str, operation: &str, subresource: &str, fields: Value) -> (String, String, String, Value) {
+fn owner(
+    manager: &str,
+    operation: &str,
+    subresource: &str,
+    fields: Value,
+) -> (String, String, String, Value) {
     (manager.to_owned(), operation.to_owned(), subresource.to_owned(), fields)
 }
 
@@ -54,11 +59,14 @@ fn deployment() -> Value {
 async fn every_write_is_recorded() {
     let server = Fixture::start().await;
     let path = format!("{CONFIG_MAPS}/x");
-    let created = server.create(&format!("{CONFIG_MAPS}?fieldManager=c"), &config_map(json!({"a": "1"}))).await;
+    let created = server
+        .create(&format!("{CONFIG_MAPS}?fieldManager=c"), &config_map(json!({"a": "1"})))
+        .await;
     let of_creator = owner("c", "Update", "", json!({"f:data": {".": {}, "f:a": {}}}));
-    assert_eq!(owners(&created), [of_creator.clone()]);
+    assert_eq!(owners(&created), std::slice::from_ref(&of_creator));
     let (_, patched) =
-        patch(&server, &format!("{path}?fieldManager=p"), MERGE, &json!({"data": {"b": "2"}})).await;
+        patch(&server, &format!("{path}?fieldManager=p"), MERGE, &json!({"data": {"b": "2"}}))
+            .await;
     let of_patcher = owner("p", "Update", "", json!({"f:data": {"f:b": {}}}));
     assert_eq!(owners(&patched), [of_creator, of_patcher.clone()]);
     let changed = config_map(json!({"a": "3", "b": "2"}));
@@ -129,10 +137,14 @@ async fn options_are_checked_together() {
     let check = async |content_type: &str, query: &str, expected: &str| {
         let path = format!("{CONFIG_MAPS}/x?{query}");
         let (code, refused) = patch(&server, &path, content_type, &config).await;
-        assert_eq!((code, &refused["message"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!(expected)));
+        assert_eq!(
+            (code, &refused["message"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!(expected))
+        );
     };
     let start = "PatchOptions.meta.k8s.io \"\" is invalid: ";
-    check(APPLY, "", &format!("{start}fieldManager: Required value: is required for apply patch")).await;
+    check(APPLY, "", &format!("{start}fieldManager: Required value: is required for apply patch"))
+        .await;
     check(
         MERGE,
         "force=true&dryRun=x",
@@ -196,7 +208,10 @@ async fn status_and_scale_have_managers_of_their_own() {
     let (code, answer) =
         patch(&server, &format!("{path}/status?fieldManager=s"), APPLY, &status).await;
     assert_eq!((code, &answer["spec"]["replicas"]), (StatusCode::OK, &json!(1)), "{answer}");
-    assert_eq!(owners(&answer)[0], owner("s", "Apply", "status", json!({"f:status": {"f:replicas": {}}})));
+    assert_eq!(
+        owners(&answer)[0],
+        owner("s", "Apply", "status", json!({"f:status": {"f:replicas": {}}}))
+    );
     let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": "x"},
         "spec": {"replicas": 3}});
     let scaled = format!("{path}/scale?fieldManager=h");
@@ -297,7 +312,8 @@ async fn racing_patches_all_happen() {
                     "m" => patch(&server, &path, MERGE, &data).await,
                     "s" => patch(&server, &path, strategic, &data).await,
                     _ => {
-                        let data: Value = (0..=at).map(|at| (format!("a{at}"), json!("x"))).collect();
+                        let data: Value =
+                            (0..=at).map(|at| (format!("a{at}"), json!("x"))).collect();
                         let path = format!("{path}?fieldManager=applier");
                         patch(&server, &path, APPLY, &config_map(data)).await
                     }

@@ -31,10 +31,7 @@ fn models() -> impl Strategy<Value = Model> {
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
         let members = prop::collection::btree_map("[a-d]", inner, 1..4);
-        prop_oneof![
-            members.clone().prop_map(Model::Struct),
-            members.prop_map(Model::Keyed),
-        ]
+        prop_oneof![members.clone().prop_map(Model::Struct), members.prop_map(Model::Keyed),]
     })
 }
 
@@ -65,9 +62,7 @@ impl Model {
         let texts = || prop::collection::btree_set("[a-c]", 1..4);
         match self {
             Self::Scalar => (1..3_i64).prop_map(Value::from).boxed(),
-            Self::AtomicList => {
-                prop::collection::vec("[a-b]", 1..3).prop_map(Value::from).boxed()
-            }
+            Self::AtomicList => prop::collection::vec("[a-b]", 1..3).prop_map(Value::from).boxed(),
             Self::Set => {
                 let shuffled = texts().prop_map(Vec::from_iter).prop_shuffle();
                 shuffled.prop_map(Value::from).boxed()
@@ -96,8 +91,7 @@ fn nested(ty: Type) -> Kind {
 }
 
 fn table(members: &BTreeMap<String, Model>, key: Option<&str>) -> Type {
-    let mut fields: Vec<Field> =
-        members.iter().map(|(name, model)| model.field(name)).collect();
+    let mut fields: Vec<Field> = members.iter().map(|(name, model)| model.field(name)).collect();
     fields.extend(key.map(|key| Field::new(key.to_owned(), Kind::String)));
     Type::new("Random", fields)
 }
