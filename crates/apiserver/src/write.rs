@@ -91,7 +91,7 @@ pub(crate) async fn create(
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
     let request = admission::Request { is_dry_run: creation.is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
-    webhook::mutate(ctx, resource, &request, &mut object, None).await?;
+    ask_webhooks(ctx, resource, &request, &mut object, None).await?;
     schema::apply_defaults(&resource.gvk, &mut object);
     let mut object = resource.to_storage(object);
     if storage.strategy.resets_status() {
@@ -109,6 +109,32 @@ pub(crate) async fn create(
         storage.strategy.written(&write, &object, None);
     }
     result
+}
+
+/// Lets webhooks change an object. Managed fields that they break stay as they were.
+async fn ask_webhooks(
+    ctx: &RequestContext,
+    resource: &Resource,
+    request: &admission::Request<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    if !ctx.server.webhooks.is_any_mutating() {
+        return Ok(());
+    }
+    let before = apply::managed_fields(object).to_vec();
+    webhook::mutate(ctx, resource, request, object, old).await?;
+    let after = apply::managed_fields(object);
+    if after != before
+        && let Err(error) = apply::Managed::decode(after)
+    {
+        ctx.warn(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused \
+             by an outdated mutating admission controller; please fix your requests: {error}"
+        ));
+        apply::put_managed_fields(object, before);
+    }
+    Ok(())
 }
 
 async fn create_prepared(
@@ -293,7 +319,7 @@ async fn try_update(
         let served = &mut new;
         ctx.server.admission.admit(&request, served, Some(&old_served), &*ctx.server)?;
     }
-    webhook::mutate(ctx, resource, &request, &mut new, Some(&old_served)).await?;
+    ask_webhooks(ctx, resource, &request, &mut new, Some(&old_served)).await?;
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();

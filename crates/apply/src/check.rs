@@ -61,12 +61,7 @@ fn check_scalar(scalar: Scalar, value: &Value) -> Option<String> {
     }
 }
 
-fn walk_items(
-    list: ListShape<'_>,
-    items: &[Value],
-    path: &mut String,
-    findings: &mut Vec<String>,
-) {
+fn walk_items(list: ListShape<'_>, items: &[Value], path: &mut String, findings: &mut Vec<String>) {
     let mut seen = FieldSet::default();
     for (index, item) in items.iter().enumerate() {
         let element = match list.element(index, item) {

@@ -46,8 +46,7 @@ fn items(list: ListShape<'_>, items: &[Value], branch: &mut Branch) {
         .collect();
     for (element, item) in &told {
         let is_repeated = told.iter().filter(|(other, _)| other == element).count() > 1;
-        let mut below =
-            if is_repeated { Branch::default() } else { branch_of(list.item, item) };
+        let mut below = if is_repeated { Branch::default() } else { branch_of(list.item, item) };
         below.is_member = true;
         branch.below.attach(element, below);
     }

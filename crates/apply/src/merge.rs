@@ -53,7 +53,8 @@ fn merge_members(
     config: Option<&Map<String, Value>>,
 ) -> Result<Value, String> {
     let mut out = Map::new();
-    let value = |map: Option<&Map<String, Value>>, name: &str| map.and_then(|m| m.get(name)).cloned();
+    let value =
+        |map: Option<&Map<String, Value>>, name: &str| map.and_then(|m| m.get(name)).cloned();
     let names = config.into_iter().chain(live).flat_map(Map::keys);
     for name in names {
         if out.contains_key(name) {
@@ -123,7 +124,8 @@ pub(crate) fn without(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Value 
         (Atom::List(list), Value::Array(items)) if !matches!(list.relation, Relation::Atomic) => {
             let mut kept = Vec::with_capacity(items.len());
             for (at, item) in items.iter().enumerate() {
-                let branch = list.element(at, item).ok().and_then(|step| set.branch(&step).cloned());
+                let branch =
+                    list.element(at, item).ok().and_then(|step| set.branch(&step).cloned());
                 match branch {
                     Some(branch) if branch.is_member => {}
                     Some(branch) => kept.push(without(list.item, item, &branch.below)),

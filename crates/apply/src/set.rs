@@ -147,6 +147,43 @@ impl FieldSet {
         Some(&self.nodes[at].branch)
     }
 
+    /// The branch at a field.
+    pub(crate) fn branch_of_field(&self, name: &str) -> Option<&Branch> {
+        let order = |node: &Node| match &node.element {
+            Element::Field(other) => (**other).cmp(name),
+            // Fields come first.
+            _ => std::cmp::Ordering::Greater,
+        };
+        let at = self.nodes.binary_search_by(order).ok()?;
+        Some(&self.nodes[at].branch)
+    }
+
+    /// Takes out the paths of another set.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        if other.is_empty() || self.is_empty() {
+            return;
+        }
+        self.nodes.retain_mut(|node| {
+            let Some(theirs) = other.branch(&node.element) else { return true };
+            node.branch.is_member &= !theirs.is_member;
+            node.branch.below.subtract(&theirs.below);
+            !node.branch.is_empty()
+        });
+    }
+
+    /// Puts in the paths of another set.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        for node in other.nodes {
+            let branch = self.branch_mut(node.element);
+            branch.is_member |= node.branch.is_member;
+            branch.below.absorb(node.branch.below);
+        }
+    }
+
     /// The branch at an element, made if there is none; whoever asks puts something into it.
     pub(crate) fn branch_mut(&mut self, element: Element) -> &mut Branch {
         // Most sets are made in order.

@@ -52,7 +52,8 @@ pub(crate) async fn patch(
     };
     let is_approval = ctx.info.subresource == "approval";
     let now = meta::time::rfc3339(ctx.server.clock.now());
-    let patch = Patch { patch_type, body: &request.body, validation: options.validation };
+    let (name, validation) = (ctx.info.name.as_str(), options.validation);
+    let patch = Patch { patch_type, body: &request.body, name, validation };
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
@@ -88,6 +89,8 @@ impl PatchType {
 pub(crate) struct Patch<'a> {
     pub(crate) patch_type: PatchType,
     pub(crate) body: &'a [u8],
+    /// The name in the path.
+    pub(crate) name: &'a str,
     pub(crate) validation: FieldValidation,
 }
 
@@ -110,8 +113,8 @@ impl Patch<'_> {
             }
         }
         .map_err(|error| refused(&error))?;
-        if let Some(why) = other_kind(gvk, &patched) {
-            return Err(self.undecodable(&json, &patched, &DecodeError::Type(why)));
+        if let Some(error) = other_kind(gvk, &patched) {
+            return Err(self.undecodable(&json, &patched, &error));
         }
         let relaxed = match self.validation {
             FieldValidation::Ignore => FieldValidation::Ignore,
@@ -125,9 +128,21 @@ impl Patch<'_> {
             }
             Ok(Decoded { warnings: findings, ..decoded })
         });
-        let mut decoded = decoded.map_err(|error| self.undecodable(&json, &patched, &error))?;
+        let mut decoded = decoded.map_err(|error| {
+            let error = self.reworded(ty, &patched).unwrap_or(error);
+            self.undecodable(&json, &patched, &error)
+        })?;
+        apply::check_named(&decoded.value, self.name)?;
         stamp(&mut decoded.value, gvk);
         Ok(decoded)
+    }
+
+    /// After a strategic merge patch upstream converts where otherwise it decodes.
+    fn reworded(&self, ty: &Type, patched: &Value) -> Option<DecodeError> {
+        if self.patch_type != PatchType::Strategic {
+            return None;
+        }
+        patch::conversion_error(ty, patched).map(DecodeError::Type)
     }
 
     /// What is odd about the patch itself.
@@ -207,13 +222,18 @@ fn refused(error: &patch::PatchError) -> Status {
     }
 }
 
-/// Why the patched object is not of the kind any more.
-fn other_kind(wanted: &GroupVersionKind, patched: &Value) -> Option<String> {
+/// Why the patched object is not of the kind any more. Upstream decodes whatever it says it is
+/// before it looks at the kind.
+fn other_kind(wanted: &GroupVersionKind, patched: &Value) -> Option<DecodeError> {
     let text = |field: &str| patched[field].as_str().unwrap_or_default();
     let version = meta::GroupVersion::parse(text("apiVersion"))?;
     if text("kind").is_empty() || text("apiVersion").is_empty() {
         return None;
     }
     let found = GroupVersionKind::new(version.group, version.version, text("kind"));
-    decode::mismatch(&found, wanted)
+    let why = DecodeError::Type(decode::mismatch(&found, wanted)?);
+    let other = schema::registry().kind(&found);
+    let unfit =
+        other.and_then(|ty| schema::decode_value(ty, patched, FieldValidation::Ignore).err());
+    Some(unfit.unwrap_or(why))
 }

@@ -56,11 +56,13 @@ fn read(text: &str, duplicates: DuplicateKeyPolicy) -> Result<Value, Error> {
     serde_saphyr::from_str_with_options(text, options)
 }
 
-/// The parser words its errors differently from upstream's, but for the most frequent one.
+/// The parser words its errors differently from upstream's, but for the most frequent ones.
 fn malformed(error: &Error) -> DecodeError {
     let text = error.to_string();
     DecodeError::Yaml(if text.contains("mapping values are not allowed") {
         "yaml: mapping values are not allowed in this context".to_owned()
+    } else if let (true, Some(at)) = (text.contains("unclosed bracket"), error.location()) {
+        format!("yaml: line {}: did not find expected node content", at.line())
     } else {
         format!("yaml: {text}")
     })
