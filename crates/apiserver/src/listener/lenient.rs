@@ -47,6 +47,24 @@ impl<S> Lenient<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Lenient<S> {
+    /// Bodies are large: they go straight to where they are wanted.
+    fn poll_body(
+        &mut self,
+        left: u64,
+        ctx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.inner).poll_read(ctx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        self.scanner.state = Scanner::after_body(left, read);
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -58,8 +76,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
             this.hand_out(buf);
             return Poll::Ready(Ok(()));
         }
-        if matches!(this.scanner.state, State::Raw) {
-            return Pin::new(&mut this.inner).poll_read(ctx, buf);
+        match this.scanner.state {
+            State::Raw => return Pin::new(&mut this.inner).poll_read(ctx, buf),
+            State::Body(left) => return this.poll_body(left, ctx, buf),
+            State::Line | State::Headers => {}
         }
         let mut bytes = [0; READ_BYTES];
         let mut read = ReadBuf::new(&mut bytes);
@@ -135,8 +155,7 @@ impl Scanner {
                     let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     out.extend_from_slice(&bytes[..count]);
                     bytes = &bytes[count..];
-                    let left = left - count as u64;
-                    self.state = if left == 0 { State::Line } else { State::Body(left) };
+                    self.state = Self::after_body(left, count);
                     continue;
                 }
                 State::Line => self.line(byte, out),
@@ -146,6 +165,13 @@ impl Scanner {
                 }
             }
             bytes = rest;
+        }
+    }
+
+    fn after_body(left: u64, read: usize) -> State {
+        match left - read as u64 {
+            0 => State::Line,
+            left => State::Body(left),
         }
     }
 

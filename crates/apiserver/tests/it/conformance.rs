@@ -3,6 +3,7 @@
 mod api_objects;
 mod chunking;
 mod custom_resource_definition;
+mod device_claims;
 mod discovery;
 mod limit_range;
 mod namespaces;

@@ -9,6 +9,8 @@ mod in_process;
 #[cfg(test)]
 mod managed_fields;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod over_tls;
 #[cfg(test)]
 mod proxied_pages;
