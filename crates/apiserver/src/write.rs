@@ -6,6 +6,7 @@
 //! ```
 
 mod identity;
+mod owner_references;
 mod persist;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use identity::{
     IMMUTABLE, allows_unconditional, check_name, check_uid, check_url, keep_system_metadata,
     keep_times, metadata_differs, set_new_metadata,
 };
+use owner_references::Stage;
 use persist::{broken, commit_object, committed_at};
 
 /// Attempts of a write that does not name a version, against others that are faster.
@@ -86,6 +88,9 @@ pub(crate) async fn create(
     let storage = storage(resource)?;
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
+    if ctx.info.verb != "patch" {
+        owner_references::dedup(ctx, &mut object, Stage::Request);
+    }
     if let Some(manager) = creation.manager {
         ownership::record(ctx, Target::of(resource), manager, None, &mut object);
     }
@@ -95,6 +100,7 @@ pub(crate) async fn create(
     let request = admission::Request { is_dry_run: creation.is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
     ask_webhooks(ctx, resource, &request, &mut object, None).await?;
+    owner_references::dedup(ctx, &mut object, Stage::Admission);
     schema::apply_defaults(&resource.gvk, &mut object);
     let mut object = resource.to_storage(object);
     if storage.strategy.resets_status() {
@@ -313,6 +319,9 @@ async fn try_update(
     }
     new["metadata"]["name"] = json!(update.name);
     schema::apply_defaults(&resource.gvk, &mut new);
+    if ctx.info.verb != "patch" {
+        owner_references::dedup(ctx, &mut new, Stage::Request);
+    }
     if let Some(manager) = update.manager {
         ownership::record(ctx, Target::of(resource), manager, Some(&old_served), &mut new);
     }
@@ -324,6 +333,7 @@ async fn try_update(
         ctx.server.admission.admit(&request, served, Some(&old_served), &*ctx.server)?;
     }
     ask_webhooks(ctx, resource, &request, &mut new, Some(&old_served)).await?;
+    owner_references::dedup(ctx, &mut new, Stage::Admission);
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();
