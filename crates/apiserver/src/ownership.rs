@@ -176,7 +176,14 @@ fn with_write<T>(
     let now = meta::time::rfc3339(ctx.server.clock.now());
     let versions = Served { resources: &ctx.server.resources, target };
     let filter = target.resource.map_or(&ALL, |it| filter(it, &ctx.info.subresource));
-    run(&Write { ty: target.ty, manager, now: &now, filter, versions: &versions })
+    run(&Write {
+        ty: target.ty,
+        manager,
+        now: &now,
+        filter,
+        versions: &versions,
+        is_changeable: false,
+    })
 }
 
 /// The versions in which something is served.

@@ -6,14 +6,15 @@
 //! ```
 
 mod identity;
+mod owner_references;
+mod persist;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use meta::{Cause, Object, Reason, Status};
 use schema::FieldValidation;
 use serde_json::{Value, json};
-use store::{Expect, KeyValue, Outcome, Revision, Write};
+use store::{Expect, KeyValue, Outcome};
 
 use crate::context::RequestContext;
 use crate::errors;
@@ -21,14 +22,18 @@ use crate::ownership::{self, Target};
 use crate::pump;
 use crate::render;
 use crate::resources::{Resource, Storage};
-use crate::splice::{with_place_for_version, with_resource_version};
+use crate::splice::with_resource_version;
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
 use crate::{warnings, webhook};
+
+pub(crate) use persist::{at, commit, stamped};
 
 use identity::{
     IMMUTABLE, allows_unconditional, check_name, check_uid, check_url, keep_system_metadata,
     keep_times, metadata_differs, set_new_metadata,
 };
+use owner_references::Stage;
+use persist::{broken, commit_object, committed_at};
 
 /// Attempts of a write that does not name a version, against others that are faster.
 const ATTEMPTS: usize = 20;
@@ -83,6 +88,9 @@ pub(crate) async fn create(
     let storage = storage(resource)?;
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
+    if ctx.info.verb != "patch" {
+        owner_references::dedup(ctx, &mut object, Stage::Request);
+    }
     if let Some(manager) = creation.manager {
         ownership::record(ctx, Target::of(resource), manager, None, &mut object);
     }
@@ -92,6 +100,7 @@ pub(crate) async fn create(
     let request = admission::Request { is_dry_run: creation.is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
     ask_webhooks(ctx, resource, &request, &mut object, None).await?;
+    owner_references::dedup(ctx, &mut object, Stage::Admission);
     schema::apply_defaults(&resource.gvk, &mut object);
     let mut object = resource.to_storage(object);
     if storage.strategy.resets_status() {
@@ -150,6 +159,8 @@ async fn create_prepared(
     refuse_findings(&resource.gvk, &name, findings)?;
     warnings::of(&storage.resource, object, true).into_iter().for_each(|text| ctx.warn(text));
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
+    let notes = ctx.server.admission.warnings(request, &served, None, &*ctx.server);
+    notes.into_iter().for_each(|text| ctx.warn(text));
     webhook::validate(ctx, resource, request, Some(&served), None).await?;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;
     let charge = ctx.server.charge_quota(request, &served, None).await?;
@@ -168,9 +179,10 @@ async fn create_prepared(
         let object = pump::make(storage, json, 0).ok_or_else(broken)?;
         return Ok(Written { object, created: true });
     }
-    let outcome = commit(ctx, stamped(key, Some(&json), Expect::Absent)).await;
+    let result = commit_object(ctx, storage, (key, Expect::Absent), object, json).await;
     drop(charge);
-    match outcome? {
+    let (outcome, json) = result?;
+    match outcome {
         Outcome::Committed(committed) => {
             let cache_key = storage.cache_key(&namespace, &name);
             let object = committed_at(storage, &cache_key, &json, committed.revision)?;
@@ -309,6 +321,9 @@ async fn try_update(
     }
     new["metadata"]["name"] = json!(update.name);
     schema::apply_defaults(&resource.gvk, &mut new);
+    if ctx.info.verb != "patch" {
+        owner_references::dedup(ctx, &mut new, Stage::Request);
+    }
     if let Some(manager) = update.manager {
         ownership::record(ctx, Target::of(resource), manager, Some(&old_served), &mut new);
     }
@@ -320,6 +335,7 @@ async fn try_update(
         ctx.server.admission.admit(&request, served, Some(&old_served), &*ctx.server)?;
     }
     ask_webhooks(ctx, resource, &request, &mut new, Some(&old_served)).await?;
+    owner_references::dedup(ctx, &mut new, Stage::Admission);
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();
@@ -363,7 +379,7 @@ fn prepare_part(
             if storage.resource.resource == "deployments" {
                 keep_old(&mut new["metadata"], &old["metadata"], "labels");
             }
-            storage.strategy.prepare_status(new, old);
+            storage.strategy.prepare_status(write, new, old);
         }
         Part::Spec | Part::Exact => {}
     }
@@ -399,6 +415,8 @@ async fn store_update(
         warnings::of(&storage.resource, new, false).into_iter().for_each(|text| ctx.warn(text));
     }
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
+    let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);
+    notes.into_iter().for_each(|text| ctx.warn(text));
     webhook::validate(ctx, resource, request, Some(&served), Some(&old_served)).await?;
     let namespace = request.namespace;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
@@ -423,10 +441,15 @@ async fn store_update(
     let charge = ctx.server.charge_quota(request, &served, Some(&old_served)).await?;
     let expect = Expect::ModRevision(found.mod_revision);
     let goes = is_finished(new);
-    let value = if goes { None } else { Some(&json) };
-    let outcome = commit(ctx, stamped(found.key.clone(), value, expect)).await;
+    let result = match goes {
+        true => {
+            commit(ctx, stamped(found.key.clone(), None, expect)).await.map(|done| (done, json))
+        }
+        false => commit_object(ctx, storage, (found.key.clone(), expect), new, json).await,
+    };
     drop(charge);
-    match outcome? {
+    let (outcome, json) = result?;
+    match outcome {
         Outcome::Committed(committed) => {
             if goes {
                 storage.strategy.deleted(&ctx.write(), new);
@@ -441,20 +464,6 @@ async fn store_update(
             Ok(Attempt::Overtaken { unconditional })
         }
     }
-}
-
-/// Writes, and waits until the caches have it: who has an answer finds its effect everywhere, in
-/// reads as in admission and authorization.
-pub(crate) async fn commit(ctx: &RequestContext, write: Write) -> Result<Outcome, Status> {
-    let outcome =
-        ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
-    if let Outcome::Committed(committed) = &outcome
-        && let Err(status) = ctx.server.pump.reach(committed.revision.0).await
-    {
-        // It is written all the same.
-        tracing::warn!(%status, "the watch cache does not follow the store");
-    }
-    Ok(outcome)
 }
 
 fn is_about_metadata(finding: &validation::FieldError) -> bool {
@@ -485,42 +494,6 @@ pub(crate) fn stored(storage: &Storage, kv: &KeyValue) -> Result<Value, Status> 
     Ok(value)
 }
 
-/// The object of encoded bytes at a revision.
-pub(crate) fn at(
-    storage: &Storage,
-    json: &Bytes,
-    revision: Revision,
-) -> Result<Arc<Object>, Status> {
-    let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
-    pump::make(storage, json, revision.0).ok_or_else(broken)
-}
-
-/// The object of a committed write: the one in the cache, unless that is another by now.
-fn committed_at(
-    storage: &Storage,
-    cache_key: &str,
-    json: &Bytes,
-    revision: Revision,
-) -> Result<Arc<Object>, Status> {
-    let cached = storage.cache.get(cache_key);
-    match cached.filter(|object| object.header().resource_version.0 == revision.0) {
-        Some(object) => Ok(object),
-        None => at(storage, json, revision),
-    }
-}
-
-/// A write that puts its revision into the object.
-pub(crate) fn stamped(key: Bytes, json: Option<&Bytes>, expect: Expect) -> Write {
-    match json.map(|json| (json, with_place_for_version(json))) {
-        None => Write::new(key, None, expect),
-        // Nothing without metadata gets here; the caches would leave it out.
-        Some((json, None)) => Write::new(key, Some(json.clone()), expect),
-        Some((_, Some((json, at)))) => {
-            Write { revision_at: Some(at), ..Write::new(key, Some(json), expect) }
-        }
-    }
-}
-
 /// The storage of a resource that must have one.
 pub(crate) fn storage(resource: &Resource) -> Result<&Storage, Status> {
     resource.storage.as_deref().ok_or_else(errors::no_such_resource)
@@ -541,7 +514,9 @@ pub(crate) fn refuse_findings(
         return Ok(());
     }
     let causes: Vec<Cause> = findings.iter().map(validation::FieldError::cause).collect();
-    Err(errors::invalid(&gvk.group, &gvk.kind, name, causes))
+    // Upstream keeps all events in the core group, and says so.
+    let group = if gvk.group == "events.k8s.io" { "" } else { &gvk.group };
+    Err(errors::invalid(group, &gvk.kind, name, causes))
 }
 
 /// What admission is told.
@@ -566,8 +541,4 @@ pub(crate) fn admission_request<'a>(
         user: ctx.subject(),
         is_dry_run: false,
     }
-}
-
-fn broken() -> Status {
-    errors::internal("an encoded object has no metadata")
 }

@@ -71,3 +71,36 @@ pub(crate) fn with_named_fields(set: &FieldSet, shape: Option<Shape<'_>>) -> Fie
     }
     out
 }
+
+/// The set with nothing below what is one value; `None` when there is nothing.
+pub(crate) fn as_whole_values(set: &FieldSet, shape: Option<Shape<'_>>) -> Option<FieldSet> {
+    let mut out = FieldSet::default();
+    let mut is_changed = false;
+    for node in set.nodes() {
+        let below = below(&node.element, shape);
+        let is_whole = match below.map(|below| below.atom(None)) {
+            Some(Atom::Map(map)) => map.is_atomic,
+            Some(Atom::List(list)) => matches!(list.relation, Relation::Atomic),
+            Some(Atom::Scalar(_)) | None => false,
+        };
+        let mut branch = node.branch.clone();
+        if is_whole && !branch.below.is_empty() {
+            branch = Branch { is_member: true, below: FieldSet::default() };
+            is_changed = true;
+        } else if let Some(set) = as_whole_values(&branch.below, below) {
+            branch.below = set;
+            is_changed = true;
+        }
+        out.attach(&node.element, branch);
+    }
+    is_changed.then_some(out)
+}
+
+/// The type of what a step leads to.
+fn below<'s>(element: &Element, shape: Option<Shape<'s>>) -> Option<Shape<'s>> {
+    match (element, shape?.atom(None)) {
+        (Element::Field(name), Atom::Map(map)) => map.member(name),
+        (Element::Key(_) | Element::Value(_), Atom::List(list)) => Some(list.item),
+        _ => None,
+    }
+}

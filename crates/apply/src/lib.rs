@@ -10,8 +10,7 @@
 //! there; configurations are taken as they are sent, with their nulls and zeros; names, order and
 //! error texts are upstream's; nothing here knows a kind by name.
 //!
-//! What it deliberately does not do: it does not decode, default or store, and it does not notice
-//! that a table changed between two writes, as those of custom resources may.
+//! What it deliberately does not do: it does not decode, default or store.
 //!
 //! Tested by unit and property tests beside the code, and by the conformance corpus.
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::compare::{Comparison, compare, compare_complete, complete};
 use crate::created::fields_of_new;
 use crate::element::{Element, print};
-use crate::fields_of::{fields_of, with_named_fields};
+use crate::fields_of::{as_whole_values, fields_of, with_named_fields};
 use crate::filter::{Filter, STRIPPED};
 use crate::managed::{Entry, Fields, Managed, Manager};
 use crate::merge::{merge, without};
@@ -42,6 +42,8 @@ pub struct Write<'a> {
     pub filter: &'a Filter,
     /// The other versions of the kind.
     pub versions: &'a dyn Versions,
+    /// Whether tables may have changed since fields were recorded, as those of custom resources may.
+    pub is_changeable: bool,
 }
 
 /// A field that somebody else owns with another value.
@@ -86,6 +88,7 @@ impl Write<'_> {
         live: Option<&Value>,
         new: &Value,
     ) {
+        self.follow_tables(managed);
         self.take_from_others(managed, None, &changed, &|version| {
             let other = |object: &Value| self.versions.convert(object, self.version(), version);
             let ty = self.versions.table(version)?;
@@ -140,6 +143,7 @@ impl Write<'_> {
         config: &Value,
         is_forced: bool,
     ) -> Result<Option<Value>, ApplyError> {
+        self.follow_tables(managed);
         let shape = Shape::of(self.ty);
         let merged = merge(shape, live, config).map_err(ApplyError::Untyped)?;
         let owned = self.filter.apply(fields_of(shape, config));
@@ -184,6 +188,21 @@ impl Write<'_> {
     /// A complete object of the request's version in another, complete again.
     fn convert(&self, object: &Value, version: &str) -> Option<Value> {
         self.between(object, self.version(), version)
+    }
+
+    /// Who owned something in what has become one value owns that value. What was one value before
+    /// and is not any more stays as it was recorded.
+    fn follow_tables(&self, managed: &mut Managed) {
+        if !self.is_changeable {
+            return;
+        }
+        for entry in &mut managed.entries {
+            if let Some(ty) = self.versions.table(&entry.manager.api_version)
+                && let Some(set) = as_whole_values(&entry.fields.set(), Some(Shape::of(ty)))
+            {
+                entry.fields = Fields::Set(set);
+            }
+        }
     }
 
     fn conflicts(

@@ -36,7 +36,7 @@ impl World {
 
     fn write<'a>(&'a self, manager: &'a crate::Manager, now: &'a str) -> Write<'a> {
         let (ty, filter) = (&self.versions.0, &self.filter);
-        Write { ty, manager, now, filter, versions: &self.versions }
+        Write { ty, manager, now, filter, versions: &self.versions, is_changeable: true }
     }
 
     /// Applies; the fields that are in conflict, as `manager.path`.
@@ -301,6 +301,22 @@ fn configurations_that_do_not_fit_are_refused_in_upstream_words() {
 }
 
 #[test]
+fn who_owned_part_of_what_is_one_value_now_owns_the_value() {
+    let mut world = world();
+    world.apply("a", &json!({"spec": {"labels": {"x": "1"}, "replicas": 1}}), false).unwrap();
+    let Kind::Struct(spec) = &world.versions.0.fields()[0].kind else { panic!("a struct") };
+    let mut fields = spec.get().fields().to_vec();
+    fields.iter_mut().filter(|field| field.name == "labels").for_each(|field| field.atomic = true);
+    let kind = Kind::Struct(TypeRef::Owned(Type::new("Spec", fields).into()));
+    let spec = Field { pointer: false, omit_empty: false, ..Field::new("spec", kind) };
+    world.versions = One(Type::new("Thing", vec![spec]));
+    let other = json!({"spec": {"labels": {"y": "1"}}});
+    assert_eq!(world.apply("b", &other, false), Err(vec!["a.spec.labels".to_owned()]));
+    world.apply("b", &json!({"spec": {"shown": 1}}), false).unwrap();
+    assert_eq!(world.state().1["a"], json!({"f:spec": {"f:labels": {}, "f:replicas": {}}}));
+}
+
+#[test]
 fn what_the_resource_does_not_let_change_is_not_owned() {
     let mut world = world();
     world.filter = Filter::except(&[&["spec", "replicas"]]);
@@ -341,7 +357,14 @@ fn the_creator_of_a_pod_owns_what_differs_from_nothing() {
     let filter = Filter::except(&[&["status"]]);
     let manager = updater("m", "", "v1");
     let versions = One(table());
-    let write = Write { ty, manager: &manager, now: "now", filter: &filter, versions: &versions };
+    let write = Write {
+        ty,
+        manager: &manager,
+        now: "now",
+        filter: &filter,
+        versions: &versions,
+        is_changeable: false,
+    };
     let created = write.create(&pod).unwrap().fields.set().into_owned();
     let expected = write.compare(None, &pod).added;
     assert_eq!(created, expected);

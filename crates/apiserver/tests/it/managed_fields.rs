@@ -296,6 +296,15 @@ async fn managed_fields_can_be_forgotten_and_set() {
     assert_eq!((code, answer["metadata"].get("managedFields")), (StatusCode::OK, None));
 }
 
+#[tokio::test]
+async fn what_is_too_large_with_its_managed_fields_is_written_without() {
+    let server = Fixture::start().await;
+    let data: Value =
+        (0..60_000).map(|at| (format!("a-key-that-is-rather-long-{at:05}"), json!("x"))).collect();
+    let created = server.create(CONFIG_MAPS, &config_map(data)).await;
+    assert_eq!(created["metadata"].get("managedFields"), None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_patches_all_happen() {
     const EACH: usize = 25;
