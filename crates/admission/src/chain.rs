@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::request::{Request, View};
 use crate::{
-    certificate_subject, claim_resize, default_toleration_seconds, limit_ranger,
-    namespace_lifecycle, node_restriction, priority, runtime_class, service_account, storage_class,
-    storage_protection, taint_nodes,
+    certificate_subject, claim_resize, declared_features, default_toleration_seconds, limit_ranger,
+    namespace_lifecycle, node_restriction, pod_security, priority, runtime_class, service_account,
+    storage_class, storage_protection, taint_nodes,
 };
 
 /// One admission plugin.
@@ -42,6 +42,17 @@ pub trait Plugin: Send + Sync {
     ) -> Result<(), Status> {
         Ok(())
     }
+
+    /// What the client is told about an object that is written all the same.
+    fn warnings(
+        &self,
+        _request: &Request<'_>,
+        _object: &Value,
+        _old: Option<&Value>,
+        _view: &dyn View,
+    ) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The plugins that are on by default.
@@ -58,6 +69,7 @@ impl Default for Chain {
                 Box::new(service_account::ServiceAccount),
                 Box::new(node_restriction::NodeRestriction),
                 Box::new(taint_nodes::TaintNodesByCondition),
+                Box::new(pod_security::PodSecurity),
                 Box::new(priority::Priority),
                 Box::new(default_toleration_seconds::DefaultTolerationSeconds),
                 Box::new(storage_class::DefaultStorageClass),
@@ -65,6 +77,7 @@ impl Default for Chain {
                 Box::new(claim_resize::PersistentVolumeClaimResize),
                 Box::new(runtime_class::RuntimeClass),
                 Box::new(certificate_subject::CertificateSubjectRestriction),
+                Box::new(declared_features::NodeDeclaredFeatureValidator),
             ],
         }
     }
@@ -97,6 +110,18 @@ impl Chain {
         view: &dyn View,
     ) -> Result<(), Status> {
         self.plugins.iter().try_for_each(|plugin| plugin.validate(request, object, old, view))
+    }
+
+    /// What the plugins have to say about an object that none of them refuses.
+    pub fn warnings(
+        &self,
+        request: &Request<'_>,
+        object: &Value,
+        old: Option<&Value>,
+        view: &dyn View,
+    ) -> Vec<String> {
+        let plugins = self.plugins.iter();
+        plugins.flat_map(|plugin| plugin.warnings(request, object, old, view)).collect()
     }
 
     /// Names of the plugins, in order.

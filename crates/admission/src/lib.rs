@@ -14,10 +14,12 @@
 mod certificate_subject;
 mod chain;
 mod claim_resize;
+mod declared_features;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod refusal;
 mod request;

@@ -4,6 +4,7 @@ mod certificate_signing_request;
 mod custom_resource_definition;
 mod daemon_set;
 mod job;
+mod limit_range;
 mod namespace;
 mod node;
 mod persistent_volume;
@@ -72,7 +73,7 @@ pub(crate) trait Strategy: Send + Sync {
     }
 
     /// Prepares an object whose status was changed.
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
+    fn prepare_status(&self, _ctx: &WriteContext<'_>, _object: &mut Value, _old: &Value) {}
 
     /// How the object is deleted, given the grace period asked for.
     fn deletion(&self, _object: &Value, _requested: Option<i64>) -> Deletion {
@@ -107,7 +108,8 @@ pub(crate) fn of(definition: &schema::Resource) -> &'static dyn Strategy {
         ("", "replicationcontrollers") => &Orphaning,
         ("apps", "daemonsets") => &daemon_set::DaemonSets,
         ("batch", "jobs") => &job::Jobs,
-        ("", "events" | "endpoints" | "limitranges")
+        ("", "limitranges") => &limit_range::LimitRanges,
+        ("", "events" | "endpoints")
         | ("coordination.k8s.io" | "rbac.authorization.k8s.io" | "node.k8s.io", _) => {
             &CreatedByUpdate
         }

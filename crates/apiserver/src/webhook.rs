@@ -10,6 +10,7 @@ mod call;
 mod connect;
 mod hook;
 mod matching;
+mod policy;
 mod review;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ pub(crate) use connect::connect;
 
 use hook::Hook;
 use matching::{Matched, find};
+use policy::Policies;
 use review::{Answer, Failure};
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -37,6 +39,8 @@ const GROUP: &str = "admissionregistration.k8s.io";
 pub(crate) struct Webhooks {
     mutating: Configured,
     validating: Configured,
+    mutating_policies: Policies,
+    validating_policies: Policies,
 }
 
 /// Webhooks of one kind, compiled from their configurations.
@@ -55,6 +59,8 @@ impl Webhooks {
         Self {
             mutating: of("mutatingwebhookconfigurations"),
             validating: of("validatingwebhookconfigurations"),
+            mutating_policies: Policies::mutating(resources),
+            validating_policies: Policies::validating(resources),
         }
     }
 
@@ -64,7 +70,10 @@ impl Webhooks {
     }
 
     fn is_empty(&self) -> bool {
-        self.mutating.hooks().is_empty() && self.validating.hooks().is_empty()
+        self.mutating.hooks().is_empty()
+            && self.validating.hooks().is_empty()
+            && self.mutating_policies.is_empty()
+            && self.validating_policies.is_empty()
     }
 }
 
@@ -135,11 +144,13 @@ pub(crate) async fn mutate(
     object: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let hooks = ctx.server.webhooks.mutating.hooks();
-    if hooks.is_empty() {
+    let webhooks = &ctx.server.webhooks;
+    let hooks = webhooks.mutating.hooks();
+    if hooks.is_empty() && webhooks.mutating_policies.is_empty() {
         return Ok(());
     }
     let attributes = Attributes::of(resource, request);
+    webhooks.mutating_policies.check(ctx, &attributes, Some(object), old)?;
     if attributes.is_exempt() {
         return Ok(());
     }
@@ -207,7 +218,8 @@ pub(crate) async fn validate(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    if ctx.server.webhooks.validating.hooks().is_empty() {
+    let webhooks = &ctx.server.webhooks;
+    if webhooks.validating.hooks().is_empty() && webhooks.validating_policies.is_empty() {
         return Ok(());
     }
     ask_validating(ctx, &Attributes::of(resource, request), object, old).await
@@ -236,7 +248,9 @@ async fn ask_mutating(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let hooks = ctx.server.webhooks.mutating.hooks();
+    let webhooks = &ctx.server.webhooks;
+    webhooks.mutating_policies.check(ctx, attributes, object, old)?;
+    let hooks = webhooks.mutating.hooks();
     if attributes.is_exempt() {
         return Ok(());
     }
@@ -260,7 +274,9 @@ async fn ask_validating(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let hooks = ctx.server.webhooks.validating.hooks();
+    let webhooks = &ctx.server.webhooks;
+    webhooks.validating_policies.check(ctx, attributes, object, old)?;
+    let hooks = webhooks.validating.hooks();
     if hooks.is_empty() || attributes.is_exempt() {
         return Ok(());
     }

@@ -159,6 +159,8 @@ async fn create_prepared(
     refuse_findings(&resource.gvk, &name, findings)?;
     warnings::of(&storage.resource, object, true).into_iter().for_each(|text| ctx.warn(text));
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
+    let notes = ctx.server.admission.warnings(request, &served, None, &*ctx.server);
+    notes.into_iter().for_each(|text| ctx.warn(text));
     webhook::validate(ctx, resource, request, Some(&served), None).await?;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, &namespace, object, None)?;
     let charge = ctx.server.charge_quota(request, &served, None).await?;
@@ -377,7 +379,7 @@ fn prepare_part(
             if storage.resource.resource == "deployments" {
                 keep_old(&mut new["metadata"], &old["metadata"], "labels");
             }
-            storage.strategy.prepare_status(new, old);
+            storage.strategy.prepare_status(write, new, old);
         }
         Part::Spec | Part::Exact => {}
     }
@@ -413,6 +415,8 @@ async fn store_update(
         warnings::of(&storage.resource, new, false).into_iter().for_each(|text| ctx.warn(text));
     }
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
+    let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);
+    notes.into_iter().for_each(|text| ctx.warn(text));
     webhook::validate(ctx, resource, request, Some(&served), Some(&old_served)).await?;
     let namespace = request.namespace;
     ctx.server.check_escalation(ctx.subject(), &storage.resource, namespace, new, Some(old))?;
@@ -510,7 +514,9 @@ pub(crate) fn refuse_findings(
         return Ok(());
     }
     let causes: Vec<Cause> = findings.iter().map(validation::FieldError::cause).collect();
-    Err(errors::invalid(&gvk.group, &gvk.kind, name, causes))
+    // Upstream keeps all events in the core group, and says so.
+    let group = if gvk.group == "events.k8s.io" { "" } else { &gvk.group };
+    Err(errors::invalid(group, &gvk.kind, name, causes))
 }
 
 /// What admission is told.

@@ -26,6 +26,13 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::invalid(&max.path, max.int(), detail));
     }
     reference(&spec.get("scaleTargetRef"), true, out);
+    let scales_to_zero =
+        |metric: Node<'_>| matches!(metric.get("type").text(), "Object" | "External");
+    if min.is_set() && min.int() == 0 && !spec.get("metrics").items().any(scales_to_zero) {
+        let detail = "must specify at least one Object or External metric to support scaling to \
+                      zero replicas";
+        out.push(spec.get("metrics").forbidden(detail));
+    }
     for metric in spec.get("metrics").items() {
         metric_spec(&metric, out);
     }
@@ -59,7 +66,10 @@ fn metric_spec(metric: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::required(&kind.path, "must specify a metric source type"));
     }
     if !TYPES.contains(&kind.text()) {
-        out.push(FieldError::not_supported(&kind.path, kind.text(), &TYPES));
+        // Upstream says so twice.
+        for _ in 0..2 {
+            out.push(FieldError::not_supported(&kind.path, kind.text(), &TYPES));
+        }
         return;
     }
     let field = match kind.text() {
@@ -189,6 +199,10 @@ fn scaling_rules(rules: &Node<'_>, out: &mut Findings) {
         out.push(window.invalid("must be less than or equal to 3600"));
     }
     rules.get("selectPolicy").one_of(&["Disabled", "Max", "Min"], out);
+    let tolerance = rules.get("tolerance");
+    if tolerance.text().parse::<Quantity>().is_ok_and(|tolerance| tolerance.signum() < 0) {
+        out.push(tolerance.invalid("must be greater than or equal to 0"));
+    }
     let policies = rules.get("policies");
     if policies.len() == 0 {
         out.push(FieldError::required(&policies.path, "must specify at least one Policy"));
@@ -210,5 +224,12 @@ fn scaling_rules(rules: &Node<'_>, out: &mut Findings) {
         if period.int() > PERIOD_MAX_SECS {
             out.push(period.invalid("must be less than or equal to 1800"));
         }
+    }
+}
+
+/// What an autoscaler sees and wants.
+pub(crate) fn status(object: &Node<'_>, out: &mut Findings) {
+    for field in ["currentReplicas", "desiredReplicas"] {
+        object.get("status").get(field).non_negative(out);
     }
 }

@@ -6,16 +6,36 @@ use std::net::IpAddr;
 use meta::names;
 
 use crate::FieldError;
+use crate::address::endpoint_ip;
 use crate::node::{Findings, Node};
-use crate::service::endpoint_ip;
 
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
 const HINTS_MAX: usize = 8;
+const TOPOLOGY_MAX: usize = 16;
+const PORTS_MAX: usize = 20_000;
 
 pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
+    head(object, out);
+    endpoints(object, out);
+}
+
+/// Endpoints that stay as they are, are not looked at again.
+pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    head(new, out);
+    if new.get("endpoints").value != old.get("endpoints").value {
+        endpoints(new, out);
+    }
+    new.get("addressType").immutable_text(&old.get("addressType"), out);
+}
+
+fn head(object: &Node<'_>, out: &mut Findings) {
+    object.get("addressType").require_one_of(&["FQDN", "IPv4", "IPv6"], out);
+    ports(&object.get("ports"), out);
+}
+
+fn endpoints(object: &Node<'_>, out: &mut Findings) {
     let kind = object.get("addressType");
-    kind.require_one_of(&["FQDN", "IPv4", "IPv6"], out);
     let endpoints = object.get("endpoints");
     if endpoints.len() > ENDPOINTS_MAX {
         out.push(FieldError::too_many(&endpoints.path, endpoints.len(), ENDPOINTS_MAX));
@@ -32,11 +52,13 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
                 name.invalid_each(rule(name.text()), out);
             }
         }
+        let topology = endpoint.get("deprecatedTopology");
+        topology.at_most(TOPOLOGY_MAX, out);
+        crate::metadata::labels(&topology, out);
         for list in ["forZones", "forNodes"] {
             hints(&endpoint.get("hints").get(list), list, out);
         }
     }
-    ports(&object.get("ports"), out);
 }
 
 fn addresses(addresses: &Node<'_>, kind: &str, out: &mut Findings) {
@@ -50,9 +72,16 @@ fn addresses(addresses: &Node<'_>, kind: &str, out: &mut Findings) {
     for address in addresses.items() {
         let parsed = address.text().parse::<IpAddr>();
         match (kind, parsed) {
-            ("IPv4" | "IPv6", Err(_)) => crate::service::ip_address(&address, out),
-            ("IPv4", Ok(IpAddr::V6(_))) => out.push(address.invalid("must be an IPv4 address")),
-            ("IPv6", Ok(IpAddr::V4(_))) => out.push(address.invalid("must be an IPv6 address")),
+            ("IPv4" | "IPv6", Err(_)) => crate::address::ip(&address, out),
+            // Upstream reports these at the list.
+            ("IPv4", Ok(IpAddr::V6(_))) => {
+                let detail = "must be an IPv4 address";
+                out.push(FieldError::invalid(&addresses.path, address.text(), detail));
+            }
+            ("IPv6", Ok(IpAddr::V4(_))) => {
+                let detail = "must be an IPv6 address";
+                out.push(FieldError::invalid(&addresses.path, address.text(), detail));
+            }
             ("IPv4" | "IPv6", Ok(_)) => endpoint_ip(&address, out),
             _ => {}
         }
@@ -78,6 +107,10 @@ fn hints(hints: &Node<'_>, list: &str, out: &mut Findings) {
 }
 
 fn ports(ports: &Node<'_>, out: &mut Findings) {
+    if ports.len() > PORTS_MAX {
+        out.push(FieldError::too_many(&ports.path, ports.len(), PORTS_MAX));
+        return;
+    }
     let mut seen = BTreeSet::new();
     for port in ports.items() {
         let name = port.get("name");

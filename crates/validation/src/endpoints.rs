@@ -3,8 +3,8 @@
 use meta::names;
 
 use crate::FieldError;
+use crate::address::{self, endpoint_ip};
 use crate::node::{Findings, Node};
-use crate::service::{endpoint_ip, ip_address};
 
 pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
     for subset in object.get("subsets").items() {
@@ -16,7 +16,7 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
         for address in lists.iter().flat_map(Node::items) {
             let ip = address.get("ip");
             let before = out.len();
-            ip_address(&ip, out);
+            address::ip(&ip, out);
             if out.len() == before {
                 endpoint_ip(&ip, out);
             } else {

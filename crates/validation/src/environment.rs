@@ -65,7 +65,7 @@ fn value_source(variable: &Node<'_>, out: &mut Findings) {
                     key.invalid_each(names::config_map_key(key.text()), out);
                 }
             }
-            _ => {}
+            _ => file_key(&at, out),
         }
     }
     if !variable.get("value").text().is_empty() {
@@ -86,6 +86,18 @@ fn value_source(variable: &Node<'_>, out: &mut Findings) {
     } else if sources > 1 {
         let detail = "may not have more than one field specified at a time";
         out.push(FieldError::invalid(&source.path, "", detail));
+    }
+}
+
+/// A key in a file that another container has written.
+fn file_key(at: &Node<'_>, out: &mut Findings) {
+    let (key, path) = (at.get("key"), at.get("path"));
+    if key.require(out) {
+        key.invalid_each(environment_name(key.text()), out);
+    }
+    at.get("volumeName").require_label(out);
+    if path.require(out) {
+        crate::container::relative_path(&path, out);
     }
 }
 
@@ -164,7 +176,8 @@ pub(crate) fn resource_reference(reference: &Node<'_>, volume: bool, out: &mut F
         let list = DIVISORS.join(", ");
         format!("only divisor's values {list} are supported with {what}")
     };
-    out.push(FieldError::invalid(&path, divisor.text(), detail));
+    // Upstream quotes the resource.
+    out.push(FieldError::invalid(&path, resource.text(), detail));
 }
 
 const DIVISORS: [&str; 13] =

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use meta::Cause;
 use serde_json::Value;
 
+use crate::printed;
+
 /// What is wrong with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorType {
@@ -100,6 +102,7 @@ enum Name {
     Field(&'static str),
     Index(usize),
     Key(Box<str>),
+    Text(Box<str>),
 }
 
 impl Path {
@@ -112,6 +115,11 @@ impl Path {
     #[must_use]
     pub fn child(&self, name: &'static str) -> Self {
         self.then(Name::Field(name))
+    }
+
+    /// A field in it that is known by its text.
+    pub(crate) fn new_in(parent: &Self, name: &str) -> Self {
+        parent.then(Name::Text(name.into()))
     }
 
     /// An item of the list it is.
@@ -135,6 +143,12 @@ impl Path {
         step.before.print(out);
         match &step.name {
             Name::Field(name) => {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(name);
+            }
+            Name::Text(name) => {
                 if !out.is_empty() {
                     out.push('.');
                 }
@@ -166,7 +180,8 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = String::new();
         self.print(&mut out);
-        f.write_str(if out.is_empty() { "<nil>" } else { &out })
+        // An object as a whole is what upstream calls a field without a name.
+        f.write_str(if out.is_empty() { "[]" } else { &out })
     }
 }
 
@@ -181,11 +196,37 @@ pub struct FieldError {
     pub value: Value,
     /// More words; may be empty.
     pub detail: String,
+    /// The value as upstream prints it, where that is not the JSON of the API.
+    shown: Option<String>,
 }
 
 impl FieldError {
     fn new(error_type: ErrorType, path: &Path, value: Value, detail: impl Into<String>) -> Self {
-        Self { error_type, path: path.clone(), value, detail: detail.into() }
+        Self { error_type, path: path.clone(), value, detail: detail.into(), shown: None }
+    }
+
+    /// The value is printed as the internal form of a type, such as `core/v1.Taint`, or of a list
+    /// of it.
+    #[must_use]
+    pub(crate) fn shown_as(mut self, ty: &str) -> Self {
+        if !ty.is_empty() {
+            self.shown = Some(printed::compact(ty, &self.value));
+        }
+        self
+    }
+
+    /// The value is not printed.
+    #[must_use]
+    pub(crate) fn without_value(mut self) -> Self {
+        self.shown = Some(String::new());
+        self
+    }
+
+    /// With other words.
+    #[must_use]
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
     }
 
     /// A missing value.
@@ -240,9 +281,10 @@ impl FieldError {
     /// The finding without its path, as it stands in a cause.
     pub fn body(&self) -> String {
         let mut out = self.error_type.text().to_owned();
-        if self.error_type.prints_value() {
+        let shown = self.shown.clone().unwrap_or_else(|| quoted(&self.value));
+        if self.error_type.prints_value() && !shown.is_empty() {
             out.push_str(": ");
-            out.push_str(&printed(&self.value));
+            out.push_str(&shown);
         }
         if !self.detail.is_empty() {
             out.push_str(": ");
@@ -268,12 +310,12 @@ impl fmt::Display for FieldError {
 }
 
 /// A value as upstream prints it in a finding: strings quoted, the rest as JSON.
-fn printed(value: &Value) -> String {
+fn quoted(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
-        Value::String(text) => format!("{text:?}"),
+        Value::String(text) => go_quoted(text),
         Value::Array(items) if !items.is_empty() => {
-            let items: Vec<String> = items.iter().map(printed).collect();
+            let items: Vec<String> = items.iter().map(quoted).collect();
             format!("[{}]", items.join(","))
         }
         other => {
@@ -285,6 +327,45 @@ fn printed(value: &Value) -> String {
             String::from_utf8_lossy(&out).into_owned()
         }
     }
+}
+
+/// A text as Go's `%q` prints it.
+pub(crate) fn go_quoted(text: &str) -> String {
+    use fmt::Write as _;
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        // Writing to a string does not fail.
+        let written = match letter {
+            '"' => out.write_str("\\\""),
+            '\\' => out.write_str("\\\\"),
+            '\u{7}' => out.write_str("\\a"),
+            '\u{8}' => out.write_str("\\b"),
+            '\u{c}' => out.write_str("\\f"),
+            '\n' => out.write_str("\\n"),
+            '\r' => out.write_str("\\r"),
+            '\t' => out.write_str("\\t"),
+            '\u{b}' => out.write_str("\\v"),
+            ' '..='~' => out.write_char(letter),
+            letter if letter.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(letter)),
+            letter if !is_printable(letter) && u32::from(letter) < 0x1_0000 => {
+                write!(out, "\\u{:04x}", u32::from(letter))
+            }
+            letter if !is_printable(letter) => write!(out, "\\U{:08x}", u32::from(letter)),
+            letter => out.write_char(letter),
+        };
+        debug_assert!(written.is_ok());
+    }
+    out.push('"');
+    out
+}
+
+/// What Go prints as it is: everything but controls, unusual spaces and what is not assigned.
+fn is_printable(letter: char) -> bool {
+    !letter.is_control()
+        && !letter.is_whitespace()
+        && !matches!(u32::from(letter), 0xad | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f
+            | 0xe000..=0xf8ff | 0xfeff | 0xfff0..=0xffff)
 }
 
 /// The struct that upstream prints where a finding quotes this object; its fields have an order.

@@ -7,6 +7,24 @@ use meta::names;
 use crate::FieldError;
 use crate::node::{Findings, Node};
 
+/// Longest name of a controller.
+const MAX_CONTROLLER: usize = 250;
+
+pub(crate) fn create(object: &Node<'_>, out: &mut Findings) {
+    let annotation = "kubernetes.io/ingress.class";
+    let (annotations, class) =
+        (object.get("metadata").get("annotations"), object.get("spec").get("ingressClassName"));
+    if let Some(old) = annotations.value.get(annotation).and_then(|value| value.as_str())
+        && class.is_set()
+        && class.text() != old
+    {
+        let path = crate::Path::new_in(&crate::Path::new("annotations"), annotation);
+        let detail = "must match `ingressClassName` when both are specified";
+        out.push(FieldError::invalid(&path, old, detail));
+    }
+    validate(object, out);
+}
+
 pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
     let (rules, default) = (spec.get("rules"), spec.get("defaultBackend"));
@@ -139,19 +157,8 @@ fn typed_reference(reference: &Node<'_>, out: &mut Findings) {
 pub(crate) fn class(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
     let controller = spec.get("controller");
-    if controller.text().len() > 250 {
-        out.push(FieldError::too_long(&controller.path, 250));
-    }
-    if controller.require(out) {
-        let parts = controller.text().split_once('/');
-        if parts.is_none_or(|(host, path)| host.is_empty() || path.is_empty()) {
-            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            out.push(controller.invalid(detail));
-        } else if let Some((host, _)) = parts {
-            let wrong = names::dns1123_subdomain(host);
-            out.extend(wrong.into_iter().map(|t| FieldError::invalid(&controller.path, host, t)));
-        }
-    }
+    controller.no_longer_than(MAX_CONTROLLER, out);
+    crate::metadata::domain_prefixed_path(&controller, out);
     let parameters = spec.get("parameters");
     if !parameters.is_set() {
         return;
@@ -169,5 +176,21 @@ pub(crate) fn class(object: &Node<'_>, out: &mut Findings) {
             out.push(namespace.forbidden("`parameters.scope` is set to 'Cluster'"));
         }
         _ => {}
+    }
+}
+
+/// Where an ingress can be reached.
+pub(crate) fn status(object: &Node<'_>, out: &mut Findings) {
+    for entry in object.get("status").get("loadBalancer").get("ingress").items() {
+        let (ip, host) = (entry.get("ip"), entry.get("hostname"));
+        if !ip.text().is_empty() {
+            crate::address::ip(&ip, out);
+        }
+        if !host.text().is_empty() {
+            host.subdomain(out);
+            if host.text().parse::<IpAddr>().is_ok() {
+                out.push(host.invalid("must be a DNS name, not an IP address"));
+            }
+        }
     }
 }

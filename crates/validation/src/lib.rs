@@ -10,43 +10,63 @@
 //! update carries over what the server does not let clients change.
 //!
 //! What it deliberately does not do: admission, quota, and everything that needs another object or
-//! the configuration of the server. Kinds without a file of their own have their metadata
-//! validated and nothing else.
+//! the configuration of the server. What expressions mean is for those who evaluate them: here they
+//! are texts, checked by `match_rules` and `resource`.
 //!
 //! Tested by unit tests beside the code and by the conformance corpus.
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod admission_policy;
+mod api_service;
 mod autoscaler;
 mod batch;
+mod certificate_signing_request;
 mod claim;
 mod cluster_node;
 mod config;
 mod container;
+mod controller_revision;
+mod difference;
 mod endpoint_slice;
 mod endpoints;
 mod environment;
+mod ephemeral;
+mod event;
 mod field;
+mod flow_control;
 mod ingress;
 mod lease;
+mod match_rules;
 mod metadata;
 mod network_policy;
 mod node;
+mod persistent_volume;
 mod pod;
+mod pod_placement;
+mod pod_resize;
+mod pod_resources;
+mod pod_security;
 mod pod_status;
 mod pod_update;
 mod policy;
+mod printed;
 mod priority_class;
 mod probe;
+mod projected;
 mod quota;
 mod rbac;
+mod resource;
 mod resources;
 mod runtime_class;
 mod scheduling;
 mod service;
-mod storage_class;
+mod service_cidr;
+mod status;
+mod storage;
 mod volume;
+mod volume_source;
 mod webhook;
 mod workload;
 
@@ -55,7 +75,6 @@ use serde_json::Value;
 
 pub use field::{ErrorType, FieldError, Path};
 
-use self::metadata::NameRule;
 use self::node::{Findings, Node};
 
 /// Findings about a new object; none means valid.
@@ -69,20 +88,34 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError
         gvk.group.as_str(),
         "authentication.k8s.io" | "authorization.k8s.io" | "meta.k8s.io"
     ) && !matches!(gvk.kind.as_str(), "Binding" | "Eviction");
-    if stored {
-        metadata::create(&object, namespaced, name_rule(gvk), &mut out);
+    let is_core_event = (gvk.group.as_str(), gvk.kind.as_str()) == ("", "Event");
+    if stored && !is_core_event {
+        metadata::create(&object, namespaced, &|name| name_findings(gvk, &object, name), &mut out);
     }
     match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Event") => {
+            event::core(&object, &mut out);
+            // Upstream comes to the metadata of these only when nothing else is wrong.
+            if out.is_empty() {
+                metadata::create(&object, true, &names::path_segment, &mut out);
+            }
+        }
+        ("events.k8s.io", "Event") => event::own_group_create(&object, &mut out),
         ("", "Pod") => pod::create(&object, &mut out),
-        ("", "Service") => service::validate(&object, &mut out),
-        ("apps", "Deployment") => workload::deployment(&object, &mut out),
-        ("apps", "ReplicaSet") => workload::replica_set(&object, &mut out),
-        ("apps", "StatefulSet") => workload::stateful_set(&object, &mut out),
-        ("apps", "DaemonSet") => workload::daemon_set(&object, &mut out),
-        ("", "ReplicationController") => workload::replication_controller(&object, &mut out),
-        ("", "PodTemplate") => workload::pod_template(&object.get("template"), &mut out),
-        ("batch", "Job") => batch::job(&object, &mut out),
-        ("batch", "CronJob") => batch::cron_job(&object, &mut out),
+        ("apps", "StatefulSet") => workload::new_stateful_set(&object, &mut out),
+        ("apps", "ControllerRevision") => controller_revision::create(&object, &mut out),
+        ("batch", "Job") => batch::job::create(&object, &mut out),
+        ("batch", "CronJob") => batch::cron_job::create(&object, &mut out),
+        ("certificates.k8s.io", "CertificateSigningRequest") => {
+            certificate_signing_request::create(&object, &mut out);
+        }
+        ("networking.k8s.io", "Ingress") => ingress::create(&object, &mut out),
+        ("networking.k8s.io", "ServiceCIDR") => service_cidr::create(&object, &mut out),
+        ("storage.k8s.io", "CSIDriver") => storage::csi_driver::create(&object, &mut out),
+        ("storage.k8s.io", "VolumeAttachment") => storage::attachment::create(&object, &mut out),
+        ("storage.k8s.io", "VolumeAttributesClass") => {
+            storage::attributes_class::validate(&object, &mut out);
+        }
         _ => simple(gvk, &object, &mut out),
     }
     out
@@ -98,134 +131,217 @@ pub fn validate_update(
     let mut out = Vec::new();
     let (new, old) = (Node::root(new), Node::root(old));
     metadata::update(&new, &old, &mut out);
-    match (gvk.group.as_str(), gvk.kind.as_str(), subresource) {
-        ("apps", "Deployment", "status") => workload::deployment_status(&new, &mut out),
-        ("", "Pod", "status") => pod_status::validate(&new, &old, &mut out),
-        (_, _, "status") => {}
-        ("", "Pod", "") => pod_update::validate(&new, &old, &mut out),
-        ("", "Pod", _) => {}
-        ("", "Service", _) => {
-            service::validate_update(&new, &old, &mut out);
-            service::validate(&new, &mut out);
-        }
-        ("apps", "Deployment", _) => {
-            workload::deployment(&new, &mut out);
-            workload::selector_is_kept(&new, &old, &mut out);
-        }
-        ("apps", "ReplicaSet", _) => {
-            workload::replica_set(&new, &mut out);
-            workload::selector_is_kept(&new, &old, &mut out);
-        }
-        ("apps", "StatefulSet", _) => {
-            workload::stateful_set(&new, &mut out);
-            workload::stateful_set_update(&new, &old, &mut out);
-        }
-        ("apps", "DaemonSet", _) => {
-            workload::selector_is_kept(&new, &old, &mut out);
-            workload::daemon_set(&new, &mut out);
-        }
-        ("", "ReplicationController", _) => workload::replication_controller(&new, &mut out),
-        ("", "PodTemplate", _) => workload::pod_template(&new.get("template"), &mut out),
-        ("batch", "Job", _) => {
-            batch::job(&new, &mut out);
-            batch::job_update(&new, &old, &mut out);
-        }
-        ("batch", "CronJob", _) => batch::cron_job(&new, &mut out),
-        ("", "ConfigMap", _) => {
-            config::immutable(&new, &old, &["data", "binaryData"], &mut out);
-            config::config_map(&new, &mut out);
-        }
-        ("", "Secret", _) => {
-            new.get("type").immutable(&old.get("type"), &mut out);
-            config::immutable(&new, &old, &["data"], &mut out);
-            config::secret(&new, &mut out);
-        }
-        ("node.k8s.io", "RuntimeClass", _) => {
-            new.get("handler").immutable(&old.get("handler"), &mut out);
-            runtime_class::validate(&new, &mut out);
-        }
-        ("storage.k8s.io", "StorageClass", _) => {
-            storage_class::validate(&new, &mut out);
-            storage_class::update(&new, &old, &mut out);
-        }
-        ("scheduling.k8s.io", "PriorityClass", _) => priority_class::update(&new, &old, &mut out),
-        ("discovery.k8s.io", "EndpointSlice", _) => {
-            simple(gvk, &new, &mut out);
-            let (kind, before) = (new.get("addressType"), old.get("addressType"));
-            if kind.text() != before.text() {
-                let detail = "field is immutable";
-                out.push(FieldError::invalid(&kind.path, kind.text(), detail));
-            }
-        }
-        ("", "Node", _) => {
-            cluster_node::validate(&new, &mut out);
-            cluster_node::update(&new, &old, &mut out);
-        }
-        ("networking.k8s.io", "IngressClass", _) => {
-            let controller = |object: &Node<'_>| object.get("spec").get("controller").value.clone();
-            simple(gvk, &new, &mut out);
-            if controller(&new) != controller(&old) {
-                out.push(new.get("spec").get("controller").invalid("field is immutable"));
-            }
-        }
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding", _) => {
-            simple(gvk, &new, &mut out);
-            rbac::role_is_kept(&new, &old, &mut out);
-        }
-        _ => simple(gvk, &new, &mut out),
+    if gvk.group == "certificates.k8s.io" {
+        certificate_signing_request::update(&new, &old, subresource, &mut out);
+    } else if subresource == "status" {
+        status::update(gvk, &new, &old, &mut out);
+    } else if gvk.group.is_empty() {
+        core_update(gvk, subresource, &new, &old, &mut out);
+    } else {
+        group_update(gvk, &new, &old, &mut out);
     }
     out
 }
 
+/// Changes of the kinds of the core group.
+fn core_update(
+    gvk: &GroupVersionKind,
+    subresource: &str,
+    new: &Node<'_>,
+    old: &Node<'_>,
+    out: &mut Findings,
+) {
+    match (gvk.kind.as_str(), subresource) {
+        ("Pod", "") => pod_update::validate(new, old, out),
+        ("Pod", "ephemeralcontainers") => ephemeral::update(new, old, out),
+        ("Pod", "resize") => pod_resize::validate(new, old, out),
+        ("Pod", _) => {}
+        ("Service", _) => {
+            service::validate_update(new, old, out);
+            service::validate(new, out);
+        }
+        ("ConfigMap", _) => {
+            config::immutable(new, old, &["data", "binaryData"], out);
+            config::config_map(new, out);
+        }
+        ("Secret", _) => {
+            new.get("type").immutable(&old.get("type"), out);
+            config::immutable(new, old, &["data"], out);
+            config::secret(new, out);
+        }
+        ("Node", _) => cluster_node::update(new, old, out),
+        ("PersistentVolume", _) => {
+            // Upstream checks the whole volume twice.
+            persistent_volume::validate(new, out);
+            persistent_volume::validate(new, out);
+            persistent_volume::update(new, old, out);
+        }
+        ("PersistentVolumeClaim", _) => {
+            claim::claim(new, out);
+            claim::update(new, old, out);
+        }
+        ("ResourceQuota", _) => {
+            quota::resource_quota(new, out);
+            quota::scopes_are_kept(new, old, out);
+        }
+        _ => simple(gvk, new, out),
+    }
+}
+
+/// Changes of the kinds of other groups.
+fn group_update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("apps", "Deployment" | "ReplicaSet") => {
+            simple(gvk, new, out);
+            workload::selector_is_kept(new, old, out);
+        }
+        ("apps", "StatefulSet") => {
+            workload::stateful_set(new, out);
+            workload::stateful_set_update(new, old, out);
+        }
+        ("apps", "DaemonSet") => {
+            workload::selector_is_kept(new, old, out);
+            workload::daemon_set(new, out);
+        }
+        ("apps", "ControllerRevision") => controller_revision::update(new, old, out),
+        ("batch", "Job") => batch::job::update(new, old, out),
+        ("batch", "CronJob") => batch::cron_job::update(new, old, out),
+        ("events.k8s.io", "Event") => event::own_group_update(new, old, out),
+        ("node.k8s.io", "RuntimeClass") => {
+            new.get("handler").immutable(&old.get("handler"), out);
+            runtime_class::validate(new, out);
+        }
+        ("scheduling.k8s.io", "PriorityClass") => priority_class::update(new, old, out),
+        ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::update(new, old, out),
+        ("networking.k8s.io", "IngressClass") => {
+            simple(gvk, new, out);
+            let controller = new.get("spec").get("controller");
+            controller.immutable(&old.get("spec").get("controller"), out);
+        }
+        ("networking.k8s.io", "IPAddress") => {
+            service_cidr::ip_address(new, out);
+            service_cidr::ip_address_update(new, old, out);
+        }
+        ("networking.k8s.io", "ServiceCIDR") => service_cidr::update(new, old, out),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            simple(gvk, new, out);
+            rbac::role_is_kept(new, old, out);
+        }
+        ("resource.k8s.io", "ResourceClaim") => resource::claim::claim_update(new, old, out),
+        ("resource.k8s.io", "ResourceClaimTemplate") => {
+            resource::claim::template(new, out);
+            resource::claim::template_update(new, old, out);
+        }
+        ("resource.k8s.io", "ResourceSlice") => {
+            resource::slice::validate(new, out);
+            resource::slice::update(new, old, out);
+        }
+        ("storage.k8s.io", "StorageClass") => {
+            storage::class::validate(new, out);
+            storage::class::update(new, old, out);
+        }
+        ("storage.k8s.io", "CSIDriver") => storage::csi_driver::update(new, old, out),
+        ("storage.k8s.io", "CSINode") => storage::csi_node::update(new, old, out),
+        ("storage.k8s.io", "CSIStorageCapacity") => {
+            storage::capacity::validate(new, out);
+            storage::capacity::update(new, old, out);
+        }
+        ("storage.k8s.io", "VolumeAttachment") => storage::attachment::update(new, old, out),
+        ("storage.k8s.io", "VolumeAttributesClass") => {
+            storage::attributes_class::update(new, old, out);
+        }
+        _ => simple(gvk, new, out),
+    }
+}
+
 /// Kinds whose content is checked the same way when they are made and when they change.
 fn simple(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
+    match gvk.group.as_str() {
+        "" => simple_core(&gvk.kind, object, out),
+        "admissionregistration.k8s.io" => simple_admission(&gvk.kind, object, out),
+        _ => simple_other(gvk, object, out),
+    }
+}
+
+fn simple_core(kind: &str, object: &Node<'_>, out: &mut Findings) {
+    match kind {
+        "ConfigMap" => config::config_map(object, out),
+        "Endpoints" => endpoints::validate(object, out),
+        "Event" => event::core(object, out),
+        "LimitRange" => quota::limit_range(object, out),
+        "Namespace" => metadata::namespace_finalizers(object, out),
+        "Node" => cluster_node::validate(object, out),
+        "PersistentVolume" => persistent_volume::validate(object, out),
+        "PersistentVolumeClaim" => claim::claim(object, out),
+        "PodTemplate" => workload::pod_template(&object.get("template"), out),
+        "ReplicationController" => workload::replication_controller(object, out),
+        "ResourceQuota" => quota::resource_quota(object, out),
+        "Secret" => config::secret(object, out),
+        "Service" => service::validate(object, out),
+        _ => {}
+    }
+}
+
+fn simple_admission(kind: &str, object: &Node<'_>, out: &mut Findings) {
+    match kind {
+        "ValidatingWebhookConfiguration" => webhook::configuration(object, false, out),
+        "MutatingWebhookConfiguration" => webhook::configuration(object, true, out),
+        "ValidatingAdmissionPolicy" => admission_policy::validating(object, out),
+        "MutatingAdmissionPolicy" => admission_policy::mutating(object, out),
+        "ValidatingAdmissionPolicyBinding" => admission_policy::validating_binding(object, out),
+        "MutatingAdmissionPolicyBinding" => admission_policy::mutating_binding(object, out),
+        _ => {}
+    }
+}
+
+fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
-        ("", "ConfigMap") => config::config_map(object, out),
-        ("", "Secret") => config::secret(object, out),
-        ("", "Namespace") => metadata::namespace_finalizers(object, out),
-        ("", "Endpoints") => endpoints::validate(object, out),
-        ("", "Node") => cluster_node::validate(object, out),
-        ("node.k8s.io", "RuntimeClass") => runtime_class::validate(object, out),
-        ("storage.k8s.io", "StorageClass") => storage_class::validate(object, out),
+        ("apiregistration.k8s.io", "APIService") => api_service::validate(object, out),
+        ("apps", "DaemonSet") => workload::daemon_set(object, out),
+        ("apps", "Deployment") => workload::deployment(object, out),
+        ("apps", "ReplicaSet") => workload::replica_set(object, out),
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
             autoscaler::validate(object, out);
         }
-        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
-            webhook::configuration(object, false, out);
-        }
-        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
-            webhook::configuration(object, true, out);
-        }
-        (
-            "admissionregistration.k8s.io",
-            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
-        ) => admission_policy::binding(object, out),
         ("coordination.k8s.io", "Lease") => lease::validate(object, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
-        ("scheduling.k8s.io", "PriorityClass") => priority_class::validate(object, out),
-        ("", "PersistentVolume") => claim::volume(object, out),
-        ("", "PersistentVolumeClaim") => claim::claim(object, out),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => {
+            flow_control::schema::validate(object, out);
+        }
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => {
+            flow_control::priority_level::validate(object, out);
+        }
         ("networking.k8s.io", "Ingress") => ingress::validate(object, out),
         ("networking.k8s.io", "IngressClass") => ingress::class(object, out),
+        ("networking.k8s.io", "IPAddress") => service_cidr::ip_address(object, out),
         ("networking.k8s.io", "NetworkPolicy") => network_policy::validate(object, out),
-        ("", "ResourceQuota") => quota::resource_quota(object, out),
-        ("", "LimitRange") => quota::limit_range(object, out),
+        ("node.k8s.io", "RuntimeClass") => runtime_class::validate(object, out),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, out),
         ("rbac.authorization.k8s.io", "Role") => rbac::role(object, true, out),
         ("rbac.authorization.k8s.io", "ClusterRole") => rbac::role(object, false, out),
         ("rbac.authorization.k8s.io", "RoleBinding") => rbac::binding(object, true, out),
         ("rbac.authorization.k8s.io", "ClusterRoleBinding") => rbac::binding(object, false, out),
+        ("resource.k8s.io", "DeviceClass") => resource::class::validate(object, out),
+        ("resource.k8s.io", "ResourceClaim") => resource::claim::claim(object, out),
+        ("resource.k8s.io", "ResourceClaimTemplate") => resource::claim::template(object, out),
+        ("resource.k8s.io", "ResourceSlice") => resource::slice::validate(object, out),
+        ("scheduling.k8s.io", "PriorityClass") => priority_class::validate(object, out),
+        ("storage.k8s.io", "CSINode") => storage::csi_node::validate(object, out),
+        ("storage.k8s.io", "CSIStorageCapacity") => storage::capacity::validate(object, out),
+        ("storage.k8s.io", "StorageClass") => storage::class::validate(object, out),
         _ => {}
     }
 }
 
-/// What names of a kind may look like.
-fn name_rule(gvk: &GroupVersionKind) -> NameRule {
+/// What is wrong with a name of a kind.
+fn name_findings(gvk: &GroupVersionKind, object: &Node<'_>, name: &str) -> Vec<String> {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
-        ("", "Namespace" | "Service") => names::dns1123_label,
-        ("rbac.authorization.k8s.io", _) => names::path_segment,
-        ("networking.k8s.io", "IPAddress") => names::path_segment,
-        _ => names::dns1123_subdomain,
+        ("", "Namespace" | "Service") | ("apps", "StatefulSet") => names::dns1123_label(name),
+        ("apiregistration.k8s.io", _) => api_service::name(object, name),
+        ("certificates.k8s.io", _) => Vec::new(),
+        ("networking.k8s.io", "IPAddress") => address::canonical_ip(name),
+        ("rbac.authorization.k8s.io", _) => names::path_segment(name),
+        _ => names::dns1123_subdomain(name),
     }
 }
 

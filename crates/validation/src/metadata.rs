@@ -11,10 +11,10 @@ const ANNOTATIONS_MAX: usize = 256 * 1024;
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
 /// What names of a kind may look like.
-pub(crate) type NameRule = fn(&str) -> Vec<String>;
+pub(crate) type NameRule<'a> = &'a dyn Fn(&str) -> Vec<String>;
 
 /// Findings about the metadata of a new object.
-pub(crate) fn create(object: &Node<'_>, namespaced: bool, rule: NameRule, out: &mut Findings) {
+pub(crate) fn create(object: &Node<'_>, namespaced: bool, rule: NameRule<'_>, out: &mut Findings) {
     let metadata = object.get("metadata");
     let generate = metadata.get("generateName");
     if !generate.text().is_empty() {
@@ -227,6 +227,86 @@ fn without_trailing_dash(prefix: &str) -> String {
     }
 }
 
+/// The metadata of a template, which has labels and annotations and nothing else.
+pub(crate) fn of_template(metadata: &Node<'_>, out: &mut Findings) {
+    annotations(&metadata.get("annotations"), out);
+    labels(&metadata.get("labels"), out);
+    let Some(ty) = schema::registry().type_named("meta/v1.ObjectMeta") else { return };
+    for field in ty.fields() {
+        let is_allowed = matches!(&*field.name, "annotations" | "labels");
+        if !is_allowed && metadata.value.get(&*field.name).is_some() {
+            let path = Path::new_in(&metadata.path, &field.name);
+            out.push(FieldError::forbidden(&path, "cannot be set"));
+        }
+    }
+}
+
+/// Conditions in the form that most kinds share.
+pub(crate) fn conditions(conditions: &Node<'_>, out: &mut Findings) {
+    const REASON: &str = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
+    const MAX_REASON: usize = 1024;
+    const MAX_MESSAGE: usize = 32 * 1024;
+    let mut seen = std::collections::BTreeSet::new();
+    for condition in conditions.items() {
+        let kind = condition.get("type");
+        kind.invalid_each(names::qualified_name(kind.text()), out);
+        if !seen.insert(kind.text()) {
+            out.push(FieldError::duplicate(&kind.path, kind.text()));
+        }
+        condition.get("status").require_one_of(&["False", "True", "Unknown"], out);
+        let generation = condition.get("observedGeneration");
+        if generation.int() < 0 {
+            out.push(generation.invalid("must be greater than or equal to zero"));
+        }
+        if !condition.get("lastTransitionTime").is_set() {
+            out.push(FieldError::required(&condition.get("lastTransitionTime").path, ""));
+        }
+        let reason = condition.get("reason");
+        if reason.require(out) {
+            if !is_reason(reason.text()) {
+                out.push(reason.invalid(names::regex_error(
+                    "a condition reason must start with alphabetic character, optionally followed \
+                     by a string of alphanumeric characters or '_,:', and must end with an \
+                     alphanumeric character or '_'",
+                    REASON,
+                    &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+                )));
+            }
+            reason.no_longer_than(MAX_REASON, out);
+        }
+        condition.get("message").no_longer_than(MAX_MESSAGE, out);
+    }
+}
+
+fn is_reason(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b',' | b':');
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.iter().all(|byte| inner(*byte))
+        && bytes.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
+/// A path with a domain before it, such as `acme.io/foo`.
+pub(crate) fn domain_prefixed_path(path: &Node<'_>, out: &mut Findings) {
+    const REGEX: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+    if !path.require(out) {
+        return;
+    }
+    let Some((domain, rest)) =
+        path.text().split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty())
+    else {
+        out.push(path.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"));
+        return;
+    };
+    let wrong = names::dns1123_subdomain(domain);
+    out.extend(wrong.into_iter().map(|text| FieldError::invalid(&path.path, domain, text)));
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+    if !rest.bytes().all(allowed) {
+        let detail = names::regex_error("Invalid path", REGEX, &[]);
+        out.push(FieldError::invalid(&path.path, rest, detail));
+    }
+}
+
 /// Whether a selector chooses these labels; `None` when it cannot be read.
 pub(crate) fn selects(selector: &Node<'_>, labels: &Value) -> Option<bool> {
     let parsed = meta::LabelSelector::from_object(Some(selector.value)).ok()?;
@@ -236,4 +316,17 @@ pub(crate) fn selects(selector: &Node<'_>, labels: &Value) -> Option<bool> {
 /// The path of a key in a map of the object.
 pub(crate) fn annotation_path(key: &str) -> Path {
     Path::new("metadata.annotations").key(key)
+}
+
+/// The phase of a namespace follows from whether it is being deleted.
+pub(crate) fn namespace_phase(namespace: &Node<'_>, out: &mut Findings) {
+    let phase = namespace.get("status").get("phase").under(Path::new("status.Phase"));
+    let is_going = namespace.get("metadata").get("deletionTimestamp").is_set();
+    if !is_going && phase.text() != "Active" {
+        let detail = "may only be 'Active' if `deletionTimestamp` is empty";
+        out.push(phase.invalid_text(detail));
+    } else if is_going && phase.text() != "Terminating" {
+        let detail = "may only be 'Terminating' if `deletionTimestamp` is not empty";
+        out.push(phase.invalid_text(detail));
+    }
 }

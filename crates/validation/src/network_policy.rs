@@ -1,9 +1,9 @@
 //! Network policies.
 
 use crate::FieldError;
+use crate::address;
 use crate::metadata::label_selector;
 use crate::node::{Findings, Node};
-use crate::service::is_cidr;
 
 pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
@@ -46,7 +46,9 @@ fn policy_port(port: &Node<'_>, out: &mut Findings) {
         return;
     }
     if end.int() < number.int() {
-        out.push(end.invalid("must be greater than or equal to `port`"));
+        // Upstream quotes the port and not its end.
+        let detail = "must be greater than or equal to `port`";
+        out.push(FieldError::invalid(&end.path, number.int(), detail));
     }
     end.port_number(out);
 }
@@ -74,38 +76,19 @@ fn policy_peer(peer: &Node<'_>, out: &mut Findings) {
 }
 
 fn ip_block(block: &Node<'_>, out: &mut Findings) {
-    const DETAIL: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
     let cidr = block.get("cidr");
     if !cidr.require(out) {
         return;
     }
-    if !is_cidr(cidr.text()) {
-        out.push(cidr.invalid(DETAIL));
+    let before = out.len();
+    address::cidr(&cidr, out);
+    if out.len() > before {
         return;
     }
     for except in block.get("except").items() {
-        if !is_cidr(except.text()) {
-            out.push(except.invalid(DETAIL));
-        } else if !contains(cidr.text(), except.text()) {
+        address::cidr(&except, out);
+        if address::is_strictly_within(except.text(), cidr.text()) == Some(false) {
             out.push(except.invalid("must be a strict subset of `cidr`"));
         }
     }
-}
-
-/// Whether a range holds another, smaller one.
-fn contains(outer: &str, inner: &str) -> bool {
-    let parse = |text: &str| -> Option<(u128, u32, bool)> {
-        let (ip, len) = text.split_once('/')?;
-        let len: u32 = len.parse().ok()?;
-        Some(match ip.parse().ok()? {
-            std::net::IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, len, true),
-            std::net::IpAddr::V6(v6) => (v6.to_bits(), len, false),
-        })
-    };
-    let (Some((base, len, v4)), Some((part, part_len, part_v4))) = (parse(outer), parse(inner))
-    else {
-        return false;
-    };
-    let mask = if len == 0 { 0 } else { u128::MAX << (128 - len.min(128)) };
-    v4 == part_v4 && part_len > len && base & mask == part & mask
 }

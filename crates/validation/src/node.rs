@@ -133,6 +133,72 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// A DNS subdomain; empty is none.
+    pub(crate) fn subdomain(&self, out: &mut Findings) {
+        self.invalid_each(meta::names::dns1123_subdomain(self.text()), out);
+    }
+
+    /// A DNS label; empty is none.
+    pub(crate) fn label(&self, out: &mut Findings) {
+        self.invalid_each(meta::names::dns1123_label(self.text()), out);
+    }
+
+    /// Set, and a DNS subdomain.
+    pub(crate) fn require_subdomain(&self, out: &mut Findings) {
+        if self.require(out) {
+            self.subdomain(out);
+        }
+    }
+
+    /// Set, and a DNS label.
+    pub(crate) fn require_label(&self, out: &mut Findings) {
+        if self.require(out) {
+            self.label(out);
+        }
+    }
+
+    /// At most this many items.
+    pub(crate) fn at_most(&self, max: usize, out: &mut Findings) {
+        if self.len() > max {
+            out.push(FieldError::too_many(&self.path, self.len(), max));
+        }
+    }
+
+    /// At most this many bytes.
+    pub(crate) fn no_longer_than(&self, max: usize, out: &mut Findings) {
+        if self.text().len() > max {
+            out.push(FieldError::too_long(&self.path, max));
+        }
+    }
+
+    /// The findings of an invalid number; an absent one is zero.
+    pub(crate) fn invalid_int(&self, detail: impl Into<String>) -> FieldError {
+        FieldError::invalid(&self.path, self.int(), detail)
+    }
+
+    /// The finding of an invalid text; an absent one is empty.
+    pub(crate) fn invalid_text(&self, detail: impl Into<String>) -> FieldError {
+        FieldError::invalid(&self.path, self.text(), detail)
+    }
+
+    /// Must not differ from the old value, which is a text.
+    pub(crate) fn immutable_text(&self, old: &Node<'_>, out: &mut Findings) {
+        if self.text() != old.text() {
+            out.push(self.invalid_text("field is immutable"));
+        }
+    }
+
+    /// Must not differ from the old value, which is printed as the internal form of a type.
+    pub(crate) fn immutable_as(&self, ty: &str, old: &Node<'_>, out: &mut Findings) {
+        if self.value == old.value {
+            return;
+        }
+        // A spec is no pointer: what is unset is a spec with nothing in it.
+        let is_empty_spec = !self.is_set() && ty.ends_with("Spec");
+        let value = if is_empty_spec { serde_json::json!({}) } else { self.value.clone() };
+        out.push(FieldError::invalid(&self.path, value, "field is immutable").shown_as(ty));
+    }
+
     /// Must not differ from the old value.
     pub(crate) fn immutable(&self, old: &Node<'_>, out: &mut Findings) {
         if self.value != old.value {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use meta::names;
 
+use crate::address;
 use crate::node::{Findings, Node};
-use crate::service::ip_address;
 
 /// Conditions whose types need no check.
 const KNOWN: [&str; 3] = ["PodScheduled", "Ready", "Initialized"];
@@ -44,7 +44,7 @@ pub(crate) fn validate(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
 fn addresses(list: &Node<'_>, out: &mut Findings) {
     let (mut four, mut six) = (0, 0);
     for item in list.items() {
-        ip_address(&item.get("ip").under(item.path.clone()), out);
+        address::ip(&item.get("ip").under(item.path.clone()), out);
         match item.get("ip").text().parse() {
             Ok(IpAddr::V4(_)) => four += 1,
             Ok(IpAddr::V6(_)) => six += 1,

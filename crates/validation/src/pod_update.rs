@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::FieldError;
 use crate::node::{Findings, Node};
-use crate::pod::{self, Place};
+use crate::{FieldError, difference, pod, pod_placement, printed};
 
 /// Upstream's own words for what may change.
 const MUTABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -13,20 +12,38 @@ const MUTABLE: &str = "pod updates may not change fields other than `spec.contai
     was previously negative)";
 
 pub(crate) fn validate(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
-    pod::spec(&new.get("spec"), Place::Pod, out);
+    pod::changed(new, out);
+    pod::annotations_are_kept(new, old, out);
     let (spec, before) = (new.get("spec"), old.get("spec"));
     for list in ["containers", "initContainers"] {
         if spec.get(list).len() != before.get(list).len() {
             out.push(spec.get(list).forbidden("pod updates may not add or remove containers"));
             return;
         }
+        spec.get(list).items().for_each(|container| image(&container.get("image"), out));
     }
     deadline(&spec.get("activeDeadlineSeconds"), &before.get("activeDeadlineSeconds"), out);
     added_tolerations_only(&spec.get("tolerations"), &before.get("tolerations"), out);
     removed_gates_only(&spec.get("schedulingGates"), &before.get("schedulingGates"), out);
-    let (after, base) = (fixed_part(&spec, &before), fixed_part(&before, &before));
-    if after != base {
-        out.push(spec.forbidden(format!("{MUTABLE}\n{}", difference(&base, &after))));
+    let mut after = fixed_part(&spec, &before);
+    if before.get("schedulingGates").len() > 0 {
+        // Where it may run is still open.
+        pod_placement::narrowed(&spec, &before, out);
+        take(after.as_object_mut(), before.value, "nodeSelector");
+        pod_placement::take_node_affinity(&mut after, before.value);
+    }
+    if after != *before.value {
+        let shown = |value: &Value| printed::indented("core/v1.PodSpec", value);
+        let diff = difference::unified(&shown(before.value), &shown(&after));
+        out.push(spec.forbidden(format!("{MUTABLE}\n{diff}")));
+    }
+}
+
+/// Upstream looks at images here and again with the rest of the containers.
+fn image(image: &Node<'_>, out: &mut Findings) {
+    image.require(out);
+    if image.text().trim() != image.text() {
+        out.push(image.invalid("must not have leading or trailing whitespace"));
     }
 }
 
@@ -98,20 +115,4 @@ fn take(map: Option<&mut Map<String, Value>>, from: &Value, field: &str) {
         Some(value) => map.insert(field.to_owned(), value.clone()),
         None => map.remove(field),
     };
-}
-
-/// Which fields differ. Upstream prints a diff of its internal structs here, which cannot be
-/// reproduced; ours names the fields.
-fn difference(old: &Value, new: &Value) -> String {
-    let empty = Map::new();
-    let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
-    let mut names: Vec<&str> = old
-        .keys()
-        .chain(new.keys())
-        .filter(|key| old.get(*key) != new.get(*key))
-        .map(String::as_str)
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    names.iter().map(|name| format!("  spec.{name}\n")).collect()
 }

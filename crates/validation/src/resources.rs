@@ -4,47 +4,73 @@ use meta::{Quantity, names};
 
 use crate::FieldError;
 use crate::node::{Findings, Node};
+use crate::resource::is_extended_resource_name;
 
 /// Requests and limits of a container.
 pub(crate) fn requirements(resources: &Node<'_>, out: &mut Findings) {
     let (limits, requests) = (resources.get("limits"), resources.get("requests"));
-    let quantity = |node: &Node<'_>| node.text().parse::<Quantity>().ok();
-    let (mut huge, mut plain) = (false, false);
-    for list in [&limits, &requests] {
-        for (name, value) in list.entries() {
-            container_resource_name(name, &value, out);
-            resource_quantity(name, &value, out);
-            huge |= name.starts_with("hugepages-");
-            plain |= matches!(name, "cpu" | "memory");
-            if std::ptr::eq(list, &limits) {
-                continue;
-            }
-            let limit = limits.value.get(name).and_then(|limit| limit.as_str());
-            let limit = limit.and_then(|limit| limit.parse::<Quantity>().ok());
-            match (quantity(&value), limit) {
-                (Some(request), Some(limit)) if !overcommits(name) && request != limit => {
-                    let detail = format!("must be equal to {name} limit of {limit}");
-                    out.push(FieldError::invalid(&requests.path, value.text(), detail));
-                }
-                (Some(request), Some(limit)) if overcommits(name) && request > limit => {
-                    let detail = format!("must be less than or equal to {name} limit of {limit}");
-                    out.push(FieldError::invalid(&requests.path, value.text(), detail));
-                }
-                (Some(_), None) if !overcommits(name) => out.push(FieldError::required(
-                    &limits.path,
-                    "Limit must be set for non overcommitable resources",
-                )),
-                _ => {}
-            }
-        }
+    for (name, value) in limits.entries() {
+        container_resource_name(name, &value, out);
+        resource_quantity(name, &value, out);
+        huge_pages(name, &value, out);
     }
+    for (name, value) in requests.entries() {
+        container_resource_name(name, &value, out);
+        resource_quantity(name, &value, out);
+        request_fits(name, &value, &requests, &limits, out);
+        huge_pages(name, &value, out);
+    }
+    let mut names = limits.entries().chain(requests.entries()).map(|(name, _)| name);
+    let (mut huge, mut plain) = (false, false);
+    names.by_ref().for_each(|name| {
+        huge |= name.starts_with("hugepages-");
+        plain |= matches!(name, "cpu" | "memory");
+    });
     if huge && !plain {
         out.push(resources.forbidden("HugePages require cpu or memory"));
     }
 }
 
+/// A request is no more than its limit, or just as much where nothing can be taken back.
+pub(crate) fn request_fits(
+    name: &str,
+    request: &Node<'_>,
+    requests: &Node<'_>,
+    limits: &Node<'_>,
+    out: &mut Findings,
+) {
+    let limit = limits.value.get(name).and_then(|limit| limit.as_str());
+    let limit = limit.and_then(|limit| limit.parse::<Quantity>().ok());
+    match (request.text().parse::<Quantity>().ok(), limit) {
+        (Some(wanted), Some(limit)) if !overcommits(name) && wanted != limit => {
+            let detail = format!("must be equal to {name} limit of {limit}");
+            out.push(FieldError::invalid(&requests.path, request.text(), detail));
+        }
+        (Some(wanted), Some(limit)) if overcommits(name) && wanted > limit => {
+            let detail = format!("must be less than or equal to {name} limit of {limit}");
+            out.push(FieldError::invalid(&requests.path, request.text(), detail));
+        }
+        (Some(_), None) if !overcommits(name) => out.push(FieldError::required(
+            &limits.path,
+            "Limit must be set for non overcommitable resources",
+        )),
+        _ => {}
+    }
+}
+
+/// Whole pages of the size in the name.
+fn huge_pages(name: &str, value: &Node<'_>, out: &mut Findings) {
+    let Some(size) = name.strip_prefix("hugepages-") else { return };
+    let whole = |text: &str| text.parse::<Quantity>().ok().map(|quantity| quantity.value());
+    let (Some(size), Some(wanted)) = (whole(size), whole(value.text())) else { return };
+    if size > 0 && wanted % size != 0 {
+        let detail = format!("{} is not positive integer multiple of {name}", value.text());
+        out.push(value.invalid(detail));
+    }
+}
+
 /// Whether more of a resource may be promised than there is.
-fn overcommits(name: &str) -> bool {
+pub(crate) fn overcommits(name: &str) -> bool {
     !is_extended(name) && !name.starts_with("hugepages-")
 }
 
@@ -52,25 +78,28 @@ fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
-/// The name of something a container can ask for.
-pub(crate) fn container_resource_name(name: &str, at: &Node<'_>, out: &mut Findings) {
+/// The name of a resource: standard, or with a domain.
+pub(crate) fn resource_name(name: &str, at: &Node<'_>, out: &mut Findings) {
     let wrong = names::qualified_name(name);
     if !wrong.is_empty() {
         out.extend(wrong.into_iter().map(|text| FieldError::invalid(&at.path, name, text)));
-        return;
+    } else if !name.contains('/') && !is_standard(name) {
+        let detail = "must be a standard resource type or fully qualified";
+        out.push(FieldError::invalid(&at.path, name, detail));
     }
-    let for_containers =
-        matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+}
+
+/// The name of something a container can ask for.
+pub(crate) fn container_resource_name(name: &str, at: &Node<'_>, out: &mut Findings) {
+    resource_name(name, at, out);
     if !name.contains('/') {
-        if !is_standard(name) {
-            let detail = "must be a standard resource type or fully qualified";
-            out.push(FieldError::invalid(&at.path, name, detail));
-        }
+        let for_containers = matches!(name, "cpu" | "memory" | "ephemeral-storage")
+            || name.starts_with("hugepages-");
         if !for_containers {
             let detail = "must be a standard resource for containers";
             out.push(FieldError::invalid(&at.path, name, detail));
         }
-    } else if !name.contains("kubernetes.io/") && name.starts_with("requests.") {
+    } else if !name.contains("kubernetes.io/") && !is_extended_resource_name(name) {
         let detail = "doesn't follow extended resource name standard";
         out.push(FieldError::invalid(&at.path, name, detail));
     }

@@ -1,4 +1,4 @@
-//! Services, and addresses.
+//! Services.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use meta::names;
 use serde_json::json;
 
-use crate::FieldError;
 use crate::metadata::labels;
 use crate::node::{Findings, Node};
+use crate::{FieldError, address};
 
 pub(crate) fn validate(service: &Node<'_>, out: &mut Findings) {
     let spec = service.get("spec");
@@ -39,44 +39,128 @@ pub(crate) fn validate(service: &Node<'_>, out: &mut Findings) {
     }
     for ip in spec.get("externalIPs").items() {
         let before = out.len();
-        ip_address(&ip, out);
+        address::ip(&ip, out);
         if out.len() == before {
-            endpoint_ip(&ip, out);
+            address::endpoint_ip(&ip, out);
         }
     }
     spec.get("type")
         .require_one_of(&["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], out);
     node_ports(&spec, out);
-    load_balancer(&spec, out);
+    load_balancer(&spec, &service.get("metadata").get("annotations"), out);
     traffic(&spec, out);
 }
 
+/// What of a service may not change.
 pub(crate) fn validate_update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     let (spec, before) = (new.get("spec"), old.get("spec"));
     let external = |spec: &Node<'_>| spec.get("type").text() == "ExternalName";
-    if external(&spec) || external(&before) {
+    if !external(&spec) && !external(&before) {
+        addresses_are_kept(&spec, &before, out);
+        families_are_kept(&spec, &before, out);
+    }
+    let balancer = |spec: &Node<'_>| spec.get("type").text() == "LoadBalancer";
+    let (class, had) = (spec.get("loadBalancerClass"), before.get("loadBalancerClass"));
+    if balancer(&spec) && balancer(&before) && class.value != had.value {
+        out.push(class.invalid("may not change once set"));
+    }
+    let (port, had) = (spec.get("healthCheckNodePort"), before.get("healthCheckNodePort"));
+    if needs_health_check(&spec) && needs_health_check(&before) && port.value != had.value {
+        out.push(port.forbidden("field is immutable"));
+    }
+}
+
+fn needs_health_check(spec: &Node<'_>) -> bool {
+    spec.get("type").text() == "LoadBalancer" && spec.get("externalTrafficPolicy").text() == "Local"
+}
+
+/// The first address stays; the second one goes only with the policy.
+fn addresses_are_kept(spec: &Node<'_>, before: &Node<'_>, out: &mut Findings) {
+    let (list, had) = (spec.get("clusterIPs"), before.get("clusterIPs"));
+    let texts = |list: &Node<'_>| -> Vec<String> {
+        list.items().map(|item| item.text().to_owned()).collect()
+    };
+    let (now, old) = (texts(&list), texts(&had));
+    let quoted = |at: usize, detail: &str| {
+        FieldError::invalid(&list.path.index(at), list.value.clone(), detail)
+    };
+    match (old.first().filter(|first| !first.is_empty()), now.first()) {
+        (Some(old), Some(new)) if old != new => out.push(quoted(0, "may not change once set")),
+        (Some(_), None) => out.push(quoted(0, "primary clusterIP can not be unset")),
+        _ => {}
+    }
+    if let Some(old) = old.get(1) {
+        match now.get(1) {
+            Some(new) if new != old => out.push(quoted(1, "may not change once set")),
+            None => released(spec, "clusterIP", out),
+            Some(_) => {}
+        }
+    }
+}
+
+fn released(spec: &Node<'_>, what: &str, out: &mut Findings) {
+    let policy = spec.get("ipFamilyPolicy");
+    if policy.text() != "SingleStack" {
+        out.push(
+            policy.invalid(format!(
+                "must be set to 'SingleStack' when releasing the secondary {what}"
+            )),
+        );
+    }
+}
+
+fn families_are_kept(spec: &Node<'_>, before: &Node<'_>, out: &mut Findings) {
+    let (list, had) = (spec.get("ipFamilies"), before.get("ipFamilies"));
+    let texts = |list: &Node<'_>| -> Vec<String> {
+        list.items().map(|item| item.text().to_owned()).collect()
+    };
+    let (now, old) = (texts(&list), texts(&had));
+    let quoted = |at: usize, detail: &str| {
+        FieldError::invalid(&list.path.index(at), list.value.clone(), detail)
+    };
+    match (old.first(), now.first()) {
+        (Some(old), Some(new)) if old != new => out.push(quoted(0, "may not change once set")),
+        (Some(_), None) => out.push(quoted(0, "primary ipFamily can not be unset")),
+        _ => {}
+    }
+    if let Some(old) = old.get(1) {
+        match now.get(1) {
+            Some(new) if new != old => out.push(quoted(1, "may not change once set")),
+            None => released(spec, "ipFamily", out),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Where a load balancer listens.
+pub(crate) fn status(object: &Node<'_>, out: &mut Findings) {
+    let ingress = object.get("status").get("loadBalancer").get("ingress");
+    let kind = object.get("spec").get("type");
+    if kind.text() != "LoadBalancer" && ingress.len() > 0 {
+        out.push(ingress.forbidden("may only be used when `spec.type` is 'LoadBalancer'"));
         return;
     }
-    let first =
-        |spec: &Node<'_>| spec.get("clusterIPs").items().next().map(|ip| ip.text().to_owned());
-    match (first(&before), first(&spec)) {
-        (Some(old), Some(new)) if !old.is_empty() && old != new => {
-            let path = spec.path.child("clusterIPs").index(0);
-            out.push(FieldError::invalid(
-                &path,
-                spec.get("clusterIPs").value.clone(),
-                "may not change once set",
-            ));
+    for entry in ingress.items() {
+        let (ip, mode, host) = (entry.get("ip"), entry.get("ipMode"), entry.get("hostname"));
+        if ip.text().is_empty() {
+            if mode.is_set() {
+                out.push(mode.forbidden("may not be specified when `ip` is not set"));
+            }
+        } else {
+            address::ip(&ip, out);
+            if mode.is_set() {
+                mode.one_of(&["Proxy", "VIP"], out);
+            } else {
+                let detail = "must be specified when `ip` is set";
+                out.push(FieldError::required(&mode.path, detail));
+            }
         }
-        (Some(old), None) if !old.is_empty() => {
-            let path = spec.path.child("clusterIPs").index(0);
-            out.push(FieldError::invalid(
-                &path,
-                spec.get("clusterIPs").value.clone(),
-                "primary clusterIP can not be unset",
-            ));
+        if !host.text().is_empty() {
+            host.subdomain(out);
+            if host.text().parse::<IpAddr>().is_ok() {
+                out.push(host.invalid("must be a DNS name, not an IP address"));
+            }
         }
-        _ => {}
     }
 }
 
@@ -122,7 +206,7 @@ fn ports(spec: &Node<'_>, out: &mut Findings) {
     }
 }
 
-/// Ports that are given twice; upstream prints its own struct.
+/// Ports that are given twice.
 fn node_ports(spec: &Node<'_>, out: &mut Findings) {
     let list = spec.get("ports");
     if spec.get("type").text() == "ClusterIP" {
@@ -141,16 +225,11 @@ fn node_ports(spec: &Node<'_>, out: &mut Findings) {
     }
     let mut seen = BTreeSet::new();
     for port in list.items() {
-        if !seen.insert((port.get("protocol").text(), port.get("port").int())) {
-            let value = json!({
-                "Name": "",
-                "Protocol": port.get("protocol").text(),
-                "AppProtocol": null,
-                "Port": port.get("port").int(),
-                "TargetPort": 0,
-                "NodePort": 0,
-            });
-            out.push(FieldError::duplicate(&port.path, value));
+        let (protocol, number) = (port.get("protocol").text(), port.get("port").int());
+        if !seen.insert((protocol, number)) {
+            let value = json!({"protocol": protocol, "port": number});
+            let finding = FieldError::duplicate(&port.path, value);
+            out.push(finding.shown_as("core/v1.ServicePort"));
         }
     }
 }
@@ -204,15 +283,30 @@ fn cluster_ips(spec: &Node<'_>, out: &mut Findings) {
                 out.push(list.invalid("'None' must be the first and only value"));
             }
         } else {
-            ip_address(&ip, out);
+            address::ip(&ip, out);
         }
     }
     if list.len() > 2 {
         out.push(list.invalid("may only hold up to 2 values"));
     }
+    let families = list.items().map(|ip| Some(ip.text().parse::<IpAddr>().ok()?.is_ipv4()));
+    if list.len() == 2 && !address::one_of_each_family(families) {
+        out.push(list.invalid("may specify no more than one IP for each IP family"));
+    }
+    for ((at, ip), family) in list.items().enumerate().zip(spec.get("ipFamilies").items()) {
+        let Ok(address) = ip.text().parse::<IpAddr>() else { continue };
+        let wanted = if family.text() == "IPv4" { "IPv4" } else { "IPv6" };
+        if address.is_ipv4() != (wanted == "IPv4") && matches!(family.text(), "IPv4" | "IPv6") {
+            out.push(
+                ip.invalid(format!(
+                    "expected an {wanted} value as indicated by `ipFamilies[{at}]`"
+                )),
+            );
+        }
+    }
 }
 
-fn load_balancer(spec: &Node<'_>, out: &mut Findings) {
+fn load_balancer(spec: &Node<'_>, annotations: &Node<'_>, out: &mut Findings) {
     const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
     let is_balancer = spec.get("type").text() == "LoadBalancer";
     let ranges = spec.get("loadBalancerSourceRanges");
@@ -222,15 +316,11 @@ fn load_balancer(spec: &Node<'_>, out: &mut Findings) {
             out.push(FieldError::forbidden(&path, ONLY));
         }
         for (at, range) in ranges.items().enumerate() {
-            if !is_cidr(range.text().trim()) {
-                out.push(
-                    range
-                        .under(path.index(at))
-                        .invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
-                );
-            }
+            let text = serde_json::Value::from(range.text().trim());
+            address::cidr(&Node { value: &text, path: path.index(at) }, out);
         }
     }
+    annotated_ranges(annotations, is_balancer, out);
     let allocate = spec.get("allocateLoadBalancerNodePorts");
     if !is_balancer && allocate.is_set() {
         out.push(allocate.forbidden(ONLY));
@@ -241,6 +331,23 @@ fn load_balancer(spec: &Node<'_>, out: &mut Findings) {
         if !is_balancer {
             out.push(class.forbidden(ONLY));
         }
+    }
+}
+
+/// The same in an annotation, separated by commas; the field outranks it.
+fn annotated_ranges(annotations: &Node<'_>, is_balancer: bool, out: &mut Findings) {
+    const KEY: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let Some(ranges) = annotations.value.get(KEY).and_then(|value| value.as_str()) else {
+        return;
+    };
+    let path = crate::metadata::annotation_path(KEY);
+    if !is_balancer {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        out.push(FieldError::forbidden(&path, detail));
+    }
+    for range in ranges.trim().split(',').filter(|_| !ranges.trim().is_empty()) {
+        let text = serde_json::Value::from(range.trim());
+        address::cidr(&Node { value: &text, path: path.clone() }, out);
     }
 }
 
@@ -265,76 +372,9 @@ fn traffic(spec: &Node<'_>, out: &mut Findings) {
         out.push(check.invalid(detail));
     }
     let inside = spec.get("internalTrafficPolicy");
-    if kind.text() != "ExternalName" {
+    if matches!(kind.text(), "ClusterIP" | "NodePort" | "LoadBalancer") {
         inside.require_one_of(&["Cluster", "Local"], out);
     }
     let distribution = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     spec.get("trafficDistribution").one_of(&distribution, out);
-}
-
-/// An IPv4 or IPv6 address, without what confuses parsers.
-pub(crate) fn ip_address(ip: &Node<'_>, out: &mut Findings) {
-    let text = ip.text();
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
-            out.push(FieldError::invalid(
-                &ip.path,
-                text,
-                "must not be an IPv4-mapped IPv6 address",
-            ));
-        }
-        Ok(_) => {}
-        Err(_) if has_leading_zeros(text) => {
-            out.push(FieldError::invalid(&ip.path, text, "must not have leading 0s"));
-        }
-        Err(_) => {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            out.push(FieldError::invalid(&ip.path, text, detail));
-        }
-    }
-}
-
-/// Whether only zeros in front of numbers keep it from being an IPv4 address.
-fn has_leading_zeros(text: &str) -> bool {
-    let trimmed: Vec<&str> = text
-        .split('.')
-        .map(|part| match part.trim_start_matches('0') {
-            "" if !part.is_empty() => "0",
-            rest => rest,
-        })
-        .collect();
-    trimmed.join(".").parse::<std::net::Ipv4Addr>().is_ok()
-}
-
-/// Whether a text is a range of addresses.
-pub(crate) fn is_cidr(text: &str) -> bool {
-    let Some((ip, len)) = text.split_once('/') else { return false };
-    let max = match ip.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    len.parse::<u8>().is_ok_and(|len| len <= max)
-}
-
-/// An address that endpoints may have.
-pub(crate) fn endpoint_ip(ip: &Node<'_>, out: &mut Findings) {
-    let Ok(address) = ip.text().parse::<IpAddr>() else { return };
-    if address.is_unspecified() {
-        out.push(ip.invalid(format!("may not be unspecified ({address})")));
-    }
-    if address.is_loopback() {
-        out.push(ip.invalid("may not be in the loopback range (127.0.0.0/8, ::1/128)"));
-    }
-    let (local, multicast) = match address {
-        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] == 0xff02),
-    };
-    if local {
-        out.push(ip.invalid("may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
-    }
-    if multicast {
-        let detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
-        out.push(ip.invalid(detail));
-    }
 }

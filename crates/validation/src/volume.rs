@@ -9,6 +9,8 @@ use crate::FieldError;
 use crate::container::relative_path;
 use crate::environment::{field_reference, resource_reference};
 use crate::node::{Findings, Node};
+use crate::projected::projected;
+use crate::volume_source::{inline_csi, shared};
 
 /// The volumes of a pod spec; those without findings, which alone may be mounted.
 pub(crate) fn volumes<'a>(volumes: &Node<'a>, out: &mut Findings) -> Vec<&'a Value> {
@@ -95,7 +97,6 @@ fn one_source(kind: &str, at: &Node<'_>, out: &mut Findings) {
                 out.push(at.get("sizeLimit").forbidden(detail));
             }
         }
-        "hostPath" => host_path(at, out),
         "secret" => {
             at.get("secretName").require(out);
             file_mode(&at.get("defaultMode"), out);
@@ -116,61 +117,33 @@ fn one_source(kind: &str, at: &Node<'_>, out: &mut Findings) {
             }
         }
         "projected" => projected(at, out),
-        "nfs" => {
-            at.get("server").require(out);
-            let path = at.get("path");
-            if path.require(out) && !path.text().starts_with('/') {
-                out.push(path.invalid("must be an absolute path"));
-            }
+        "csi" => inline_csi(at, out),
+        "ephemeral" => ephemeral(at, out),
+        "image" => {
+            at.get("pullPolicy").one_of(&["Always", "IfNotPresent", "Never"], out);
         }
-        "csi" => {
-            let driver = at.get("driver");
-            if driver.require(out) {
-                if driver.text().len() > 63 {
-                    out.push(FieldError::too_long(&driver.path, 63));
-                }
-                driver.invalid_each(names::dns1123_subdomain(&driver.text().to_lowercase()), out);
-            }
-        }
-        "ephemeral" if !at.get("volumeClaimTemplate").is_set() => {
-            out.push(FieldError::required(&at.get("volumeClaimTemplate").path, ""));
-        }
-        "gcePersistentDisk" => {
-            at.get("pdName").under(at.path.child("pdName")).require(out);
-        }
-        "awsElasticBlockStore" | "cinder" => {
-            at.get("volumeID").require(out);
-        }
-        _ => {}
+        _ => shared(kind, at, out),
     }
 }
 
-fn host_path(at: &Node<'_>, out: &mut Findings) {
-    let path = at.get("path");
-    if !path.require(out) {
-        return;
+/// A claim that is made with the pod.
+fn ephemeral(at: &Node<'_>, out: &mut Findings) {
+    let template = at.get("volumeClaimTemplate");
+    if template.is_set() {
+        crate::metadata::of_template(&template.get("metadata"), out);
+        crate::claim::claim_spec(&template.get("spec"), out);
+    } else {
+        out.push(FieldError::required(&template.path, ""));
     }
-    crate::container::no_backsteps(&path, out);
-    let kinds = [
-        "",
-        "BlockDevice",
-        "CharDevice",
-        "Directory",
-        "DirectoryOrCreate",
-        "File",
-        "FileOrCreate",
-        "Socket",
-    ];
-    at.get("type").one_of(&kinds, out);
 }
 
-fn file_mode(mode: &Node<'_>, out: &mut Findings) {
+pub(crate) fn file_mode(mode: &Node<'_>, out: &mut Findings) {
     if mode.is_set() && !(0..=0o777).contains(&mode.int()) {
         out.push(mode.invalid("must be a number between 0 and 0777 (octal), both inclusive"));
     }
 }
 
-fn key_paths(items: &Node<'_>, out: &mut Findings) {
+pub(crate) fn key_paths(items: &Node<'_>, out: &mut Findings) {
     for item in items.items() {
         item.get("key").require(out);
         let path = item.get("path");
@@ -181,7 +154,7 @@ fn key_paths(items: &Node<'_>, out: &mut Findings) {
 }
 
 /// A relative path that does not start with two dots.
-fn local_path(path: &Node<'_>, out: &mut Findings) {
+pub(crate) fn local_path(path: &Node<'_>, out: &mut Findings) {
     relative_path(path, out);
     let first = path.text();
     if first.starts_with("..") && !first.starts_with("../") && first != ".." {
@@ -189,7 +162,7 @@ fn local_path(path: &Node<'_>, out: &mut Findings) {
     }
 }
 
-fn downward_file(file: &Node<'_>, out: &mut Findings) {
+pub(crate) fn downward_file(file: &Node<'_>, out: &mut Findings) {
     const FIELDS: [&str; 5] = [
         "metadata.annotations",
         "metadata.labels",
@@ -214,53 +187,4 @@ fn downward_file(file: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::required(&file.path, detail));
     }
     file_mode(&file.get("mode"), out);
-}
-
-fn projected(at: &Node<'_>, out: &mut Findings) {
-    file_mode(&at.get("defaultMode"), out);
-    for source in at.get("sources").items() {
-        let mut kinds = 0;
-        for kind in
-            ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"]
-        {
-            let inner = source.get(kind);
-            if !inner.is_set() {
-                continue;
-            }
-            kinds += 1;
-            if kinds > 1 {
-                out.push(inner.forbidden("may not specify more than 1 volume type per source"));
-                continue;
-            }
-            match kind {
-                "secret" | "configMap" => {
-                    inner.get("name").require(out);
-                    key_paths(&inner.get("items"), out);
-                }
-                "downwardAPI" => {
-                    for file in inner.get("items").items() {
-                        downward_file(&file, out);
-                    }
-                }
-                "serviceAccountToken" => service_account_token(&inner, at, out),
-                _ => {}
-            }
-        }
-    }
-}
-
-fn service_account_token(token: &Node<'_>, at: &Node<'_>, out: &mut Findings) {
-    let seconds = token.get("expirationSeconds");
-    if seconds.int() < 600 {
-        out.push(seconds.invalid("may not specify a duration less than 10 minutes"));
-    }
-    if seconds.int() > 1 << 32 {
-        out.push(seconds.invalid("may not specify a duration larger than 2^32 seconds"));
-    }
-    let path = token.get("path");
-    if path.text().is_empty() {
-        out.push(FieldError::required(&at.path.child("path"), ""));
-    } else {
-        local_path(&path.under(at.path.child("path")), out);
-    }
 }

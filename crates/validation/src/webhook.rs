@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use meta::names;
 
 use crate::FieldError;
+use crate::match_rules::{OPERATIONS, match_conditions, rule};
 use crate::metadata::label_selector;
 use crate::node::{Findings, Node};
 
@@ -22,13 +23,7 @@ pub(crate) fn configuration(object: &Node<'_>, mutating: bool, out: &mut Finding
 
 fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
     qualified_domain(&hook.get("name"), out);
-    for rule in hook.get("rules").items() {
-        operations(&rule, out);
-        rule_part(&rule.get("apiGroups"), "API groups", false, out);
-        rule_part(&rule.get("apiVersions"), "API versions", true, out);
-        rule_part(&rule.get("resources"), "resources", true, out);
-        rule.get("scope").one_of(&["*", "Cluster", "Namespaced"], out);
-    }
+    hook.get("rules").items().for_each(|item| rule(&item, &OPERATIONS, out));
     hook.get("failurePolicy").one_of(&["Fail", "Ignore"], out);
     hook.get("matchPolicy").one_of(&["Equivalent", "Exact"], out);
     let effects = hook.get("sideEffects");
@@ -57,19 +52,7 @@ fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
     } else {
         url(&config.get("url"), out);
     }
-    let conditions = hook.get("matchConditions");
-    if conditions.len() > 0 {
-        // One that is not evaluated must not look as if it were.
-        let detail = "match conditions are not supported by this server yet";
-        out.push(conditions.forbidden(detail));
-    }
-    for condition in hook.get("matchConditions").items() {
-        condition.get("expression").require(out);
-        let name = condition.get("name");
-        if name.require(out) {
-            name.invalid_each(names::qualified_name(name.text()), out);
-        }
-    }
+    match_conditions(&hook.get("matchConditions"), out);
 }
 
 /// Where a webhook outside of the cluster is.
@@ -132,45 +115,44 @@ fn review_versions(versions: &Node<'_>, out: &mut Findings) {
     }
 }
 
-fn operations(rule: &Node<'_>, out: &mut Findings) {
-    const KNOWN: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-    let operations = rule.get("operations");
-    if operations.len() == 0 {
-        out.push(FieldError::required(&operations.path, ""));
-    }
-    if operations.len() > 1 && operations.items().any(|operation| operation.text() == "*") {
-        let detail = "if '*' is present, must not specify other operations";
-        out.push(operations.invalid(detail));
-    }
-    for operation in operations.items() {
-        operation.one_of(&KNOWN, out);
-    }
-}
-
-fn rule_part(part: &Node<'_>, what: &str, non_empty: bool, out: &mut Findings) {
-    if part.len() == 0 {
-        out.push(FieldError::required(&part.path, ""));
-    }
-    // Resources may be mixed with their own subresources' wildcards.
-    if what != "resources" && part.len() > 1 && part.items().any(|item| item.text() == "*") {
-        out.push(part.invalid(format!("if '*' is present, must not specify other {what}")));
-    }
-    if non_empty {
-        for item in part.items().filter(|item| item.text().is_empty()) {
-            out.push(FieldError::required(&item.path, ""));
+/// Upstream reports a missing name at the namespace, and the other way round.
+fn service_reference(service: &Node<'_>, out: &mut Findings) {
+    for (field, at) in [("namespace", "name"), ("name", "namespace")] {
+        if service.get(field).text().is_empty() {
+            out.push(FieldError::required(&service.path.child(at), ""));
         }
     }
-}
-
-fn service_reference(service: &Node<'_>, out: &mut Findings) {
-    service.get("name").require(out);
-    service.get("namespace").require(out);
     let port = service.get("port");
     if port.is_set() && !(1..=65535).contains(&port.int()) {
         out.push(port.invalid("port is not valid: must be between 1 and 65535, inclusive"));
     }
-    let path = service.get("path");
-    if path.is_set() && !path.text().starts_with('/') {
+    if service.get("path").is_set() {
+        service_path(&service.get("path"), out);
+    }
+}
+
+/// An absolute path of segments that are subdomains.
+fn service_path(path: &Node<'_>, out: &mut Findings) {
+    let text = path.text();
+    if text.is_empty() || text == "/" {
+        return;
+    }
+    if text == "//" {
+        out.push(path.invalid("segment[0] may not be empty"));
+        return;
+    }
+    let Some(rest) = text.strip_prefix('/') else {
         out.push(path.invalid("must start with a '/'"));
+        return;
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    for (at, segment) in rest.split('/').enumerate() {
+        if segment.is_empty() {
+            out.push(path.invalid(format!("segment[{at}] may not be empty")));
+            continue;
+        }
+        for text in names::dns1123_subdomain(segment) {
+            out.push(path.invalid(format!("segment[{at}]: {text}")));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::FieldError;
+use crate::claim::claim_spec;
 use crate::metadata::{annotations, label_selector, labels, selects};
 use crate::node::{Findings, Node};
 use crate::pod::{self, Place};
@@ -26,25 +27,105 @@ pub(crate) fn deployment(object: &Node<'_>, out: &mut Findings) {
     }
 }
 
-pub(crate) fn deployment_status(object: &Node<'_>, out: &mut Findings) {
-    let status = object.get("status");
-    let number = |field: &'static str| status.get(field).int();
-    for field in
-        ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas"]
-    {
+pub(crate) fn deployment_status(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let status = new.get("status");
+    counts(
+        &status,
+        &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+        ],
+        &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        "readyReplicas",
+        out,
+    );
+    collisions(&status, &old.get("status"), out);
+}
+
+pub(crate) fn replica_set_status(new: &Node<'_>, out: &mut Findings) {
+    counts(
+        &new.get("status"),
+        &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "observedGeneration",
+        ],
+        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        "readyReplicas",
+        out,
+    );
+}
+
+pub(crate) fn stateful_set_status(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let status = new.get("status");
+    counts(
+        &status,
+        &[
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+            "observedGeneration",
+        ],
+        &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        "status.readyReplicas",
+        out,
+    );
+    collisions(&status, &old.get("status"), out);
+}
+
+pub(crate) fn daemon_set_status(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let status = new.get("status");
+    for field in [
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+    ] {
         status.get(field).non_negative(out);
     }
-    for field in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
-        if number(field) > number("replicas") {
-            let path = status.path.child(field);
-            let detail = "cannot be greater than status.replicas";
-            out.push(FieldError::invalid(&path, number(field), detail));
-        }
+    collisions(&status, &old.get("status"), out);
+}
+
+/// Counts that are not negative, those of them that are part of all replicas, and what the
+/// available ones are part of.
+fn counts(
+    status: &Node<'_>,
+    all: &[&'static str],
+    parts: &[&'static str],
+    ready: &str,
+    out: &mut Findings,
+) {
+    for field in all {
+        status.get(field).non_negative(out);
+    }
+    let number = |field: &'static str| status.get(field).int();
+    for field in parts.iter().filter(|field| number(field) > number("replicas")) {
+        out.push(status.get(field).invalid_int("cannot be greater than status.replicas"));
     }
     if number("availableReplicas") > number("readyReplicas") {
-        let path = status.path.child("availableReplicas");
-        let detail = "cannot be greater than readyReplicas";
-        out.push(FieldError::invalid(&path, number("availableReplicas"), detail));
+        let detail = format!("cannot be greater than {ready}");
+        out.push(status.get("availableReplicas").invalid_int(detail));
+    }
+}
+
+fn collisions(status: &Node<'_>, before: &Node<'_>, out: &mut Findings) {
+    let (count, had) = (status.get("collisionCount"), before.get("collisionCount"));
+    if !had.is_set() {
+        return;
+    }
+    if count.int() < had.int() {
+        out.push(count.invalid_int("cannot be decremented"));
     }
 }
 
@@ -81,6 +162,18 @@ pub(crate) fn replication_controller(object: &Node<'_>, out: &mut Findings) {
     always_restarts(&template, "ReplicationController", out);
 }
 
+pub(crate) fn new_stateful_set(object: &Node<'_>, out: &mut Findings) {
+    stateful_set(object, out);
+    let spec = object.get("spec");
+    let service = spec.get("serviceName");
+    if !service.text().is_empty() {
+        service.label(out);
+    }
+    for claim in spec.get("volumeClaimTemplates").items() {
+        claim_spec(&claim.get("spec"), out);
+    }
+}
+
 pub(crate) fn stateful_set(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
     let policy = spec.get("podManagementPolicy");
@@ -97,8 +190,21 @@ pub(crate) fn stateful_set(object: &Node<'_>, out: &mut Findings) {
             out.push(rolling.invalid("only allowed for updateStrategy 'RollingUpdate'"));
         }
         "OnDelete" => {}
-        "RollingUpdate" => rolling.get("partition").non_negative(out),
-        _ => out.push(update.invalid("must be 'RollingUpdate' or 'OnDelete'")),
+        "RollingUpdate" => {
+            rolling.get("partition").non_negative(out);
+            let unavailable = rolling.get("maxUnavailable");
+            if unavailable.is_set() {
+                int_or_percent(&unavailable, out);
+                if is_zero(&unavailable) {
+                    out.push(unavailable.invalid("cannot be 0"));
+                }
+                at_most_all(&unavailable, out);
+            }
+        }
+        _ => {
+            let finding = update.invalid("must be 'RollingUpdate' or 'OnDelete'");
+            out.push(finding.shown_as("apps/v1.StatefulSetUpdateStrategy"));
+        }
     }
     let retention = spec.get("persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
@@ -116,6 +222,8 @@ pub(crate) fn stateful_set(object: &Node<'_>, out: &mut Findings) {
         return;
     }
     matches_template(&selector, &template, out);
+    // Upstream looks at these here and again with the rest of the template.
+    template_metadata(&template, out);
     pod_template(&with_claims(&template, &claims, &mut None), out);
     always_restarts(&template, "StatefulSet", out);
 }
@@ -176,11 +284,11 @@ pub(crate) fn daemon_set(object: &Node<'_>, out: &mut Findings) {
             }
         }
         "RollingUpdate" => out.push(FieldError::required(&rolling.path, "")),
-        _ => out.push(FieldError::not_supported(
-            &update.path,
-            update.value.clone(),
-            &["RollingUpdate", "OnDelete"],
-        )),
+        _ => {
+            let known = ["RollingUpdate", "OnDelete"];
+            let finding = FieldError::not_supported(&update.path, update.value.clone(), &known);
+            out.push(finding.shown_as("apps/v1.DaemonSetUpdateStrategy"));
+        }
     }
     spec.get("revisionHistoryLimit").non_negative(out);
 }
@@ -192,15 +300,19 @@ pub(crate) fn selector_is_kept(new: &Node<'_>, old: &Node<'_>, out: &mut Finding
 
 /// Labels, annotations and spec of a template.
 pub(crate) fn pod_template(template: &Node<'_>, out: &mut Findings) {
-    labels(&template.get("metadata").get("labels").under(template.path.child("labels")), out);
-    let notes = template.get("metadata").get("annotations");
-    annotations(&notes.under(template.path.child("annotations")), out);
+    template_metadata(template, out);
     let spec = template.get("spec");
     pod::spec(&spec, Place::Template, out);
     if spec.get("ephemeralContainers").len() > 0 {
         let detail = "ephemeral containers not allowed in pod template";
         out.push(spec.get("ephemeralContainers").forbidden(detail));
     }
+}
+
+fn template_metadata(template: &Node<'_>, out: &mut Findings) {
+    labels(&template.get("metadata").get("labels").under(template.path.child("labels")), out);
+    let notes = template.get("metadata").get("annotations");
+    annotations(&notes.under(template.path.child("annotations")), out);
 }
 
 /// Whether a template's labels are what the selector chooses.
@@ -292,11 +404,11 @@ fn strategy(spec: &Node<'_>, out: &mut Findings) {
         }
         "RollingUpdate" => out
             .push(FieldError::required(&rolling.path, "this should be defaulted and never be nil")),
-        _ => out.push(FieldError::not_supported(
-            &strategy.path,
-            strategy.value.clone(),
-            &["Recreate", "RollingUpdate"],
-        )),
+        _ => {
+            let known = ["Recreate", "RollingUpdate"];
+            let finding = FieldError::not_supported(&strategy.path, strategy.value.clone(), &known);
+            out.push(finding.shown_as("apps/v1.DeploymentStrategy"));
+        }
     }
 }
 

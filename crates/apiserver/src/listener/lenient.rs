@@ -20,6 +20,8 @@ const ESCAPED: &[u8] = b"\"#<>\\^`{|}";
 const READ_BYTES: usize = 4096;
 /// Headers that matter are shorter; of longer ones the rest need not be kept.
 const HEADER_BYTES: usize = 256;
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// A stream with escaped request lines.
 pub(super) struct Lenient<S> {
@@ -134,7 +136,7 @@ enum State {
 
 struct Scanner {
     state: State,
-    /// The header line so far, up to [`HEADER_BYTES`].
+    /// The line so far, up to [`HEADER_BYTES`].
     header: Vec<u8>,
     /// What the headers said about the body; `None` when it cannot be followed.
     length: Option<u64>,
@@ -181,17 +183,25 @@ impl Scanner {
             return;
         }
         out.push(byte);
-        if byte == b'\n' {
-            self.state = State::Headers;
+        if byte != b'\n' {
+            self.keep(byte);
+            return;
+        }
+        // A client may begin with HTTP/2 without having agreed on it.
+        let is_preface = self.header.starts_with(PREFACE);
+        self.header.clear();
+        self.state = if is_preface { State::Raw } else { State::Headers };
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.header.len() < HEADER_BYTES {
+            self.header.push(byte);
         }
     }
 
     fn headers(&mut self, byte: u8) {
         if byte != b'\n' {
-            if self.header.len() < HEADER_BYTES {
-                self.header.push(byte);
-            }
-            return;
+            return self.keep(byte);
         }
         let header = std::mem::take(&mut self.header);
         let header = header.trim_ascii_end();
@@ -262,6 +272,12 @@ mod tests {
             let text = format!("POST /a HTTP/1.1\r\n{header}\r\n\r\nGET /> HTTP/1.1\r\n\r\n");
             check(&text, &text).await;
         }
+    }
+
+    #[tokio::test]
+    async fn http2_passes_as_it_is() {
+        let text = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0<\x04\0\0\0\0\0\"{}\n<";
+        check(text, text).await;
     }
 
     #[tokio::test]

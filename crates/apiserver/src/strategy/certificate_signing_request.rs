@@ -38,39 +38,38 @@ impl Strategy for CertificateSigningRequests {
         Ok(())
     }
 
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        // Approval is not for those who sign.
-        let approvals = |value: &Value| -> Vec<Value> { conditions(value, is_approval) };
-        let mut list = conditions(object, |kind| !is_approval(kind));
-        list.extend(approvals(old));
+    fn prepare_status(&self, ctx: &WriteContext<'_>, object: &mut Value, _old: &Value) {
+        // That approval is not for those who sign, validation says.
+        let now = meta::time::rfc3339(ctx.server.clock.now());
+        let mut list = conditions(object);
+        set_times(&mut list, &now);
         set_conditions(object, list);
     }
 }
 
 /// What `/approval` may change: the conditions, and with them nothing of the certificate.
 pub(crate) fn apply_approval(object: &mut Value, old: &Value, now: &str) {
-    let mut list = conditions(object, |_| true);
-    for condition in &mut list {
-        if condition.get("lastUpdateTime").is_none() {
-            condition["lastUpdateTime"] = json!(now);
-        }
-        if condition.get("lastTransitionTime").is_none() {
-            condition["lastTransitionTime"] = json!(now);
-        }
-    }
+    let mut list = conditions(object);
+    set_times(&mut list, now);
     keep_old(object, old, "spec");
     keep_old(object, old, "status");
     set_conditions(object, list);
 }
 
-fn is_approval(kind: &str) -> bool {
-    matches!(kind, "Approved" | "Denied")
+/// When a condition was set is now, unless it says so itself.
+fn set_times(list: &mut [Value], now: &str) {
+    for condition in list {
+        for field in ["lastUpdateTime", "lastTransitionTime"] {
+            if condition.get(field).is_none() {
+                condition[field] = json!(now);
+            }
+        }
+    }
 }
 
-fn conditions(object: &Value, wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+fn conditions(object: &Value) -> Vec<Value> {
     let list = object.pointer("/status/conditions").and_then(Value::as_array);
-    let matching = |c: &&Value| c["type"].as_str().is_some_and(&wanted);
-    list.map_or_else(Vec::new, |list| list.iter().filter(matching).cloned().collect())
+    list.cloned().unwrap_or_default()
 }
 
 fn set_conditions(object: &mut Value, list: Vec<Value>) {

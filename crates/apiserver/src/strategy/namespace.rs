@@ -37,9 +37,4 @@ impl Strategy for Namespaces {
         object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
         Ok(())
     }
-
-    fn prepare_status(&self, object: &mut Value, _old: &Value) {
-        let is_deleting = object.pointer("/metadata/deletionTimestamp").is_some();
-        object["status"]["phase"] = json!(if is_deleting { "Terminating" } else { "Active" });
-    }
 }

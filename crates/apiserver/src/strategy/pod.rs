@@ -33,7 +33,7 @@ impl Strategy for Pods {
         Ok(())
     }
 
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
+    fn prepare_status(&self, _ctx: &WriteContext<'_>, object: &mut Value, old: &Value) {
         // Only the server says what quality of service a pod gets.
         if let Some(class) = old.pointer("/status/qosClass")
             && object["status"].get("qosClass").is_none()

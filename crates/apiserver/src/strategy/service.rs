@@ -23,6 +23,7 @@ impl Strategy for Services {
     }
 
     fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
+        align_addresses(object, None);
         prepare(&ctx.server.services, object, None)
     }
 
@@ -34,6 +35,8 @@ impl Strategy for Services {
     ) -> Result<(), Status> {
         keep_old(object, old, "status");
         patch_from_old(object, old);
+        align_addresses(object, Some(old));
+        drop_fields_of_former_type(object, old);
         prepare(&ctx.server.services, object, Some(old))
     }
 
@@ -54,6 +57,58 @@ impl Strategy for Services {
 
 fn service_type(service: &Value) -> &str {
     service.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP")
+}
+
+/// What only the former type has, and what the client left as it was, goes with that type.
+///
+/// Upstream: `dropTypeDependentFields`.
+fn drop_fields_of_former_type(object: &mut Value, old: &Value) {
+    let (now, before) = (service_type(object).to_owned(), service_type(old));
+    let mut drop_if = |is_lost: bool, field: &str| {
+        if is_lost && object["spec"].get(field) == old["spec"].get(field) {
+            remove(&mut object["spec"], field);
+        }
+    };
+    drop_if(before == "ExternalName" && now != "ExternalName", "externalName");
+    let was_balancer = before == "LoadBalancer" && now != "LoadBalancer";
+    drop_if(was_balancer, "allocateLoadBalancerNodePorts");
+    drop_if(was_balancer, "loadBalancerClass");
+    let reachable = |kind: &str, service: &Value| {
+        matches!(kind, "NodePort" | "LoadBalancer")
+            || (kind == "ClusterIP"
+                && service["spec"]["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty()))
+    };
+    let is_hidden = reachable(before, old) && !reachable(&now, object);
+    if is_hidden
+        && object["spec"].get("externalTrafficPolicy") == old["spec"].get("externalTrafficPolicy")
+    {
+        remove(&mut object["spec"], "externalTrafficPolicy");
+    }
+}
+
+/// The first address stands alone for older clients. Whichever of the two forms changed is what
+/// the client means.
+///
+/// Upstream: `NormalizeClusterIPs`.
+fn align_addresses(object: &mut Value, old: Option<&Value>) {
+    let spec = &mut object["spec"];
+    let one = spec.get("clusterIP").cloned();
+    let Some(old) = old.map(|old| &old["spec"]) else {
+        if let (Some(one), None) = (one, spec.get("clusterIPs")) {
+            spec["clusterIPs"] = json!([one]);
+        }
+        return;
+    };
+    if spec.get("clusterIPs") != old.get("clusterIPs") || one.as_ref() == old.get("clusterIP") {
+        return;
+    }
+    match one {
+        None => drop(remove(spec, "clusterIPs")),
+        Some(one) => match spec.get_mut("clusterIPs").and_then(|list| list.get_mut(0)) {
+            Some(first) => *first = one,
+            None => spec["clusterIPs"] = json!([one]),
+        },
+    }
 }
 
 /// Clients that PUT without the allocated values keep them.
@@ -209,7 +264,8 @@ fn prepare_ports(
                 }
                 continue;
             }
-            let is_shared = had.contains(&number) || taken.iter().any(|(_, n)| *n == number);
+            let is_shared = had.contains(&number)
+                || taken.iter().any(|(of, n)| *n == number && *of == port["port"]);
             if !is_shared && let Err(error) = reserve_port(addresses, number) {
                 refused = Some(port_refused(&name, index, number, error));
                 remove(port, "nodePort");

@@ -44,8 +44,8 @@ pub(super) async fn serve(
         }
         if ctx.info.subresource == "resize" {
             resize(&mut new, &given);
-        } else if let Some(list) = given.pointer("/spec/ephemeralContainers") {
-            new["spec"]["ephemeralContainers"] = list.clone();
+        } else {
+            crate::strategy::keep_old(&mut new["spec"], &given["spec"], "ephemeralContainers");
         }
         Ok(new)
     };
@@ -111,17 +111,22 @@ impl Source {
     }
 }
 
-/// Only resources and their resize policies may change, container by container.
+/// Only resources and their resize policies change, container by container. Containers that are
+/// not the pod's, or missing, are for validation to refuse.
 fn resize(pod: &mut Value, given: &Value) {
     for list in ["containers", "initContainers"] {
-        let wanted = given["spec"][list].as_array().cloned().unwrap_or_default();
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
-            let found = wanted.iter().find(|wanted| wanted["name"] == container["name"]);
-            let Some(found) = found else { continue };
+        let had = pod["spec"][list].as_array().cloned().unwrap_or_default();
+        let Some(mut wanted) = given["spec"][list].as_array().cloned() else { continue };
+        for container in &mut wanted {
+            let Some(before) = had.iter().find(|had| had["name"] == container["name"]) else {
+                continue;
+            };
+            let given = std::mem::replace(container, before.clone());
             for field in ["resources", "resizePolicy"] {
-                crate::strategy::keep_old(container, found, field);
+                crate::strategy::keep_old(container, &given, field);
             }
         }
+        pod["spec"][list] = Value::Array(wanted);
     }
     crate::strategy::keep_old(&mut pod["spec"], &given["spec"], "resources");
 }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use meta::{LabelSelector, Object};
+use meta::Object;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::matching::Criteria;
 use crate::tls;
 
 /// A webhook, ready to be matched and called.
@@ -14,14 +15,13 @@ use crate::tls;
 pub(super) struct Hook {
     pub(super) name: String,
     pub(super) client: ClientConfig,
-    pub(super) rules: Vec<Rule>,
-    pub(super) namespaces: LabelSelector,
-    pub(super) objects: LabelSelector,
+    pub(super) criteria: Criteria,
+    /// Expressions say further when it is asked.
+    pub(super) has_conditions: bool,
     pub(super) timeout: Duration,
     pub(super) review_versions: Vec<String>,
     pub(super) is_mutating: bool,
     failure_policy: String,
-    match_policy: String,
     side_effects: String,
     reinvocation_policy: String,
     tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
@@ -54,6 +54,21 @@ pub(super) struct Rule {
     pub(super) api_versions: Vec<String>,
     pub(super) resources: Vec<String>,
     pub(super) scope: Option<String>,
+    /// Only rules of policies have these.
+    pub(super) resource_names: Vec<String>,
+}
+
+impl Rule {
+    pub(super) fn everything() -> Self {
+        let any = || vec!["*".to_owned()];
+        Self {
+            operations: any(),
+            api_groups: any(),
+            api_versions: any(),
+            resources: vec!["*/*".to_owned()],
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -78,6 +93,8 @@ struct Spec {
     match_policy: String,
     namespace_selector: Option<Value>,
     object_selector: Option<Value>,
+    #[serde(default)]
+    match_conditions: Vec<Value>,
     #[serde(default)]
     side_effects: String,
     timeout_seconds: Option<u64>,
@@ -105,24 +122,23 @@ pub(super) fn compile(object: &Object) -> Vec<Hook> {
 
 impl Hook {
     fn new(spec: Spec, is_mutating: bool) -> Self {
-        // What cannot be read selects nothing; validation lets no such selector in.
-        let selector = |object: Option<Value>| match object {
-            None => LabelSelector::everything(),
-            Some(object) => LabelSelector::from_object(Some(&object))
-                .unwrap_or_else(|_| LabelSelector::nothing()),
-        };
+        let criteria = Criteria::new(
+            spec.rules,
+            Vec::new(),
+            spec.namespace_selector.as_ref(),
+            spec.object_selector.as_ref(),
+            &spec.match_policy,
+        );
         Self {
             name: spec.name,
             client: spec.client_config,
-            rules: spec.rules,
-            namespaces: selector(spec.namespace_selector),
-            objects: selector(spec.object_selector),
+            criteria,
+            has_conditions: !spec.match_conditions.is_empty(),
             // Upstream's default.
             timeout: Duration::from_secs(spec.timeout_seconds.unwrap_or(10)),
             review_versions: spec.admission_review_versions,
             is_mutating,
             failure_policy: spec.failure_policy,
-            match_policy: spec.match_policy,
             side_effects: spec.side_effects,
             reinvocation_policy: spec.reinvocation_policy,
             tls: OnceLock::new(),
@@ -131,10 +147,6 @@ impl Hook {
 
     pub(super) fn is_ignored_on_failure(&self) -> bool {
         self.failure_policy == "Ignore"
-    }
-
-    pub(super) fn is_exact(&self) -> bool {
-        self.match_policy == "Exact"
     }
 
     pub(super) fn is_reinvoked(&self) -> bool {

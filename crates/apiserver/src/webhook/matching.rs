@@ -14,6 +14,38 @@ use crate::context::RequestContext;
 use crate::errors;
 use crate::resources::Resource;
 
+/// What a webhook or policy is about.
+#[derive(Debug)]
+pub(super) struct Criteria {
+    pub(super) rules: Vec<Rule>,
+    /// What it is not about after all.
+    pub(super) excluded: Vec<Rule>,
+    pub(super) namespaces: LabelSelector,
+    pub(super) objects: LabelSelector,
+    /// Whether other versions of a resource are something else.
+    pub(super) is_exact: bool,
+}
+
+impl Criteria {
+    /// Selectors as objects have them.
+    pub(super) fn new(
+        rules: Vec<Rule>,
+        excluded: Vec<Rule>,
+        namespaces: Option<&Value>,
+        objects: Option<&Value>,
+        match_policy: &str,
+    ) -> Self {
+        // What cannot be read selects nothing; validation lets no such selector in.
+        let selector = |object: Option<&Value>| match object {
+            None => LabelSelector::everything(),
+            Some(object) => LabelSelector::from_object(Some(object))
+                .unwrap_or_else(|_| LabelSelector::nothing()),
+        };
+        let (namespaces, objects) = (selector(namespaces), selector(objects));
+        Self { rules, excluded, namespaces, objects, is_exact: match_policy == "Exact" }
+    }
+}
+
 /// As what a webhook is asked.
 pub(super) struct Matched {
     pub(super) gvk: GroupVersionKind,
@@ -40,7 +72,7 @@ impl Matched {
     }
 }
 
-/// Compares rules and selectors with a request.
+/// Compares a webhook with a request. Its match conditions are never evaluated, so that they fail.
 pub(super) fn find(
     ctx: &RequestContext,
     hook: &Hook,
@@ -48,24 +80,57 @@ pub(super) fn find(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<Option<Matched>, Status> {
-    let Some(matched) = by_rules(ctx, hook, attributes) else { return Ok(None) };
-    if !selects_namespace(ctx, &hook.namespaces, attributes, object)?
-        || !selects_object(&hook.objects, attributes, object, old)
+    let matched = select(ctx, &hook.criteria, attributes, object, old)?;
+    if matched.is_none() || !hook.has_conditions {
+        return Ok(matched);
+    }
+    let why = format!(
+        "webhook {:?} has matchConditions, and this server does not evaluate CEL expressions",
+        hook.name
+    );
+    if hook.is_ignored_on_failure() {
+        tracing::warn!(%why, "the webhook is not asked");
+        return Ok(None);
+    }
+    let resource = attributes.gvr.group_resource();
+    Err(errors::forbidden(&resource, attributes.name, &why))
+}
+
+/// Compares rules and selectors with a request.
+pub(super) fn select(
+    ctx: &RequestContext,
+    criteria: &Criteria,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<Option<Matched>, Status> {
+    let Some(matched) = by_rules(ctx, criteria, attributes) else { return Ok(None) };
+    if !selects_namespace(ctx, &criteria.namespaces, attributes, object)?
+        || !selects_object(&criteria.objects, attributes, object, old)
     {
         return Ok(None);
     }
     Ok(Some(matched))
 }
 
-fn by_rules(ctx: &RequestContext, hook: &Hook, attributes: &Attributes<'_>) -> Option<Matched> {
-    let fits =
-        |gvr: &GroupVersionResource| hook.rules.iter().any(|rule| matches(rule, gvr, attributes));
+fn by_rules(
+    ctx: &RequestContext,
+    criteria: &Criteria,
+    attributes: &Attributes<'_>,
+) -> Option<Matched> {
+    let any = |rules: &[Rule], gvr: &GroupVersionResource| {
+        rules.iter().any(|rule| matches(rule, gvr, attributes))
+    };
+    let fits = |gvr: &GroupVersionResource| any(&criteria.rules, gvr);
+    if any(&criteria.excluded, &attributes.gvr) {
+        return None;
+    }
     if fits(&attributes.gvr) {
         let (gvk, gvr) = (attributes.gvk.clone(), attributes.gvr.clone());
         return Some(Matched { gvk, gvr, resource: None });
     }
     let storage = attributes.resource?.storage.as_ref()?;
-    if hook.is_exact() {
+    if criteria.is_exact {
         return None;
     }
     let other = ctx.server.resources.versions(storage).find(|other| fits(&other.gvr()))?;
@@ -80,7 +145,9 @@ fn matches(rule: &Rule, gvr: &GroupVersionResource, attributes: &Attributes<'_>)
         Some("Cluster") => is_cluster_scoped,
         _ => true,
     };
+    let names = &rule.resource_names;
     in_scope
+        && (names.is_empty() || names.iter().any(|name| name == attributes.name))
         && has(&rule.operations, attributes.operation.as_str())
         && has(&rule.api_groups, &gvr.group)
         && has(&rule.api_versions, &gvr.version)
@@ -161,6 +228,7 @@ mod tests {
             api_versions: words("*"),
             resources: words(resource),
             scope: Some(scope.to_owned()),
+            resource_names: Vec::new(),
         };
         let pods = GroupVersionResource::new("", "v1", "pods");
         matches(&rule, &pods, &attributes(pods.clone(), subresource))

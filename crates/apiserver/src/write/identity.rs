@@ -26,7 +26,9 @@ pub(super) fn allows_unconditional(resource: &meta::GroupResource) -> bool {
         ("policy", "poddisruptionbudgets")
             | ("admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
             | ("apiregistration.k8s.io" | "coordination.k8s.io", _)
-            | ("storage.k8s.io", "csidrivers" | "csinodes" | "volumeattachments")
+            | ("node.k8s.io", "runtimeclasses")
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities")
+            | ("storage.k8s.io", "volumeattachments")
     )
 }
 
@@ -52,7 +54,7 @@ pub(super) fn set_new_metadata(
         remove(&mut object["metadata"], "namespace");
     }
     let metadata = &mut object["metadata"];
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         remove(metadata, field);
     }
     let base = metadata["generateName"].as_str().unwrap_or_default().to_owned();
@@ -96,10 +98,9 @@ pub(super) fn check_url(
     check_name(object, update)?;
     let namespace = text(object, "/metadata/namespace");
     if !namespace.is_empty() && namespace != update.namespace && storage.is_namespaced {
-        return Err(errors::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the URL ({})",
-            update.namespace
-        )));
+        return Err(errors::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }

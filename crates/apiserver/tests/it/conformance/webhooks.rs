@@ -360,17 +360,55 @@ async fn connections_to_pods_are_asked_about() {
     assert_eq!(asked[0]["request"]["subResource"], "attach");
 }
 
-/// `[sig-api-machinery] AdmissionWebhook should reject validating webhook configurations with
-/// invalid match conditions`, as long as none are evaluated.
+/// Expressions are not evaluated, which counts as an evaluation that failed.
 #[tokio::test]
-async fn match_conditions_are_refused_and_not_passed_over() {
+async fn match_conditions_fail_and_are_not_passed_over() {
     let server = Fixture::start().await;
     let client = json!({"url": "https://localhost/"});
-    let mut with = hook("cel", &client, &rule(&["pods"], &["CREATE"]));
+    let mut with = hook("cel", &client, &rule(&["configmaps"], &["CREATE"]));
     with["matchConditions"] = json!([{"name": "a", "expression": "true"}]);
-    let body = json!({"metadata": {"name": "hooks"}, "webhooks": [with]});
-    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations");
-    let (code, status) = server.admin(Method::POST, &path, &body).await;
+    register(&server, "validating", &[with]).await;
+    let body = json!({"metadata": {"name": "x"}});
+    let (code, status) = server.admin(Method::POST, CONFIG_MAPS, &body).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    let message = status["message"].as_str().unwrap();
+    assert!(message.ends_with("this server does not evaluate CEL expressions"), "{message}");
+    let ignore = json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]);
+    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations/hooks");
+    patch(&server, &path, "application/json-patch+json", &ignore).await;
+    let (code, _) = server.admin(Method::POST, CONFIG_MAPS, &body).await;
+    assert_eq!(code, StatusCode::CREATED);
+}
+
+/// The same for policies, once they are bound.
+#[tokio::test]
+async fn bound_policies_fail_and_are_not_passed_over() {
+    let server = Fixture::start().await;
+    let constraints = json!({"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+        "operations": ["CREATE"], "resources": ["configmaps"]}]});
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": constraints,
+        "validations": [{"expression": "true"}]}});
+    let path = format!("{CONFIGURATIONS}/validatingadmissionpolicies");
+    let (code, _) = server.admin(Method::POST, &path, &policy).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let create = async |name: &str| {
+        let body = json!({"metadata": {"name": name}});
+        server.admin(Method::POST, CONFIG_MAPS, &body).await
+    };
+    assert_eq!(create("a").await.0, StatusCode::CREATED);
+    let binding = json!({"metadata": {"name": "b"},
+        "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    let path = format!("{CONFIGURATIONS}/validatingadmissionpolicybindings");
+    let (code, _) = server.admin(Method::POST, &path, &binding).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let (code, status) = create("c").await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(status["details"]["causes"][0]["field"], "webhooks[0].matchConditions");
+    assert_eq!(
+        status["message"],
+        "configmaps \"c\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied \
+         request: this server does not evaluate CEL expressions"
+    );
+    let warn = json!([{"op": "replace", "path": "/spec/validationActions", "value": ["Warn"]}]);
+    patch(&server, &format!("{path}/b"), "application/json-patch+json", &warn).await;
+    assert_eq!(create("c").await.0, StatusCode::CREATED);
 }

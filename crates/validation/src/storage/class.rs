@@ -1,25 +1,28 @@
 //! Storage classes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meta::names;
 
 use crate::FieldError;
 use crate::node::{Findings, Node};
+use crate::storage::{parameters, provisioner};
 
 pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
-    let provisioner = object.get("provisioner");
-    if provisioner.require(out) {
-        let lower = provisioner.text().to_lowercase();
-        let wrong = names::qualified_name(&lower);
-        let finding = |text| FieldError::invalid(&provisioner.path, lower.as_str(), text);
-        out.extend(wrong.into_iter().map(finding));
-    }
+    provisioner(&object.get("provisioner"), out);
+    parameters(&object.get("parameters"), out);
     object.get("reclaimPolicy").one_of(&["Delete", "Retain"], out);
     object.get("volumeBindingMode").require_one_of(&["Immediate", "WaitForFirstConsumer"], out);
-    for term in object.get("allowedTopologies").items() {
+    topologies(&object.get("allowedTopologies"), out);
+}
+
+/// Upstream compares each term with those before it, and with as many empty ones as there are
+/// terms.
+fn topologies(topologies: &Node<'_>, out: &mut Findings) {
+    let mut terms = vec![BTreeMap::new(); topologies.len()];
+    for term in topologies.items() {
         let expressions = term.get("matchLabelExpressions");
-        let mut keys = BTreeSet::new();
+        let mut chosen: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for expression in expressions.items() {
             let (key, values) = (expression.get("key"), expression.get("values"));
             if values.len() == 0 {
@@ -32,10 +35,14 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
                 }
             }
             key.invalid_each(names::qualified_name(key.text()), out);
-            if !keys.insert(key.text()) {
+            if chosen.insert(key.text(), seen).is_some() {
                 out.push(FieldError::duplicate(&key.path, key.text()));
             }
         }
+        for _ in terms.iter().filter(|other| **other == chosen) {
+            out.push(FieldError::duplicate(&expressions.path, ""));
+        }
+        terms.push(chosen);
     }
 }
 
