@@ -174,9 +174,11 @@ fn outcome(line: &str) -> Option<Outcome> {
     Some(Outcome { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
 }
 
-/// The categories of the document's table, and how many cases pass; a dash is none.
+/// The categories of the document's table, and how many cases pass. A category with a dash is
+/// about something that is not built: its cases wait long for what does not come.
 fn floors(document: &str) -> Vec<(String, u32)> {
-    rows(document).map(|[name, passed]| (name.to_owned(), passed.parse().unwrap_or(0))).collect()
+    let measured = rows(document).filter_map(|[name, passed]| Some((name, passed.parse().ok()?)));
+    measured.map(|(name, passed)| (name.to_owned(), passed)).collect()
 }
 
 fn rows(document: &str) -> impl Iterator<Item = [&str; 2]> {
@@ -219,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_table_says_how_many_pass() {
-        assert_eq!(floors(TABLE), [("a".to_owned(), 7), ("b".to_owned(), 0)]);
+        assert_eq!(floors(TABLE), [("a".to_owned(), 7)]);
     }
 
     #[test]
