@@ -255,11 +255,16 @@ static OF_RESIZE: LazyLock<Filter> = LazyLock::new(|| {
 fn filter(resource: &Resource, subresource: &str) -> &'static Filter {
     let name = resource.definition.name;
     match (name, subresource) {
+        // Upstream's strategy names its versions without their group, so that nothing is left out.
+        ("servicecidrs", _) => &ALL,
         ("certificatesigningrequests", "") => &OF_REQUEST,
         (_, "") if resource.definition.subresource("status").is_some() => &NO_STATUS,
         ("pods", "status") => &OF_POD_STATUS,
         ("deployments", "status") => &OF_DEPLOYMENT_STATUS,
-        ("customresourcedefinitions" | "volumeattachments", "status") => &ONLY_STATUS,
+        (
+            "customresourcedefinitions" | "validatingadmissionpolicies" | "volumeattachments",
+            "status",
+        ) => &ONLY_STATUS,
         ("certificatesigningrequests", "status") => &OF_SIGNING,
         ("certificatesigningrequests", "approval") => &OF_APPROVAL,
         (_, "status") => &NO_SPEC,

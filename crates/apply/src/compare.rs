@@ -327,12 +327,14 @@ fn only<'v>(items: &[&'v Value]) -> Side<'v> {
 
 /// Items by what tells them apart, in its order; those that cannot be told are left out.
 pub(crate) fn group<'v>(list: ListShape<'_>, items: &'v [Value]) -> Vec<(Element, Vec<&'v Value>)> {
-    let mut found: Vec<(Element, Vec<&Value>)> = Vec::with_capacity(items.len());
-    for (at, item) in items.iter().enumerate() {
-        let Ok(element) = list.element(at, item) else { continue };
-        match found.binary_search_by(|(other, _)| other.cmp(&element)) {
-            Ok(at) => found[at].1.push(item),
-            Err(at) => found.insert(at, (element, vec![item])),
+    let told = |(at, item)| Some((list.element(at, item).ok()?, item));
+    let mut told: Vec<(Element, &Value)> = items.iter().enumerate().filter_map(told).collect();
+    told.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut found: Vec<(Element, Vec<&Value>)> = Vec::with_capacity(told.len());
+    for (element, item) in told {
+        match found.last_mut() {
+            Some((last, items)) if *last == element => items.push(item),
+            _ => found.push((element, vec![item])),
         }
     }
     found

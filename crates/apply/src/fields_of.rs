@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::compare::group;
 use crate::element::Element;
 use crate::set::{Branch, FieldSet};
 use crate::shape::{Atom, ListShape, MapShape, Relation, Shape};
@@ -39,16 +40,14 @@ fn members(shape: MapShape<'_>, map: &Map<String, Value>, branch: &mut Branch) {
 }
 
 fn items(list: ListShape<'_>, items: &[Value], branch: &mut Branch) {
-    let told: Vec<(Element, &Value)> = items
-        .iter()
-        .enumerate()
-        .filter_map(|(at, item)| Some((list.element(at, item).ok()?, item)))
-        .collect();
-    for (element, item) in &told {
-        let is_repeated = told.iter().filter(|(other, _)| other == element).count() > 1;
-        let mut below = if is_repeated { Branch::default() } else { branch_of(list.item, item) };
+    for (element, items) in group(list, items) {
+        let mut below = match items.as_slice() {
+            [item] => branch_of(list.item, item),
+            // Those that cannot be told apart are owned together.
+            _ => Branch::default(),
+        };
         below.is_member = true;
-        branch.below.attach(element, below);
+        branch.below.attach(&element, below);
     }
 }
 

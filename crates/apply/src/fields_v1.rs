@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::element::Element;
-use crate::set::{Branch, FieldSet};
+use crate::set::{Branch, FieldSet, Node};
 
 /// Why managed fields cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -169,23 +169,24 @@ impl<'de> Visitor<'de> for BelowVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Below, A::Error> {
-        let mut branch = Branch::default();
+        let (mut nodes, mut is_member) = (Vec::new(), false);
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if key == "." {
                 map.next_value::<IgnoredAny>()?;
-                branch.is_member = true;
+                is_member = true;
                 continue;
             }
             match read_element(&key).map_err(serde::de::Error::custom)? {
                 Some(element) => {
                     let below: Below = map.next_value()?;
-                    *branch.below.branch_mut(element) = below.branch;
+                    nodes.push(Node { element, branch: below.branch });
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        branch.is_member |= branch.below.is_empty();
-        Ok(Below { branch })
+        let below = FieldSet::from_nodes(nodes);
+        is_member |= below.is_empty();
+        Ok(Below { branch: Branch { is_member, below } })
     }
 }
 

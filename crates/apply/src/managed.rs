@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 
 use serde_json::{Map, Value};
 
@@ -37,6 +39,12 @@ impl Manager {
     /// Whether it applies.
     pub fn is_applier(&self) -> bool {
         self.operation == APPLY
+    }
+
+    /// What tells managers apart.
+    fn key(&self) -> [String; 4] {
+        let version = if self.is_applier() { "" } else { &self.api_version };
+        [&self.name, &self.operation, &self.subresource, version].map(str::to_owned)
     }
 
     /// Whether this is the same manager.
@@ -146,6 +154,7 @@ impl Managed {
     /// needed.
     pub(crate) fn of_stored(list: &[Value]) -> Self {
         let mut managed = Self::default();
+        let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
         for item in list {
             let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
             let entry = Entry {
@@ -162,9 +171,12 @@ impl Managed {
                     json => Fields::Text(json.to_string()),
                 },
             };
-            match managed.position(&entry.manager) {
-                Some(at) => managed.entries[at] = entry,
-                None => managed.entries.push(entry),
+            match places.entry(entry.manager.key()) {
+                MapEntry::Occupied(place) => managed.entries[*place.get()] = entry,
+                MapEntry::Vacant(place) => {
+                    place.insert(managed.entries.len());
+                    managed.entries.push(entry);
+                }
             }
         }
         managed
@@ -257,15 +269,13 @@ fn check_entry(at: usize, item: &Value) -> Result<(), FieldsError> {
 }
 
 fn order(a: &Entry, b: &Entry) -> Ordering {
-    let key = |entry: &Entry| {
-        let manager = &entry.manager;
-        (manager.operation.clone(), entry.time.clone(), manager.name.clone())
-    };
-    key(a).cmp(&key(b)).then_with(|| {
-        let rest =
-            |entry: &Entry| (entry.manager.api_version.clone(), entry.manager.subresource.clone());
-        rest(a).cmp(&rest(b))
-    })
+    let (first, second) = (&a.manager, &b.manager);
+    let by_operation = first.operation.cmp(&second.operation);
+    by_operation
+        .then_with(|| a.time.cmp(&b.time))
+        .then_with(|| first.name.cmp(&second.name))
+        .then_with(|| first.api_version.cmp(&second.api_version))
+        .then_with(|| first.subresource.cmp(&second.subresource))
 }
 
 fn encode_entry(entry: &Entry) -> Value {

@@ -173,15 +173,34 @@ impl FieldSet {
 
     /// Puts in the paths of another set.
     pub(crate) fn absorb(&mut self, other: Self) {
-        if self.is_empty() {
-            *self = other;
+        if self.is_empty() || other.is_empty() {
+            self.nodes.extend(other.nodes);
             return;
         }
-        for node in other.nodes {
-            let branch = self.branch_mut(node.element);
-            branch.is_member |= node.branch.is_member;
-            branch.below.absorb(node.branch.below);
+        let ours = std::mem::take(&mut self.nodes);
+        let mut theirs = other.nodes.into_iter().peekable();
+        self.nodes.reserve(ours.len() + theirs.len());
+        for mut node in ours {
+            while let Some(before) = theirs.next_if(|theirs| theirs.element < node.element) {
+                self.nodes.push(before);
+            }
+            if let Some(same) = theirs.next_if(|theirs| theirs.element == node.element) {
+                node.branch.is_member |= same.branch.is_member;
+                node.branch.below.absorb(same.branch.below);
+            }
+            self.nodes.push(node);
         }
+        self.nodes.extend(theirs);
+    }
+
+    /// The set of nodes in any order; of those of one element the last counts.
+    pub(crate) fn from_nodes(mut nodes: Vec<Node>) -> Self {
+        if !nodes.is_sorted_by(|a, b| a.element < b.element) {
+            nodes.reverse();
+            nodes.sort_by(|a, b| a.element.cmp(&b.element));
+            nodes.dedup_by(|later, kept| later.element == kept.element);
+        }
+        Self { nodes }
     }
 
     /// The branch at an element, made if there is none; whoever asks puts something into it.

@@ -10,7 +10,7 @@ use schema::{DecodeError, Decoded, FieldValidation, Type};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{answer, apply, object_form};
+use super::{answer, object_form};
 use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode::{self, stamp};
@@ -38,7 +38,7 @@ pub(crate) async fn patch(
     let ctx = request.ctx;
     let patch_type = PatchType::read(&ctx.headers)?;
     if patch_type == PatchType::Apply {
-        return apply::apply(request, resource, part).await;
+        return super::apply::apply(request, resource, part).await;
     }
     let form = object_form(ctx)?;
     let options = WriteOptions::of_patch(ctx, false)?;
@@ -78,7 +78,7 @@ impl PatchType {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
-            apply::MEDIA_TYPE => Ok(Self::Apply),
+            super::apply::MEDIA_TYPE => Ok(Self::Apply),
             _ => Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
                 .with_details(meta::StatusDetails::default())),
         }
@@ -102,6 +102,30 @@ impl Patch<'_> {
         gvk: &GroupVersionKind,
         old: &Value,
     ) -> Result<Decoded, Status> {
+        let managed = apply::managed_fields(old);
+        if !managed.is_empty() && self.leaves_managed_fields() {
+            // They are half of many an object, and would be printed and read for nothing.
+            let mut bare = old.clone();
+            apply::take_managed_fields(&mut bare);
+            if let Ok(mut decoded) = self.apply_to(ty, gvk, &bare) {
+                apply::put_managed_fields(&mut decoded.value, managed.to_vec());
+                return Ok(decoded);
+            }
+            // What is wrong is told with all of the object.
+        }
+        self.apply_to(ty, gvk, old)
+    }
+
+    /// Whether the patch does not touch managed fields. It merges, and does not name them.
+    fn leaves_managed_fields(&self) -> bool {
+        let text = String::from_utf8_lossy(self.body);
+        matches!(self.patch_type, PatchType::Merge | PatchType::Strategic)
+            && ["managedFields", "\\u", "$patch", "$retainKeys"]
+                .iter()
+                .all(|word| !text.contains(word))
+    }
+
+    fn apply_to(&self, ty: &Type, gvk: &GroupVersionKind, old: &Value) -> Result<Decoded, Status> {
         // Patches are made against what clients see, with the fields that are always printed.
         let json = render::encode(ty, old);
         let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
@@ -132,7 +156,7 @@ impl Patch<'_> {
             let error = self.reworded(ty, &patched).unwrap_or(error);
             self.undecodable(&json, &patched, &error)
         })?;
-        apply::check_named(&decoded.value, self.name)?;
+        super::apply::check_named(&decoded.value, self.name)?;
         stamp(&mut decoded.value, gvk);
         Ok(decoded)
     }

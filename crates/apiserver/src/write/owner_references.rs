@@ -2,6 +2,8 @@
 //!
 //! Upstream: `apiserver/pkg/endpoints/handlers/create.go`, `dedupOwnerReferences`.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::context::RequestContext;
@@ -40,13 +42,14 @@ fn drop_duplicates(object: &mut Value) -> Vec<String> {
     let Some(list) = list.and_then(Value::as_array_mut).filter(|list| list.len() > 1) else {
         return Vec::new();
     };
+    let mut seen = BTreeSet::new();
     let mut kept: Vec<Value> = Vec::with_capacity(list.len());
     let mut duplicates = Vec::new();
     for reference in list.drain(..) {
-        if kept.contains(&reference) {
-            duplicates.push(reference["uid"].as_str().unwrap_or_default().to_owned());
-        } else {
+        if seen.insert(reference.to_string()) {
             kept.push(reference);
+        } else {
+            duplicates.push(reference["uid"].as_str().unwrap_or_default().to_owned());
         }
     }
     *list = kept;

@@ -231,6 +231,36 @@ async fn status_and_scale_have_managers_of_their_own() {
 }
 
 #[tokio::test]
+async fn parts_of_a_pod_are_owned_through_their_subresources() {
+    let server = Fixture::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let account = json!({"kind": "ServiceAccount", "metadata": {"name": "default"}});
+    server.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    let resources = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}});
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x"}, "spec": {
+        "containers": [{"name": "c", "image": "i", "resources": resources}]}});
+    server.create(pods, &pod).await;
+    let config = |spec: Value| json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x"}, "spec": spec});
+    let debugger = json!({"ephemeralContainers": [{"name": "d", "image": "i"}]});
+    let path = format!("{pods}/x/ephemeralcontainers?fieldManager=e");
+    let (code, answer) = patch(&server, &path, APPLY, &config(debugger)).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let key = "k:{\"name\":\"d\"}";
+    let fields = json!({"f:spec": {"f:ephemeralContainers": {
+        key: {".": {}, "f:image": {}, "f:name": {}}}}});
+    assert!(owners(&answer).contains(&owner("e", "Apply", "ephemeralcontainers", fields)));
+    let resized =
+        json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1500m"}}}]});
+    let path = format!("{pods}/x/resize?fieldManager=r&force=true");
+    let (code, answer) = patch(&server, &path, APPLY, &config(resized)).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let key = "k:{\"name\":\"c\"}";
+    let fields = json!({"f:spec": {"f:containers": {
+        key: {".": {}, "f:resources": {"f:requests": {"f:cpu": {}}}}}}});
+    assert!(owners(&answer).contains(&owner("r", "Apply", "resize", fields)), "{answer}");
+}
+
+#[tokio::test]
 async fn applying_what_is_not_there_creates_only_the_object_itself() {
     let server = Fixture::start().await;
     let status = json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "x"},
