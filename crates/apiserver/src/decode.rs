@@ -109,11 +109,18 @@ pub(crate) fn mismatch(found: &GroupVersionKind, wanted: &GroupVersionKind) -> O
     }
     if schema::registry().kind(found).is_none() {
         let version = found.group_version();
+        // Upstream's server for these is one of its own.
+        let scheme = match wanted.group.as_str() {
+            "apiextensions.k8s.io" => {
+                "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55"
+            }
+            _ => "pkg/api/legacyscheme/scheme.go:30",
+        };
         return Some(format!(
             "no kind {:?} is registered for version {:?} in scheme {:?}",
             found.kind,
             version.to_string(),
-            "pkg/api/legacyscheme/scheme.go:30"
+            scheme
         ));
     }
     Some(format!(

@@ -2,26 +2,57 @@
 //!
 //! Upstream: `WarningsOnCreate` and `WarningsOnUpdate` of each registry's strategy.
 
-use meta::GroupResource;
-use serde_json::Value;
+mod key_pair;
+mod pod;
 
-/// Volumes whose plugins are gone: field, and since when.
-const DEAD_VOLUMES: [(&str, &str); 5] = [
-    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
-    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
-    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
-    ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
-    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
-];
+use meta::{GroupResource, names};
+use serde_json::Value;
 
 /// The warnings about a valid object that is written.
 pub(crate) fn of(resource: &GroupResource, object: &Value, is_new: bool) -> Vec<String> {
+    let template = |pointer: &str, path: &str| {
+        object.pointer(pointer).map(|spec| pod::of(path, spec)).unwrap_or_default()
+    };
+    let of_template = || template("/spec/template/spec", "spec.template.spec");
     match (resource.group.as_str(), resource.resource.as_str()) {
         ("", "services") => of_service(&object["spec"]),
-        ("", "pods") if is_new => of_pod(&object["spec"]),
+        ("", "secrets") if object["type"] == "kubernetes.io/tls" => {
+            key_pair::of(&object["data"]).into_iter().collect()
+        }
+        ("", "pods") if is_new => {
+            let why = "this is used in the Pod's hostname";
+            [of_name(object, why), pod::of("spec", &object["spec"])].concat()
+        }
+        ("", "podtemplates") if is_new => template("/template/spec", "template.spec"),
+        ("apps", "daemonsets" | "statefulsets") if is_new => of_template(),
+        ("", "replicationcontrollers")
+        | ("apps", "deployments" | "replicasets")
+        | ("batch", "jobs")
+            if is_new =>
+        {
+            [of_name(object, "this is used in Pod names and hostnames"), of_template()].concat()
+        }
+        ("batch", "cronjobs") if is_new => {
+            let path = "spec.jobTemplate.spec.template.spec";
+            let spec = template("/spec/jobTemplate/spec/template/spec", path);
+            [of_name(object, "this is used in Pod names and hostnames"), spec].concat()
+        }
         ("storage.k8s.io", "csidrivers") if is_new => of_csi_driver(&object["spec"]),
         _ => Vec::new(),
     }
+}
+
+/// A name that is no label makes odd hostnames.
+fn of_name(object: &Value, why: &str) -> Vec<String> {
+    let wrong = names::dns1123_label(object["metadata"]["name"].as_str().unwrap_or_default());
+    if wrong.is_empty() {
+        return Vec::new();
+    }
+    let wrong = wrong.join(" ");
+    vec![format!(
+        "metadata.name: {why}, which can result in surprising behavior; a DNS label is recommended: \
+         [{wrong}]"
+    )]
 }
 
 fn of_service(spec: &Value) -> Vec<String> {
@@ -55,21 +86,6 @@ fn of_service(spec: &Value) -> Vec<String> {
     warnings
 }
 
-fn of_pod(spec: &Value) -> Vec<String> {
-    let volumes = spec["volumes"].as_array().into_iter().flatten().enumerate();
-    let mut warnings = Vec::new();
-    for (at, volume) in volumes {
-        for (field, since) in DEAD_VOLUMES {
-            if volume.get(field).is_some() {
-                // The one field that upstream spells otherwise when it speaks of it.
-                let shown = if field == "storageos" { "storageOS" } else { field };
-                warnings.push(format!("spec.volumes[{at}].{shown}: {since}"));
-            }
-        }
-    }
-    warnings
-}
-
 fn of_csi_driver(spec: &Value) -> Vec<String> {
     let asks = spec["tokenRequests"].as_array().is_some_and(|requests| !requests.is_empty());
     if !asks || spec.get("serviceAccountTokenInSecrets").is_some_and(|value| !value.is_null()) {
@@ -88,7 +104,7 @@ mod tests {
 
     fn about(group: &str, resource: &str, spec: Value) -> Vec<String> {
         let resource = GroupResource { group: group.to_owned(), resource: resource.to_owned() };
-        of(&resource, &json!({ "spec": spec }), true)
+        of(&resource, &json!({"metadata": {"name": "x"}, "spec": spec}), true)
     }
 
     #[test]

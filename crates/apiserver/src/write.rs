@@ -5,6 +5,7 @@
 //!   → canonical JSON → compare and swap → strategy is told
 //! ```
 
+pub(crate) mod addresses;
 mod identity;
 mod owner_references;
 mod persist;
@@ -116,6 +117,7 @@ pub(crate) async fn create(
         storage.strategy.abandon(&write, &object, None);
     } else {
         storage.strategy.written(&write, &object, None);
+        addresses::keep(ctx, storage, Some(&object), None).await;
     }
     result
 }
@@ -344,6 +346,7 @@ async fn try_update(
     match &result {
         Ok(Attempt::Done(_)) if !update.is_dry_run => {
             storage.strategy.written(&write, &new, Some(&old));
+            addresses::keep(ctx, storage, Some(&new), Some(&old)).await;
         }
         _ => storage.strategy.abandon(&write, &new, Some(&old)),
     }
@@ -453,6 +456,7 @@ async fn store_update(
         Outcome::Committed(committed) => {
             if goes {
                 storage.strategy.deleted(&ctx.write(), new);
+                addresses::keep(ctx, storage, None, Some(new)).await;
             }
             let key = storage.cache_key(namespace, request.name);
             let object = committed_at(storage, &key, &json, committed.revision)?;

@@ -239,6 +239,12 @@ impl FieldError {
         Self::new(ErrorType::Invalid, path, value.into(), detail)
     }
 
+    /// The same finding about the type of the value.
+    pub(crate) fn of_wrong_type(mut self) -> Self {
+        self.error_type = ErrorType::TypeInvalid;
+        self
+    }
+
     /// A value that is none of `supported`; they are printed in the order given.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
         let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();

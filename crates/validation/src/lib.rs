@@ -28,6 +28,7 @@ mod cluster_node;
 mod config;
 mod container;
 mod controller_revision;
+mod custom_resource;
 mod difference;
 mod endpoint_slice;
 mod endpoints;
@@ -191,6 +192,9 @@ fn core_update(
 /// Changes of the kinds of other groups.
 fn group_update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            custom_resource::update(new, old, out);
+        }
         ("apps", "Deployment" | "ReplicaSet") => {
             simple(gvk, new, out);
             workload::selector_is_kept(new, old, out);
@@ -296,6 +300,9 @@ fn simple_admission(kind: &str, object: &Node<'_>, out: &mut Findings) {
 
 fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            custom_resource::validate(object, out);
+        }
         ("apiregistration.k8s.io", "APIService") => api_service::validate(object, out),
         ("apps", "DaemonSet") => workload::daemon_set(object, out),
         ("apps", "Deployment") => workload::deployment(object, out),
@@ -337,6 +344,7 @@ fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
 fn name_findings(gvk: &GroupVersionKind, object: &Node<'_>, name: &str) -> Vec<String> {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Namespace" | "Service") | ("apps", "StatefulSet") => names::dns1123_label(name),
+        ("apiextensions.k8s.io", _) => custom_resource::name(object, name),
         ("apiregistration.k8s.io", _) => api_service::name(object, name),
         ("certificates.k8s.io", _) => Vec::new(),
         ("networking.k8s.io", "IPAddress") => address::canonical_ip(name),

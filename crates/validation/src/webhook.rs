@@ -42,7 +42,12 @@ fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
     }
     label_selector(&hook.get("namespaceSelector"), out);
     label_selector(&hook.get("objectSelector"), out);
-    let config = hook.get("clientConfig");
+    client_config(&hook.get("clientConfig"), out);
+    match_conditions(&hook.get("matchConditions"), out);
+}
+
+/// Where a webhook is.
+pub(crate) fn client_config(config: &Node<'_>, out: &mut Findings) {
     let service = config.get("service");
     if config.get("url").is_set() == service.is_set() {
         let detail = "exactly one of url or service is required";
@@ -52,7 +57,6 @@ fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
     } else {
         url(&config.get("url"), out);
     }
-    match_conditions(&hook.get("matchConditions"), out);
 }
 
 /// Where a webhook outside of the cluster is.
@@ -102,6 +106,19 @@ fn review_versions(versions: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::required(&versions.path, detail));
         return;
     }
+    known_version(versions, out);
+}
+
+/// The versions of questions about conversions; they may be absent only by mistake.
+pub(crate) fn conversion_versions(versions: &Node<'_>, out: &mut Findings) {
+    if versions.len() == 0 {
+        out.push(FieldError::required(&versions.path, ""));
+        return;
+    }
+    known_version(versions, out);
+}
+
+fn known_version(versions: &Node<'_>, out: &mut Findings) {
     let mut seen = BTreeSet::new();
     for version in versions.items() {
         if !seen.insert(version.text()) {

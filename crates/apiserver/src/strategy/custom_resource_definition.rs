@@ -12,8 +12,10 @@ pub(super) struct CustomResourceDefinitions;
 impl Strategy for CustomResourceDefinitions {
     fn prepare_create(&self, _ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
         default_names(object);
-        let stored = stored_version(object);
-        object["status"] = json!({ "storedVersions": [stored] });
+        object["status"] = match stored_version(object) {
+            Some(stored) => json!({ "storedVersions": [stored] }),
+            None => json!({}),
+        };
         Ok(())
     }
 
@@ -24,9 +26,9 @@ impl Strategy for CustomResourceDefinitions {
         _old: &Value,
     ) -> Result<(), Status> {
         default_names(object);
-        let stored = stored_version(object);
-        if let Some(versions) =
-            object.pointer_mut("/status/storedVersions").and_then(Value::as_array_mut)
+        if let Some(stored) = stored_version(object)
+            && let Some(versions) =
+                object.pointer_mut("/status/storedVersions").and_then(Value::as_array_mut)
             && !versions.contains(&stored)
         {
             versions.push(stored);
@@ -46,8 +48,8 @@ fn default_names(object: &mut Value) {
     }
 }
 
-fn stored_version(object: &Value) -> Value {
-    let versions = object.pointer("/spec/versions").and_then(Value::as_array);
-    let stored = versions.and_then(|list| list.iter().find(|version| version["storage"] == true));
-    stored.map_or(Value::Null, |version| version["name"].clone())
+fn stored_version(object: &Value) -> Option<Value> {
+    let versions = object.pointer("/spec/versions").and_then(Value::as_array)?;
+    let stored = versions.iter().find(|version| version["storage"] == true)?;
+    Some(stored["name"].clone())
 }

@@ -292,6 +292,7 @@ async fn try_delete(
         return Ok(Some(Deleted::Pending(object)));
     }
     storage.strategy.deleted(&ctx.write(), &new);
+    write::addresses::keep(ctx, storage, None, Some(&new)).await;
     Ok(Some(Deleted::Gone(object)))
 }
 

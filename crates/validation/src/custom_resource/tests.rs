@@ -1,0 +1,155 @@
+//! What definitions are refused for.
+
+use serde_json::{Value, json};
+
+use crate::tests::{check, check_update};
+
+fn definition(versions: Value) -> Value {
+    json!({"metadata": {"name": "foos.a.b"}, "spec": {"group": "a.b", "scope": "Cluster",
+        "names": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"},
+        "versions": versions}, "status": {"storedVersions": ["v1"]}})
+}
+
+fn version(schema: Value) -> Value {
+    json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}})
+}
+
+fn refused(versions: Value, expected: &[&str]) {
+    check("apiextensions.k8s.io", "CustomResourceDefinition", definition(versions), expected);
+}
+
+/// Findings below the schema that all versions share.
+fn refused_schema(spec: Value, expected: &[&str]) {
+    let root = json!({"type": "object", "properties": {"spec": spec}});
+    let expected: Vec<String> = expected
+        .iter()
+        .map(|text| format!("spec.validation.openAPIV3Schema.properties[spec]{text}"))
+        .collect();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    refused(json!([version(root)]), &expected);
+}
+
+#[test]
+fn a_plain_definition_is_valid() {
+    refused(json!([version(json!({"type": "object"}))]), &[]);
+}
+
+#[test]
+fn what_one_version_has_is_the_definitions() {
+    refused(
+        json!([version(json!({}))]),
+        &["spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root"],
+    );
+    let mut other = version(json!({"type": "object"}));
+    (other["name"], other["storage"]) = (json!("v2"), json!(false));
+    refused(
+        json!([version(json!({"type": "array"})), other]),
+        &[
+            "spec.versions[0].schema.openAPIV3Schema.items: Required value: must be specified",
+            "spec.versions[0].schema.openAPIV3Schema.type: Invalid value: \"array\": must be object at \
+         the root",
+        ],
+    );
+}
+
+#[test]
+fn every_field_has_a_type() {
+    refused_schema(
+        json!({"type": "object", "properties": {"a": {}}}),
+        &[".properties[a].type: Required value: must not be empty for specified object fields"],
+    );
+    refused_schema(
+        json!({"x-kubernetes-int-or-string": true, "anyOf": [
+        {"type": "integer"}, {"type": "string"}]}),
+        &[],
+    );
+    refused_schema(
+        json!({"type": "object", "allOf": [{"type": "string"}]}),
+        &[".allOf[0].type: Forbidden: must be empty to be structural"],
+    );
+}
+
+#[test]
+fn defaults_have_their_type() {
+    refused_schema(
+        json!({"type": "integer", "default": "a"}),
+        &[".default: Invalid value: \"string\":  in body must be of type integer: \"string\""],
+    );
+    refused_schema(
+        json!({"type": "string", "enum": ["a"], "default": "b"}),
+        &[".default: Unsupported value: \"b\": supported values: \"a\""],
+    );
+}
+
+#[test]
+fn maps_in_lists_have_keys() {
+    let list = |keys: Value, item: Value| {
+        json!({"type": "array", "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": keys, "items": item})
+    };
+    let item = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    refused_schema(
+        list(json!(["a", "b"]), item),
+        &[
+            ".x-kubernetes-list-map-keys: Invalid value: [\"a\",\"b\"]: entries must all be names of \
+         item properties",
+            ".items.properties[a].default: Required value: this property is in \
+         x-kubernetes-list-map-keys, so it must have a default or be a required property",
+        ],
+    );
+}
+
+#[test]
+fn selectable_fields_lead_to_plain_values() {
+    let mut one = version(json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"a": {"type": "string"}}}}}));
+    one["selectableFields"] = json!([{"jsonPath": ".spec.a"}, {"jsonPath": ".spec"}, {"jsonPath": ".spec.b"},
+            {"jsonPath": "spec"}, {"jsonPath": ".spec.a"}]);
+    refused(
+        json!([one]),
+        &[
+            "spec.selectableFields[1].jsonPath: Invalid value: \".spec\": must point to a field of \
+         type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            "spec.selectableFields[2].jsonPath: Invalid value: \".spec.b\": is an invalid path: does \
+         not refer to a valid field",
+            "spec.selectableFields[3].jsonPath: Invalid value: \"spec\": is an invalid path: expected \
+         [ or . but got: spec",
+            "spec.selectableFields[4].jsonPath: Duplicate value: \".spec.a\"",
+        ],
+    );
+}
+
+#[test]
+fn groups_of_the_project_need_its_approval() {
+    let mut object = definition(json!([version(json!({"type": "object"}))]));
+    object["spec"]["group"] = json!("a.k8s.io");
+    object["metadata"]["name"] = json!("foos.a.k8s.io");
+    check(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        object.clone(),
+        &[
+            "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must \
+         have approval annotation \"api-approved.kubernetes.io\", see \
+         https://github.com/kubernetes/enhancements/pull/1111",
+        ],
+    );
+    object["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, a test"});
+    check("apiextensions.k8s.io", "CustomResourceDefinition", object, &[]);
+}
+
+#[test]
+fn what_is_established_stays() {
+    let mut old = definition(json!([version(json!({"type": "object"}))]));
+    old["metadata"]["resourceVersion"] = json!("1");
+    let mut new = old.clone();
+    old["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
+    new["spec"]["scope"] = json!("Namespaced");
+    check_update(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        "",
+        (&new, &old),
+        &["spec.scope: Invalid value: \"Namespaced\": field is immutable"],
+    );
+}
