@@ -153,7 +153,7 @@ impl Server {
         let Some(outcome) = text.lines().last().and_then(outcome) else {
             bail!("{category}: {text}{}", String::from_utf8_lossy(&output.stderr));
         };
-        for line in text.lines().filter(|line| line.contains('→')) {
+        for line in text.lines().filter(|line| line.starts_with("FAIL ")) {
             say(line);
         }
         Ok(outcome)

@@ -23,9 +23,11 @@ pub(super) struct Policies {
     kind: &'static str,
     policies: Option<Arc<Storage>>,
     bindings: Option<Arc<Storage>>,
-    /// The versions of both that they were made from.
-    compiled: Mutex<((u64, u64), Arc<Vec<Enforced>>)>,
+    compiled: Mutex<Compiled>,
 }
+
+/// What was made, and the versions of policies and bindings it was made from.
+type Compiled = ((u64, u64), Arc<Vec<Enforced>>);
 
 /// A policy with one of its bindings.
 #[derive(Debug)]
