@@ -34,6 +34,13 @@ pub enum Body {
     Stream(BoxStream<'static, Result<Bytes, BodyError>>),
     /// The answer of another server.
     Incoming(Incoming),
+    /// A body that keeps something for as long as it lasts.
+    Held {
+        /// What is sent.
+        body: Box<Body>,
+        /// What is kept.
+        held: Box<dyn Send + Sync>,
+    },
 }
 
 impl Body {
@@ -89,6 +96,7 @@ impl http_body::Body for Body {
             Self::Incoming(incoming) => {
                 Pin::new(incoming).poll_frame(ctx).map(|next| next.map(|next| Ok(next?)))
             }
+            Self::Held { body, .. } => Pin::new(&mut **body).poll_frame(ctx),
         }
     }
 
@@ -98,6 +106,7 @@ impl http_body::Body for Body {
             Self::Chunks { chunks, .. } => chunks.is_empty(),
             Self::Stream(_) => false,
             Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Held { body, .. } => body.is_end_stream(),
         }
     }
 
@@ -107,6 +116,7 @@ impl http_body::Body for Body {
             Self::Chunks { left, .. } => SizeHint::with_exact(*left),
             Self::Stream(_) => SizeHint::default(),
             Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Held { body, .. } => body.size_hint(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::body::{Body, RequestBody};
 use crate::compress;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
+use crate::metrics;
 use crate::negotiate;
 use crate::query::Query;
 use crate::render;
@@ -94,8 +95,8 @@ pub(crate) async fn serve(
     if !headers.contains_key("cache-control") {
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
     }
-    record(&ctx, &response, started);
-    response
+    metrics::record(&ctx, &response, started);
+    metrics::hold(&ctx, response)
 }
 
 fn audit_id(headers: &HeaderMap) -> HeaderValue {
@@ -104,49 +105,6 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
         HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""))
     })
 }
-
-fn record(ctx: &RequestContext, response: &Response<Body>, started: std::time::Instant) {
-    let info = &ctx.info;
-    let scope = match (info.is_resource, info.name.is_empty(), info.namespace.is_empty()) {
-        (false, ..) => "",
-        (_, false, _) => "resource",
-        (_, _, false) => "namespace",
-        _ => "cluster",
-    };
-    let verb = info.verb.to_ascii_uppercase();
-    // Only known words become labels, or anybody could fill the memory.
-    let is_known = !info.is_resource
-        || ctx.server.resources.get(&info.group, &info.version, &info.resource).is_some();
-    let known = |text: &'_ str| if is_known { text.to_owned() } else { String::new() };
-    let (group, version) = (known(&info.group), known(&info.version));
-    let (resource, subresource) = (known(&info.resource), known(&info.subresource));
-    let code = response.status().as_str().to_owned();
-    let verb = if KNOWN_VERBS.contains(&verb.as_str()) { verb } else { "OTHER".to_owned() };
-    let metrics = &ctx.server.metrics;
-    let labels = [&*verb, &*group, &*version, &*resource, &*subresource, scope];
-    let took = ctx.server.clock.monotonic().saturating_duration_since(started);
-    metrics.duration.with_label_values(&labels).observe(took.as_secs_f64());
-    let [verb, group, version, resource, subresource, scope] = labels;
-    metrics
-        .requests
-        .with_label_values(&[verb, group, version, resource, subresource, scope, &code])
-        .inc();
-}
-
-const KNOWN_VERBS: [&str; 12] = [
-    "GET",
-    "LIST",
-    "WATCH",
-    "CREATE",
-    "UPDATE",
-    "PATCH",
-    "DELETE",
-    "DELETECOLLECTION",
-    "POST",
-    "PUT",
-    "HEAD",
-    "OPTIONS",
-];
 
 type Handled = (RequestContext, Result<Response<Body>, Status>);
 
@@ -249,6 +207,11 @@ async fn route(
         }
         return non_resource::serve(ctx).await;
     }
+    let own = info.path.strip_suffix(&info.rest).unwrap_or(&info.path);
+    if own.contains("//") {
+        drain(body).await;
+        return Err(errors::no_such_resource());
+    }
     if proxy::is_long_running(info) {
         return proxy::serve(ctx, body, upgrade).await;
     }
@@ -260,6 +223,7 @@ async fn route(
     let resource = found.ok_or_else(errors::no_such_resource)?.clone();
     if let Some(warning) = deprecation(info) {
         ctx.warn(warning);
+        metrics::deprecated(ctx);
     }
     let request = WriteRequest { ctx, body };
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {

@@ -19,6 +19,8 @@ use crate::body::{Body, BodyError};
 
 /// Upstream's threshold: below it, compression costs more than it saves.
 const THRESHOLD_BYTES: u64 = 128 << 10;
+/// Bytes compressed in one go.
+const STEP_BYTES: usize = 64 << 10;
 
 /// Whether the client takes gzip. Upstream looks for the bare word; a quality is another word.
 pub(crate) fn is_accepted(method: &Method, headers: &HeaderMap) -> bool {
@@ -41,37 +43,37 @@ pub(crate) fn large(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, compressed(body))
 }
 
+/// An answer under way.
+struct Packing {
+    body: Body,
+    encoder: GzEncoder<Vec<u8>>,
+    /// What has come and is not yet compressed.
+    frame: Bytes,
+}
+
 fn compressed(body: Body) -> Body {
     // Upstream's level: the fastest.
     let encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let steps = stream::unfold(Some((body, encoder)), |state| async {
-        let (mut body, encoder) = state?;
-        let (bytes, encoder) = match step(&mut body, encoder).await {
-            Ok(done) => done,
-            Err(error) => return Some((Err(error), None)),
-        };
-        Some((Ok(bytes), encoder.map(|encoder| (body, encoder))))
+    let packing = Packing { body, encoder, frame: Bytes::new() };
+    let pieces = stream::try_unfold(Some(packing), |packing| async {
+        let Some(mut packing) = packing else { return Ok(None) };
+        if packing.frame.is_empty() {
+            match packing.body.frame().await {
+                None => return Ok(Some((Bytes::from(packing.encoder.finish()?), None))),
+                Some(frame) => packing.frame = frame?.into_data().unwrap_or_default(),
+            }
+        }
+        // A step is short, so that the thread is not kept from other requests.
+        let step = packing.frame.split_to(packing.frame.len().min(STEP_BYTES));
+        packing.encoder.write_all(&step)?;
+        let out = Bytes::from(std::mem::take(packing.encoder.get_mut()));
+        Ok::<_, BodyError>(Some((out, Some(packing))))
     });
     let filled = |bytes: &Result<Bytes, BodyError>| {
         let is_empty = bytes.as_ref().is_ok_and(Bytes::is_empty);
         std::future::ready(!is_empty)
     };
-    Body::Stream(steps.filter(filled).boxed())
-}
-
-/// Compresses the next frame, or ends after the last: then there is no encoder any more.
-async fn step(
-    body: &mut Body,
-    mut encoder: GzEncoder<Vec<u8>>,
-) -> Result<(Bytes, Option<GzEncoder<Vec<u8>>>), BodyError> {
-    let Some(frame) = body.frame().await else {
-        return Ok((encoder.finish()?.into(), None));
-    };
-    if let Ok(data) = frame?.into_data() {
-        encoder.write_all(&data)?;
-    }
-    let bytes = std::mem::take(encoder.get_mut());
-    Ok((bytes.into(), Some(encoder)))
+    Body::Stream(pieces.filter(filled).boxed())
 }
 
 #[cfg(test)]

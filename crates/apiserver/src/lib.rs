@@ -31,6 +31,8 @@ mod etag;
 mod event_expiry;
 mod fields;
 mod handle;
+#[cfg(test)]
+mod hostile;
 mod listener;
 mod metrics;
 mod negotiate;

@@ -16,6 +16,19 @@ use crate::negotiate;
 use crate::render::respond;
 use crate::request_info::RequestInfo;
 
+/// The version that is spoken.
+pub(crate) const VERSION: &str = "v1.36.0";
+
+/// The machine, as Go names it.
+pub(crate) fn platform() -> String {
+    format!("linux/{}", architecture())
+}
+
+/// A path that may become a label: those of health.
+pub(crate) fn known_path(path: &str) -> &'static str {
+    health::ROOTS.into_iter().find(|root| *root == path).unwrap_or_default()
+}
+
 /// Upstream answers health to everybody.
 pub(crate) fn is_always_allowed(info: &RequestInfo) -> bool {
     !info.is_resource && matches!(info.path.as_str(), "/healthz" | "/livez" | "/readyz")
@@ -90,9 +103,9 @@ fn version() -> Response<Body> {
         "major": "1", "minor": "36",
         "emulationMajor": "1", "emulationMinor": "36",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
-        "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "clean",
+        "gitVersion": VERSION, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
-        "compiler": "rustc", "platform": format!("linux/{}", architecture()),
+        "compiler": "rustc", "platform": platform(),
     }))
 }
 

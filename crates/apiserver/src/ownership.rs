@@ -176,7 +176,14 @@ fn with_write<T>(
     let now = meta::time::rfc3339(ctx.server.clock.now());
     let versions = Served { resources: &ctx.server.resources, target };
     let filter = target.resource.map_or(&ALL, |it| filter(it, &ctx.info.subresource));
-    run(&Write { ty: target.ty, manager, now: &now, filter, versions: &versions })
+    run(&Write {
+        ty: target.ty,
+        manager,
+        now: &now,
+        filter,
+        versions: &versions,
+        is_changeable: false,
+    })
 }
 
 /// The versions in which something is served.
@@ -217,6 +224,10 @@ static NO_SPEC: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"]])
 static ONLY_STATUS: LazyLock<Filter> =
     LazyLock::new(|| Filter::except(&[&["spec"], &["metadata"]]));
 static OF_REQUEST: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"], &["status"]]));
+static OF_SIGNING: LazyLock<Filter> =
+    LazyLock::new(|| Filter::except(&[&["spec"], &["status", "conditions"]]));
+static OF_APPROVAL: LazyLock<Filter> =
+    LazyLock::new(|| Filter::except(&[&["spec"], &["status", "certificate"]]));
 static OF_POD_STATUS: LazyLock<Filter> = LazyLock::new(|| {
     Filter::except(&[
         &["spec"],
@@ -243,15 +254,20 @@ static OF_RESIZE: LazyLock<Filter> = LazyLock::new(|| {
 /// Upstream: `GetResetFields` and `GetResetFieldsFilter` of each registry's strategy.
 fn filter(resource: &Resource, subresource: &str) -> &'static Filter {
     let name = resource.definition.name;
-    let group = resource.definition.group;
     match (name, subresource) {
+        // Upstream's strategy names its versions without their group, so that nothing is left out.
+        ("servicecidrs", _) => &ALL,
         ("certificatesigningrequests", "") => &OF_REQUEST,
         (_, "") if resource.definition.subresource("status").is_some() => &NO_STATUS,
         ("pods", "status") => &OF_POD_STATUS,
         ("deployments", "status") => &OF_DEPLOYMENT_STATUS,
-        ("customresourcedefinitions" | "volumeattachments", "status") => &ONLY_STATUS,
-        (_, "status") if group == "resource.k8s.io" => &ONLY_STATUS,
-        (_, "status" | "approval") => &NO_SPEC,
+        (
+            "customresourcedefinitions" | "validatingadmissionpolicies" | "volumeattachments",
+            "status",
+        ) => &ONLY_STATUS,
+        ("certificatesigningrequests", "status") => &OF_SIGNING,
+        ("certificatesigningrequests", "approval") => &OF_APPROVAL,
+        (_, "status") => &NO_SPEC,
         ("namespaces", "finalize") => &NO_STATUS,
         ("pods", "ephemeralcontainers") => &OF_EPHEMERAL,
         ("pods", "resize") => &OF_RESIZE,

@@ -16,6 +16,7 @@ use meta::{Reason, Status};
 use crate::body::{Body, RequestBody};
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
+use crate::metrics::Held;
 use crate::render::respond;
 use crate::request_info::RequestInfo;
 use crate::webhook;
@@ -75,7 +76,9 @@ pub(crate) async fn serve(
     let backend = hyper::upgrade::on(&mut response);
     let (parts, _) = response.into_parts();
     let shutdown = ctx.server.shutdown.clone();
+    let held = Held::of(ctx);
     drop(stdx::task::spawn("apiserver tunnel", async move {
+        let _held = held;
         let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return };
         let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
         tokio::select! {

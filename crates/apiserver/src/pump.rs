@@ -8,11 +8,12 @@ use bytes::Bytes;
 use clock::SharedClock;
 use futures::StreamExt;
 use meta::{Object, ResourceVersion, Status};
+use prometheus::IntCounterVec;
 use stdx::shutdown::Shutdown;
 use store::{KeyValue, Range, Revision, Store};
 use tokio::sync::watch;
 
-use crate::cache::{Cache, Change, Map};
+use crate::cache::{Change, Map};
 use crate::errors;
 use crate::fields;
 use crate::resources::{Resources, Storage};
@@ -32,11 +33,13 @@ pub(crate) struct Pump {
     applied: watch::Sender<u64>,
     store: Arc<dyn Store>,
     clock: SharedClock,
+    received: IntCounterVec,
 }
 
 impl Pump {
-    pub(crate) fn new(store: Arc<dyn Store>, clock: SharedClock) -> Self {
-        Self { applied: watch::Sender::new(0), store, clock }
+    /// `received` counts changes by group and resource.
+    pub(crate) fn new(store: Arc<dyn Store>, clock: SharedClock, received: IntCounterVec) -> Self {
+        Self { applied: watch::Sender::new(0), store, clock, received }
     }
 
     /// The revision up to which every cache is complete.
@@ -111,7 +114,7 @@ impl Pump {
         loop {
             match watch.next().await {
                 Some(Ok(batch)) => {
-                    apply(resources, &batch.events);
+                    apply(resources, &batch.events, &self.received);
                     self.applied.send_replace(batch.revision.0);
                 }
                 Some(Err(error)) => return error,
@@ -149,15 +152,14 @@ fn too_large(requested: u64, current: u64) -> Status {
     Status::failure(meta::Reason::Timeout, format!("Timeout: {message}")).with_details(details)
 }
 
-fn apply(resources: &Resources, events: &[Arc<store::Event>]) {
+fn apply(resources: &Resources, events: &[Arc<store::Event>], received: &IntCounterVec) {
     // Runs of one resource go in together; order within a resource is what matters.
-    let mut by_prefix: BTreeMap<&str, (&Arc<Cache>, Vec<Change>)> = BTreeMap::new();
+    let mut by_prefix: BTreeMap<&str, (&Arc<Storage>, Vec<Change>)> = BTreeMap::new();
     for event in events {
         let Ok(key) = std::str::from_utf8(event.key()) else { continue };
         let Some((storage, rest)) = resources.of_key(key) else { continue };
-        let entry = by_prefix
-            .entry(storage.prefix.as_str())
-            .or_insert_with(|| (&storage.cache, Vec::new()));
+        let entry =
+            by_prefix.entry(storage.prefix.as_str()).or_insert_with(|| (storage, Vec::new()));
         let before = entry
             .1
             .iter()
@@ -167,8 +169,10 @@ fn apply(resources: &Resources, events: &[Arc<store::Event>]) {
         let after = event.current.as_ref().and_then(|kv| object(storage, kv));
         entry.1.push(Change { revision: event.revision.0, key: rest.into(), before, after });
     }
-    for (cache, changes) in by_prefix.into_values() {
-        cache.apply(changes);
+    for (storage, changes) in by_prefix.into_values() {
+        let labels = [&*storage.resource.group, &*storage.resource.resource];
+        received.with_label_values(&labels).inc_by(changes.len() as u64);
+        storage.cache.apply(changes);
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn object(
     match form.shape {
         Shape::Object => bytes(code, &resource.gvk, json, form),
         Shape::Metadata => {
-            value(code, &metadata_kind(form, ""), &metadata(&json, form, true), form)
+            value(code, &metadata_kind(form, ""), &metadata(resource, &json, form), form)
         }
         Shape::Table => {
             let meta = ListMeta { resource_version: version_text(object), ..ListMeta::default() };
@@ -195,7 +195,7 @@ pub(crate) fn list(
             value(StatusCode::OK, &gvk, &list, form)
         }
         (Shape::Metadata, _) => {
-            let items: Vec<Value> = items.map(|json| metadata(&json, form, true)).collect();
+            let items: Vec<Value> = items.map(|json| metadata(resource, &json, form)).collect();
             let gvk = metadata_kind(form, "PartialObjectMetadataList");
             let list = json!({"kind": gvk.kind, "apiVersion": gvk.group_version().to_string(),
                 "metadata": meta.json(), "items": items});
@@ -244,7 +244,7 @@ pub(crate) fn watched(
         Shape::Object => (resource.gvk.clone(), json),
         Shape::Metadata => {
             let gvk = metadata_kind(form, "");
-            let value = metadata(&json, form, true);
+            let value = metadata(resource, &json, form);
             let text = canonical(schema::registry().kind(&gvk), &value);
             (gvk, text.into())
         }
@@ -258,12 +258,21 @@ pub(crate) fn watched(
     }
 }
 
+/// An annotation that upstream has as a field while it works on the object, so that it is missing
+/// where only the metadata is shown.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
 /// `PartialObjectMetadata` of an object.
-pub(crate) fn metadata(json: &[u8], form: Form, with_kind: bool) -> Value {
+pub(crate) fn metadata(resource: &Resource, json: &[u8], form: Form) -> Value {
     let metadata = splice::metadata(json).and_then(|raw| serde_json::from_slice(raw).ok());
-    let metadata: Value = metadata.unwrap_or_else(|| json!({}));
-    if !with_kind {
-        return json!({ "metadata": metadata });
+    let mut metadata: Value = metadata.unwrap_or_else(|| json!({}));
+    if resource.gvk.kind == "DaemonSet"
+        && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+    {
+        annotations.remove(TEMPLATE_GENERATION);
+        if annotations.is_empty() {
+            crate::strategy::remove(&mut metadata, "annotations");
+        }
     }
     let gvk = metadata_kind(form, "");
     json!({"kind": gvk.kind, "apiVersion": gvk.group_version().to_string(), "metadata": metadata})

@@ -52,7 +52,9 @@ fn insert(json: &[u8], place: &Place, text: &str) -> (Bytes, usize) {
 /// The bytes of `metadata`, braces included.
 pub(crate) fn metadata(json: &[u8]) -> Option<&[u8]> {
     let start = enter_metadata(json)? - 1;
-    Some(&json[start..skip_value(json, start)?])
+    let found = &json[start..skip_value(json, start)?];
+    // Brackets are only counted.
+    found.ends_with(b"}").then_some(found)
 }
 
 struct Place {

@@ -102,16 +102,17 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         Some(path) => authn::StaticTokens::read(path)?,
         None => authn::StaticTokens::default(),
     };
+    let metrics = Metrics::new(deps.metrics);
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
     Ok(Server {
         authorizer: authorizer(&config, &resources),
-        pump: Pump::new(deps.store.clone(), deps.clock.clone()),
+        pump: Pump::new(deps.store.clone(), deps.clock.clone(), metrics.stored_events.clone()),
         services: ServiceAddresses::new(config.service_cluster_ip_range),
         in_flight: Arc::new(Semaphore::new(config.max_requests_inflight)),
         kubelet_tls: tls::kubelet_config(&config.pki)?,
-        metrics: Metrics::new(deps.metrics),
+        metrics,
         documents: openapi::Documents::new(),
         store: deps.store,
         clock: deps.clock,

@@ -97,7 +97,7 @@ fn row(resource: &Resource, json: &Bytes, form: Form, options: TableOptions) -> 
     }
     match options.include {
         Include::None => {}
-        Include::Metadata => row["object"] = metadata(json, form, true),
+        Include::Metadata => row["object"] = metadata(resource, json, form),
         Include::Object => row["object"] = object,
     }
     row

@@ -64,6 +64,11 @@ impl Webhooks {
         }
     }
 
+    /// Whether any webhook may change what is written.
+    pub(crate) fn is_any_mutating(&self) -> bool {
+        !self.mutating.hooks().is_empty()
+    }
+
     fn is_empty(&self) -> bool {
         self.mutating.hooks().is_empty()
             && self.validating.hooks().is_empty()

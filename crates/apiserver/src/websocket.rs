@@ -23,6 +23,7 @@ use crate::body::Body;
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
 use crate::errors::bad_request;
+use crate::metrics::Held;
 
 /// What a client may send in one message; there is nothing it should.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -85,7 +86,9 @@ pub(crate) fn carry(
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
     let shutdown = ctx.server.shutdown.clone();
+    let held = Held::of(ctx);
     drop(stdx::task::spawn("apiserver websocket", async move {
+        let _held = held;
         let Ok(upgraded) = upgrade.await else { return };
         tokio::select! {
             sent = send(TokioIo::new(upgraded), body, framing) => {

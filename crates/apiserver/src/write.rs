@@ -7,14 +7,15 @@
 
 pub(crate) mod addresses;
 mod identity;
+mod owner_references;
+mod persist;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use meta::{Cause, Object, Reason, Status};
 use schema::FieldValidation;
 use serde_json::{Value, json};
-use store::{Expect, KeyValue, Outcome, Revision, Write};
+use store::{Expect, KeyValue, Outcome};
 
 use crate::context::RequestContext;
 use crate::errors;
@@ -22,14 +23,18 @@ use crate::ownership::{self, Target};
 use crate::pump;
 use crate::render;
 use crate::resources::{Resource, Storage};
-use crate::splice::{with_place_for_version, with_resource_version};
+use crate::splice::with_resource_version;
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
 use crate::{warnings, webhook};
+
+pub(crate) use persist::{at, commit, stamped};
 
 use identity::{
     IMMUTABLE, allows_unconditional, check_name, check_uid, check_url, keep_system_metadata,
     keep_times, metadata_differs, set_new_metadata,
 };
+use owner_references::Stage;
+use persist::{broken, commit_object, committed_at};
 
 /// Attempts of a write that does not name a version, against others that are faster.
 const ATTEMPTS: usize = 20;
@@ -84,6 +89,9 @@ pub(crate) async fn create(
     let storage = storage(resource)?;
     set_new_metadata(ctx, storage, &mut object)?;
     schema::apply_defaults(&resource.gvk, &mut object);
+    if ctx.info.verb != "patch" {
+        owner_references::dedup(ctx, &mut object, Stage::Request);
+    }
     if let Some(manager) = creation.manager {
         ownership::record(ctx, Target::of(resource), manager, None, &mut object);
     }
@@ -92,7 +100,8 @@ pub(crate) async fn create(
     let request = admission_request(ctx, resource, &namespace, &name, admission::Operation::Create);
     let request = admission::Request { is_dry_run: creation.is_dry_run, ..request };
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
-    webhook::mutate(ctx, resource, &request, &mut object, None).await?;
+    ask_webhooks(ctx, resource, &request, &mut object, None).await?;
+    owner_references::dedup(ctx, &mut object, Stage::Admission);
     schema::apply_defaults(&resource.gvk, &mut object);
     let mut object = resource.to_storage(object);
     if storage.strategy.resets_status() {
@@ -111,6 +120,32 @@ pub(crate) async fn create(
         addresses::keep(ctx, storage, Some(&object), None).await;
     }
     result
+}
+
+/// Lets webhooks change an object. Managed fields that they break stay as they were.
+async fn ask_webhooks(
+    ctx: &RequestContext,
+    resource: &Resource,
+    request: &admission::Request<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    if !ctx.server.webhooks.is_any_mutating() {
+        return Ok(());
+    }
+    let before = apply::managed_fields(object).to_vec();
+    webhook::mutate(ctx, resource, request, object, old).await?;
+    let after = apply::managed_fields(object);
+    if after != before
+        && let Err(error) = apply::Managed::decode(after)
+    {
+        ctx.warn(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused \
+             by an outdated mutating admission controller; please fix your requests: {error}"
+        ));
+        apply::put_managed_fields(object, before);
+    }
+    Ok(())
 }
 
 async fn create_prepared(
@@ -146,9 +181,10 @@ async fn create_prepared(
         let object = pump::make(storage, json, 0).ok_or_else(broken)?;
         return Ok(Written { object, created: true });
     }
-    let outcome = commit(ctx, stamped(key, Some(&json), Expect::Absent)).await;
+    let result = commit_object(ctx, storage, (key, Expect::Absent), object, json).await;
     drop(charge);
-    match outcome? {
+    let (outcome, json) = result?;
+    match outcome {
         Outcome::Committed(committed) => {
             let cache_key = storage.cache_key(&namespace, &name);
             let object = committed_at(storage, &cache_key, &json, committed.revision)?;
@@ -287,6 +323,9 @@ async fn try_update(
     }
     new["metadata"]["name"] = json!(update.name);
     schema::apply_defaults(&resource.gvk, &mut new);
+    if ctx.info.verb != "patch" {
+        owner_references::dedup(ctx, &mut new, Stage::Request);
+    }
     if let Some(manager) = update.manager {
         ownership::record(ctx, Target::of(resource), manager, Some(&old_served), &mut new);
     }
@@ -297,7 +336,8 @@ async fn try_update(
         let served = &mut new;
         ctx.server.admission.admit(&request, served, Some(&old_served), &*ctx.server)?;
     }
-    webhook::mutate(ctx, resource, &request, &mut new, Some(&old_served)).await?;
+    ask_webhooks(ctx, resource, &request, &mut new, Some(&old_served)).await?;
+    owner_references::dedup(ctx, &mut new, Stage::Admission);
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();
@@ -404,10 +444,15 @@ async fn store_update(
     let charge = ctx.server.charge_quota(request, &served, Some(&old_served)).await?;
     let expect = Expect::ModRevision(found.mod_revision);
     let goes = is_finished(new);
-    let value = if goes { None } else { Some(&json) };
-    let outcome = commit(ctx, stamped(found.key.clone(), value, expect)).await;
+    let result = match goes {
+        true => {
+            commit(ctx, stamped(found.key.clone(), None, expect)).await.map(|done| (done, json))
+        }
+        false => commit_object(ctx, storage, (found.key.clone(), expect), new, json).await,
+    };
     drop(charge);
-    match outcome? {
+    let (outcome, json) = result?;
+    match outcome {
         Outcome::Committed(committed) => {
             if goes {
                 storage.strategy.deleted(&ctx.write(), new);
@@ -423,20 +468,6 @@ async fn store_update(
             Ok(Attempt::Overtaken { unconditional })
         }
     }
-}
-
-/// Writes, and waits until the caches have it: who has an answer finds its effect everywhere, in
-/// reads as in admission and authorization.
-pub(crate) async fn commit(ctx: &RequestContext, write: Write) -> Result<Outcome, Status> {
-    let outcome =
-        ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
-    if let Outcome::Committed(committed) = &outcome
-        && let Err(status) = ctx.server.pump.reach(committed.revision.0).await
-    {
-        // It is written all the same.
-        tracing::warn!(%status, "the watch cache does not follow the store");
-    }
-    Ok(outcome)
 }
 
 fn is_about_metadata(finding: &validation::FieldError) -> bool {
@@ -465,42 +496,6 @@ pub(crate) fn stored(storage: &Storage, kv: &KeyValue) -> Result<Value, Status> 
     let mut value = decoded.map_err(errors::internal)?.value;
     value["metadata"]["resourceVersion"] = json!(kv.mod_revision.0.to_string());
     Ok(value)
-}
-
-/// The object of encoded bytes at a revision.
-pub(crate) fn at(
-    storage: &Storage,
-    json: &Bytes,
-    revision: Revision,
-) -> Result<Arc<Object>, Status> {
-    let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
-    pump::make(storage, json, revision.0).ok_or_else(broken)
-}
-
-/// The object of a committed write: the one in the cache, unless that is another by now.
-fn committed_at(
-    storage: &Storage,
-    cache_key: &str,
-    json: &Bytes,
-    revision: Revision,
-) -> Result<Arc<Object>, Status> {
-    let cached = storage.cache.get(cache_key);
-    match cached.filter(|object| object.header().resource_version.0 == revision.0) {
-        Some(object) => Ok(object),
-        None => at(storage, json, revision),
-    }
-}
-
-/// A write that puts its revision into the object.
-pub(crate) fn stamped(key: Bytes, json: Option<&Bytes>, expect: Expect) -> Write {
-    match json.map(|json| (json, with_place_for_version(json))) {
-        None => Write::new(key, None, expect),
-        // Nothing without metadata gets here; the caches would leave it out.
-        Some((json, None)) => Write::new(key, Some(json.clone()), expect),
-        Some((_, Some((json, at)))) => {
-            Write { revision_at: Some(at), ..Write::new(key, Some(json), expect) }
-        }
-    }
 }
 
 /// The storage of a resource that must have one.
@@ -550,8 +545,4 @@ pub(crate) fn admission_request<'a>(
         user: ctx.subject(),
         is_dry_run: false,
     }
-}
-
-fn broken() -> Status {
-    errors::internal("an encoded object has no metadata")
 }

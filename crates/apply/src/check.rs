@@ -1,11 +1,15 @@
 //! Whether a configuration fits the tables, in upstream's words.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::element::Element;
 use crate::scalar::{go_type, print, print_as_syntax};
-use crate::set::FieldSet;
 use crate::shape::{Atom, ListShape, MapShape, Relation, Scalar, Shape};
+
+/// Findings that are told; a body of the allowed size could have a million, and nobody reads those.
+const FINDINGS_MAX: usize = 1000;
 
 /// What does not fit; one line, or a list of them.
 ///
@@ -25,6 +29,9 @@ pub(crate) fn check(shape: Shape<'_>, value: &Value) -> Result<(), String> {
 }
 
 fn walk(shape: Shape<'_>, value: &Value, path: &mut String, findings: &mut Vec<String>) {
+    if findings.len() >= FINDINGS_MAX {
+        return;
+    }
     let atom = shape.atom(Some(value));
     let wrong = match (atom, value) {
         (_, Value::Null) => None,
@@ -61,13 +68,8 @@ fn check_scalar(scalar: Scalar, value: &Value) -> Option<String> {
     }
 }
 
-fn walk_items(
-    list: ListShape<'_>,
-    items: &[Value],
-    path: &mut String,
-    findings: &mut Vec<String>,
-) {
-    let mut seen = FieldSet::default();
+fn walk_items(list: ListShape<'_>, items: &[Value], path: &mut String, findings: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
         let element = match list.element(index, item) {
             Ok(element) => element,
@@ -76,14 +78,11 @@ fn walk_items(
                 return;
             }
         };
-        let step = [element];
-        if !matches!(list.relation, Relation::Atomic) {
-            if seen.contains(&step) {
-                findings.push(at(path, &format!("duplicate entries for key {}", step[0])));
-            }
-            seen.insert(&step);
+        let is_told = !matches!(list.relation, Relation::Atomic);
+        if is_told && !seen.insert(element.clone()) {
+            findings.push(at(path, &format!("duplicate entries for key {element}")));
         }
-        below(&step[0], list.item, item, path, findings);
+        below(&element, list.item, item, path, findings);
     }
 }
 

@@ -100,7 +100,8 @@ impl<'v> Side<'v> {
     }
 }
 
-fn is_zero(value: &Value) -> bool {
+/// Whether a value is what Go prints for nothing.
+pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(on) => !on,
@@ -152,6 +153,12 @@ impl Diff {
 impl Walk {
     fn value(&self, shape: Shape<'_>, before: Side<'_>, after: Side<'_>) -> Diff {
         let mut diff = Diff::default();
+        // Most of an object that is written again is as it was.
+        if let (Side::Given(before), Side::Given(after)) = (before, after)
+            && same(before, after)
+        {
+            return diff;
+        }
         let (left, right) = (shape.atom(before.value()), shape.atom(after.value()));
         if before.value().is_none() || (after.value().is_some() && left.is_like(&right)) {
             self.atom(right, before, after, &mut diff);
@@ -211,9 +218,8 @@ impl Walk {
         let (left, right) = (before.map().unwrap_or(&empty), after.map().unwrap_or(&empty));
         let (left_zeros, right_zeros) = (self.has_zeros(before), self.has_zeros(after));
         let mut compare = |name: &str, a: Option<&Value>, b: Option<&Value>| {
-            let field = shape.table().and_then(|ty| ty.field(name));
+            let Some((member, field)) = shape.find(name) else { return };
             let side = |value, zeros| self.side(field, value, zeros);
-            let Some(member) = shape.member(name) else { return };
             let (a, b) = (side(a, left_zeros), side(b, right_zeros));
             if a.is_absent() && b.is_absent() {
                 return;
@@ -241,7 +247,7 @@ impl Walk {
         }
         let Some(ty) = shape.table() else { return };
         let is_given = |name: &str| left.contains_key(name) || right.contains_key(name);
-        for field in ty.fields().iter().filter(|field| field.is_always_printed()) {
+        for field in ty.always_printed() {
             if !is_given(&field.name) {
                 compare(&field.name, None, None);
             }
@@ -320,21 +326,23 @@ fn only<'v>(items: &[&'v Value]) -> Side<'v> {
 }
 
 /// Items by what tells them apart, in its order; those that cannot be told are left out.
-fn group<'v>(list: ListShape<'_>, items: &'v [Value]) -> Vec<(Element, Vec<&'v Value>)> {
-    let mut found: Vec<(Element, Vec<&Value>)> = Vec::with_capacity(items.len());
-    for (at, item) in items.iter().enumerate() {
-        let Ok(element) = list.element(at, item) else { continue };
-        match found.binary_search_by(|(other, _)| other.cmp(&element)) {
-            Ok(at) => found[at].1.push(item),
-            Err(at) => found.insert(at, (element, vec![item])),
+pub(crate) fn group<'v>(list: ListShape<'_>, items: &'v [Value]) -> Vec<(Element, Vec<&'v Value>)> {
+    let told = |(at, item)| Some((list.element(at, item).ok()?, item));
+    let mut told: Vec<(Element, &Value)> = items.iter().enumerate().filter_map(told).collect();
+    told.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut found: Vec<(Element, Vec<&Value>)> = Vec::with_capacity(told.len());
+    for (element, item) in told {
+        match found.last_mut() {
+            Some((last, items)) if *last == element => items.push(item),
+            _ => found.push((element, vec![item])),
         }
     }
     found
 }
 
 /// Whether a struct prints anything when nothing is in it.
-fn prints_anything(ty: &Type) -> bool {
-    ty.fields().iter().any(Field::is_always_printed)
+pub(crate) fn prints_anything(ty: &Type) -> bool {
+    ty.always_printed().next().is_some()
 }
 
 /// A working form with everything in it that Go always prints.
@@ -356,7 +364,7 @@ fn complete_struct(ty: &Type, map: &Map<String, Value>) -> Map<String, Value> {
             }
         }
     }
-    for field in ty.fields() {
+    for field in ty.always_printed() {
         if out.contains_key(&*field.name) {
             continue;
         }

@@ -45,7 +45,8 @@ impl Ord for Element {
             (Self::Field(a), Self::Field(b)) => a.cmp(b),
             (Self::Key(a), Self::Key(b)) => {
                 for ((name, value), (other_name, other_value)) in a.iter().zip(b) {
-                    let order = name.cmp(other_name).then_with(|| scalar::order(value, other_value));
+                    let order =
+                        name.cmp(other_name).then_with(|| scalar::order(value, other_value));
                     if order.is_ne() {
                         return order;
                     }

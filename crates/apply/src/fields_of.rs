@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::compare::group;
 use crate::element::Element;
 use crate::set::{Branch, FieldSet};
 use crate::shape::{Atom, ListShape, MapShape, Relation, Shape};
@@ -39,17 +40,14 @@ fn members(shape: MapShape<'_>, map: &Map<String, Value>, branch: &mut Branch) {
 }
 
 fn items(list: ListShape<'_>, items: &[Value], branch: &mut Branch) {
-    let told: Vec<(Element, &Value)> = items
-        .iter()
-        .enumerate()
-        .filter_map(|(at, item)| Some((list.element(at, item).ok()?, item)))
-        .collect();
-    for (element, item) in &told {
-        let is_repeated = told.iter().filter(|(other, _)| other == element).count() > 1;
-        let mut below =
-            if is_repeated { Branch::default() } else { branch_of(list.item, item) };
+    for (element, items) in group(list, items) {
+        let mut below = match items.as_slice() {
+            [item] => branch_of(list.item, item),
+            // Those that cannot be told apart are owned together.
+            _ => Branch::default(),
+        };
         below.is_member = true;
-        branch.below.attach(element, below);
+        branch.below.attach(&element, below);
     }
 }
 
@@ -71,4 +69,37 @@ pub(crate) fn with_named_fields(set: &FieldSet, shape: Option<Shape<'_>>) -> Fie
         out.attach(&node.element, branch);
     }
     out
+}
+
+/// The set with nothing below what is one value; `None` when there is nothing.
+pub(crate) fn as_whole_values(set: &FieldSet, shape: Option<Shape<'_>>) -> Option<FieldSet> {
+    let mut out = FieldSet::default();
+    let mut is_changed = false;
+    for node in set.nodes() {
+        let below = below(&node.element, shape);
+        let is_whole = match below.map(|below| below.atom(None)) {
+            Some(Atom::Map(map)) => map.is_atomic,
+            Some(Atom::List(list)) => matches!(list.relation, Relation::Atomic),
+            Some(Atom::Scalar(_)) | None => false,
+        };
+        let mut branch = node.branch.clone();
+        if is_whole && !branch.below.is_empty() {
+            branch = Branch { is_member: true, below: FieldSet::default() };
+            is_changed = true;
+        } else if let Some(set) = as_whole_values(&branch.below, below) {
+            branch.below = set;
+            is_changed = true;
+        }
+        out.attach(&node.element, branch);
+    }
+    is_changed.then_some(out)
+}
+
+/// The type of what a step leads to.
+fn below<'s>(element: &Element, shape: Option<Shape<'s>>) -> Option<Shape<'s>> {
+    match (element, shape?.atom(None)) {
+        (Element::Field(name), Atom::Map(map)) => map.member(name),
+        (Element::Key(_) | Element::Value(_), Atom::List(list)) => Some(list.item),
+        _ => None,
+    }
 }

@@ -10,12 +10,12 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::element::Element;
-use crate::set::{Branch, FieldSet};
+use crate::set::{Branch, FieldSet, Node};
 
-/// Why a text is not a set of fields. The words are Go's where it can be.
+/// Why managed fields cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct FieldsError(String);
+pub struct FieldsError(pub(crate) String);
 
 impl FieldSet {
     /// Reads `FieldsV1`.
@@ -59,17 +59,56 @@ fn write(set: &FieldSet, is_member: bool, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn write_element(element: &Element, out: &mut Vec<u8>) {
-    let text = match element {
-        Element::Field(name) => {
-            // Nearly every step is a plain name.
-            if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte)) {
-                out.extend_from_slice(b"\"f:");
-                out.extend_from_slice(name.as_bytes());
-                return out.push(b'"');
+/// Whether a text stands for itself in JSON, and in JSON that is a string in JSON.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte))
+}
+
+/// Appends the step into a field.
+pub(crate) fn write_field(name: &str, out: &mut Vec<u8>) {
+    // Nearly every name is plain.
+    if is_plain(name) {
+        out.extend_from_slice(b"\"f:");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'"');
+    } else {
+        go_escape(&format!("f:{name}"), out);
+    }
+}
+
+/// Appends the step to an item whose keys are plain texts and numbers; whether they are.
+fn write_plain_keys(keys: &[(schema::Text, Value)], out: &mut Vec<u8>) -> bool {
+    let is_simple = |(name, value): &(schema::Text, Value)| match value {
+        Value::String(text) => is_plain(text) && is_plain(name),
+        Value::Number(_) => is_plain(name),
+        _ => false,
+    };
+    if !keys.iter().all(is_simple) {
+        return false;
+    }
+    out.extend_from_slice(b"\"k:{");
+    for (at, (name, value)) in keys.iter().enumerate() {
+        out.extend_from_slice(if at > 0 { b",\\\"" } else { b"\\\"" });
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\\\":");
+        match value {
+            Value::String(text) => {
+                out.extend_from_slice(b"\\\"");
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\\\"");
             }
-            format!("f:{name}")
+            other => out.extend_from_slice(other.to_string().as_bytes()),
         }
+    }
+    out.extend_from_slice(b"}\"");
+    true
+}
+
+/// Appends a step.
+pub(crate) fn write_element(element: &Element, out: &mut Vec<u8>) {
+    let text = match element {
+        Element::Field(name) => return write_field(name, out),
+        Element::Key(keys) if write_plain_keys(keys, out) => return,
         Element::Key(keys) => {
             let keys: Vec<String> = keys
                 .iter()
@@ -130,23 +169,24 @@ impl<'de> Visitor<'de> for BelowVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Below, A::Error> {
-        let mut branch = Branch::default();
+        let (mut nodes, mut is_member) = (Vec::new(), false);
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if key == "." {
                 map.next_value::<IgnoredAny>()?;
-                branch.is_member = true;
+                is_member = true;
                 continue;
             }
             match read_element(&key).map_err(serde::de::Error::custom)? {
                 Some(element) => {
                     let below: Below = map.next_value()?;
-                    *branch.below.branch_mut(element) = below.branch;
+                    nodes.push(Node { element, branch: below.branch });
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        branch.is_member |= branch.below.is_empty();
-        Ok(Below { branch })
+        let below = FieldSet::from_nodes(nodes);
+        is_member |= below.is_empty();
+        Ok(Below { branch: Branch { is_member, below } })
     }
 }
 

@@ -1,7 +1,31 @@
 //! What of a write counts: a resource, or one of its parts, lets only some fields be changed.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use crate::element::Element;
 use crate::set::{Branch, FieldSet};
+
+/// Metadata that nobody owns; nothing is below it.
+pub(crate) static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
+    FieldSet::of(&[
+        &["apiVersion"],
+        &["kind"],
+        &["metadata", "clusterName"],
+        &["metadata", "creationTimestamp"],
+        &["metadata", "generation"],
+        &["metadata", "managedFields"],
+        &["metadata", "name"],
+        &["metadata", "namespace"],
+        &["metadata", "resourceVersion"],
+        &["metadata", "selfLink"],
+        &["metadata", "uid"],
+    ])
+});
+
+/// The same, and metadata itself.
+pub(crate) static STRIPPED: LazyLock<FieldSet> =
+    LazyLock::new(|| UNOWNED.union(&FieldSet::of(&[&["metadata"]])));
 
 /// Which fields a write through some resource can own.
 #[derive(Clone, Debug, Default)]
@@ -21,11 +45,20 @@ impl Filter {
         if paths.is_empty() { Self::All } else { Self::Except(FieldSet::of(paths)) }
     }
 
+    /// What a creator cannot own: this, and what nobody owns. `None` when only some fields count.
+    pub(crate) fn except_new(&self) -> Option<Cow<'static, FieldSet>> {
+        match self {
+            Self::All => Some(Cow::Borrowed(&*UNOWNED)),
+            Self::Except(except) => Some(Cow::Owned(UNOWNED.union(except))),
+            Self::Only(_) => None,
+        }
+    }
+
     /// What of a set counts.
     pub(crate) fn apply(&self, set: FieldSet) -> FieldSet {
         match self {
+            _ if set.is_empty() => set,
             Self::All => set,
-            Self::Except(_) if set.is_empty() => set,
             Self::Except(except) => set.recursive_difference(except),
             Self::Only(patterns) => only(&set, patterns),
         }
@@ -49,10 +82,9 @@ fn only(set: &FieldSet, patterns: &[&[&str]]) -> FieldSet {
         let branch = match below.iter().any(|rest| rest.is_empty()) {
             true => node.branch.clone(),
             false if below.is_empty() => continue,
-            false => Branch {
-                is_member: node.branch.is_member,
-                below: only(&node.branch.below, &below),
-            },
+            false => {
+                Branch { is_member: node.branch.is_member, below: only(&node.branch.below, &below) }
+            }
         };
         out.attach(&node.element, branch);
     }

@@ -10,34 +10,34 @@
 //! there; configurations are taken as they are sent, with their nulls and zeros; names, order and
 //! error texts are upstream's; nothing here knows a kind by name.
 //!
-//! What it deliberately does not do: it does not decode, default or store, and it does not notice
-//! that a table changed between two writes, as those of custom resources may.
+//! What it deliberately does not do: it does not decode, default or store.
 //!
 //! Tested by unit and property tests beside the code, and by the conformance corpus.
 
 #![forbid(unsafe_code)]
 
-mod owners;
-mod object;
-mod managed;
-mod filter;
-mod names;
-mod scale;
-mod compare;
-mod fields_of;
-mod merge;
 mod check;
-mod shape;
+mod compare;
+mod created;
 mod element;
+mod fields_of;
 mod fields_v1;
+mod filter;
+mod managed;
+mod merge;
+mod names;
+mod object;
+mod owners;
 mod scalar;
+mod scale;
 mod set;
+mod shape;
 
 pub use compare::{Comparison, compare};
 pub use element::Element;
 pub use fields_v1::FieldsError;
 pub use filter::Filter;
-pub use managed::{Entry, Managed, Manager, is_reset, is_same_but_for_times};
+pub use managed::{Entry, Fields, Managed, Manager, is_reset, is_same_but_for_times};
 pub use names::{NAME_MAX, is_printable, manager_name};
 pub use object::{applier, managed_fields, put_managed_fields, take_managed_fields, updater};
 pub use owners::{ApplyError, Conflict, Versions, Write};

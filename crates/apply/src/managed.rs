@@ -1,16 +1,21 @@
 //! The list of managers and what they own: `metadata.managedFields`.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 
 use serde_json::{Map, Value};
 
-use crate::fields_v1::FieldsError;
+use crate::fields_v1::{FieldsError, write_element};
 use crate::set::FieldSet;
 
 /// The operation of those who apply.
 pub(crate) const APPLY: &str = "Apply";
 /// The operation of everybody else.
 pub(crate) const UPDATE: &str = "Update";
+/// The one form that sets of fields have.
+const FIELDS_TYPE: &str = "FieldsV1";
 /// Managers that update, of which the oldest are merged when there are more; upstream's.
 const MAX_UPDATERS: usize = 10;
 /// The manager that the oldest are merged into; upstream's.
@@ -36,6 +41,12 @@ impl Manager {
         self.operation == APPLY
     }
 
+    /// What tells managers apart.
+    fn key(&self) -> [String; 4] {
+        let version = if self.is_applier() { "" } else { &self.api_version };
+        [&self.name, &self.operation, &self.subresource, version].map(str::to_owned)
+    }
+
     /// Whether this is the same manager.
     pub fn is_same(&self, other: &Self) -> bool {
         self.name == other.name
@@ -53,8 +64,66 @@ pub struct Entry {
     /// When it last changed something, as it is printed; empty when it never did.
     pub time: String,
     /// What it owns.
-    pub fields: FieldSet,
+    pub fields: Fields,
 }
+
+/// A set of fields, or its text as long as nobody looks into it.
+#[derive(Clone, Debug)]
+pub enum Fields {
+    /// `FieldsV1` that was stored, so that it can be read.
+    Text(String),
+    /// The set.
+    Set(FieldSet),
+}
+
+impl Fields {
+    /// The set; what cannot be read is none.
+    pub fn set(&self) -> Cow<'_, FieldSet> {
+        match self {
+            Self::Text(text) => Cow::Owned(FieldSet::from_fields_v1(text).unwrap_or_default()),
+            Self::Set(set) => Cow::Borrowed(set),
+        }
+    }
+
+    /// The set, to be changed.
+    pub(crate) fn set_mut(&mut self) -> &mut FieldSet {
+        if let Self::Text(_) = self {
+            *self = Self::Set(self.set().into_owned());
+        }
+        match self {
+            Self::Set(set) => set,
+            Self::Text(_) => unreachable!("texts have just been read"),
+        }
+    }
+
+    /// Whether the set may have paths in common with another one. Most managers own nothing of what
+    /// a write changes, and the names of the outermost fields tell.
+    pub(crate) fn may_meet(&self, other: &FieldSet) -> bool {
+        match self {
+            Self::Set(_) => true,
+            Self::Text(text) => other.nodes().iter().any(|node| {
+                let mut step = Vec::new();
+                write_element(&node.element, &mut step);
+                std::str::from_utf8(&step).is_ok_and(|step| text.contains(step))
+            }),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Set(set) => set.to_fields_v1(),
+        }
+    }
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.set() == other.set()
+    }
+}
+
+impl Eq for Fields {}
 
 /// Every manager of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,9 +136,25 @@ impl Managed {
     /// Reads `metadata.managedFields` of a working form. Of entries of one manager the last counts.
     ///
     /// # Errors
-    /// When the fields of an entry cannot be read.
+    /// Upstream's words for an entry that says too little, or whose fields cannot be read.
     pub fn decode(list: &[Value]) -> Result<Self, FieldsError> {
+        for (at, item) in list.iter().enumerate() {
+            check_entry(at, item)?;
+        }
+        let mut managed = Self::of_stored(list);
+        for entry in &mut managed.entries {
+            if let Fields::Text(text) = &entry.fields {
+                entry.fields = Fields::Set(FieldSet::from_fields_v1(text)?);
+            }
+        }
+        Ok(managed)
+    }
+
+    /// The same for a list that was stored, and is right therefore; fields are read when they are
+    /// needed.
+    pub(crate) fn of_stored(list: &[Value]) -> Self {
         let mut managed = Self::default();
+        let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
         for item in list {
             let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
             let entry = Entry {
@@ -81,17 +166,20 @@ impl Managed {
                 },
                 time: text("time"),
                 fields: match &item["fieldsV1"] {
-                    Value::String(json) => FieldSet::from_fields_v1(json)?,
-                    Value::Null => FieldSet::default(),
-                    json => FieldSet::from_fields_v1(&json.to_string())?,
+                    Value::String(json) => Fields::Text(json.clone()),
+                    Value::Null => Fields::Set(FieldSet::default()),
+                    json => Fields::Text(json.to_string()),
                 },
             };
-            match managed.position(&entry.manager) {
-                Some(at) => managed.entries[at] = entry,
-                None => managed.entries.push(entry),
+            match places.entry(entry.manager.key()) {
+                MapEntry::Occupied(place) => managed.entries[*place.get()] = entry,
+                MapEntry::Vacant(place) => {
+                    place.insert(managed.entries.len());
+                    managed.entries.push(entry);
+                }
             }
         }
-        Ok(managed)
+        managed
     }
 
     /// The list for a working form, sorted as upstream sorts it.
@@ -158,22 +246,36 @@ impl Managed {
             }
         }
         let Some(at) = self.position(&bucket) else { return };
-        self.entries[at].fields = self.entries[at].fields.union(&merged.fields);
+        let fields = merged.fields.set().into_owned();
+        self.entries[at].fields.set_mut().absorb(fields);
         self.entries[at].time = merged.time;
     }
 }
 
+fn check_entry(at: usize, item: &Value) -> Result<(), FieldsError> {
+    let text = |field: &str| item[field].as_str().unwrap_or_default();
+    let refuse = |why: String| Err(FieldsError(why));
+    if !matches!(text("operation"), APPLY | UPDATE) {
+        return refuse("operation must be `Apply` or `Update`".to_owned());
+    }
+    if text("apiVersion").is_empty() {
+        return refuse("apiVersion must not be empty".to_owned());
+    }
+    match text("fieldsType") {
+        FIELDS_TYPE => Ok(()),
+        "" => refuse(format!("missing fieldsType in managed fields entry {at}")),
+        other => refuse(format!("invalid fieldsType {other:?} in managed fields entry {at}")),
+    }
+}
+
 fn order(a: &Entry, b: &Entry) -> Ordering {
-    let key = |entry: &Entry| {
-        let manager = &entry.manager;
-        (manager.operation.clone(), entry.time.clone(), manager.name.clone())
-    };
-    key(a).cmp(&key(b)).then_with(|| {
-        let rest = |entry: &Entry| {
-            (entry.manager.api_version.clone(), entry.manager.subresource.clone())
-        };
-        rest(a).cmp(&rest(b))
-    })
+    let (first, second) = (&a.manager, &b.manager);
+    let by_operation = first.operation.cmp(&second.operation);
+    by_operation
+        .then_with(|| a.time.cmp(&b.time))
+        .then_with(|| first.name.cmp(&second.name))
+        .then_with(|| first.api_version.cmp(&second.api_version))
+        .then_with(|| first.subresource.cmp(&second.subresource))
 }
 
 fn encode_entry(entry: &Entry) -> Value {
@@ -187,8 +289,8 @@ fn encode_entry(entry: &Entry) -> Value {
     put("operation", &entry.manager.operation);
     put("apiVersion", &entry.manager.api_version);
     put("time", &entry.time);
-    put("fieldsType", "FieldsV1");
-    put("fieldsV1", &entry.fields.to_fields_v1());
+    put("fieldsType", FIELDS_TYPE);
+    put("fieldsV1", &entry.fields.text());
     put("subresource", &entry.manager.subresource);
     Value::Object(out)
 }
@@ -204,8 +306,7 @@ pub fn is_reset(list: &[Value]) -> bool {
 
 /// Whether two lists differ in nothing but times.
 pub fn is_same_but_for_times(a: &[Value], b: &[Value]) -> bool {
-    let fields =
-        ["manager", "operation", "apiVersion", "fieldsType", "fieldsV1", "subresource"];
+    let fields = ["manager", "operation", "apiVersion", "fieldsType", "fieldsV1", "subresource"];
     let same = |(a, b): (&Value, &Value)| fields.iter().all(|name| a.get(name) == b.get(name));
     a.len() == b.len() && a.iter().zip(b).all(same)
 }

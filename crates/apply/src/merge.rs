@@ -1,5 +1,7 @@
 //! A configuration merged into an object, and fields taken out of one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use crate::element::Element;
@@ -53,7 +55,8 @@ fn merge_members(
     config: Option<&Map<String, Value>>,
 ) -> Result<Value, String> {
     let mut out = Map::new();
-    let value = |map: Option<&Map<String, Value>>, name: &str| map.and_then(|m| m.get(name)).cloned();
+    let value =
+        |map: Option<&Map<String, Value>>, name: &str| map.and_then(|m| m.get(name)).cloned();
     let names = config.into_iter().chain(live).flat_map(Map::keys);
     for name in names {
         if out.contains_key(name) {
@@ -83,34 +86,50 @@ fn told<'v>(list: ListShape<'_>, items: &'v [Value]) -> Result<Vec<Item<'v>>, St
 
 fn merge_items(list: ListShape<'_>, live: &[Value], config: &[Value]) -> Result<Value, String> {
     let (live, config) = (told(list, live)?, told(list, config)?);
-    let in_config = |element: &Element| config.iter().any(|item| item.element == *element);
-    // Of items that cannot be told apart none is merged with.
-    let in_live = |element: &Element| {
-        let mut found = live.iter().filter(|item| item.element == *element);
-        match (found.next(), found.next()) {
-            (Some(one), None) => (true, Some(one.value)),
-            (Some(_), Some(_)) => (true, None),
-            (None, _) => (false, None),
-        }
-    };
+    let in_config: BTreeSet<&Element> = config.iter().map(|item| &item.element).collect();
+    let mut in_live: BTreeMap<&Element, Option<&Value>> = BTreeMap::new();
+    for item in &live {
+        // Of items that cannot be told apart none is merged with.
+        in_live.entry(&item.element).and_modify(|one| *one = None).or_insert(Some(item.value));
+    }
+    let next_common = next_common(&config, &in_live);
     let mut out = Vec::with_capacity(live.len() + config.len());
     let mut rest = live.iter().peekable();
-    for (at, item) in config.iter().enumerate() {
+    for (item, next) in config.iter().zip(next_common) {
         // What only the live list has comes before, up to where the next common item stands.
-        let next = config[at..].iter().find(|item| in_live(&item.element).0);
-        while let Some(own) = rest.next_if(|own| next.is_none_or(|n| n.element != own.element)) {
-            if !in_config(&own.element) {
+        while let Some(own) = rest.next_if(|own| next.is_none_or(|next| *next != own.element)) {
+            if !in_config.contains(&own.element) {
                 out.extend(merged(list.item, Some(own.value), None)?);
             }
         }
-        let (_, theirs) = in_live(&item.element);
+        let theirs = in_live.get(&item.element).copied().flatten();
         out.extend(merged(list.item, theirs, Some(item.value))?);
         rest.next_if(|own| own.element == item.element);
     }
-    for own in rest.filter(|own| !in_config(&own.element)) {
+    for own in rest.filter(|own| !in_config.contains(&own.element)) {
         out.extend(merged(list.item, Some(own.value), None)?);
     }
     Ok(Value::Array(out))
+}
+
+/// For each item of a configuration, the first one from there on that the live list has too.
+fn next_common<'i>(
+    config: &'i [Item<'_>],
+    in_live: &BTreeMap<&Element, Option<&Value>>,
+) -> Vec<Option<&'i Element>> {
+    let mut next = None;
+    let mut found: Vec<Option<&Element>> = config
+        .iter()
+        .rev()
+        .map(|item| {
+            if in_live.contains_key(&item.element) {
+                next = Some(&item.element);
+            }
+            next
+        })
+        .collect();
+    found.reverse();
+    found
 }
 
 /// The value without the fields of a set. What has nothing left is null.
@@ -123,7 +142,8 @@ pub(crate) fn without(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Value 
         (Atom::List(list), Value::Array(items)) if !matches!(list.relation, Relation::Atomic) => {
             let mut kept = Vec::with_capacity(items.len());
             for (at, item) in items.iter().enumerate() {
-                let branch = list.element(at, item).ok().and_then(|step| set.branch(&step).cloned());
+                let branch =
+                    list.element(at, item).ok().and_then(|step| set.branch(&step).cloned());
                 match branch {
                     Some(branch) if branch.is_member => {}
                     Some(branch) => kept.push(without(list.item, item, &branch.below)),

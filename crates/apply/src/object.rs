@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::check::check;
-use crate::compare::{complete, compare_complete};
+use crate::compare::{compare_complete, complete};
 use crate::fields_of::fields_of;
 use crate::managed::{APPLY, Managed, Manager, UPDATE, is_reset};
 use crate::owners::{ApplyError, Conflict, Write};
@@ -46,14 +46,18 @@ impl Write<'_> {
         if !is_managed && live.is_some() {
             return;
         }
+        if live.is_none() && wanted.is_none() {
+            let entries = self.create(new).into_iter().collect();
+            put_managed_fields(new, Managed { entries }.encode());
+            return;
+        }
         let changed = self.compare(live, new);
         if changed.is_empty() && wanted.is_none() {
             put_managed_fields(new, of_live.to_vec());
             return;
         }
-        let mut managed =
-            wanted.or_else(|| Managed::decode(of_live).ok()).unwrap_or_default();
-        self.update(&mut managed, &changed, live, new);
+        let mut managed = wanted.unwrap_or_else(|| Managed::of_stored(of_live));
+        self.update(&mut managed, changed, live, new);
         put_managed_fields(new, managed.encode());
     }
 
@@ -96,7 +100,7 @@ impl Write<'_> {
         };
         let write = Write { manager: &manager, ..*self };
         let changed = write.compare(None, live);
-        write.update(managed, &changed, None, live);
+        write.update(managed, changed, None, live);
     }
 
     /// Applies; `kubectl` takes over without a conflict what its client applied before.
@@ -162,7 +166,8 @@ impl Write<'_> {
         let text = format!("{}\n", go_json(&config));
         if let Some(annotations) = annotations_mut(&mut object) {
             annotations.insert(LAST_APPLIED.to_owned(), Value::String(text));
-            let of = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+            let of =
+                |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
             if annotations.iter().map(of).sum::<usize>() > ANNOTATIONS_MAX {
                 annotations.remove(LAST_APPLIED);
             }

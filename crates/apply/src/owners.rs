@@ -5,40 +5,20 @@
 //! else owns it; what others own with another value is a conflict.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use schema::Type;
 use serde_json::Value;
 
 use crate::compare::{Comparison, compare, compare_complete, complete};
+use crate::created::fields_of_new;
 use crate::element::{Element, print};
-use crate::fields_of::{fields_of, with_named_fields};
-use crate::filter::Filter;
-use crate::managed::{Entry, Managed, Manager};
+use crate::fields_of::{as_whole_values, fields_of, with_named_fields};
+use crate::filter::{Filter, STRIPPED};
+use crate::managed::{Entry, Fields, Managed, Manager};
 use crate::merge::{merge, without};
 use crate::scalar::same;
 use crate::set::FieldSet;
 use crate::shape::Shape;
-
-/// Metadata that nobody owns.
-static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
-    let of_metadata = [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "clusterName",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ];
-    let mut set = FieldSet::of(&[&["apiVersion"], &["kind"], &["metadata"]]);
-    for name in of_metadata {
-        set.insert(&[Element::field("metadata"), Element::field(name)]);
-    }
-    set
-});
 
 /// The versions of a kind, for managers that write in others than the request.
 pub trait Versions: Sync {
@@ -62,6 +42,8 @@ pub struct Write<'a> {
     pub filter: &'a Filter,
     /// The other versions of the kind.
     pub versions: &'a dyn Versions,
+    /// Whether tables may have changed since fields were recorded, as those of custom resources may.
+    pub is_changeable: bool,
 }
 
 /// A field that somebody else owns with another value.
@@ -89,21 +71,25 @@ pub enum ApplyError {
 }
 
 impl Write<'_> {
-    /// What an update changed, without what it may not change.
+    /// What an update changed, without what it may not change and what nobody owns.
     pub fn compare(&self, live: Option<&Value>, new: &Value) -> Comparison {
         let found = compare(self.ty, live, Some(new));
-        if found.is_empty() { found } else { found.map(|set| self.filter.apply(set)) }
+        found.map(|mut set| {
+            set.subtract(&STRIPPED);
+            self.filter.apply(set)
+        })
     }
 
     /// Gives the writer what it changed. `changed` is what [`Self::compare`] found.
     pub fn update(
         &self,
         managed: &mut Managed,
-        changed: &Comparison,
+        changed: Comparison,
         live: Option<&Value>,
         new: &Value,
     ) {
-        self.take_from_others(managed, None, changed, &|version| {
+        self.follow_tables(managed);
+        self.take_from_others(managed, None, &changed, &|version| {
             let other = |object: &Value| self.versions.convert(object, self.version(), version);
             let ty = self.versions.table(version)?;
             let live = match live {
@@ -113,22 +99,36 @@ impl Write<'_> {
             let found = compare(ty, live.as_ref(), Some(&other(new)?));
             Some(found.map(|set| self.filter.apply(set)))
         });
-        let taken = changed.modified.union(&changed.added).difference(&UNOWNED);
+        let mut taken = changed.added;
+        taken.absorb(changed.modified);
         if !taken.is_empty() {
             match managed.position(self.manager) {
                 Some(at) => {
                     let entry = &mut managed.entries[at];
-                    entry.fields = entry.fields.union(&taken);
+                    entry.fields.set_mut().absorb(taken);
                     self.now.clone_into(&mut entry.time);
                 }
-                None => managed.entries.push(Entry {
-                    manager: self.manager.clone(),
-                    time: self.now.to_owned(),
-                    fields: taken,
-                }),
+                None => managed.entries.push(self.entry(Fields::Set(taken))),
             }
         }
         managed.cap_updaters();
+    }
+
+    /// What the creator of an object owns; `None` when that is nothing.
+    pub(crate) fn create(&self, new: &Value) -> Option<Entry> {
+        let shape = Shape::of(self.ty);
+        let fields = match self.filter.except_new() {
+            Some(except) => Fields::Text(fields_of_new(shape, new, &except)?),
+            None => {
+                let added = self.compare(None, new).added;
+                Fields::Set(Some(added).filter(|added| !added.is_empty())?)
+            }
+        };
+        Some(self.entry(fields))
+    }
+
+    fn entry(&self, fields: Fields) -> Entry {
+        Entry { manager: self.manager.clone(), time: self.now.to_owned(), fields }
     }
 
     /// Applies a configuration to a live object, both complete. `None` when the object stays as it
@@ -143,12 +143,13 @@ impl Write<'_> {
         config: &Value,
         is_forced: bool,
     ) -> Result<Option<Value>, ApplyError> {
+        self.follow_tables(managed);
         let shape = Shape::of(self.ty);
         let merged = merge(shape, live, config).map_err(ApplyError::Untyped)?;
         let owned = self.filter.apply(fields_of(shape, config));
         let last = managed.position(self.manager).map(|at| managed.entries.remove(at));
         let new = match &last {
-            Some(last) if !last.fields.is_empty() => {
+            Some(last) if !last.fields.set().is_empty() => {
                 self.prune(managed, &owned, last, merged)?
             }
             _ => merged,
@@ -168,13 +169,14 @@ impl Write<'_> {
         }
         self.take_from_others(managed, Some(self.manager), &changed, &in_version);
         let is_same = same(live, &new);
-        let fields = owned.difference(&UNOWNED);
+        let mut fields = owned;
+        fields.subtract(&STRIPPED);
         if !fields.is_empty() {
             let time = match (is_same, last) {
                 (false, _) => self.now.to_owned(),
                 (true, last) => last.map(|last| last.time).unwrap_or_default(),
             };
-            managed.entries.push(Entry { manager: self.manager.clone(), time, fields });
+            managed.entries.push(Entry { time, ..self.entry(Fields::Set(fields)) });
         }
         Ok((!is_same).then_some(new))
     }
@@ -186,6 +188,21 @@ impl Write<'_> {
     /// A complete object of the request's version in another, complete again.
     fn convert(&self, object: &Value, version: &str) -> Option<Value> {
         self.between(object, self.version(), version)
+    }
+
+    /// Who owned something in what has become one value owns that value. What was one value before
+    /// and is not any more stays as it was recorded.
+    fn follow_tables(&self, managed: &mut Managed) {
+        if !self.is_changeable {
+            return;
+        }
+        for entry in &mut managed.entries {
+            if let Some(ty) = self.versions.table(&entry.manager.api_version)
+                && let Some(set) = as_whole_values(&entry.fields.set(), Some(Shape::of(ty)))
+            {
+                entry.fields = Fields::Set(set);
+            }
+        }
     }
 
     fn conflicts(
@@ -205,7 +222,7 @@ impl Write<'_> {
                 },
             };
             let contested = changed.modified.union(&changed.added);
-            for steps in entry.fields.intersection(&contested).paths() {
+            for steps in entry.fields.set().intersection(&contested).paths() {
                 let (manager, path) = (entry.manager.clone(), print(&steps));
                 found.push(Conflict { manager, path, steps });
             }
@@ -242,11 +259,11 @@ impl Write<'_> {
                 }
             };
             for lost in [&changed.modified, &changed.added, &changed.removed] {
-                if !lost.is_empty() {
-                    entry.fields = entry.fields.difference(lost);
+                if !lost.is_empty() && entry.fields.may_meet(lost) {
+                    entry.fields.set_mut().subtract(lost);
                 }
             }
-            !entry.fields.is_empty()
+            !matches!(&entry.fields, Fields::Set(set) if set.is_empty())
         });
     }
 
@@ -261,12 +278,11 @@ impl Write<'_> {
     ) -> Result<Value, ApplyError> {
         let version = &last.manager.api_version;
         let then = (self.versions.table(version), self.convert(&merged, version));
-        let (Some(ty), Some(merged_then)) = then
-        else {
+        let (Some(ty), Some(merged_then)) = then else {
             return Ok(merged);
         };
         let shape = Shape::of(ty);
-        let last_named = with_named_fields(&last.fields, Some(shape));
+        let last_named = with_named_fields(&last.fields.set(), Some(shape));
         let mut current = (version.as_str(), merged_then.clone());
         let mut pruned = without(shape, &merged_then, &last_named);
         // The version of the last time comes first, lest what conversion needs is gone.
@@ -277,7 +293,8 @@ impl Write<'_> {
         versions.dedup();
         for other in versions {
             let of_version = others.entries.iter().filter(|e| e.manager.api_version == other);
-            let mut kept = of_version.fold(FieldSet::default(), |set, e| set.union(&e.fields));
+            let mut kept =
+                of_version.fold(FieldSet::default(), |set, e| set.union(&e.fields.set()));
             if other == own {
                 kept = kept.union(owned);
             }
@@ -324,4 +341,3 @@ impl Write<'_> {
         Some(complete(self.versions.table(to)?, Some(&converted)))
     }
 }
-

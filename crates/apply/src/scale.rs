@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::element::Element;
 use crate::fields_v1::FieldsError;
-use crate::managed::{Entry, Managed, Manager};
+use crate::managed::{Entry, Fields, Managed, Manager};
 use crate::set::FieldSet;
 
 /// The version in which scales are served.
@@ -19,12 +19,12 @@ const SCALE_VERSION: &str = "autoscaling/v1";
 /// When they cannot be read.
 pub fn to_scale(object: &[Value], replicas: &[&'static str]) -> Result<Vec<Value>, FieldsError> {
     let owner = |mut entry: Entry| {
-        entry.fields = replicas_of_scale();
+        entry.fields = Fields::Set(replicas_of_scale());
         SCALE_VERSION.clone_into(&mut entry.manager.api_version);
         entry
     };
     let entries = Managed::decode(object)?.entries.into_iter();
-    let owners = entries.filter(|entry| entry.fields.contains(&steps(replicas)));
+    let owners = entries.filter(|entry| entry.fields.set().contains(&steps(replicas)));
     Ok(Managed { entries: owners.map(owner).collect() }.encode())
 }
 
@@ -43,20 +43,21 @@ pub fn from_scale(
     let mut of_scale = Managed::decode(scale)?.entries;
     let mut kept = Vec::new();
     for mut entry in Managed::decode(object)?.entries {
-        if entry.fields.contains(&path) {
+        if entry.fields.set().contains(&path) {
             let same = |other: &Entry| other.manager.is_same(&as_in_scale(&entry.manager));
             match of_scale.iter().position(same) {
                 Some(at) => drop(of_scale.remove(at)),
-                None => entry.fields = entry.fields.difference(&FieldSet::of(&[replicas])),
+                None => entry.fields.set_mut().subtract(&FieldSet::of(&[replicas])),
             }
         }
-        if !entry.fields.is_empty() {
+        if !entry.fields.set().is_empty() {
             kept.push(entry);
         }
     }
     let scale_path = steps(&["spec", "replicas"]);
-    for mut entry in of_scale.into_iter().filter(|entry| entry.fields.contains(&scale_path)) {
-        entry.fields = FieldSet::of(&[replicas]);
+    let owners = of_scale.into_iter().filter(|entry| entry.fields.set().contains(&scale_path));
+    for mut entry in owners {
+        entry.fields = Fields::Set(FieldSet::of(&[replicas]));
         api_version.clone_into(&mut entry.manager.api_version);
         kept.push(entry);
     }

@@ -147,6 +147,62 @@ impl FieldSet {
         Some(&self.nodes[at].branch)
     }
 
+    /// The branch at a field.
+    pub(crate) fn branch_of_field(&self, name: &str) -> Option<&Branch> {
+        let order = |node: &Node| match &node.element {
+            Element::Field(other) => (**other).cmp(name),
+            // Fields come first.
+            _ => std::cmp::Ordering::Greater,
+        };
+        let at = self.nodes.binary_search_by(order).ok()?;
+        Some(&self.nodes[at].branch)
+    }
+
+    /// Takes out the paths of another set.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        if other.is_empty() || self.is_empty() {
+            return;
+        }
+        self.nodes.retain_mut(|node| {
+            let Some(theirs) = other.branch(&node.element) else { return true };
+            node.branch.is_member &= !theirs.is_member;
+            node.branch.below.subtract(&theirs.below);
+            !node.branch.is_empty()
+        });
+    }
+
+    /// Puts in the paths of another set.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        if self.is_empty() || other.is_empty() {
+            self.nodes.extend(other.nodes);
+            return;
+        }
+        let ours = std::mem::take(&mut self.nodes);
+        let mut theirs = other.nodes.into_iter().peekable();
+        self.nodes.reserve(ours.len() + theirs.len());
+        for mut node in ours {
+            while let Some(before) = theirs.next_if(|theirs| theirs.element < node.element) {
+                self.nodes.push(before);
+            }
+            if let Some(same) = theirs.next_if(|theirs| theirs.element == node.element) {
+                node.branch.is_member |= same.branch.is_member;
+                node.branch.below.absorb(same.branch.below);
+            }
+            self.nodes.push(node);
+        }
+        self.nodes.extend(theirs);
+    }
+
+    /// The set of nodes in any order; of those of one element the last counts.
+    pub(crate) fn from_nodes(mut nodes: Vec<Node>) -> Self {
+        if !nodes.is_sorted_by(|a, b| a.element < b.element) {
+            nodes.reverse();
+            nodes.sort_by(|a, b| a.element.cmp(&b.element));
+            nodes.dedup_by(|later, kept| later.element == kept.element);
+        }
+        Self { nodes }
+    }
+
     /// The branch at an element, made if there is none; whoever asks puts something into it.
     pub(crate) fn branch_mut(&mut self, element: Element) -> &mut Branch {
         // Most sets are made in order.

@@ -11,6 +11,8 @@ pub(crate) struct Shape<'s> {
     form: Form<'s>,
     list: Option<&'s ListType>,
     is_atomic: bool,
+    /// Not atomic, although the struct is.
+    is_granular: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -77,11 +79,15 @@ enum Members<'s> {
 }
 
 impl<'s> Shape<'s> {
-    pub(crate) const DEDUCED: Self = Self { form: Form::Deduced, list: None, is_atomic: false };
-    const UNTYPED: Self = Self { form: Form::Untyped, list: None, is_atomic: true };
+    pub(crate) const DEDUCED: Self = Self::new(Form::Deduced, false);
+    const UNTYPED: Self = Self::new(Form::Untyped, true);
+
+    const fn new(form: Form<'s>, is_atomic: bool) -> Self {
+        Self { form, list: None, is_atomic, is_granular: false }
+    }
 
     pub(crate) fn of(ty: &'s Type) -> Self {
-        Self { form: Form::Struct(ty), list: None, is_atomic: ty.atomic }
+        Self::new(Form::Struct(ty), false)
     }
 
     pub(crate) fn of_field(field: &'s Field) -> Self {
@@ -89,11 +95,12 @@ impl<'s> Shape<'s> {
             form: Form::Kind(&field.kind),
             list: field.list_type.as_ref(),
             is_atomic: field.atomic,
+            is_granular: field.granular,
         }
     }
 
     fn of_kind(kind: &'s Kind) -> Self {
-        Self { form: Form::Kind(kind), list: None, is_atomic: false }
+        Self::new(Form::Kind(kind), false)
     }
 
     /// How to treat a value of this type; without a table that depends on the value.
@@ -132,7 +139,7 @@ impl<'s> Shape<'s> {
     }
 
     fn structure(self, ty: &'s Type) -> Atom<'s> {
-        let is_atomic = self.is_atomic || ty.atomic;
+        let is_atomic = self.is_atomic || (ty.atomic && !self.is_granular);
         Atom::Map(MapShape { is_atomic, members: Members::Struct(ty) })
     }
 
@@ -159,11 +166,16 @@ impl<'s> Shape<'s> {
 impl<'s> MapShape<'s> {
     /// The type of a member; `None` when there is no such field.
     pub(crate) fn member(self, name: &str) -> Option<Shape<'s>> {
+        self.find(name).map(|(shape, _)| shape)
+    }
+
+    /// The type of a member, and its field if it has one.
+    pub(crate) fn find(self, name: &str) -> Option<(Shape<'s>, Option<&'s Field>)> {
         match self.members {
-            Members::All(item) => Some(item),
+            Members::All(item) => Some((item, None)),
             Members::Struct(ty) => match ty.field(name) {
-                Some(field) => Some(Shape::of_field(field)),
-                None => ty.preserve_unknown.then_some(Shape::DEDUCED),
+                Some(field) => Some((Shape::of_field(field), Some(field))),
+                None => ty.preserve_unknown.then_some((Shape::DEDUCED, None)),
             },
         }
     }
@@ -197,9 +209,10 @@ impl<'s> ListShape<'s> {
                 Value::Array(_) => {
                     Err("not supported: associative list with lists as elements".to_owned())
                 }
-                Value::Null => Err(
-                    "associative list without keys has an element that's an explicit null".to_owned()
-                ),
+                Value::Null => {
+                    Err("associative list without keys has an element that's an explicit null"
+                        .to_owned())
+                }
                 scalar => Ok(Element::Value(scalar.clone())),
             },
         }

@@ -9,18 +9,22 @@ use bytes::Bytes;
 use client::{ClientError, ObjectList, Transport, WatchStream};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 
 /// Speaks to the server as one identity.
 pub(crate) struct InProcess {
     server: Handle,
     user: UserInfo,
+    /// What the component calls itself: who owns the fields that it writes.
+    agent: HeaderValue,
 }
 
 impl InProcess {
     /// A transport for a component that is `user`.
     pub(crate) fn new(server: Handle, user: UserInfo) -> Self {
-        Self { server, user }
+        let agent = HeaderValue::from_static(program(&user.name));
+        Self { server, user, agent }
     }
 
     /// A client over it.
@@ -30,7 +34,11 @@ impl InProcess {
 }
 
 impl Transport for InProcess {
-    fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
+    fn call(
+        &self,
+        mut request: Request<Bytes>,
+    ) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
+        request.headers_mut().entry(USER_AGENT).or_insert_with(|| self.agent.clone());
         async move {
             let (parts, body) = self.server.call(&self.user, request).await.into_parts();
             let body = body.collect().await.map_err(ClientError::Transport)?;
@@ -65,6 +73,19 @@ impl Transport for InProcess {
     }
 }
 
+/// Upstream's program that is such a user. Controllers of one program have accounts of their own.
+fn program(user: &str) -> &'static str {
+    match user {
+        "system:kube-scheduler" => "kube-scheduler",
+        "system:kube-proxy" => "kube-proxy",
+        "system:kube-controller-manager" => "kube-controller-manager",
+        "system:serviceaccount:kube-system:coredns" => "coredns",
+        user if user.starts_with("system:node:") => "kubelet",
+        user if user.starts_with("system:serviceaccount:kube-system:") => "kube-controller-manager",
+        _ => "ironclad",
+    }
+}
+
 fn without_limit(path_and_query: &str) -> String {
     let Some((path, query)) = path_and_query.split_once('?') else {
         return path_and_query.to_owned();
@@ -75,7 +96,17 @@ fn without_limit(path_and_query: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_limit;
+    use super::{program, without_limit};
+
+    #[test]
+    fn components_are_called_as_upstream_calls_their_programs() {
+        assert_eq!(program("system:node:n1"), "kubelet");
+        assert_eq!(
+            program("system:serviceaccount:kube-system:job-controller"),
+            "kube-controller-manager"
+        );
+        assert_eq!(program("kubernetes-admin"), "ironclad");
+    }
 
     #[test]
     fn only_the_limit_is_dropped() {

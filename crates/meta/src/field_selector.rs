@@ -70,6 +70,10 @@ impl FieldSelector {
                 return Err(FieldSelectorError::Term { selector, term });
             };
             let value = unescape(value)?;
+            // Nothing that is nothing: upstream selects everything by it.
+            if key.is_empty() && value.is_empty() {
+                continue;
+            }
             requirements.push(FieldRequirement { key: key.to_owned(), operator, value });
         }
         Ok(Self { requirements })
@@ -192,6 +196,7 @@ mod tests {
         assert!(selector.matches(fields));
         assert_eq!(selector.exact("a"), Some("1"));
         assert_eq!(selector.exact("b"), None);
+        assert!(FieldSelector::parse("=").unwrap().is_empty());
     }
 
     #[test]

@@ -42,8 +42,17 @@ enum Key {
 
 /// A document that was made before, and its bytes as long as somebody reads them.
 struct Made {
-    bytes: Weak<[u8]>,
+    bytes: Weak<Vec<u8>>,
     hash: Arc<str>,
+}
+
+/// Bytes of which others may know without keeping them.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Documents {
@@ -81,17 +90,20 @@ impl Documents {
             return Document { bytes, hash };
         }
         // Made without the lock: two readers at once may both do it, which is no harm.
-        let bytes: Arc<[u8]> = make().into();
+        let bytes = Arc::new(make());
         let hash = known.map_or_else(|| hash(&bytes).into(), |(_, hash)| hash);
         let made = Made { bytes: Arc::downgrade(&bytes), hash: hash.clone() };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
-        Document { bytes: Bytes::from_owner(bytes), hash }
+        Document { bytes: Bytes::from_owner(Shared(bytes)), hash }
     }
 
     fn known(&self, key: &Key) -> Option<(Option<Bytes>, Arc<str>)> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let found = made.get(key)?;
-        Some((found.bytes.upgrade().map(Bytes::from_owner), found.hash.clone()))
+        Some((
+            found.bytes.upgrade().map(|bytes| Bytes::from_owner(Shared(bytes))),
+            found.hash.clone(),
+        ))
     }
 
     /// Documents whose bytes are in memory.

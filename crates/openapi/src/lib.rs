@@ -66,8 +66,15 @@ impl Parts {
         Self { paths, schemas: schemas.finish() }
     }
 
+    /// Enough for the document, so that it does not have to grow.
+    fn size(&self) -> usize {
+        let parts = self.paths.iter().chain(&self.schemas);
+        1024 + parts.map(|(name, text)| name.len() + text.len() + 8).sum::<usize>()
+    }
+
     fn v2_text(&self) -> String {
-        let mut out = format!(r#"{{"swagger":"2.0","info":{},"paths":"#, info());
+        let mut out = String::with_capacity(self.size());
+        let _ = write!(out, r#"{{"swagger":"2.0","info":{},"paths":"#, info());
         write_map(&mut out, &self.paths);
         out.push_str(r#","definitions":"#);
         write_map(&mut out, &self.schemas);
@@ -80,7 +87,8 @@ impl Parts {
     }
 
     fn v3_text(&self) -> String {
-        let mut out = format!(r#"{{"openapi":"3.0.0","info":{},"paths":"#, info());
+        let mut out = String::with_capacity(self.size());
+        let _ = write!(out, r#"{{"openapi":"3.0.0","info":{},"paths":"#, info());
         write_map(&mut out, &self.paths);
         out.push_str(r#","components":{"schemas":"#);
         write_map(&mut out, &self.schemas);

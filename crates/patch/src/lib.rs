@@ -10,17 +10,19 @@
 //! by the tables of `schema` alone.
 //!
 //! What it deliberately does not do: it does not decode the result (the server does, strictly) and
-//! it does not do server-side apply.
+//! it does not do server-side apply, which is crate `apply`.
 //!
 //! Tested by unit and property tests beside the code, and by the conformance corpus.
 
 #![forbid(unsafe_code)]
 
+mod go_conversion;
 mod go_print;
 mod json_patch;
 mod merge_patch;
 mod strategic;
 
+pub use go_conversion::conversion_error;
 pub use go_print::go_print;
 pub use json_patch::{json, json_unknown_fields};
 pub use merge_patch::merge;

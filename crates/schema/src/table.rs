@@ -132,6 +132,8 @@ pub struct Field {
     pub list_type: Option<ListType>,
     /// Whether a map or struct is replaced as a whole by server-side apply.
     pub atomic: bool,
+    /// Whether it is not, although its type is.
+    pub granular: bool,
     /// Default from the marker, as JSON.
     pub default: Option<Text>,
 }
@@ -154,6 +156,7 @@ impl Field {
             patch_merge_key: Text::Borrowed(""),
             list_type: None,
             atomic: false,
+            granular: false,
             default: None,
         }
     }
@@ -187,6 +190,7 @@ pub struct Type {
     fields: Vec<Field>,
     by_name: Vec<u16>,
     by_number: Vec<u16>,
+    always_printed: Vec<u16>,
     embedded: Vec<Box<[u32]>>,
 }
 
@@ -196,6 +200,11 @@ impl Type {
         let ordinal = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         let mut by_name: Vec<u16> = (0..fields.len()).map(ordinal).collect();
         by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
+        let always_printed: Vec<u16> = by_name
+            .iter()
+            .copied()
+            .filter(|at| fields[usize::from(*at)].is_always_printed())
+            .collect();
         let mut by_number: Vec<u16> =
             (0..fields.len()).filter(|at| fields[*at].number != 0).map(ordinal).collect();
         by_number.sort_by_cached_key(|at| {
@@ -221,6 +230,7 @@ impl Type {
             fields,
             by_name,
             by_number,
+            always_printed,
             embedded,
         }
     }
@@ -253,6 +263,11 @@ impl Type {
     pub fn has_type_meta(&self) -> bool {
         let head = self.fields.get(..2).unwrap_or_default();
         head.iter().map(|field| (&*field.name, field.number)).eq([("kind", 0), ("apiVersion", 0)])
+    }
+
+    /// Fields that are printed even when they are absent, by name.
+    pub fn always_printed(&self) -> impl Iterator<Item = &Field> {
+        self.always_printed.iter().map(|at| &self.fields[usize::from(*at)])
     }
 
     /// Fields in the order of their protobuf numbers.
@@ -300,7 +315,10 @@ fn parse_field(line: &'static str, lookup: &dyn Fn(&str) -> Option<usize>) -> Op
         match key {
             "P" => field.patch_strategy = Text::Borrowed(value),
             "K" => field.patch_merge_key = Text::Borrowed(value),
-            "M" => field.atomic = value == "atomic",
+            "M" => {
+                field.atomic = value == "atomic";
+                field.granular = value == "granular";
+            }
             "D" => field.default = Some(Text::Borrowed(value)),
             "L" => field.list_type = parse_list_type(value),
             _ => {}

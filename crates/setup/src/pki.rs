@@ -187,6 +187,50 @@ impl Pki {
     }
 }
 
+/// A serving certificate for a kubelet that was given none, kept as `kubelet.crt` with the
+/// authority that signed it and nothing else: its key is thrown away.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn self_signed_kubelet(
+    directory: &Path,
+    node_name: &str,
+    addresses: &[IpAddr],
+    now: Timestamp,
+) -> Result<KeyedCertificate, PkiError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| {
+        PkiError::File { operation: "write", path: directory.to_path_buf(), source }
+    })?;
+    let names: Vec<String> = std::iter::once(node_name.to_owned())
+        .chain(addresses.iter().map(ToString::to_string))
+        .collect();
+    let (certificate_path, key_path) = paths(directory, "kubelet");
+    if certificate_path.exists() && key_path.exists() {
+        let certificate = read_file(&certificate_path)?;
+        // The leaf stands first, its authority after it.
+        let authority = certificate.rfind("-----BEGIN").map_or("", |at| &certificate[at..]);
+        if certificate::is_usable(&certificate, authority, &names, now) {
+            return Ok(KeyedCertificate { key: read_file(&key_path)?, certificate });
+        }
+        fs::remove_file(&certificate_path).map_err(|source| PkiError::File {
+            operation: "write",
+            path: certificate_path.clone(),
+            source,
+        })?;
+    }
+    let make = || {
+        let name = format!("{node_name}-ca@{}", now.as_second());
+        let authority = certificate::make_authority(&name, now)?;
+        let name = format!("{node_name}@{}", now.as_second());
+        let leaf = certificate::make_leaf(&authority, &name, &Purpose::Server(names), now)?;
+        let certificate = leaf.certificate + &authority.certificate;
+        Ok(KeyedCertificate { certificate, key: leaf.key })
+    };
+    pair(directory, "kubelet", || {
+        make().map_err(|source| PkiError::Make { name: "kubelet".to_owned(), source })
+    })
+}
+
 /// Reads a certificate and its key, or makes and writes both.
 fn pair(
     directory: &Path,
@@ -249,6 +293,21 @@ mod tests {
             node_name: "n1".into(),
             addresses: vec![address.parse().unwrap()],
         }
+    }
+
+    #[test]
+    fn a_kubelet_keeps_the_certificate_it_made_for_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = |text: &str| [text.parse().unwrap()];
+        let make = |address: &[IpAddr]| {
+            self_signed_kubelet(directory.path(), "n1", address, now()).unwrap().certificate
+        };
+        let first = make(&address("10.0.0.1"));
+        assert_eq!(first.matches("-----BEGIN CERTIFICATE").count(), 2);
+        assert_eq!(make(&address("10.0.0.1")), first);
+        assert_ne!(make(&address("10.0.0.2")), first, "another address is wanted");
+        let mode = fs::metadata(directory.path().join("kubelet.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod codegen;
 mod prepush;
+mod replay;
 mod run;
 mod test;
 mod tidy;
@@ -31,6 +32,8 @@ enum Task {
     Cluster(cluster::Args),
     /// Measure, and write docs/performance.md.
     Bench(bench::Args),
+    /// Replay recorded requests and answers of upstream's API server.
+    Replay(replay::Args),
     /// Check what the compiler does not: layers, documents, file heads, sizes.
     Tidy,
     /// Make the tables under crates/schema/generated from facts about the API.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Replay(args) => replay::run(&args),
         Task::Tidy => tidy::run(),
         Task::Codegen { check, facts } => codegen::run(&facts, check),
         Task::Prepush => prepush::run(),

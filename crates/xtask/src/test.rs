@@ -13,7 +13,7 @@ const PROGRAMS: [(&str, &str); 4] =
 
 /// The clients of other languages, from their registries.
 const PYTHON_CLIENT: &str = "kubernetes==36.0.3";
-const JAVASCRIPT_CLIENT: &str = "@kubernetes/client-node@2.0.1";
+const JAVASCRIPT_CLIENT: &str = "@kubernetes/client-node@1.4.0";
 
 /// Which tests to run; without any choice, unit, component and end-to-end tests.
 #[derive(clap::Args)]

@@ -20,6 +20,8 @@ const ESCAPED: &[u8] = b"\"#<>\\^`{|}";
 const READ_BYTES: usize = 4096;
 /// Headers that matter are shorter; of longer ones the rest need not be kept.
 const HEADER_BYTES: usize = 256;
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// A stream with escaped request lines.
 pub(super) struct Lenient<S> {
@@ -47,6 +49,24 @@ impl<S> Lenient<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Lenient<S> {
+    /// Bodies are large: they go straight to where they are wanted.
+    fn poll_body(
+        &mut self,
+        left: u64,
+        ctx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.inner).poll_read(ctx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        self.scanner.state = Scanner::after_body(left, read);
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -58,8 +78,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
             this.hand_out(buf);
             return Poll::Ready(Ok(()));
         }
-        if matches!(this.scanner.state, State::Raw) {
-            return Pin::new(&mut this.inner).poll_read(ctx, buf);
+        match this.scanner.state {
+            State::Raw => return Pin::new(&mut this.inner).poll_read(ctx, buf),
+            State::Body(left) => return this.poll_body(left, ctx, buf),
+            State::Line | State::Headers => {}
         }
         let mut bytes = [0; READ_BYTES];
         let mut read = ReadBuf::new(&mut bytes);
@@ -114,7 +136,7 @@ enum State {
 
 struct Scanner {
     state: State,
-    /// The header line so far, up to [`HEADER_BYTES`].
+    /// The line so far, up to [`HEADER_BYTES`].
     header: Vec<u8>,
     /// What the headers said about the body; `None` when it cannot be followed.
     length: Option<u64>,
@@ -135,8 +157,7 @@ impl Scanner {
                     let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     out.extend_from_slice(&bytes[..count]);
                     bytes = &bytes[count..];
-                    let left = left - count as u64;
-                    self.state = if left == 0 { State::Line } else { State::Body(left) };
+                    self.state = Self::after_body(left, count);
                     continue;
                 }
                 State::Line => self.line(byte, out),
@@ -149,23 +170,38 @@ impl Scanner {
         }
     }
 
+    fn after_body(left: u64, read: usize) -> State {
+        match left - read as u64 {
+            0 => State::Line,
+            left => State::Body(left),
+        }
+    }
+
     fn line(&mut self, byte: u8, out: &mut Vec<u8>) {
         if ESCAPED.contains(&byte) {
             out.extend_from_slice(format!("%{byte:02X}").as_bytes());
             return;
         }
         out.push(byte);
-        if byte == b'\n' {
-            self.state = State::Headers;
+        if byte != b'\n' {
+            self.keep(byte);
+            return;
+        }
+        // A client may begin with HTTP/2 without having agreed on it.
+        let is_preface = self.header.starts_with(PREFACE);
+        self.header.clear();
+        self.state = if is_preface { State::Raw } else { State::Headers };
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.header.len() < HEADER_BYTES {
+            self.header.push(byte);
         }
     }
 
     fn headers(&mut self, byte: u8) {
         if byte != b'\n' {
-            if self.header.len() < HEADER_BYTES {
-                self.header.push(byte);
-            }
-            return;
+            return self.keep(byte);
         }
         let header = std::mem::take(&mut self.header);
         let header = header.trim_ascii_end();
@@ -236,6 +272,12 @@ mod tests {
             let text = format!("POST /a HTTP/1.1\r\n{header}\r\n\r\nGET /> HTTP/1.1\r\n\r\n");
             check(&text, &text).await;
         }
+    }
+
+    #[tokio::test]
+    async fn http2_passes_as_it_is() {
+        let text = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0<\x04\0\0\0\0\0\"{}\n<";
+        check(text, text).await;
     }
 
     #[tokio::test]

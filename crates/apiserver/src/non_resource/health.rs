@@ -55,7 +55,14 @@ impl Check {
         }
     }
 
+    /// Asks, and counts the answer.
     async fn passes(self, ctx: &RequestContext, root: &str) -> bool {
+        let passed = self.ask(ctx, root).await;
+        ctx.server.metrics.checked(root, self.name(root), passed);
+        passed
+    }
+
+    async fn ask(self, ctx: &RequestContext, root: &str) -> bool {
         let server = &ctx.server;
         // What only takes its time to start is alive.
         let is_live = root != "/readyz";

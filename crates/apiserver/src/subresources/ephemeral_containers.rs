@@ -103,7 +103,8 @@ impl Source {
             }
             Self::Patch(patch_type, options) => {
                 let (patch_type, validation) = (*patch_type, options.validation);
-                let patch = Patch { patch_type, body: &request.body, validation };
+                let (body, name) = (&request.body, ctx.info.name.as_str());
+                let patch = Patch { patch_type, body, name, validation };
                 Ok(patch.apply(ty, gvk, old)?.value)
             }
         }

@@ -80,7 +80,7 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
             None => decode::body(&ctx.headers, body, &gvk, ty, validation)?.value,
             Some(PatchType::Apply) => applied_to(ctx, target, &options, Some(&current), body)?,
             Some(patch_type) => {
-                let patch = Patch { patch_type, body, validation };
+                let patch = Patch { patch_type, body, name: &ctx.info.name, validation };
                 patch.apply(ty, &gvk, &current)?.value
             }
         };

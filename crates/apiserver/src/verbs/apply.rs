@@ -6,7 +6,7 @@ use std::fmt;
 
 use http::Response;
 use meta::Status;
-use schema::{DecodeError, FieldValidation};
+use schema::FieldValidation;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
@@ -61,18 +61,23 @@ pub(crate) fn applied(
     body: &[u8],
 ) -> Result<Value, Status> {
     let mut new = applied_to(ctx, Target::of(resource), options, live, body)?;
-    if write::text(&new, "/metadata/name").is_empty() {
-        return Err(errors::bad_request(format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            ctx.info.name
-        )));
-    }
+    check_named(&new, &ctx.info.name)?;
     if live.is_none() {
         refuse_uid(ctx, resource, &new)?;
         // There is no version to be of.
         crate::strategy::remove(&mut new["metadata"], "resourceVersion");
     }
     Ok(new)
+}
+
+/// What a patch makes must have a name.
+pub(crate) fn check_named(object: &Value, in_path: &str) -> Result<(), Status> {
+    if !write::text(object, "/metadata/name").is_empty() {
+        return Ok(());
+    }
+    Err(errors::bad_request(format!(
+        "the name of the object ({in_path} based on URL) was undeterminable: name must be provided"
+    )))
 }
 
 /// The same for any kind, whatever becomes of names and versions.
@@ -124,11 +129,7 @@ fn warn_of_duplicates(
     if serde_json::from_slice::<Unique>(body).is_ok() {
         return Ok(());
     }
-    let found = match schema::yaml_to_value(body) {
-        Ok((_, duplicates)) => duplicates,
-        Err(DecodeError::Yaml(why)) => vec![why],
-        Err(error) => vec![error.to_string()],
-    };
+    let Ok((_, found)) = schema::yaml_to_value(body) else { return Ok(()) };
     let Some(first) = found.first() else { return Ok(()) };
     if options.validation == FieldValidation::Strict {
         return Err(errors::bad_request(format!(
@@ -136,7 +137,7 @@ fn warn_of_duplicates(
              errors:\n  {first}"
         )));
     }
-    ctx.warn(format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {first}"));
+    found.iter().for_each(|finding| ctx.warn(finding));
     Ok(())
 }
 

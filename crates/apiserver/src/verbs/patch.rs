@@ -10,7 +10,7 @@ use schema::{DecodeError, Decoded, FieldValidation, Type};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{answer, apply, object_form};
+use super::{answer, object_form};
 use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode::{self, stamp};
@@ -38,7 +38,7 @@ pub(crate) async fn patch(
     let ctx = request.ctx;
     let patch_type = PatchType::read(&ctx.headers)?;
     if patch_type == PatchType::Apply {
-        return apply::apply(request, resource, part).await;
+        return super::apply::apply(request, resource, part).await;
     }
     let form = object_form(ctx)?;
     let options = WriteOptions::of_patch(ctx, false)?;
@@ -52,7 +52,8 @@ pub(crate) async fn patch(
     };
     let is_approval = ctx.info.subresource == "approval";
     let now = meta::time::rfc3339(ctx.server.clock.now());
-    let patch = Patch { patch_type, body: &request.body, validation: options.validation };
+    let (name, validation) = (ctx.info.name.as_str(), options.validation);
+    let patch = Patch { patch_type, body: &request.body, name, validation };
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
@@ -77,7 +78,7 @@ impl PatchType {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
-            apply::MEDIA_TYPE => Ok(Self::Apply),
+            super::apply::MEDIA_TYPE => Ok(Self::Apply),
             _ => Err(Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
                 .with_details(meta::StatusDetails::default())),
         }
@@ -88,6 +89,8 @@ impl PatchType {
 pub(crate) struct Patch<'a> {
     pub(crate) patch_type: PatchType,
     pub(crate) body: &'a [u8],
+    /// The name in the path.
+    pub(crate) name: &'a str,
     pub(crate) validation: FieldValidation,
 }
 
@@ -99,6 +102,30 @@ impl Patch<'_> {
         gvk: &GroupVersionKind,
         old: &Value,
     ) -> Result<Decoded, Status> {
+        let managed = apply::managed_fields(old);
+        if !managed.is_empty() && self.leaves_managed_fields() {
+            // They are half of many an object, and would be printed and read for nothing.
+            let mut bare = old.clone();
+            apply::take_managed_fields(&mut bare);
+            if let Ok(mut decoded) = self.apply_to(ty, gvk, &bare) {
+                apply::put_managed_fields(&mut decoded.value, managed.to_vec());
+                return Ok(decoded);
+            }
+            // What is wrong is told with all of the object.
+        }
+        self.apply_to(ty, gvk, old)
+    }
+
+    /// Whether the patch does not touch managed fields. It merges, and does not name them.
+    fn leaves_managed_fields(&self) -> bool {
+        let text = String::from_utf8_lossy(self.body);
+        matches!(self.patch_type, PatchType::Merge | PatchType::Strategic)
+            && ["managedFields", "\\u", "$patch", "$retainKeys"]
+                .iter()
+                .all(|word| !text.contains(word))
+    }
+
+    fn apply_to(&self, ty: &Type, gvk: &GroupVersionKind, old: &Value) -> Result<Decoded, Status> {
         // Patches are made against what clients see, with the fields that are always printed.
         let json = render::encode(ty, old);
         let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
@@ -110,8 +137,8 @@ impl Patch<'_> {
             }
         }
         .map_err(|error| refused(&error))?;
-        if let Some(why) = other_kind(gvk, &patched) {
-            return Err(self.undecodable(&json, &patched, &DecodeError::Type(why)));
+        if let Some(error) = other_kind(gvk, &patched) {
+            return Err(self.undecodable(&json, &patched, &error));
         }
         let relaxed = match self.validation {
             FieldValidation::Ignore => FieldValidation::Ignore,
@@ -125,9 +152,21 @@ impl Patch<'_> {
             }
             Ok(Decoded { warnings: findings, ..decoded })
         });
-        let mut decoded = decoded.map_err(|error| self.undecodable(&json, &patched, &error))?;
+        let mut decoded = decoded.map_err(|error| {
+            let error = self.reworded(ty, &patched).unwrap_or(error);
+            self.undecodable(&json, &patched, &error)
+        })?;
+        super::apply::check_named(&decoded.value, self.name)?;
         stamp(&mut decoded.value, gvk);
         Ok(decoded)
+    }
+
+    /// After a strategic merge patch upstream converts where otherwise it decodes.
+    fn reworded(&self, ty: &Type, patched: &Value) -> Option<DecodeError> {
+        if self.patch_type != PatchType::Strategic {
+            return None;
+        }
+        patch::conversion_error(ty, patched).map(DecodeError::Type)
     }
 
     /// What is odd about the patch itself.
@@ -207,13 +246,18 @@ fn refused(error: &patch::PatchError) -> Status {
     }
 }
 
-/// Why the patched object is not of the kind any more.
-fn other_kind(wanted: &GroupVersionKind, patched: &Value) -> Option<String> {
+/// Why the patched object is not of the kind any more. Upstream decodes whatever it says it is
+/// before it looks at the kind.
+fn other_kind(wanted: &GroupVersionKind, patched: &Value) -> Option<DecodeError> {
     let text = |field: &str| patched[field].as_str().unwrap_or_default();
     let version = meta::GroupVersion::parse(text("apiVersion"))?;
     if text("kind").is_empty() || text("apiVersion").is_empty() {
         return None;
     }
     let found = GroupVersionKind::new(version.group, version.version, text("kind"));
-    decode::mismatch(&found, wanted)
+    let why = DecodeError::Type(decode::mismatch(&found, wanted)?);
+    let other = schema::registry().kind(&found);
+    let unfit =
+        other.and_then(|ty| schema::decode_value(ty, patched, FieldValidation::Ignore).err());
+    Some(unfit.unwrap_or(why))
 }

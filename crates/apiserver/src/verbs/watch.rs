@@ -51,6 +51,8 @@ struct Watch {
     bookmark_due: std::time::Instant,
     deadline: std::time::Instant,
     ended: bool,
+    /// Told how long the initial events took.
+    listing: Option<(std::time::Instant, prometheus::Histogram)>,
 }
 
 pub(crate) async fn watch(
@@ -62,7 +64,10 @@ pub(crate) async fn watch(
     let options = table_options(ctx);
     let resource = resource.clone();
     let mut is_first = true;
+    let labels = [&*resource.gvk.group, resource.definition.name, &*resource.gvk.version];
+    let sent = ctx.server.metrics.watch_events.with_label_values(&labels);
     let stream = watch.map(move |item| {
+        sent.inc();
         let frame = frame(&resource, &item, form, options, is_first);
         is_first &= matches!(item, Item::Bookmark { .. });
         Ok(frame)
@@ -145,8 +150,16 @@ async fn start(
         bookmark_due: now + BOOKMARK_EVERY,
         deadline: now + Duration::from_secs(timeout),
         ended: false,
+        listing: owes_end.map(|_| (now, watch_list(ctx, resource))),
     };
     Ok(futures::stream::unfold(watch, Watch::next).right_stream())
+}
+
+fn watch_list(ctx: &RequestContext, resource: &Resource) -> prometheus::Histogram {
+    let scope = if ctx.info.namespace.is_empty() { "cluster" } else { "namespace" };
+    let gvk = &resource.gvk;
+    let labels = [&*gvk.group, resource.definition.name, scope, &*gvk.version];
+    ctx.server.metrics.watch_list.with_label_values(&labels)
 }
 
 type Beginning = (Cursor, Vec<Arc<Object>>, Option<u64>);
@@ -215,6 +228,10 @@ impl Watch {
             }
             if let Some(revision) = self.owes_end.take() {
                 self.bookmarked = revision;
+                if let Some((since, histogram)) = self.listing.take() {
+                    let took = self.server.clock.monotonic().saturating_duration_since(since);
+                    histogram.observe(took.as_secs_f64());
+                }
                 return Some((Item::Bookmark { revision, ends_initial: true }, self));
             }
             if let Some(change) = self.ready.pop_front() {

@@ -26,7 +26,7 @@ pub(super) struct Policies {
     compiled: Mutex<Compiled>,
 }
 
-/// What is enforced, and the versions of policies and bindings that it was made from.
+/// What was made, and the versions of policies and bindings it was made from.
 type Compiled = ((u64, u64), Arc<Vec<Enforced>>);
 
 /// A policy with one of its bindings.

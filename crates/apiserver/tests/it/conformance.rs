@@ -3,9 +3,12 @@
 mod api_objects;
 mod chunking;
 mod custom_resource_definition;
+mod device_claims;
 mod discovery;
+mod field_validation;
 mod limit_range;
 mod namespaces;
+mod plain_kinds;
 mod resource_quota;
 mod subject_review;
 mod watchers;

@@ -57,6 +57,29 @@ async fn an_update_that_changes_nothing_is_not_written() {
 }
 
 #[tokio::test]
+async fn owners_that_are_named_twice_are_named_once() {
+    let server = Fixture::start().await;
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
+    let mut twice = config_map("x", "1");
+    twice["metadata"]["ownerReferences"] = json!([owner, owner]);
+    let request = http::Request::builder()
+        .method(Method::POST)
+        .uri(CONFIG_MAPS)
+        .header("content-type", "application/json")
+        .body(bytes::Bytes::from(twice.to_string()))
+        .unwrap();
+    let answer = server.handle.call(&admin(), request).await;
+    let warning = answer.headers()["warning"].to_str().unwrap().to_owned();
+    assert!(
+        warning.contains("metadata.ownerReferences contains duplicate entries; API server dedups")
+            && warning.ends_with("duplicate UID(s) observed: u\""),
+        "{warning}"
+    );
+    let (_, read) = server.admin(Method::GET, &format!("{CONFIG_MAPS}/x"), &Value::Null).await;
+    assert_eq!(read["metadata"]["ownerReferences"], json!([owner]));
+}
+
+#[tokio::test]
 async fn patches_of_three_sorts_are_applied() {
     let server = Fixture::start().await;
     server.create(CONFIG_MAPS, &config_map("x", "1")).await;

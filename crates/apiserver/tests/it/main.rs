@@ -7,6 +7,10 @@ mod fixture;
 #[cfg(test)]
 mod in_process;
 #[cfg(test)]
+mod managed_fields;
+#[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod over_tls;
 #[cfg(test)]
 mod proxied_pages;

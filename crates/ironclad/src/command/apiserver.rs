@@ -59,6 +59,9 @@ pub(super) struct Args {
     /// Further keys whose service account tokens are accepted.
     #[arg(long)]
     service_account_key_file: Vec<PathBuf>,
+    /// Authorities that kubelets' serving certificates must come from; default: not verified.
+    #[arg(long)]
+    kubelet_certificate_authority: Option<PathBuf>,
     /// Requests other than watches worked on at once.
     #[arg(long, default_value_t = 600)]
     max_requests_inflight: usize,
@@ -135,6 +138,9 @@ fn configure(
     if let Some(path) = &args.client_ca_file {
         keys.client_ca = read(path)?;
     }
+    // Upstream's default: a kubelet that was given no certificate has one that nobody knows.
+    keys.kubelet_ca =
+        args.kubelet_certificate_authority.as_ref().map(read).transpose()?.unwrap_or_default();
     if let Some(path) = &args.service_account_signing_key_file {
         keys.service_account_key = read(path)?;
     }

@@ -37,15 +37,15 @@ pub(crate) struct Args {
     /// The cgroup below which those of pods are made.
     #[arg(long, default_value = "/")]
     cgroup_root: String,
-    /// Certificate to serve with.
-    #[arg(long)]
-    tls_cert_file: PathBuf,
+    /// Certificate to serve with; default: one of its own, signed by nobody else.
+    #[arg(long, requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
     /// Its key.
+    #[arg(long, requires = "tls_cert_file")]
+    tls_private_key_file: Option<PathBuf>,
+    /// Authorities whose client certificates are accepted; without any, clients need tokens.
     #[arg(long)]
-    tls_private_key_file: PathBuf,
-    /// Authorities whose client certificates are accepted.
-    #[arg(long)]
-    client_ca_file: PathBuf,
+    client_ca_file: Option<PathBuf>,
     /// Endpoint of another container runtime.
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
@@ -64,18 +64,26 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let read = |path: &PathBuf| {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let tls = ::kubelet::ServingTls {
-        certificate_pem: read(&args.tls_cert_file)?,
-        key_pem: read(&args.tls_private_key_file)?,
-        client_ca_pem: read(&args.client_ca_file)?,
+    let node_name = args.hostname_override.unwrap_or_else(node_address::host_name);
+    let node_ip = match args.node_ip {
+        Some(address) => address,
+        None => node_address::choose()?,
     };
+    let (certificate_pem, key_pem) = match (&args.tls_cert_file, &args.tls_private_key_file) {
+        (Some(certificate), Some(key)) => (read(certificate)?, read(key)?),
+        _ => {
+            let directory = args.data_dir.join("kubelet/pki");
+            let now = alone.clock.now();
+            let own = setup::self_signed_kubelet(&directory, &node_name, &[node_ip.into()], now)?;
+            (own.certificate.into_bytes(), own.key.into_bytes())
+        }
+    };
+    let client_ca_pem = args.client_ca_file.as_ref().map(read).transpose()?.unwrap_or_default();
+    let tls = ::kubelet::ServingTls { certificate_pem, key_pem, client_ca_pem };
     let agent = Agent {
         data_dir: args.data_dir,
-        node_name: args.hostname_override.unwrap_or_else(node_address::host_name),
-        node_ip: match args.node_ip {
-            Some(address) => address,
-            None => node_address::choose()?,
-        },
+        node_name,
+        node_ip,
         cluster_cidr: args.cluster_cidr,
         cluster_domain: args.cluster_domain,
         cluster_dns: args.cluster_dns,

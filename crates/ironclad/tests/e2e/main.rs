@@ -4,6 +4,8 @@
 mod harness;
 
 #[cfg(test)]
+mod alone;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod crashes;

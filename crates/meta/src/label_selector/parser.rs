@@ -32,6 +32,17 @@ pub(super) fn parse(text: &str) -> Result<Vec<LabelRequirement>, LabelSelectorEr
     }
 }
 
+/// A requirement of a key alone. What is wrong with the key is said of nothing in particular.
+fn of_key(key: String, operator: LabelOperator) -> Result<LabelRequirement, LabelSelectorError> {
+    LabelRequirement::new(key, operator, []).map_err(|error| match error {
+        LabelSelectorError::Requirement(text) => match text.strip_prefix("key: ") {
+            Some(rest) => LabelSelectorError::Requirement(format!("<nil>: {rest}")),
+            None => LabelSelectorError::Requirement(text),
+        },
+        other => other,
+    })
+}
+
 fn parse_error(found: &Item, expected: &str) -> LabelSelectorError {
     LabelSelectorError::Parse(format!("found '{}'{expected}", found.text))
 }
@@ -108,13 +119,13 @@ impl Parser {
             return Err(parse_error(&key, ", expected: identifier"));
         }
         if negated {
-            return LabelRequirement::new(key.text, LabelOperator::DoesNotExist, []);
+            return of_key(key.text, LabelOperator::DoesNotExist);
         }
         if matches!(self.peek(Words::Values).kind, Token::End | Token::Comma) {
-            return LabelRequirement::new(key.text, LabelOperator::Exists, []);
+            return of_key(key.text, LabelOperator::Exists);
         }
-        // The key is checked before the rest is read.
-        LabelRequirement::new(key.text.clone(), LabelOperator::Exists, [])?;
+        // The key is checked before the rest is read; upstream does not name it here.
+        of_key(key.text.clone(), LabelOperator::Exists)?;
         let operator = self.take(Words::Operators);
         let (meaning, exact) = match operator.kind {
             Token::In => (LabelOperator::In, false),

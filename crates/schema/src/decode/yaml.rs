@@ -19,10 +19,11 @@ pub fn yaml_to_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> 
         Err(Error::DuplicateMappingKey { key, location, .. }) => {
             let key = key.unwrap_or_default();
             let finding = format!("line {}: key {key:?} already set in map", location.line());
-            let value = read(text, DuplicateKeyPolicy::LastWins).map_err(|e| malformed(&e))?;
+            let value =
+                read(text, DuplicateKeyPolicy::LastWins).map_err(|e| malformed(&e, text))?;
             Ok((value, vec![finding]))
         }
-        Err(error) => Err(malformed(&error)),
+        Err(error) => Err(malformed(&error, text)),
     }
 }
 
@@ -56,14 +57,99 @@ fn read(text: &str, duplicates: DuplicateKeyPolicy) -> Result<Value, Error> {
     serde_saphyr::from_str_with_options(text, options)
 }
 
-/// The parser words its errors differently from upstream's, but for the most frequent one.
-fn malformed(error: &Error) -> DecodeError {
+/// Where upstream's parser says a problem is.
+enum Place {
+    /// In the line, unless that is the first.
+    Line,
+    /// In the line before: problems of grammar rather than of letters.
+    LineBefore,
+    /// In the line after: keys whose colon was waited for.
+    LineAfter,
+    /// In the last line, where something is still open.
+    End,
+    /// Nowhere.
+    Nowhere,
+}
+
+/// What our parser says, what upstream's says of the same, and where.
+const PROBLEMS: [(&str, &str, Place); 10] = [
+    (
+        "mapping values are not allowed",
+        "mapping values are not allowed in this context",
+        Place::Line,
+    ),
+    ("tabs disallowed", "found character that cannot start any token", Place::Line),
+    ("unexpected character", "found character that cannot start any token", Place::Line),
+    ("unclosed quote", "found unexpected end of stream", Place::End),
+    ("unknown escape character", "found unknown escape character", Place::Line),
+    ("did not find expected key", "did not find expected key", Place::LineBefore),
+    (
+        "did not find expected '-' indicator",
+        "did not find expected '-' indicator",
+        Place::LineBefore,
+    ),
+    ("simple key expected ':'", "could not find expected ':'", Place::LineAfter),
+    ("misplaced bracket", "did not find expected node content", Place::LineBefore),
+    ("expected <document start>", "found unknown directive name", Place::Nowhere),
+];
+
+/// The parser words its errors differently from upstream's, but for the most frequent ones.
+fn malformed(error: &Error, input: &str) -> DecodeError {
     let text = error.to_string();
-    DecodeError::Yaml(if text.contains("mapping values are not allowed") {
-        "yaml: mapping values are not allowed in this context".to_owned()
-    } else {
-        format!("yaml: {text}")
+    let line = error.location().map_or(0, |at| at.line());
+    if text.contains("unclosed bracket") {
+        return DecodeError::Yaml(unclosed(input));
+    }
+    if let Some(name) = unknown_anchor(&text, error, input) {
+        return DecodeError::Yaml(format!("yaml: unknown anchor '{name}' referenced"));
+    }
+    let known = PROBLEMS.iter().find(|(ours, ..)| text.contains(ours));
+    let Some((_, theirs, place)) = known else {
+        return DecodeError::Yaml(format!("yaml: {text}"));
+    };
+    // Upstream counts from zero, and says nothing of line zero.
+    let line = match place {
+        Place::Line => Some(line).filter(|line| *line > 1),
+        Place::LineBefore => line.checked_sub(1).filter(|line| *line > 0),
+        Place::LineAfter => Some(line + 1),
+        Place::End => {
+            Some(lines(input)).filter(|line| *line > 1).and_then(|n| u64::try_from(n).ok())
+        }
+        Place::Nowhere => None,
+    };
+    DecodeError::Yaml(match line {
+        Some(line) => format!("yaml: line {line}: {theirs}"),
+        None => format!("yaml: {theirs}"),
     })
+}
+
+/// What is missing in a flow collection that does not end: after its bracket, or after an item.
+fn unclosed(input: &str) -> String {
+    let wanted = match input.trim_end().chars().last() {
+        Some('{' | '[' | ',' | ':') => "did not find expected node content".to_owned(),
+        _ => {
+            let opened = input.rfind(['{', '[']).map_or(b'{', |at| input.as_bytes()[at]);
+            let close = if opened == b'[' { ']' } else { '}' };
+            format!("did not find expected ',' or '{close}'")
+        }
+    };
+    format!("yaml: line {}: {wanted}", lines(input))
+}
+
+/// Lines of a text, the last one without its end counting too.
+fn lines(input: &str) -> usize {
+    input.lines().count().max(1)
+}
+
+fn unknown_anchor<'i>(text: &str, error: &Error, input: &'i str) -> Option<&'i str> {
+    if !text.contains("unknown anchor") {
+        return None;
+    }
+    let at = error.location()?;
+    let line = input.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?)?;
+    let rest = line.get(usize::try_from(at.column()).ok()?.checked_sub(1)?..)?;
+    let name = rest.strip_prefix('*')?;
+    name.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).next()
 }
 
 #[cfg(test)]
@@ -87,6 +173,26 @@ mod tests {
         let (value, duplicates) = yaml_to_value(b"a: 1\nb: 2\na: 3\n").unwrap();
         assert_eq!(value, json!({"a": 3, "b": 2}));
         assert_eq!(duplicates, ["line 3: key \"a\" already set in map"]);
+    }
+
+    #[test]
+    fn errors_are_in_upstream_words() {
+        for (text, expected) in [
+            ("{", "line 1: did not find expected node content"),
+            ("a: [1, 2\n", "line 1: did not find expected ',' or ']'"),
+            ("{a: b", "line 1: did not find expected ',' or '}'"),
+            ("a: b\n c: d\n", "line 2: mapping values are not allowed in this context"),
+            ("a:\n\tb: c\n", "line 2: found character that cannot start any token"),
+            ("@x", "found character that cannot start any token"),
+            ("\"abc", "found unexpected end of stream"),
+            ("a: *x", "unknown anchor 'x' referenced"),
+            ("a:\n  b: c\n d: e\n", "line 2: did not find expected key"),
+            ("a: b\na", "line 3: could not find expected ':'"),
+            ("}", "did not find expected node content"),
+        ] {
+            let found = yaml_to_value(text.as_bytes()).unwrap_err().to_string();
+            assert_eq!(found, format!("yaml: {expected}"), "{text:?}");
+        }
     }
 
     #[test]

@@ -26,7 +26,6 @@ pub(super) const LOGIC: &[Logic] = &[
     ("core/v1.Namespace", namespace),
     ("core/v1.Node", node),
     ("core/v1.Secret", secret),
-    ("core/v1.PersistentVolumeClaimSpec", claim),
     ("core/v1.LimitRangeItem", limit_range_item),
 ];
 
@@ -106,17 +105,6 @@ fn secret(secret: &mut Map<String, Value>) {
     let data = object(secret, "data");
     for (key, text) in texts {
         data.insert(key, STANDARD.encode(text.as_str().unwrap_or("")).into());
-    }
-}
-
-/// A data source of the old form and the reference that replaces it mirror each other.
-fn claim(spec: &mut Map<String, Value>) {
-    match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
-        (Some(source), None) => fill(spec, "dataSourceRef", source),
-        (None, Some(reference)) if reference.get("namespace").is_none() => {
-            fill(spec, "dataSource", reference);
-        }
-        _ => {}
     }
 }
 

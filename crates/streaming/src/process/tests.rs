@@ -93,6 +93,26 @@ async fn a_command_without_input_speaks_in_base64() {
 }
 
 #[tokio::test]
+async fn every_protocol_of_a_websocket_tells_how_the_command_ended() {
+    for (protocol, framing, tells_status) in [
+        ("v5.channel.k8s.io", Framing::Binary, true),
+        ("v4.channel.k8s.io", Framing::Binary, true),
+        ("v4.base64.channel.k8s.io", Framing::Base64, true),
+        ("channel.k8s.io", Framing::Binary, false),
+        ("base64.channel.k8s.io", Framing::Base64, false),
+    ] {
+        let client = serve(upgrade("websocket", protocol), Wanted { stdin: false, ..ALL });
+        let mut socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let channels = collect(&mut socket, framing).await;
+        assert_eq!(channels[2], b"oops", "{protocol}");
+        let status: Option<Value> = serde_json::from_slice(&channels[3]).ok();
+        let reason = status.map(|status| status["reason"].clone());
+        let expected = tells_status.then(|| json!("NonZeroExitCode"));
+        assert_eq!(reason, expected, "{protocol}");
+    }
+}
+
+#[tokio::test]
 async fn a_command_speaks_on_the_streams_of_spdy() {
     let mut client = serve(upgrade("SPDY/3.1", "v4.channel.k8s.io"), ALL);
     let mut headers = HeaderWriter::new().unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use cargo_metadata::Metadata;
 
-const REQUIRED: [&str; 9] = [
+const REQUIRED: [&str; 10] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -14,6 +14,7 @@ const REQUIRED: [&str; 9] = [
     "README.zh-CN.md",
     "docs/conformance.md",
     "docs/glossary.md",
+    "docs/limits.md",
     "docs/performance.md",
 ];
 

@@ -412,3 +412,38 @@ async fn bound_policies_fail_and_are_not_passed_over() {
     patch(&server, &format!("{path}/b"), "application/json-patch+json", &warn).await;
     assert_eq!(create("c").await.0, StatusCode::CREATED);
 }
+
+#[tokio::test]
+async fn managed_fields_that_a_webhook_breaks_stay_as_they_were() {
+    let server = Fixture::start().await;
+    let webhook = Hook::serve(&server, |_| {
+        let patch = json!([
+            {"op": "add", "path": "/data/b", "value": "of the hook"},
+            {"op": "replace", "path": "/metadata/managedFields", "value": [{"manager": "hook"}]},
+        ]);
+        let patch = STANDARD.encode(patch.to_string());
+        json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
+    })
+    .await;
+    let rules = rule(&["configmaps"], &["CREATE"]);
+    register(&server, "mutating", &[hook("change", &webhook.url(&server), &rules)]).await;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("{CONFIG_MAPS}?fieldManager=m"))
+        .header("content-type", "application/json")
+        .body(Bytes::from(config_map("x").to_string()))
+        .unwrap();
+    let answer = server.handle.call(&admin(), request).await;
+    let warning = answer.headers()["warning"].to_str().unwrap().to_owned();
+    assert!(
+        warning.contains(".metadata.managedFields was in an invalid state after admission")
+            && warning.ends_with("operation must be `Apply` or `Update`\""),
+        "{warning}"
+    );
+    let created = read(&server, &format!("{CONFIG_MAPS}/x")).await;
+    assert_eq!(created["data"], json!({"a": "1", "b": "of the hook"}));
+    let managed = &created["metadata"]["managedFields"];
+    assert_eq!(managed[0]["manager"], "m");
+    // What the webhook adds is nobody's.
+    assert_eq!(managed[0]["fieldsV1"], json!({"f:data": {".": {}, "f:a": {}}}));
+}

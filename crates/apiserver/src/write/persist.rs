@@ -1,0 +1,95 @@
+//! From encoded objects to the store, and back to those who asked.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meta::{Object, Reason, Status};
+use serde_json::Value;
+use store::{Expect, Outcome, Revision, Write};
+
+use crate::context::RequestContext;
+use crate::errors;
+use crate::pump;
+use crate::render;
+use crate::resources::Storage;
+use crate::splice::{with_place_for_version, with_resource_version};
+use crate::verbs::patch::PatchType;
+
+/// Writes, and waits until the caches have it: who has an answer finds its effect everywhere, in
+/// reads as in admission and authorization.
+pub(crate) async fn commit(ctx: &RequestContext, write: Write) -> Result<Outcome, Status> {
+    let outcome =
+        ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
+    if let Outcome::Committed(committed) = &outcome
+        && let Err(status) = ctx.server.pump.reach(committed.revision.0).await
+    {
+        // It is written all the same.
+        tracing::warn!(%status, "the watch cache does not follow the store");
+    }
+    Ok(outcome)
+}
+
+/// Writes an object, and tells as what. One that is too large with its managed fields is written
+/// without them, as upstream does it, unless it is they that the request is about.
+pub(super) async fn commit_object(
+    ctx: &RequestContext,
+    storage: &Storage,
+    (key, expect): (Bytes, Expect),
+    object: &Value,
+    json: Bytes,
+) -> Result<(Outcome, Bytes), Status> {
+    let result = commit(ctx, stamped(key.clone(), Some(&json), expect)).await;
+    let is_too_large =
+        result.as_ref().is_err_and(|status| status.is(Reason::RequestEntityTooLarge));
+    if !is_too_large || apply::managed_fields(object).is_empty() || is_applied(ctx) {
+        return Ok((result?, json));
+    }
+    let mut bare = object.clone();
+    apply::take_managed_fields(&mut bare);
+    let json = render::encode(storage.ty, &bare);
+    Ok((commit(ctx, stamped(key, Some(&json), expect)).await?, json))
+}
+
+fn is_applied(ctx: &RequestContext) -> bool {
+    ctx.info.verb == "patch" && PatchType::read(&ctx.headers) == Ok(PatchType::Apply)
+}
+
+/// The object of encoded bytes at a revision.
+pub(crate) fn at(
+    storage: &Storage,
+    json: &Bytes,
+    revision: Revision,
+) -> Result<Arc<Object>, Status> {
+    let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
+    pump::make(storage, json, revision.0).ok_or_else(broken)
+}
+
+/// The object of a committed write: the one in the cache, unless that is another by now.
+pub(super) fn committed_at(
+    storage: &Storage,
+    cache_key: &str,
+    json: &Bytes,
+    revision: Revision,
+) -> Result<Arc<Object>, Status> {
+    let cached = storage.cache.get(cache_key);
+    match cached.filter(|object| object.header().resource_version.0 == revision.0) {
+        Some(object) => Ok(object),
+        None => at(storage, json, revision),
+    }
+}
+
+/// A write that puts its revision into the object.
+pub(crate) fn stamped(key: Bytes, json: Option<&Bytes>, expect: Expect) -> Write {
+    match json.map(|json| (json, with_place_for_version(json))) {
+        None => Write::new(key, None, expect),
+        // Nothing without metadata gets here; the caches would leave it out.
+        Some((json, None)) => Write::new(key, Some(json.clone()), expect),
+        Some((_, Some((json, at)))) => {
+            Write { revision_at: Some(at), ..Write::new(key, Some(json), expect) }
+        }
+    }
+}
+
+pub(super) fn broken() -> Status {
+    errors::internal("an encoded object has no metadata")
+}

@@ -1,0 +1,118 @@
+//! Kinds of which the API server knows nothing in particular.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{MERGE, STRATEGIC, delete, names, patch, put, read};
+use crate::fixture::Fixture;
+
+/// A kind: where its objects are, and the least there is to one of them.
+fn kinds() -> Vec<(&'static str, Value)> {
+    let rules = json!([{"subjects": [{"kind": "User", "user": {"name": "u"}}],
+        "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["*"]}]}]);
+    vec![
+        (
+            "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas",
+            json!({"spec": {"matchingPrecedence": 9999, "rules": rules,
+                "priorityLevelConfiguration": {"name": "global-default"},
+                "distinguisherMethod": {"type": "ByUser"}}}),
+        ),
+        (
+            "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations",
+            json!({"spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 2,
+                "limitResponse": {"type": "Reject"}}}}),
+        ),
+        (
+            "/api/v1/namespaces/default/podtemplates",
+            json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}),
+        ),
+        (
+            "/apis/apps/v1/namespaces/default/controllerrevisions",
+            json!({"revision": 1, "data": {"spec": {"x": [1, {"y": null}]}}}),
+        ),
+        (
+            "/apis/coordination.k8s.io/v1/namespaces/default/leases",
+            json!({"spec": {"holderIdentity": "h", "leaseDurationSeconds": 30}}),
+        ),
+        ("/apis/storage.k8s.io/v1/csinodes", json!({"spec": {"drivers": []}})),
+        ("/apis/scheduling.k8s.io/v1/priorityclasses", json!({"value": 5, "description": "d"})),
+        ("/apis/node.k8s.io/v1/runtimeclasses", json!({"handler": "h"})),
+    ]
+}
+
+/// What many tests of the suite do with such kinds: everything.
+#[tokio::test]
+async fn plain_kinds_live_and_are_deleted_by_collection() {
+    let server = Fixture::start().await;
+    for (path, template) in kinds() {
+        for name in ["one", "two"] {
+            let mut object = template.clone();
+            object["metadata"] = json!({"name": name, "labels": {"e2e": "yes"}});
+            server.create(&format!("{path}?fieldValidation=Strict"), &object).await;
+        }
+        let one = format!("{path}/one");
+        for (content_type, label) in [(MERGE, "merge"), (STRATEGIC, "strategic")] {
+            let change = json!({"metadata": {"annotations": {label: "x"}}});
+            let patched = patch(&server, &one, content_type, &change).await;
+            assert_eq!(patched["metadata"]["annotations"][label], "x", "{path}");
+        }
+        let mut found = read(&server, &one).await;
+        found["metadata"]["annotations"]["put"] = json!("x");
+        let replaced = put(&server, &one, &found).await;
+        assert_eq!(replaced["metadata"]["annotations"]["put"], "x", "{path}");
+        assert_ne!(
+            replaced["metadata"]["resourceVersion"], found["metadata"]["resourceVersion"],
+            "{path}"
+        );
+        assert_eq!(
+            names(&server, &format!("{path}?labelSelector=e2e%3Dyes")).await,
+            ["one", "two"]
+        );
+        delete(&server, &one).await;
+        delete(&server, &format!("{path}?labelSelector=e2e%3Dyes")).await;
+        let left = names(&server, &format!("{path}?labelSelector=e2e%3Dyes")).await;
+        assert!(left.is_empty(), "{path}: {left:?}");
+    }
+}
+
+/// Part of `[sig-node] Node Lifecycle should run through the lifecycle of a node`.
+#[tokio::test]
+async fn a_node_keeps_the_status_it_is_created_with() {
+    let server = Fixture::start().await;
+    let node = json!({"metadata": {"name": "fake"}, "spec": {"unschedulable": true},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "r", "message": "m",
+            "lastHeartbeatTime": null, "lastTransitionTime": null}]}});
+    let created = server.create("/api/v1/nodes", &node).await;
+    assert_eq!(created["status"]["conditions"][0]["status"], "True");
+    let labelled = json!({"metadata": {"labels": {"l": "1"}}});
+    patch(&server, "/api/v1/nodes/fake", STRATEGIC, &labelled).await;
+    assert_eq!(names(&server, "/api/v1/nodes?labelSelector=l%3D1").await, ["fake"]);
+    delete(&server, "/api/v1/nodes/fake").await;
+    let (code, _) = server.admin(Method::GET, "/api/v1/nodes/fake", &Value::Null).await;
+    assert_eq!(code, 404);
+}
+
+/// Part of `[sig-instrumentation] Events API should ensure that an event can be fetched, patched,
+/// deleted, and listed`: one event, seen from both groups.
+#[tokio::test]
+async fn an_event_is_the_same_in_both_groups() {
+    let server = Fixture::start().await;
+    let event = json!({"metadata": {"name": "e"}, "type": "Normal", "reason": "r", "action": "a",
+        "regarding": {"kind": "Pod", "namespace": "default", "name": "p"}, "note": "n",
+        "series": {"count": 2, "lastObservedTime": "2026-01-02T03:04:05.000006Z"},
+        "eventTime": "2026-01-02T03:04:05.000006Z", "reportingController": "c",
+        "reportingInstance": "i"});
+    server.create("/apis/events.k8s.io/v1/namespaces/default/events", &event).await;
+    let core = read(&server, "/api/v1/namespaces/default/events/e").await;
+    assert_eq!((&core["message"], &core["involvedObject"]["name"]), (&json!("n"), &json!("p")));
+    assert_eq!(core["reportingComponent"], "c");
+    assert_eq!(core["series"], event["series"]);
+    let mut found = read(&server, "/apis/events.k8s.io/v1/namespaces/default/events/e").await;
+    found["series"]["count"] = json!(100);
+    let path = "/apis/events.k8s.io/v1/namespaces/default/events/e";
+    let mut replaced = put(&server, path, &found).await;
+    for object in [&mut found, &mut replaced] {
+        object["metadata"] = json!({});
+    }
+    assert_eq!(replaced, found);
+}
