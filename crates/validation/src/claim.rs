@@ -218,6 +218,7 @@ mod tests {
     fn both_ways_to_name_the_data_agree() {
         let source = json!({"kind": "PersistentVolumeClaim", "name": "a"});
         let other = json!({"kind": "PersistentVolumeClaim", "name": "b"});
+        let pod = json!({"kind": "Pod", "name": "a"});
         check(
             "",
             "PersistentVolumeClaim",
@@ -227,8 +228,8 @@ mod tests {
         check(
             "",
             "PersistentVolumeClaim",
-            claim_of(json!({"dataSource": {"kind": "Pod", "name": "a"}})),
-            // Defaulting copies one into the other.
+            // The server copies one into the other before it looks at either.
+            claim_of(json!({"dataSource": pod, "dataSourceRef": pod})),
             &[
                 "spec.dataSource: Invalid value: \"Pod\": must be 'PersistentVolumeClaim' when \
                  referencing the default apiGroup",
