@@ -92,6 +92,7 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError
     let is_core_event = (gvk.group.as_str(), gvk.kind.as_str()) == ("", "Event");
     if stored && !is_core_event {
         metadata::create(&object, namespaced, &|name| name_findings(gvk, &object, name), &mut out);
+        metadata::known_finalizers(gvk, &object, &mut out);
     }
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Event") => {
@@ -99,6 +100,7 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError
             // Upstream comes to the metadata of these only when nothing else is wrong.
             if out.is_empty() {
                 metadata::create(&object, true, &names::path_segment, &mut out);
+                metadata::known_finalizers(gvk, &object, &mut out);
             }
         }
         ("events.k8s.io", "Event") => event::own_group_create(&object, &mut out),
@@ -131,7 +133,7 @@ pub fn validate_update(
 ) -> Vec<FieldError> {
     let mut out = Vec::new();
     let (new, old) = (Node::root(new), Node::root(old));
-    metadata::update(&new, &old, &mut out);
+    metadata::update(gvk, &new, &old, &mut out);
     if gvk.group == "certificates.k8s.io" {
         certificate_signing_request::update(&new, &old, subresource, &mut out);
     } else if subresource == "status" {

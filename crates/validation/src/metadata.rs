@@ -1,6 +1,6 @@
 //! `metadata`, of every kind.
 
-use meta::names;
+use meta::{GroupVersionKind, names};
 use serde_json::Value;
 
 use crate::node::{Findings, Node};
@@ -39,7 +39,21 @@ pub(crate) fn create(object: &Node<'_>, namespaced: bool, rule: NameRule<'_>, ou
     annotations(&metadata.get("annotations"), out);
     owners(&metadata.get("ownerReferences"), out);
     finalizers(&metadata.get("finalizers"), out);
-    for finalizer in metadata.get("finalizers").items() {
+}
+
+/// Findings about finalizers without a domain. Upstream has this rule only for the kinds whose
+/// validation lies with the core kinds.
+pub(crate) fn known_finalizers(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
+    if matches!(
+        gvk.group.as_str(),
+        "admissionregistration.k8s.io"
+            | "apiextensions.k8s.io"
+            | "apiregistration.k8s.io"
+            | "node.k8s.io"
+    ) {
+        return;
+    }
+    for finalizer in object.get("metadata").get("finalizers").items() {
         let text = finalizer.text();
         let is_known = text.contains('/') || STANDARD_FINALIZERS.contains(&text);
         if names::qualified_name(text).is_empty() && !is_known {
@@ -53,21 +67,12 @@ pub(crate) fn create(object: &Node<'_>, namespaced: bool, rule: NameRule<'_>, ou
 
 /// Findings about the metadata of a changed object. Upstream checks the parts that may change
 /// after those that may not.
-pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+pub(crate) fn update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     let (metadata, before) = (new.get("metadata"), old.get("metadata"));
     if !before.get("deletionTimestamp").text().is_empty() {
         no_new_finalizers(&metadata.get("finalizers"), &before.get("finalizers"), out);
     }
-    for finalizer in metadata.get("finalizers").items() {
-        let text = finalizer.text();
-        let is_known = text.contains('/') || STANDARD_FINALIZERS.contains(&text);
-        if names::qualified_name(text).is_empty() && !is_known {
-            out.push(
-                finalizer
-                    .invalid("name is neither a standard finalizer name nor is it fully qualified"),
-            );
-        }
-    }
+    known_finalizers(gvk, new, out);
     if metadata.get("generation").int() < before.get("generation").int() {
         out.push(metadata.get("generation").invalid("must not be decremented"));
     }

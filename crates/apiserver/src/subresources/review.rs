@@ -26,6 +26,7 @@ pub(super) fn create(
         decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let mut review = decoded.value;
+    check_metadata_namespace(ctx, &review)?;
     match resource.definition.name {
         "tokenreviews" => {
             if review.pointer("/spec/token").is_none() {
@@ -126,6 +127,16 @@ fn check_attributes(review: &Value, resource: &Resource) -> Result<(), Status> {
     };
     let message = format!("Invalid value: {value}: {message}");
     Err(invalid(resource, field, "FieldValueInvalid", message))
+}
+
+fn check_metadata_namespace(ctx: &RequestContext, review: &Value) -> Result<(), Status> {
+    let own = review.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+    if own.is_empty() || ctx.info.namespace.is_empty() || own == ctx.info.namespace {
+        return Ok(());
+    }
+    Err(errors::bad_request(
+        "the namespace of the provided object does not match the namespace sent on the request",
+    ))
 }
 
 /// A local review asks about the namespace it is made in.
