@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     // The allocator's areas are sparse, and huge pages would make them resident: 12 MB of an idle
     // API server. The setting is inherited, so a shim takes it back before it runs containers.
     // A kernel without it knows no huge pages.
-    rustix::process::disable_transparent_huge_pages(!is_shim).ok();
+    rustix::thread::disable_transparent_huge_pages(!is_shim).ok();
     if is_shim {
         args.next();
         return runtime::shim::main(args);
