@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use meta::names;
 
 use crate::FieldError;
-use crate::match_rules::{expression, match_conditions, match_resources, mutable_operations};
+use crate::match_rules::{
+    expression, lone_name, match_conditions, match_resources, mutable_operations,
+};
 use crate::metadata::label_selector;
 use crate::node::{Findings, Node};
 
@@ -119,6 +121,8 @@ fn variable(variable: &Node<'_>, out: &mut Findings) {
     }
     if value.text().trim().is_empty() {
         out.push(FieldError::required(&value.path, "expression is not specified"));
+    } else {
+        lone_name(&value, out);
     }
 }
 
@@ -154,9 +158,13 @@ fn validation(validation: &Node<'_>, out: &mut Findings) {
     let (computed, reason) = (validation.get("messageExpression"), validation.get("reason"));
     if rule.text().trim().is_empty() {
         out.push(FieldError::required(&rule.path, "expression is not specified"));
+    } else {
+        lone_name(&rule, out);
     }
     if !computed.text().is_empty() && computed.text().trim().is_empty() {
         out.push(computed.invalid("must be non-empty if specified"));
+    } else if !computed.text().is_empty() {
+        lone_name(&computed, out);
     }
     let trimmed = message.text().trim();
     if !message.text().is_empty() && trimmed.is_empty() {
@@ -184,13 +192,19 @@ fn audit_annotations(annotations: &Node<'_>, policy: &str, out: &mut Findings) {
         if policy.is_empty() {
             out.push(key.invalid_text("requires metadata.name be non-empty"));
         } else {
-            key.invalid_each(names::qualified_name(&format!("{policy}/{}", key.text())), out);
+            let full = format!("{policy}/{}", key.text());
+            let wrong = names::qualified_name(&full);
+            out.extend(
+                wrong.into_iter().map(|text| FieldError::invalid(&key.path, full.as_str(), text)),
+            );
         }
         if value.text().trim().is_empty() {
             out.push(FieldError::required(&value.path, "valueExpression is not specified"));
         } else if value.text().len() > MAX_VALUE_EXPRESSION {
             let detail = format!("must not exceed {MAX_VALUE_EXPRESSION} bytes in length");
             out.push(FieldError::required(&value.path, detail));
+        } else {
+            lone_name(&value, out);
         }
         if !seen.insert(key.text()) {
             out.push(FieldError::duplicate(&key.path, key.text()));
@@ -339,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_is_validated_has_a_reason_and_a_message_of_one_line() {
-        let validations = json!([{"expression": "a\nb"}, {"expression": "a", "message": "x\ny"},
+        let validations = json!([{"expression": "a\nb"}, {"expression": "true", "message": "x\ny"},
             {"expression": " ", "reason": "Odd", "messageExpression": " "}]);
         check(
             GROUP,

@@ -18,6 +18,54 @@ const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 /// Operations of policies that mutate: nothing of what is deleted can be changed.
 const MUTABLE_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 
+/// Names that an expression may have by itself somewhere: variables, types, and words of the
+/// language, about which more is to be said than that they are unknown.
+const KNOWN_NAMES: [&str; 43] = [
+    "as",
+    "authorizer",
+    "bool",
+    "break",
+    "bytes",
+    "const",
+    "continue",
+    "device",
+    "double",
+    "duration",
+    "dyn",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "int",
+    "let",
+    "list",
+    "loop",
+    "map",
+    "namespace",
+    "namespaceObject",
+    "null",
+    "null_type",
+    "object",
+    "oldObject",
+    "package",
+    "params",
+    "request",
+    "return",
+    "string",
+    "timestamp",
+    "true",
+    "type",
+    "uint",
+    "var",
+    "variables",
+    "void",
+    "while",
+    "optional_type",
+];
+
 /// Operations, groups, versions and resources.
 pub(crate) fn rule(rule: &Node<'_>, out: &mut Findings) {
     operations(&rule.get("operations"), out);
@@ -166,5 +214,43 @@ pub(crate) fn match_conditions(conditions: &Node<'_>, out: &mut Findings) {
 pub(crate) fn expression(expression: &Node<'_>, out: &mut Findings) {
     if expression.text().trim().is_empty() {
         out.push(FieldError::required(&expression.path, ""));
+    } else {
+        lone_name(expression, out);
+    }
+}
+
+/// An expression that is a name alone, which must be that of a variable. It is the one mistake in
+/// an expression that can be told without reading the language.
+pub(crate) fn lone_name(expression: &Node<'_>, out: &mut Findings) {
+    let text = expression.text();
+    if names::c_identifier(text).is_empty() && !KNOWN_NAMES.contains(&text) {
+        out.push(expression.invalid(format!(
+            "compilation failed: ERROR: <input>:1:1: undeclared reference to '{text}' (in \
+             container '')\n | {text}\n | ^"
+        )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_name_alone_must_be_known() {
+        let found = |text: &str| {
+            let (value, mut out) = (json!(text), Findings::new());
+            lone_name(&Node { value: &value, path: crate::Path::new("e") }, &mut out);
+            out.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for text in ["object", "true", "x.y", "x == 1", "-x"] {
+            assert!(found(text).is_empty(), "{text}");
+        }
+        assert_eq!(
+            found("x"),
+            ["e: Invalid value: \"x\": compilation failed: ERROR: <input>:1:1: undeclared \
+              reference to 'x' (in container '')\n | x\n | ^"]
+        );
     }
 }

@@ -14,12 +14,17 @@ use std::collections::BTreeSet;
 use meta::names;
 
 use crate::FieldError;
+use crate::match_rules::lone_name;
 use crate::node::{Findings, Node};
 
 /// Most requests, constraints, configurations and selectors of a claim or class.
 const MAX_ENTRIES: usize = 32;
 /// Longest expression of a selector.
 const MAX_EXPRESSION: usize = 10 * 1024;
+/// What is said of an expression without anything in it.
+const NOTHING: &str = "ERROR: <input>:1:0: Syntax error: mismatched input '<EOF>' expecting {'[', \
+                       '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, \
+                       NUM_UINT, STRING, BYTES, IDENTIFIER}";
 /// Longest parameters for a driver.
 const MAX_PARAMETERS: usize = 10 * 1024;
 /// Longest name of an attribute without its domain.
@@ -119,7 +124,16 @@ fn selector(selector: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::required(&cel.path, ""));
         return;
     }
-    cel.get("expression").no_longer_than(MAX_EXPRESSION, out);
+    let expression = cel.get("expression");
+    expression.no_longer_than(MAX_EXPRESSION, out);
+    if expression.text().len() > MAX_EXPRESSION {
+        return;
+    }
+    if expression.text().is_empty() {
+        out.push(expression.invalid_text(format!("compilation failed: {NOTHING}")));
+    } else {
+        lone_name(&expression, out);
+    }
 }
 
 /// Configuration for a driver.
