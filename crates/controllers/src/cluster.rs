@@ -9,7 +9,8 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -36,6 +37,7 @@ pub(crate) struct Informers {
     pub(crate) replication_controllers: Lister<ReplicationController>,
     pub(crate) deployments: Lister<Deployment>,
     pub(crate) jobs: Lister<Job>,
+    pub(crate) resource_quotas: Lister<ResourceQuota>,
     pub(crate) services: Lister<Service>,
     pub(crate) endpoints: Lister<Endpoints>,
     pub(crate) endpoint_slices: Lister<EndpointSlice>,
@@ -77,6 +79,7 @@ impl Informers {
             replication_controllers: start.whole(all()),
             deployments: start.whole(all()),
             jobs: start.whole(all()),
+            resource_quotas: start.whole(all()),
             services: start.whole(all()),
             endpoints: start.whole(all()),
             endpoint_slices: start.whole(all()),

@@ -31,6 +31,7 @@ mod pod_control;
 mod pod_gc;
 mod pod_view;
 mod replica_set;
+mod resource_quota;
 mod root_ca_publisher;
 mod selection;
 mod service_account;
@@ -106,6 +107,7 @@ const STARTS: &[(&str, Start)] = &[
     ("job-controller", |ctx| Box::pin(job::run(ctx))),
     ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
     ("garbage-collector-controller", |ctx| Box::pin(garbage_collector::run(ctx))),
+    ("resourcequota-controller", |ctx| Box::pin(resource_quota::run(ctx))),
     ("service-lb-controller", |ctx| Box::pin(service_lb::run(ctx))),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),

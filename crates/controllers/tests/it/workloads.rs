@@ -259,3 +259,30 @@ async fn a_job_runs_to_completion_and_frees_its_pods() {
     assert_eq!(pods.len(), 3);
     assert!(pods.iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
 }
+
+#[tokio::test]
+async fn a_quota_is_given_back_what_is_deleted() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let maps = "/api/v1/namespaces/n/configmaps";
+    let path = "/api/v1/namespaces/n/resourcequotas/q";
+    api.create(maps, json!({ "metadata": { "name": "c" } }));
+    api.create(
+        "/api/v1/namespaces/n/resourcequotas",
+        json!({ "metadata": { "name": "q" },
+            "spec": { "hard": { "configmaps": "5", "count/replicasets.apps": "1", "no/such": "1" } } }),
+    );
+    // The root CA is a ConfigMap too.
+    let used = |api: &MemoryApi| api.get(path).unwrap()["status"]["used"].clone();
+    let counted = |maps: &str| json!({ "configmaps": maps, "count/replicasets.apps": "0" });
+    api.eventually("the first count", |api| used(api) == counted("2")).await;
+    assert_eq!(api.get(path).unwrap()["status"]["hard"]["no/such"], "1");
+    api.delete(&format!("{maps}/c"));
+    api.eventually("the count without it", |api| used(api) == counted("1")).await;
+    api.patch(path, &json!({ "status": { "hard": { "configmaps": "9" } } }));
+    api.eventually("the limits of the spec", |api| {
+        api.get(path).unwrap()["status"]["hard"]["configmaps"] == "5"
+    })
+    .await;
+}
