@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::Typed;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -36,6 +36,8 @@ pub(crate) struct Informers {
     pub(crate) replica_sets: Lister<ReplicaSet>,
     pub(crate) replication_controllers: Lister<ReplicationController>,
     pub(crate) deployments: Lister<Deployment>,
+    pub(crate) daemon_sets: Lister<DaemonSet>,
+    pub(crate) controller_revisions: Lister<ControllerRevision>,
     pub(crate) jobs: Lister<Job>,
     pub(crate) resource_quotas: Lister<ResourceQuota>,
     pub(crate) services: Lister<Service>,
@@ -78,6 +80,8 @@ impl Informers {
             replica_sets: start.whole(all()),
             replication_controllers: start.whole(all()),
             deployments: start.whole(all()),
+            daemon_sets: start.whole(all()),
+            controller_revisions: start.whole(all()),
             jobs: start.whole(all()),
             resource_quotas: start.whole(all()),
             services: start.whole(all()),

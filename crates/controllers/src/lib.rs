@@ -16,6 +16,7 @@
 
 mod cluster;
 mod context;
+mod daemon_set;
 mod deployment;
 mod discovery;
 mod endpoint_slice;
@@ -99,6 +100,7 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(replica_set::run::<ReplicationController>(ctx))
     }),
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
+    ("daemonset-controller", |ctx| Box::pin(daemon_set::run(ctx))),
     ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
     ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),

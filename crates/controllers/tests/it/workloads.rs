@@ -286,3 +286,110 @@ async fn a_quota_is_given_back_what_is_deleted() {
     })
     .await;
 }
+
+const DAEMONS: &str = "/apis/apps/v1/namespaces/n/daemonsets";
+const REVISIONS: &str = "/apis/apps/v1/namespaces/n/controllerrevisions";
+
+/// A node that is ready: one that is not is tainted.
+fn node(api: &MemoryApi, name: &str) {
+    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+    api.create("/api/v1/nodes", json!({ "metadata": { "name": name }, "status": ready }));
+}
+
+fn daemon_set(api: &MemoryApi) {
+    ["a", "b"].into_iter().for_each(|name| node(api, name));
+    api.create(
+        DAEMONS,
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "d" },
+            "spec": { "selector": { "matchLabels": { "app": "d" } }, "revisionHistoryLimit": 10,
+                "updateStrategy": { "type": "RollingUpdate",
+                    "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } },
+                "template": { "metadata": { "labels": { "app": "d" } },
+                    "spec": { "containers": [{ "name": "c", "image": "one" }] } } } }),
+    );
+}
+
+/// Plays the scheduler, which can only do what the affinity says, and the kubelet.
+fn run_daemons(api: &MemoryApi) {
+    for pod in api.list(PODS).iter().filter(|pod| pod["spec"]["nodeName"].is_null()) {
+        let affinity = &pod["spec"]["affinity"]["nodeAffinity"];
+        let terms =
+            &affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        let node = &terms[0]["matchFields"][0]["values"][0];
+        api.patch(&format!("{PODS}/{}", name(pod)), &json!({ "spec": { "nodeName": node } }));
+    }
+    run_pods(api);
+}
+
+async fn all_have(api: &MemoryApi, image: &str) {
+    api.eventually("a ready pod of the image on each node", |api| {
+        run_daemons(api);
+        let pods = api.list(PODS);
+        let status = &api.get(&format!("{DAEMONS}/d")).unwrap()["status"];
+        pods.len() == 2
+            && pods.iter().all(|pod| pod["spec"]["containers"][0]["image"] == image)
+            && status["numberAvailable"] == 2
+            && status["updatedNumberScheduled"] == 2
+            && status["desiredNumberScheduled"] == 2
+    })
+    .await;
+}
+
+fn set_image(api: &MemoryApi, image: &str) {
+    let template = json!({ "spec": { "containers": [{ "name": "c", "image": image }] } });
+    api.patch(&format!("{DAEMONS}/d"), &json!({ "spec": { "template": template } }));
+}
+
+#[tokio::test]
+async fn a_daemon_set_is_rolled_out_and_back() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    daemon_set(api);
+    all_have(api, "one").await;
+    assert_eq!(api.get(&format!("{DAEMONS}/d")).unwrap()["status"]["observedGeneration"], 1);
+    set_image(api, "two");
+    all_have(api, "two").await;
+    set_image(api, "one");
+    all_have(api, "one").await;
+    let numbers = |api: &MemoryApi| {
+        let mut all: Vec<_> =
+            api.list(REVISIONS).iter().map(|one| one["revision"].as_i64().unwrap()).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(numbers(api), [2, 3]);
+    node(api, "c");
+    api.eventually("a pod for the new node", |api| {
+        run_daemons(api);
+        api.list(PODS).iter().any(|pod| pod["spec"]["nodeName"] == "c")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_daemon_is_replaced() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    daemon_set(api);
+    all_have(api, "one").await;
+    let victim = name(&api.list(PODS)[0]);
+    api.patch(&format!("{PODS}/{victim}"), &json!({ "status": { "phase": "Failed" } }));
+    api.eventually("another pod", |api| {
+        run_daemons(api);
+        let pods = api.list(PODS);
+        pods.len() == 2 && pods.iter().all(|pod| name(pod) != victim)
+    })
+    .await;
+    all_have(api, "one").await;
+    api.eventually("the event", |api| {
+        api.list("/api/v1/namespaces/n/events").iter().any(|e| e["reason"] == "FailedDaemonPod")
+            || api
+                .list("/apis/events.k8s.io/v1/namespaces/n/events")
+                .iter()
+                .any(|e| e["reason"] == "FailedDaemonPod")
+    })
+    .await;
+}
