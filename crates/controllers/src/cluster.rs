@@ -6,7 +6,7 @@ use api::Typed;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
@@ -38,6 +38,7 @@ pub(crate) struct Informers {
     pub(crate) deployments: Lister<Deployment>,
     pub(crate) daemon_sets: Lister<DaemonSet>,
     pub(crate) controller_revisions: Lister<ControllerRevision>,
+    pub(crate) cron_jobs: Lister<CronJob>,
     pub(crate) jobs: Lister<Job>,
     pub(crate) resource_quotas: Lister<ResourceQuota>,
     pub(crate) services: Lister<Service>,
@@ -82,6 +83,7 @@ impl Informers {
             deployments: start.whole(all()),
             daemon_sets: start.whole(all()),
             controller_revisions: start.whole(all()),
+            cron_jobs: start.whole(all()),
             jobs: start.whole(all()),
             resource_quotas: start.whole(all()),
             services: start.whole(all()),

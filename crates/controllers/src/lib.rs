@@ -16,6 +16,7 @@
 
 mod cluster;
 mod context;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod discovery;
@@ -106,6 +107,7 @@ const STARTS: &[(&str, Start)] = &[
     ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),
     ("endpointslice-mirroring-controller", |ctx| Box::pin(endpoint_slice_mirroring::run(ctx))),
     ("ttl-after-finished-controller", |ctx| Box::pin(ttl_after_finished::run(ctx))),
+    ("cronjob-controller", |ctx| Box::pin(cron_job::run(ctx))),
     ("job-controller", |ctx| Box::pin(job::run(ctx))),
     ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
     ("garbage-collector-controller", |ctx| Box::pin(garbage_collector::run(ctx))),

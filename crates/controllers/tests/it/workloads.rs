@@ -393,3 +393,41 @@ async fn a_failed_daemon_is_replaced() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_cron_job_starts_a_job_and_follows_it() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let (crons, jobs) =
+        ("/apis/batch/v1/namespaces/n/cronjobs", "/apis/batch/v1/namespaces/n/jobs");
+    // A run each year: none comes due while the test runs, and the last one was missed.
+    api.create(
+        crons,
+        json!({ "metadata": { "name": "c" },
+            "spec": { "schedule": "@yearly", "concurrencyPolicy": "Forbid",
+                "successfulJobsHistoryLimit": 0, "failedJobsHistoryLimit": 1,
+                "jobTemplate": { "metadata": { "labels": { "a": "b" } },
+                    "spec": { "suspend": true, "template": {} } } } }),
+    );
+    let status = |api: &MemoryApi| api.get(&format!("{crons}/c")).unwrap()["status"].clone();
+    // It was created at the very time of a run, which is not one after its creation.
+    let earlier = json!({ "status": { "lastScheduleTime": "2025-06-01T00:00:00Z" } });
+    api.patch(&format!("{crons}/c"), &earlier);
+    api.eventually("a job on the list", |api| status(api)["active"][0]["kind"] == "Job").await;
+    let job = api.list(jobs).remove(0);
+    assert_eq!(status(api)["active"][0]["uid"], job["metadata"]["uid"]);
+    assert_eq!(job["metadata"]["labels"]["a"], "b");
+    assert_eq!(job["metadata"]["ownerReferences"][0]["name"], "c");
+    let at = &job["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"];
+    assert_eq!(*at, status(api)["lastScheduleTime"]);
+    let done = json!({ "status": { "completionTime": "2026-01-01T00:01:00Z",
+        "conditions": [{ "type": "Complete", "status": "True" }] } });
+    api.patch(&format!("{jobs}/{}", name(&job)), &done);
+    api.eventually("the list is empty and the job gone", |api| {
+        status(api)["active"].is_null()
+            && status(api)["lastSuccessfulTime"] == "2026-01-01T00:01:00Z"
+            && api.list(jobs).is_empty()
+    })
+    .await;
+}
