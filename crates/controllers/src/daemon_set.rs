@@ -157,10 +157,10 @@ impl Controller {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
-        let history = self.history(&set, &owner).await?;
-        let hash = history::hash_of(&history.current).cloned().unwrap_or_default();
         let is_current = self.expectations.are_met(key, self.ctx.clock.monotonic());
         let pods = self.claim_pods(&set, &owner).await?;
+        let history = self.history(&set, &owner, &pods).await?;
+        let hash = history::hash_of(&history.current).cloned().unwrap_or_default();
         let nodes = self.ctx.informers.nodes.list();
         let view = View::new(&set, &nodes, &pods, &hash, self.ctx.clock.now());
         let (mut wait, mut result) = (None, Ok(()));
@@ -266,7 +266,12 @@ impl Controller {
         failures.insert(at, Failures { wait: wait.min(BACKOFF_MAX), since: now });
     }
 
-    async fn history(&self, set: &DaemonSet, owner: &Owner) -> Result<History, ClientError> {
+    async fn history(
+        &self,
+        set: &DaemonSet,
+        owner: &Owner,
+        pods: &[Arc<PodView>],
+    ) -> Result<History, ClientError> {
         let revisions = Revisions { client: &self.client, set, owner };
         let mut ours: Vec<Arc<ControllerRevision>> = Vec::new();
         let all = self.ctx.informers.controller_revisions.list_namespace(&owner.key.namespace);
@@ -282,7 +287,7 @@ impl Controller {
                 history::Claim::Adopt => {}
             }
         }
-        revisions.settle(ours).await
+        revisions.settle(ours, pods).await
     }
 
     async fn claim_pods(

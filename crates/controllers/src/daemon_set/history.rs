@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::Typed;
 use client::{Client, ClientError, DeleteOptions, Patch, ResourcePath};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use meta::{Reason, Status};
@@ -124,6 +125,7 @@ impl Revisions<'_> {
     pub(super) async fn settle(
         &self,
         revisions: Vec<Arc<ControllerRevision>>,
+        pods: &[Arc<PodView>],
     ) -> Result<History, ClientError> {
         let (mut same, old) = sort(self.set, revisions);
         let number = old.last().map_or(0, |last| last.revision).saturating_add(1);
@@ -131,15 +133,19 @@ impl Revisions<'_> {
             let current = Arc::new(self.create(number).await?);
             return Ok(History { current, old });
         };
-        // Of several, the last one stays; its pods are found by the hash they all have.
+        let name = current.metadata.name.clone().unwrap_or_default();
+        let hash = hash_of(&current).unwrap_or(&name);
+        // Of several the last one stays, and the pods of the others become its own.
         for twin in same {
+            for pod in pods.iter().filter(|pod| pod.labels.get(HASH) == hash_of(&twin)) {
+                self.relabel(pod, hash).await?;
+            }
             self.delete(&twin).await?;
         }
         let mut change = json!({});
         if current.revision < number {
             change["revision"] = number.into();
         }
-        let name = current.metadata.name.clone().unwrap_or_default();
         if hash_of(&current).is_none() {
             change["metadata"]["labels"][HASH] = name.into();
         }
@@ -167,6 +173,15 @@ impl Revisions<'_> {
             DeleteOptions { uid: revision.metadata.uid.clone(), ..DeleteOptions::default() };
         let api = self.client.api::<ControllerRevision>(&self.owner.key.namespace);
         match api.delete(revision.metadata.name.as_deref().unwrap_or_default(), &options).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn relabel(&self, pod: &PodView, hash: &str) -> Result<(), ClientError> {
+        let patch = json!({ "metadata": { "uid": pod.uid, "labels": { HASH: hash } } });
+        let api = self.client.api::<Pod>(&pod.key.namespace);
+        match api.patch(&pod.key.name, &Patch::Strategic(patch)).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
@@ -228,5 +243,63 @@ impl Revisions<'_> {
         let path = ResourcePath::of::<ControllerRevision>();
         let api = self.client.dynamic::<ControllerRevision>(path, &self.owner.key.namespace);
         api.merge_update(revision.metadata.name.as_deref().unwrap_or_default(), "", change).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(image: &str) -> DaemonSet {
+        let set = json!({ "metadata": { "name": "d", "namespace": "n", "uid": "u" },
+            "spec": { "selector": { "matchLabels": { "a": "b" } }, "revisionHistoryLimit": 1,
+                "template": { "metadata": { "labels": { "a": "b" } },
+                    "spec": { "containers": [{ "name": "c", "image": image }] } } } });
+        serde_json::from_value(set).unwrap()
+    }
+
+    fn revision(image: &str, number: i64) -> Arc<ControllerRevision> {
+        let set = set(image);
+        Arc::new(snapshot(&set, &super::super::owner(&set), number))
+    }
+
+    #[test]
+    fn a_template_is_found_again_whatever_came_after_it() {
+        let all = vec![revision("three", 3), revision("one", 1), revision("two", 2)];
+        let (same, old) = sort(&set("one"), all);
+        assert_eq!(same.iter().map(|one| one.revision).collect::<Vec<_>>(), [1]);
+        assert_eq!(old.iter().map(|one| one.revision).collect::<Vec<_>>(), [2, 3]);
+        let data = same[0].data.as_ref().unwrap();
+        assert_eq!(data.0["spec"]["template"]["$patch"], "replace");
+    }
+
+    #[test]
+    fn revisions_that_pods_are_of_stay_beyond_the_limit() {
+        let old = [revision("one", 1), revision("two", 2), revision("three", 3)];
+        let numbers = |pods: &[Arc<PodView>]| {
+            let surplus = surplus(&set("four"), &old, pods);
+            surplus.iter().map(|one| one.revision).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&[]), [1, 2]);
+        let pod = json!({ "metadata": { "labels": { HASH: hash_of(&old[0]) } } });
+        let pod = PodView::new(serde_json::from_value(pod).unwrap());
+        assert_eq!(numbers(&[Arc::new(pod)]), [2, 3]);
+    }
+
+    #[test]
+    fn only_what_the_selector_selects_is_claimed() {
+        let set = set("one");
+        let with = |change: fn(&mut ControllerRevision)| {
+            let mut revision = ControllerRevision::clone(&revision("one", 1));
+            change(&mut revision);
+            claim(&set, &revision)
+        };
+        assert_eq!(with(|_| ()), Claim::Keep);
+        assert_eq!(with(|one| one.metadata.labels = None), Claim::Release);
+        assert_eq!(with(|one| one.metadata.owner_references = None), Claim::Adopt);
+        let other = |one: &mut ControllerRevision| {
+            one.metadata.owner_references.as_mut().unwrap()[0].uid = "v".to_owned();
+        };
+        assert_eq!(with(other), Claim::Ignore);
     }
 }
