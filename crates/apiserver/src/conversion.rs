@@ -1,5 +1,7 @@
 //! Resources that are served in more than one version or group and kept in one.
 
+mod autoscaler;
+
 use serde_json::{Map, Value, json};
 
 /// How one served version becomes the stored one and back.
@@ -30,8 +32,8 @@ static EVENTS: Conversion = Conversion {
 
 static AUTOSCALERS_V1: Conversion = Conversion {
     stored_as: ("autoscaling", "v2", "horizontalpodautoscalers"),
-    to_storage: autoscaler_to_v2,
-    from_storage: autoscaler_from_v2,
+    to_storage: autoscaler::to_v2,
+    from_storage: autoscaler::from_v2,
     fields: &[],
 };
 
@@ -75,118 +77,6 @@ fn rename<const N: usize>(map: &mut Map<String, Value>, names: [(&str, &str); N]
     }
 }
 
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
-const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
-const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
-
-/// What v1 has no field for travels in annotations.
-fn autoscaler_to_v2(object: &mut Value) {
-    let from_annotation = |object: &mut Value, key: &str| -> Option<Value> {
-        let annotations = object.pointer_mut("/metadata/annotations")?.as_object_mut()?;
-        serde_json::from_str(annotations.remove(key)?.as_str()?).ok()
-    };
-    let mut metrics = match from_annotation(object, METRICS) {
-        Some(Value::Array(metrics)) => metrics,
-        _ => Vec::new(),
-    };
-    let current = from_annotation(object, CURRENT_METRICS);
-    let conditions = from_annotation(object, CONDITIONS);
-    let behavior = from_annotation(object, BEHAVIOR);
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        if let Some(target) = spec.remove("targetCPUUtilizationPercentage") {
-            metrics.insert(0, cpu_metric("target", "averageUtilization", target));
-        }
-        if !metrics.is_empty() {
-            spec.insert("metrics".to_owned(), Value::Array(metrics));
-        }
-        if let Some(behavior) = behavior {
-            spec.insert("behavior".to_owned(), behavior);
-        }
-    }
-    let mut status = match object.get_mut("status").map(Value::take) {
-        Some(Value::Object(status)) => status,
-        _ => Map::new(),
-    };
-    let mut currents = match current {
-        Some(Value::Array(currents)) => currents,
-        _ => Vec::new(),
-    };
-    if let Some(percent) = status.remove("currentCPUUtilizationPercentage") {
-        currents.insert(0, cpu_metric("current", "averageUtilization", percent));
-    }
-    if !currents.is_empty() {
-        status.insert("currentMetrics".to_owned(), Value::Array(currents));
-    }
-    if let Some(conditions) = conditions {
-        status.insert("conditions".to_owned(), conditions);
-    }
-    put_or_remove(object, "status", Value::Object(status));
-    drop_empty_annotations(object);
-    object["apiVersion"] = json!("autoscaling/v2");
-}
-
-fn autoscaler_from_v2(object: &mut Value) {
-    let mut annotations: Vec<(&str, Value)> = Vec::new();
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        let (cpu, others) = split_cpu(spec.remove("metrics"), "target");
-        if let Some(target) = cpu {
-            spec.insert("targetCPUUtilizationPercentage".to_owned(), target);
-        }
-        annotations.extend(others.map(|others| (METRICS, others)));
-        annotations.extend(spec.remove("behavior").map(|behavior| (BEHAVIOR, behavior)));
-    }
-    if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
-        let (cpu, others) = split_cpu(status.remove("currentMetrics"), "current");
-        if let Some(percent) = cpu {
-            status.insert("currentCPUUtilizationPercentage".to_owned(), percent);
-        }
-        annotations.extend(others.map(|others| (CURRENT_METRICS, others)));
-        annotations.extend(status.remove("conditions").map(|list| (CONDITIONS, list)));
-    }
-    for (key, value) in annotations {
-        object["metadata"]["annotations"][key] = Value::String(value.to_string());
-    }
-    object["apiVersion"] = json!("autoscaling/v1");
-}
-
-fn cpu_metric(side: &str, field: &str, value: Value) -> Value {
-    let mut of = json!({ field: value });
-    if side == "target" {
-        of["type"] = json!("Utilization");
-    }
-    json!({ "type": "Resource", "resource": { "name": "cpu", side: of } })
-}
-
-/// Takes the plain CPU utilization out of a list of metrics.
-fn split_cpu(metrics: Option<Value>, side: &str) -> (Option<Value>, Option<Value>) {
-    let Some(Value::Array(mut metrics)) = metrics else { return (None, None) };
-    let is_cpu = |metric: &Value| {
-        metric["type"] == "Resource"
-            && metric["resource"]["name"] == "cpu"
-            && metric["resource"][side]["averageUtilization"].is_number()
-    };
-    let cpu = metrics.iter().position(is_cpu).map(|at| metrics.remove(at));
-    let percent = cpu.map(|mut metric| metric["resource"][side]["averageUtilization"].take());
-    (percent, Some(Value::Array(metrics)).filter(|rest| rest != &json!([])))
-}
-
-fn put_or_remove(object: &mut Value, key: &str, value: Value) {
-    let Some(map) = object.as_object_mut() else { return };
-    if value.as_object().is_some_and(Map::is_empty) {
-        map.remove(key);
-    } else {
-        map.insert(key.to_owned(), value);
-    }
-}
-
-fn drop_empty_annotations(object: &mut Value) {
-    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-    if metadata.get("annotations").and_then(Value::as_object).is_some_and(Map::is_empty) {
-        metadata.remove("annotations");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,16 +91,5 @@ mod tests {
         assert_eq!(converted["involvedObject"]["name"], "p");
         event_from_core(&mut converted);
         assert_eq!(converted, event);
-    }
-
-    #[test]
-    fn autoscalers_go_to_v2_and_back() {
-        let v1 = json!({"apiVersion": "autoscaling/v1", "metadata": {"name": "a"},
-            "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 80}});
-        let mut converted = v1.clone();
-        autoscaler_to_v2(&mut converted);
-        assert_eq!(converted["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
-        autoscaler_from_v2(&mut converted);
-        assert_eq!(converted, v1);
     }
 }

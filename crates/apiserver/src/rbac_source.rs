@@ -179,23 +179,23 @@ impl Server {
         if extra.is_empty() {
             return Ok(());
         }
-        Err(errors::forbidden(resource, name, &escalation_text(subject, &extra)))
+        Err(errors::forbidden(resource, name, &escalation_text(subject, extra)))
     }
 }
 
-fn escalation_text(subject: Subject<'_>, extra: &[PolicyRule]) -> String {
+fn escalation_text(subject: Subject<'_>, extra: Vec<PolicyRule>) -> String {
     let list = |values: &[String]| {
-        values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ")
+        values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(" ")
     };
-    let rules: Vec<String> = extra
+    let mut rules: Vec<String> = authz::compacted(extra)
         .iter()
         .map(|rule| {
             let mut parts = Vec::new();
             for (name, values) in [
                 ("APIGroups", &rule.api_groups),
                 ("Resources", &rule.resources),
-                ("ResourceNames", &rule.resource_names),
                 ("NonResourceURLs", &rule.non_resource_urls),
+                ("ResourceNames", &rule.resource_names),
                 ("Verbs", &rule.verbs),
             ] {
                 if !values.is_empty() {
@@ -205,6 +205,7 @@ fn escalation_text(subject: Subject<'_>, extra: &[PolicyRule]) -> String {
             format!("{{{}}}", parts.join(", "))
         })
         .collect();
+    rules.sort();
     format!(
         "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
         subject.name,

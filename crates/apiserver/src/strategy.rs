@@ -9,6 +9,7 @@ mod namespace;
 mod node;
 mod persistent_volume;
 mod pod;
+mod resource_slice;
 mod service;
 mod service_account;
 mod stateful_set;
@@ -110,6 +111,7 @@ pub(crate) fn of(definition: &schema::Resource) -> &'static dyn Strategy {
         ("apps", "daemonsets") => &daemon_set::DaemonSets,
         ("apps", "statefulsets") => &stateful_set::StatefulSets,
         ("batch", "jobs") => &job::Jobs,
+        ("resource.k8s.io", "resourceslices") => &resource_slice::ResourceSlices,
         ("", "limitranges") => &limit_range::LimitRanges,
         ("", "events" | "endpoints")
         | ("coordination.k8s.io" | "rbac.authorization.k8s.io" | "node.k8s.io", _) => {

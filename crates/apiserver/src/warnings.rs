@@ -8,12 +8,21 @@ mod pod;
 use meta::{GroupResource, names};
 use serde_json::Value;
 
-/// The warnings about a valid object that is written.
-pub(crate) fn of(resource: &GroupResource, object: &Value, is_new: bool) -> Vec<String> {
+/// The warnings about a valid object that is written, perhaps in place of an old one.
+pub(crate) fn of(resource: &GroupResource, object: &Value, old: Option<&Value>) -> Vec<String> {
+    let is_new = old.is_none();
+    // What users do to pods that exist is not what they want of pods to come.
+    let generation = |object: &Value| object["metadata"]["generation"].clone();
+    let wants_anew = old.is_none_or(|old| generation(old) != generation(object));
     let template = |pointer: &str, path: &str| {
-        object.pointer(pointer).map(|spec| pod::of(path, spec)).unwrap_or_default()
+        let spec = object.pointer(pointer).filter(|_| wants_anew);
+        spec.map(|spec| pod::of(path, spec)).unwrap_or_default()
     };
     let of_template = || template("/spec/template/spec", "spec.template.spec");
+    let named = |spec: Vec<String>| {
+        let why = "this is used in Pod names and hostnames";
+        if is_new { [of_name(object, why), spec].concat() } else { spec }
+    };
     match (resource.group.as_str(), resource.resource.as_str()) {
         ("", "services") => of_service(&object["spec"]),
         ("", "secrets") if object["type"] == "kubernetes.io/tls" => {
@@ -23,19 +32,14 @@ pub(crate) fn of(resource: &GroupResource, object: &Value, is_new: bool) -> Vec<
             let why = "this is used in the Pod's hostname";
             [of_name(object, why), pod::of("spec", &object["spec"])].concat()
         }
-        ("", "podtemplates") if is_new => template("/template/spec", "template.spec"),
-        ("apps", "daemonsets" | "statefulsets") if is_new => of_template(),
+        ("", "podtemplates") => template("/template/spec", "template.spec"),
+        ("apps", "daemonsets" | "statefulsets") => of_template(),
         ("", "replicationcontrollers")
         | ("apps", "deployments" | "replicasets")
-        | ("batch", "jobs")
-            if is_new =>
-        {
-            [of_name(object, "this is used in Pod names and hostnames"), of_template()].concat()
-        }
-        ("batch", "cronjobs") if is_new => {
+        | ("batch", "jobs") => named(of_template()),
+        ("batch", "cronjobs") => {
             let path = "spec.jobTemplate.spec.template.spec";
-            let spec = template("/spec/jobTemplate/spec/template/spec", path);
-            [of_name(object, "this is used in Pod names and hostnames"), spec].concat()
+            named(template("/spec/jobTemplate/spec/template/spec", path))
         }
         ("storage.k8s.io", "csidrivers") if is_new => of_csi_driver(&object["spec"]),
         _ => Vec::new(),
@@ -104,7 +108,7 @@ mod tests {
 
     fn about(group: &str, resource: &str, spec: Value) -> Vec<String> {
         let resource = GroupResource { group: group.to_owned(), resource: resource.to_owned() };
-        of(&resource, &json!({"metadata": {"name": "x"}, "spec": spec}), true)
+        of(&resource, &json!({"metadata": {"name": "x"}, "spec": spec}), None)
     }
 
     #[test]
@@ -116,6 +120,20 @@ mod tests {
             ["spec.externalIPs is deprecated and may no longer be implemented in some clusters"]
         );
         assert!(about("", "services", json!({"clusterIP": "None"})).is_empty());
+    }
+
+    #[test]
+    fn what_a_template_asks_for_is_told_again_when_it_changes() {
+        let resource =
+            GroupResource { group: "apps".to_owned(), resource: "deployments".to_owned() };
+        let deployment = |generation: u32| {
+            let volumes = json!([{"name": "a", "storageos": {}}]);
+            json!({"metadata": {"name": "a.b", "generation": generation},
+                "spec": {"template": {"spec": {"volumes": volumes}}}})
+        };
+        let about = |new: u32| of(&resource, &deployment(new), Some(&deployment(1)));
+        assert_eq!((about(1).len(), about(2).len()), (0, 1));
+        assert_eq!(of(&resource, &deployment(1), None).len(), 2);
     }
 
     #[test]

@@ -159,7 +159,7 @@ async fn create_prepared(
     let served = resource.served(object);
     let findings = validation::validate_create(&resource.gvk, &served);
     refuse_findings(&resource.gvk, &name, findings)?;
-    warnings::of(&storage.resource, object, true).into_iter().for_each(|text| ctx.warn(text));
+    warnings::of(&storage.resource, object, None).into_iter().for_each(|text| ctx.warn(text));
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, None, &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));
@@ -415,7 +415,7 @@ async fn store_update(
     let findings = of_metadata.collect::<Vec<_>>().into_iter().chain(findings).collect();
     refuse_findings(&resource.gvk, request.name, findings)?;
     if request.subresource.is_empty() {
-        warnings::of(&storage.resource, new, false).into_iter().for_each(|text| ctx.warn(text));
+        warnings::of(&storage.resource, new, Some(old)).into_iter().for_each(|text| ctx.warn(text));
     }
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);

@@ -23,7 +23,7 @@ pub struct Impersonation {
 #[derive(Debug, thiserror::Error)]
 pub enum ImpersonationError {
     /// Groups, uid or extra without a user.
-    #[error("requested {0} without impersonating a user")]
+    #[error("requested {0} without impersonating a user name")]
     WithoutUser(String),
 }
 
@@ -49,12 +49,7 @@ impl Impersonation {
         if groups.is_empty() && extra.is_empty() && uid.is_none() {
             return Ok(None);
         }
-        let what = if groups.is_empty() && extra.is_empty() {
-            format!("uid {:?}", uid.unwrap_or_default())
-        } else {
-            format!("{groups:?}")
-        };
-        Err(ImpersonationError::WithoutUser(what))
+        Err(ImpersonationError::WithoutUser(described(&uid.unwrap_or_default(), &groups, &extra)))
     }
 
     /// The user the request acts as, with the groups upstream adds.
@@ -80,6 +75,23 @@ impl Impersonation {
         user.extra = self.extra;
         user
     }
+}
+
+/// A user without a name, as Go prints it.
+fn described(uid: &str, groups: &[String], extra: &BTreeMap<String, Vec<String>>) -> String {
+    let list = |items: &[String]| {
+        let items: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+        format!("[]string{{{}}}", items.join(", "))
+    };
+    let groups = if groups.is_empty() { "[]string(nil)".to_owned() } else { list(groups) };
+    let extra = if extra.is_empty() {
+        "map[string][]string(nil)".to_owned()
+    } else {
+        let entries: Vec<String> =
+            extra.iter().map(|(key, values)| format!("{key:?}:{}", list(values))).collect();
+        format!("map[string][]string{{{}}}", entries.join(", "))
+    };
+    format!("&user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:{extra}}}")
 }
 
 /// Keys of extra may have percent-encoded characters, since header names allow few.
@@ -132,7 +144,15 @@ mod tests {
 
     #[test]
     fn groups_need_a_user() {
-        assert!(Impersonation::from_headers(&headers(&[("impersonate-group", "a")])).is_err());
+        let error = Impersonation::from_headers(&headers(&[
+            ("impersonate-group", "a"),
+            ("impersonate-extra-k", "v"),
+        ]));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"a\"}, \
+             Extra:map[string][]string{\"k\":[]string{\"v\"}}} without impersonating a user name"
+        );
         assert_eq!(Impersonation::from_headers(&headers(&[])).unwrap(), None);
     }
 }

@@ -23,6 +23,7 @@ pub use attributes::{Attributes, Subject};
 pub use authorizer::{Authorizer, Decision, Mode};
 pub use node::NodeGraph;
 pub use rbac::{
-    Binding, BindingSubject, PolicyRule, RoleRef, RuleIndex, RuleSource, covers, escalated,
+    Binding, BindingSubject, PolicyRule, RoleRef, RuleIndex, RuleSource, compacted, covers,
+    escalated,
 };
 pub use status::{forbidden, forbidden_status};

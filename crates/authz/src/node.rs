@@ -51,7 +51,13 @@ pub(crate) fn authorize(
         !name.is_empty() && graph.refers(node, group, resource, namespace, name)
     };
     match (group, full.as_str()) {
-        ("", "secrets" | "configmaps") if is_read => by_relation(node, referred()),
+        ("", "secrets" | "configmaps") if is_read => {
+            if attributes.namespace.is_empty() || attributes.name.is_empty() {
+                no("can only read namespaced object of this type")
+            } else {
+                by_relation(node, referred())
+            }
+        }
         ("", "persistentvolumeclaims" | "persistentvolumes") if verb == "get" => {
             by_relation(node, referred())
         }

@@ -208,6 +208,28 @@ pub fn escalated(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule>
     wanted.iter().flat_map(break_down).filter(|atom| !covers(owned, atom)).collect()
 }
 
+/// Rules that differ in their verbs alone, as one: the form in which people read them.
+pub fn compacted(rules: Vec<PolicyRule>) -> Vec<PolicyRule> {
+    let mut out: Vec<PolicyRule> = Vec::new();
+    for rule in rules {
+        let is_simple = rule.api_groups.len() == 1
+            && rule.resources.len() == 1
+            && rule.resource_names.len() <= 1
+            && rule.non_resource_urls.is_empty();
+        let same = out.iter_mut().find(|other| {
+            is_simple
+                && other.non_resource_urls.is_empty()
+                && (&other.api_groups, &other.resources, &other.resource_names)
+                    == (&rule.api_groups, &rule.resources, &rule.resource_names)
+        });
+        match same {
+            Some(other) => other.verbs.extend(rule.verbs),
+            None => out.push(rule),
+        }
+    }
+    out
+}
+
 /// Whether one of the rules grants all of an atomic rule.
 pub fn covers(owned: &[PolicyRule], atom: &PolicyRule) -> bool {
     owned.iter().any(|rule| {
@@ -353,5 +375,24 @@ mod tests {
         assert!(allows(&rule, &Attributes::path("get", "/healthz/ping")));
         assert!(allows(&rule, &Attributes::path("get", "/version")));
         assert!(!allows(&rule, &Attributes::path("get", "/versions")));
+    }
+    #[test]
+    fn rules_that_differ_in_verbs_are_read_as_one() {
+        let mut url = rule(&["get"], &[], &[]);
+        url.non_resource_urls = vec!["/x".to_owned()];
+        let apart = vec![
+            rule(&["get"], &[""], &["pods"]),
+            url.clone(),
+            rule(&["get"], &[""], &["nodes"]),
+            rule(&["list"], &[""], &["pods"]),
+            url.clone(),
+        ];
+        let expected = [
+            rule(&["get", "list"], &[""], &["pods"]),
+            url.clone(),
+            rule(&["get"], &[""], &["nodes"]),
+            url,
+        ];
+        assert_eq!(compacted(apart), expected);
     }
 }

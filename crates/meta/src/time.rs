@@ -87,16 +87,19 @@ fn parse_go(text: &str, layout: &'static str) -> Result<Timestamp, String> {
         }
     }
     let mut nanos = 0_i64;
+    let wants_micros = layout.contains('.');
+    if wants_micros && !has_micros(rest) {
+        return fail(rest, ".000000");
+    }
     if let Some(after) = rest.strip_prefix(['.', ',']) {
         let len = after.bytes().take_while(u8::is_ascii_digit).count();
+        let len = if wants_micros { MICROS } else { len };
         if len > 0 {
             let kept = &after[..len.min(9)];
             let scale = 10_i64.pow(u32::try_from(9 - kept.len()).unwrap_or(0));
             nanos = kept.parse::<i64>().unwrap_or(0) * scale;
             rest = &after[len..];
         }
-    } else if layout.contains('.') {
-        return fail(rest, ".000000");
     }
     let offset = if let Some(after) = rest.strip_prefix('Z') {
         rest = after;
@@ -111,6 +114,16 @@ fn parse_go(text: &str, layout: &'static str) -> Result<Timestamp, String> {
         return Err(format!("parsing time {text:?}: extra text: {rest:?}"));
     }
     to_timestamp(numbers, nanos, offset).map_or_else(|| range("day"), Ok)
+}
+
+/// Digits of a fraction in microseconds.
+const MICROS: usize = 6;
+
+/// Whether a text starts with a fraction in microseconds.
+fn has_micros(text: &str) -> bool {
+    text.strip_prefix(['.', ','])
+        .and_then(|after| after.get(..MICROS))
+        .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn parse_offset(text: &str) -> Option<i64> {
@@ -251,7 +264,7 @@ mod tests {
             assert_eq!(normalize(text).unwrap(), expected);
         }
         assert_eq!(
-            normalize_micro("2024-01-02T03:04:05.123456789Z").unwrap(),
+            normalize_micro("2024-01-02T05:04:05.123456+02:00").unwrap(),
             "2024-01-02T03:04:05.123456Z"
         );
     }
@@ -270,6 +283,17 @@ mod tests {
             normalize("2024-13-02T00:00:00Z").unwrap_err(),
             r#"parsing time "2024-13-02T00:00:00Z": month out of range"#
         );
+        for (text, found, element) in [
+            ("2024-01-02T03:04:05.5Z", ".5Z", ".000000"),
+            ("2024-01-02T03:04:05Z", "Z", ".000000"),
+            ("2024-01-02T03:04:05.123456789Z", "789Z", "Z07:00"),
+        ] {
+            let expected = format!(
+                "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \
+                 {found:?} as {element:?}"
+            );
+            assert_eq!(normalize_micro(text).unwrap_err(), expected);
+        }
     }
 
     #[test]

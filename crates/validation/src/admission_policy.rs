@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use meta::names;
 
 use crate::FieldError;
-use crate::match_rules::{
-    MUTABLE_OPERATIONS, OPERATIONS, expression, match_conditions, match_resources,
-};
+use crate::match_rules::{expression, match_conditions, match_resources, mutable_operations};
 use crate::metadata::label_selector;
 use crate::node::{Findings, Node};
 
@@ -21,7 +19,7 @@ pub(crate) fn validating(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
     failure_policy(&spec, out);
     param_kind(&spec.get("paramKind"), out);
-    constraints(&spec.get("matchConstraints"), &OPERATIONS, out);
+    constraints(&spec.get("matchConstraints"), out);
     match_conditions(&spec.get("matchConditions"), out);
     spec.get("variables").items().for_each(|item| variable(&item, out));
     let (rules, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
@@ -39,7 +37,8 @@ pub(crate) fn mutating(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
     failure_policy(&spec, out);
     param_kind(&spec.get("paramKind"), out);
-    constraints(&spec.get("matchConstraints"), &MUTABLE_OPERATIONS, out);
+    constraints(&spec.get("matchConstraints"), out);
+    mutable_operations(&spec.get("matchConstraints"), out);
     match_conditions(&spec.get("matchConditions"), out);
     spec.get("variables").items().for_each(|item| variable(&item, out));
     let mutations = spec.get("mutations");
@@ -60,12 +59,12 @@ fn failure_policy(spec: &Node<'_>, out: &mut Findings) {
     }
 }
 
-fn constraints(constraints: &Node<'_>, allowed: &[&str], out: &mut Findings) {
+fn constraints(constraints: &Node<'_>, out: &mut Findings) {
     if !constraints.is_set() {
         out.push(FieldError::required(&constraints.path, ""));
         return;
     }
-    match_resources(constraints, allowed, out);
+    match_resources(constraints, out);
     // At least one rule, while bindings may do without.
     let rules = constraints.get("resourceRules");
     if rules.len() == 0 {
@@ -233,7 +232,7 @@ fn mutation(mutation: &Node<'_>, out: &mut Findings) {
 
 pub(crate) fn validating_binding(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
-    binding(&spec, &OPERATIONS, out);
+    binding(&spec, out);
     let actions = spec.get("validationActions");
     let mut seen = BTreeSet::new();
     for action in actions.items() {
@@ -255,10 +254,12 @@ pub(crate) fn validating_binding(object: &Node<'_>, out: &mut Findings) {
 }
 
 pub(crate) fn mutating_binding(object: &Node<'_>, out: &mut Findings) {
-    binding(&object.get("spec"), &MUTABLE_OPERATIONS, out);
+    let spec = object.get("spec");
+    binding(&spec, out);
+    mutable_operations(&spec.get("matchResources"), out);
 }
 
-fn binding(spec: &Node<'_>, allowed: &[&str], out: &mut Findings) {
+fn binding(spec: &Node<'_>, out: &mut Findings) {
     spec.get("policyName").require_subdomain(out);
     let param = spec.get("paramRef");
     if param.is_set() {
@@ -266,7 +267,7 @@ fn binding(spec: &Node<'_>, allowed: &[&str], out: &mut Findings) {
     }
     let matching = spec.get("matchResources");
     if matching.is_set() {
-        match_resources(&matching, allowed, out);
+        match_resources(&matching, out);
     }
 }
 
@@ -292,7 +293,7 @@ fn param_ref(param: &Node<'_>, out: &mut Findings) {
     }
     let action = param.get("parameterNotFoundAction");
     if action.is_set() && !action.text().is_empty() {
-        action.one_of(&["Allow", "Deny"], out);
+        action.one_of(&["Deny", "Allow"], out);
     } else {
         out.push(FieldError::required(&action.path, ""));
     }
@@ -375,7 +376,7 @@ mod tests {
             object(json!({"matchConstraints": {"resourceRules": rules}, "mutations": mutations,
                 "reinvocationPolicy": "Never"})),
             &[
-                "spec.matchConstraints.resourceRules[0].operations: Unsupported value: \"DELETE\": \
+                "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": \
                  supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"",
                 "spec.mutations[0].applyConfiguration: Invalid value: {\"Expression\":\"x\"}: must \
                  not be specified when patchType is JSONPatch",

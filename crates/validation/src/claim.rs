@@ -155,15 +155,13 @@ fn allowed_spec(spec: &Node<'_>, before: &Node<'_>, is_bound: bool) -> Value {
 
 /// A bound claim may become larger, and smaller again while it has not grown.
 fn requests(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
-    let storage = |node: &Node<'_>| node.get("storage").text().parse::<Quantity>().ok();
+    let storage =
+        |node: &Node<'_>| -> Quantity { node.get("storage").text().parse().unwrap_or_default() };
     let wanted = new.get("spec").get("resources").get("requests");
     let had = old.get("spec").get("resources").get("requests");
-    let (Some(now), Some(before)) = (storage(&wanted), storage(&had)) else { return };
-    if now >= before {
-        return;
-    }
-    let capacity = storage(&old.get("status").get("capacity"));
-    if capacity.is_some_and(|capacity| now <= capacity) {
+    // What is not asked for is nothing, and so is what is not there yet.
+    let (now, before) = (storage(&wanted), storage(&had));
+    if now < before && now <= storage(&old.get("status").get("capacity")) {
         let path = wanted.path.child("storage");
         out.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
     }

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_review;
 mod address;
 mod admission_policy;
 mod api_service;
@@ -75,6 +76,7 @@ use meta::{GroupVersionKind, names};
 use serde_json::Value;
 
 pub use field::{ErrorType, FieldError, Path};
+pub use printed::compact as internal_json;
 
 use self::node::{Findings, Node};
 
@@ -309,6 +311,9 @@ fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("apps", "DaemonSet") => workload::daemon_set(object, out),
         ("apps", "Deployment") => workload::deployment(object, out),
         ("apps", "ReplicaSet") => workload::replica_set(object, out),
+        ("authorization.k8s.io", kind) if kind.ends_with("AccessReview") => {
+            access_review::validate(kind, object, out);
+        }
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
             autoscaler::validate(object, out);
         }

@@ -13,14 +13,14 @@ use crate::node::{Findings, Node};
 /// Most conditions of one webhook or policy.
 const MAX_CONDITIONS: usize = 64;
 
-/// Operations of webhooks and of policies that validate, sorted.
-pub(crate) const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
+/// Operations of rules, sorted.
+const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 /// Operations of policies that mutate: nothing of what is deleted can be changed.
-pub(crate) const MUTABLE_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
+const MUTABLE_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 
 /// Operations, groups, versions and resources.
-pub(crate) fn rule(rule: &Node<'_>, allowed: &[&str], out: &mut Findings) {
-    operations(&rule.get("operations"), allowed, out);
+pub(crate) fn rule(rule: &Node<'_>, out: &mut Findings) {
+    operations(&rule.get("operations"), out);
     one_or_all(&rule.get("apiGroups"), "API groups", out);
     let versions = rule.get("apiVersions");
     one_or_all(&versions, "API versions", out);
@@ -29,7 +29,7 @@ pub(crate) fn rule(rule: &Node<'_>, allowed: &[&str], out: &mut Findings) {
     rule.get("scope").one_of(&["*", "Cluster", "Namespaced"], out);
 }
 
-fn operations(operations: &Node<'_>, allowed: &[&str], out: &mut Findings) {
+fn operations(operations: &Node<'_>, out: &mut Findings) {
     if operations.len() == 0 {
         out.push(FieldError::required(&operations.path, ""));
     }
@@ -39,10 +39,6 @@ fn operations(operations: &Node<'_>, allowed: &[&str], out: &mut Findings) {
     }
     for operation in operations.items() {
         operation.one_of(&OPERATIONS, out);
-        if OPERATIONS.contains(&operation.text()) && !allowed.contains(&operation.text()) {
-            let all = operations.path.clone();
-            out.push(FieldError::not_supported(&all, operation.text(), allowed));
-        }
     }
 }
 
@@ -106,7 +102,7 @@ fn resources(resources: &Node<'_>, out: &mut Findings) {
 }
 
 /// What a policy or its binding applies to.
-pub(crate) fn match_resources(matching: &Node<'_>, allowed: &[&str], out: &mut Findings) {
+pub(crate) fn match_resources(matching: &Node<'_>, out: &mut Findings) {
     let policy = matching.get("matchPolicy");
     if policy.is_set() {
         policy.one_of(&["Equivalent", "Exact"], out);
@@ -123,8 +119,19 @@ pub(crate) fn match_resources(matching: &Node<'_>, allowed: &[&str], out: &mut F
     }
     for list in ["resourceRules", "excludeResourceRules"] {
         for item in matching.get(list).items() {
-            rule(&item, allowed, out);
+            rule(&item, out);
             resource_names(&item.get("resourceNames"), out);
+        }
+    }
+}
+
+/// What mutates cannot apply to what is deleted. Upstream names no rule here.
+pub(crate) fn mutable_operations(matching: &Node<'_>, out: &mut Findings) {
+    let rules = matching.get("resourceRules");
+    let path = rules.path.child("operations");
+    for rule in rules.items() {
+        for operation in rule.get("operations").items() {
+            operation.under(path.clone()).one_of(&MUTABLE_OPERATIONS, out);
         }
     }
 }

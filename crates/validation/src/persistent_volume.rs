@@ -138,8 +138,12 @@ fn source(spec: &Node<'_>, out: &mut Findings) {
             continue;
         }
         sources += 1;
-        if sources > 1 {
-            out.push(at.forbidden("may not specify more than 1 volume type"));
+        // Upstream does not mind a flexible volume after another.
+        if sources > 1 && kind != "flexVolume" {
+            // Its name in Go, unlike that of the source itself.
+            let path = if kind == "cephfs" { spec.path.child("cephFS") } else { at.path.clone() };
+            let detail = "may not specify more than 1 volume type";
+            out.push(FieldError::forbidden(&path, detail));
             continue;
         }
         match kind {

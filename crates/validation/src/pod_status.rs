@@ -19,6 +19,11 @@ pub(crate) fn validate(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     let nominated = status.get("nominatedNodeName");
     if !nominated.text().is_empty() {
         nominated.invalid_each(names::dns1123_subdomain(nominated.text()), out);
+        let is_changed = nominated.text() != old_status.get("nominatedNodeName").text();
+        if is_changed && !spec.get("nodeName").text().is_empty() {
+            let detail = "may not be set on pods that are already bound to a node";
+            out.push(nominated.forbidden(detail));
+        }
     }
     for condition in status.get("conditions").items() {
         let kind = condition.get("type").under(condition.path.child("Type"));
@@ -53,5 +58,30 @@ fn addresses(list: &Node<'_>, out: &mut Findings) {
     }
     if list.len() > 1 && (list.len() > 2 || four > 1 || six > 1) {
         out.push(list.invalid("may specify no more than one IP for each IP family"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::tests::check_update;
+
+    #[test]
+    fn a_pod_is_nominated_until_it_is_bound() {
+        let pod = |node: &str, nominated: &str| {
+            json!({"metadata": {"name": "p"}, "spec": {"nodeName": node},
+                "status": {"nominatedNodeName": nominated}})
+        };
+        let forbidden = "status.nominatedNodeName: Forbidden: may not be set on pods that are \
+                         already bound to a node";
+        for (node, to, from, expected) in [
+            ("", "a", "", &[][..]),
+            ("n", "a", "a", &[]),
+            ("n", "", "a", &[]),
+            ("n", "b", "a", &[forbidden]),
+        ] {
+            check_update("", "Pod", "status", (&pod(node, to), &pod(node, from)), expected);
+        }
     }
 }

@@ -14,8 +14,8 @@ enum Shown {
     Struct(Vec<(String, Shown)>),
 }
 
-/// A value of the type as one line.
-pub(crate) fn compact(path: &str, value: &Value) -> String {
+/// A value of a type, such as `core/v1.Taint`, as upstream prints its internal form.
+pub fn compact(path: &str, value: &Value) -> String {
     let mut out = String::new();
     write_compact(&of_path(path, value), &mut out);
     out
@@ -160,6 +160,8 @@ fn of_kind(kind: &Kind, value: &Value) -> Shown {
             };
             Shown::Struct(vec![one("Schema", schema), one("Property", list)])
         }
+        // Kept as the text of its JSON.
+        (Kind::FieldsV1, Value::String(text)) => Shown::Scalar(text.clone()),
         (_, value) => untyped(value),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use meta::names;
 
 use crate::FieldError;
-use crate::match_rules::{OPERATIONS, match_conditions, rule};
+use crate::match_rules::{match_conditions, rule};
 use crate::metadata::label_selector;
 use crate::node::{Findings, Node};
 
@@ -23,7 +23,7 @@ pub(crate) fn configuration(object: &Node<'_>, mutating: bool, out: &mut Finding
 
 fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
     qualified_domain(&hook.get("name"), out);
-    hook.get("rules").items().for_each(|item| rule(&item, &OPERATIONS, out));
+    hook.get("rules").items().for_each(|item| rule(&item, out));
     hook.get("failurePolicy").one_of(&["Fail", "Ignore"], out);
     hook.get("matchPolicy").one_of(&["Equivalent", "Exact"], out);
     let effects = hook.get("sideEffects");
@@ -37,11 +37,11 @@ fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
     if timeout.is_set() && !(1..=30).contains(&timeout.int()) {
         out.push(timeout.invalid("the timeout value must be between 1 and 30 seconds"));
     }
+    label_selector(&hook.get("namespaceSelector"), out);
+    label_selector(&hook.get("objectSelector"), out);
     if mutating {
         hook.get("reinvocationPolicy").one_of(&["IfNeeded", "Never"], out);
     }
-    label_selector(&hook.get("namespaceSelector"), out);
-    label_selector(&hook.get("objectSelector"), out);
     client_config(&hook.get("clientConfig"), out);
     match_conditions(&hook.get("matchConditions"), out);
 }

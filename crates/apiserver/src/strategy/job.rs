@@ -3,9 +3,11 @@
 //! Upstream: `registry/batch/job/strategy.go`.
 
 use meta::Status;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Strategy, WriteContext};
+
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 
 pub(super) struct Jobs;
 
@@ -30,28 +32,32 @@ impl Strategy for Jobs {
     }
 }
 
+/// What the user has set of it stays, for validation to find.
 fn generate_selector(job: &mut Value) {
     let uid = job["metadata"]["uid"].clone();
     let name = job["metadata"]["name"].clone();
-    let template = &mut job["spec"]["template"]["metadata"]["labels"];
+    let labels = &mut job["spec"]["template"]["metadata"]["labels"];
     for (key, value) in [
-        ("batch.kubernetes.io/controller-uid", &uid),
+        (CONTROLLER_UID, &uid),
         ("batch.kubernetes.io/job-name", &name),
         ("controller-uid", &uid),
         ("job-name", &name),
     ] {
-        template[key] = value.clone();
+        set_if_absent(labels, key, value);
     }
-    let selector = &mut job["spec"]["selector"];
-    let labels = &mut selector["matchLabels"];
-    if labels.is_null() {
-        *labels = json!({});
+    set_if_absent(&mut job["spec"]["selector"]["matchLabels"], CONTROLLER_UID, &uid);
+}
+
+fn set_if_absent(labels: &mut Value, key: &str, value: &Value) {
+    if labels.get(key).is_none() {
+        labels[key] = value.clone();
     }
-    labels["batch.kubernetes.io/controller-uid"] = uid;
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -63,5 +69,18 @@ mod tests {
             json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}})
         );
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+    }
+    #[test]
+    fn what_the_user_has_set_stays() {
+        let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {
+            "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "v", "a": "b"}},
+            "template": {"metadata": {"labels": {"job-name": "k"}}}}});
+        generate_selector(&mut job);
+        assert_eq!(
+            job["spec"]["selector"]["matchLabels"],
+            json!({"batch.kubernetes.io/controller-uid": "v", "a": "b"})
+        );
+        let labels = &job["spec"]["template"]["metadata"]["labels"];
+        assert_eq!((&labels["job-name"], &labels["controller-uid"]), (&json!("k"), &json!("u")));
     }
 }

@@ -11,6 +11,8 @@ use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
 use crate::negotiate::{Form, Shape, form};
+use crate::options::WriteOptions;
+use crate::ownership::{self, Target};
 use crate::render;
 use crate::resources::Resource;
 
@@ -20,13 +22,14 @@ pub(super) fn create(
 ) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
-    ctx.is_dry_run()?;
-    let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
+    let options = WriteOptions::read(ctx)?;
     let decoded =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?;
+        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, options.validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let mut review = decoded.value;
     check_metadata_namespace(ctx, &review)?;
+    settle_metadata(ctx, &mut review, resource);
+    ownership::record(ctx, Target::of(resource), &options.manager, None, &mut review);
     match resource.definition.name {
         "tokenreviews" => {
             if review.pointer("/spec/token").is_none() {
@@ -53,8 +56,6 @@ pub(super) fn create(
                 .flatten()
                 .filter_map(|group| group.as_str().map(str::to_owned))
                 .collect();
-            check_subject(&review, &name, &groups, resource)?;
-            check_namespace(ctx, &review, resource)?;
             let subject = Subject { name: &name, groups: &groups };
             access_review(ctx, &mut review, subject, resource)?;
         }
@@ -87,46 +88,35 @@ fn token_review(ctx: &RequestContext, review: &mut Value) {
     };
 }
 
-fn invalid(resource: &Resource, field: &str, reason: &str, message: String) -> Status {
-    let cause = meta::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
-    // Upstream leaves the kind out here.
-    let mut status = errors::invalid(&resource.gvk.group, "", "", vec![cause]);
-    status.message = format!(".{}{}", resource.gvk.group, status.message);
-    status
-}
-
-fn check_subject(
-    review: &Value,
-    name: &str,
-    groups: &[String],
-    resource: &Resource,
-) -> Result<(), Status> {
-    if name.is_empty() && groups.is_empty() {
-        let message = "Invalid value: \"\": at least one of user or group must be specified";
-        return Err(invalid(resource, "spec.user", "FieldValueInvalid", message.to_owned()));
+/// Everything that is wrong with a question. Upstream leaves the kind out here.
+fn check_question(review: &Value, resource: &Resource) -> Result<(), Status> {
+    let findings = validation::validate_create(&resource.gvk, review);
+    if findings.is_empty() {
+        return Ok(());
     }
-    check_attributes(review, resource)
+    let causes = findings.iter().map(validation::FieldError::cause).collect();
+    let mut status = errors::invalid(&resource.gvk.group, "", "", causes);
+    status.message = format!(".{}{}", resource.gvk.group, status.message);
+    Err(status)
 }
 
-fn check_attributes(review: &Value, resource: &Resource) -> Result<(), Status> {
-    let spec = &review["spec"];
-    let has = |field: &str| spec.get(field).is_some();
-    let message = match (has("resourceAttributes"), has("nonResourceAttributes")) {
-        (true, true) => "cannot be specified in combination with resourceAttributes",
-        (false, false) => {
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        }
-        _ => return Ok(()),
-    };
-    let (field, value) = if has("resourceAttributes") {
-        let attributes = &spec["nonResourceAttributes"];
-        let shown = format!("{{\"Path\":{},\"Verb\":{}}}", attributes["path"], attributes["verb"]);
-        ("spec.nonResourceAttributes", shown)
-    } else {
-        ("spec.resourceAttributes", "null".to_owned())
-    };
-    let message = format!("Invalid value: {value}: {message}");
-    Err(invalid(resource, field, "FieldValueInvalid", message))
+/// The metadata of what is not stored: what the server decides is not up to the client, and nothing
+/// decides it here.
+fn settle_metadata(ctx: &RequestContext, review: &mut Value, resource: &Resource) {
+    let Some(metadata) = review.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    for field in [
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "namespace",
+        "selfLink",
+        "uid",
+    ] {
+        metadata.remove(field);
+    }
+    if resource.definition.namespaced {
+        metadata.insert("namespace".to_owned(), json!(ctx.info.namespace));
+    }
 }
 
 fn check_metadata_namespace(ctx: &RequestContext, review: &Value) -> Result<(), Status> {
@@ -139,32 +129,13 @@ fn check_metadata_namespace(ctx: &RequestContext, review: &Value) -> Result<(), 
     ))
 }
 
-/// A local review asks about the namespace it is made in.
-fn check_namespace(
-    ctx: &RequestContext,
-    review: &Value,
-    resource: &Resource,
-) -> Result<(), Status> {
-    if resource.definition.name != "localsubjectaccessreviews" {
-        return Ok(());
-    }
-    let asked = review.pointer("/spec/resourceAttributes/namespace").and_then(Value::as_str);
-    let asked = asked.unwrap_or_default();
-    if asked == ctx.info.namespace {
-        return Ok(());
-    }
-    let message = format!("Invalid value: {asked:?}: must match metadata.namespace");
-    let field = "spec.resourceAttributes.namespace";
-    Err(invalid(resource, field, "FieldValueInvalid", message))
-}
-
 fn access_review(
     ctx: &RequestContext,
     review: &mut Value,
     subject: Subject<'_>,
     resource: &Resource,
 ) -> Result<(), Status> {
-    check_attributes(review, resource)?;
+    check_question(review, resource)?;
     let attributes = attributes(&review["spec"]);
     let decision = ctx.server.authorizer.authorize(subject, &attributes);
     let mut status = json!({});

@@ -121,6 +121,8 @@ impl From<Syntax> for Stop {
 
 enum Segment<'t, 'a> {
     Field(&'t str),
+    /// A struct that Go embeds; only its errors show it.
+    Embedded(&'static str),
     Key(Cow<'a, str>),
     Index(usize),
 }
@@ -338,6 +340,8 @@ impl<'t> Decoder<'t, '_> {
         if again && self.strict {
             self.note_finding("duplicate", &key);
         }
+        let depth = self.path.len();
+        self.path.extend(embedded_around(ty, field).iter().map(|name| Segment::Embedded(name)));
         self.path.push(Segment::Field(&field.name));
         let value = match &field.kind {
             // Go decodes a repeated struct into the one it has.
@@ -348,9 +352,12 @@ impl<'t> Decoder<'t, '_> {
                 };
                 self.object_of(inner.get(), before)?
             }
-            kind => self.value(kind, &field.go_type, keeps_zero(field))?,
+            kind => {
+                let keep_zero = keeps_zero(field) || self.shows_empty(ty, field);
+                self.value(kind, &field.go_type, keep_zero)?
+            }
         };
-        self.path.pop();
+        self.path.truncate(depth);
         match value {
             Some(value) => {
                 map.insert(key.into_owned(), value);
@@ -464,6 +471,34 @@ impl<'t> Decoder<'t, '_> {
         Ok(value)
     }
 
+    /// Whether upstream's validation shows that a list or map is there and empty. It refuses all of
+    /// these, so that none is stored.
+    fn shows_empty(&self, ty: &Type, field: &Field) -> bool {
+        match (&*field.name, ty.name()) {
+            ("policies", "HPAScalingRules")
+            | ("values", "PodFailurePolicyOnExitCodesRequirement")
+            | ("rules", "SuccessPolicy")
+            | ("capacity", "PersistentVolumeSpec") => true,
+            ("labels", "ObjectMeta") => {
+                let within: Vec<&str> = self.structs.iter().map(|ty| &*ty.path).collect();
+                matches!(
+                    within.as_slice(),
+                    [
+                        "apps/v1.DaemonSet"
+                            | "apps/v1.Deployment"
+                            | "apps/v1.ReplicaSet"
+                            | "apps/v1.StatefulSet"
+                            | "core/v1.ReplicationController",
+                        _,
+                        "core/v1.PodTemplateSpec",
+                        _,
+                    ]
+                )
+            }
+            _ => false,
+        }
+    }
+
     fn enter(&mut self) -> Result<(), Stop> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -484,6 +519,7 @@ impl<'t> Decoder<'t, '_> {
             .iter()
             .filter_map(|segment| match segment {
                 Segment::Field(name) => Some(*name),
+                Segment::Embedded(name) => Some(*name),
                 _ => None,
             })
             .collect();
@@ -507,6 +543,7 @@ impl<'t> Decoder<'t, '_> {
                 Segment::Field(name) => push_name(&mut path, name),
                 Segment::Key(name) => push_name(&mut path, name),
                 Segment::Index(index) => path.push_str(&format!("[{index}]")),
+                Segment::Embedded(_) => {}
             }
         }
         push_name(&mut path, key);
@@ -514,6 +551,34 @@ impl<'t> Decoder<'t, '_> {
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
+    }
+}
+
+/// The structs that Go embeds around a field, from the outside in.
+fn embedded_around(ty: &Type, field: &Field) -> &'static [&'static str] {
+    if field.within.is_empty() {
+        return &[];
+    }
+    match ty.name() {
+        "ConfigMapEnvSource"
+        | "ConfigMapKeySelector"
+        | "ConfigMapProjection"
+        | "ConfigMapVolumeSource"
+        | "SecretEnvSource"
+        | "SecretKeySelector"
+        | "SecretProjection" => &["LocalObjectReference"],
+        "DeviceAllocationConfiguration"
+        | "DeviceClaimConfiguration"
+        | "DeviceClassConfiguration" => &["DeviceConfiguration"],
+        "EphemeralContainer" => &["EphemeralContainerCommon"],
+        "IngressRule" => &["IngressRuleValue"],
+        "NamedRuleWithOperations" if field.within.len() > 1 => &["RuleWithOperations", "Rule"],
+        "NamedRuleWithOperations" => &["RuleWithOperations"],
+        "PersistentVolumeSpec" => &["PersistentVolumeSource"],
+        "Probe" => &["ProbeHandler"],
+        "RuleWithOperations" => &["Rule"],
+        "Volume" => &["VolumeSource"],
+        _ => &[],
     }
 }
 

@@ -1,11 +1,17 @@
 //! Kinds whose text has a syntax of its own: quantities, times, durations, bytes, int-or-string.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use meta::{Quantity, time};
 use serde_json::Value;
 
 use crate::table::Kind;
+
+/// Go does not mind bits that are left over at the end.
+const STANDARD: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 pub(super) enum ScalarError {
     /// Go notes it and goes on.
@@ -35,7 +41,11 @@ pub(super) fn from_string(kind: &Kind, text: &str) -> Result<Value, ScalarError>
             let packed: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
             match STANDARD.decode(&packed) {
                 Ok(bytes) => STANDARD.encode(bytes),
-                Err(error) => return Err(ScalarError::Note(corrupt_base64(&packed, &error))),
+                Err(_) => {
+                    let at = corrupt_at(text.as_bytes());
+                    let text = format!("illegal base64 data at input byte {at}");
+                    return Err(ScalarError::Note(text));
+                }
             }
         }
         _ => text.to_owned(),
@@ -61,12 +71,50 @@ pub(super) fn from_other(
     }
 }
 
-fn corrupt_base64(text: &str, error: &base64::DecodeError) -> String {
-    let at = match error {
-        base64::DecodeError::InvalidByte(at, _)
-        | base64::DecodeError::InvalidLastSymbol { offset: at, .. } => *at,
-        // Go reports a text that ends too early at the start of its last group.
-        _ => text.trim_end_matches('=').len() / 4 * 4,
-    };
-    format!("illegal base64 data at input byte {at}")
+/// Where Go finds that a text is not base64. It reads groups of four, and says where a letter is
+/// wrong, where a group begins that is not complete, or what comes after the padding.
+fn corrupt_at(text: &[u8]) -> usize {
+    let mut letters =
+        text.iter().enumerate().filter(|(_, byte)| !matches!(byte, b'\r' | b'\n')).peekable();
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let mut in_group = 0;
+    while let Some((at, &byte)) = letters.next() {
+        if is_letter(byte) {
+            in_group = (in_group + 1) % 4;
+            continue;
+        }
+        if byte != b'=' || in_group < 2 {
+            return at;
+        }
+        if in_group == 2 {
+            match letters.next() {
+                Some((_, b'=')) => {}
+                Some((second, _)) => return second - 1,
+                None => return text.len(),
+            }
+        }
+        return letters.next().map_or(text.len(), |(rest, _)| rest);
+    }
+    text.len() - in_group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_base64_is_found_where_go_finds_it() {
+        for (text, at) in
+            [("!", 0), ("YW!=", 2), ("YWJ", 0), ("YWJjZA", 4), ("=", 0), ("Y===", 1), ("YW=", 3)]
+        {
+            assert_eq!(corrupt_at(text.as_bytes()), at, "{text}");
+        }
+        assert_eq!(corrupt_at(b"dg==z"), 4);
+    }
+
+    #[test]
+    fn bits_that_are_left_over_do_not_matter() {
+        let decoded = from_string(&Kind::Bytes, "dh==");
+        assert_eq!(decoded.ok(), Some(Value::from("dg==")));
+    }
 }

@@ -156,8 +156,12 @@ fn generated_selector(object: &Node<'_>, out: &mut Findings) {
         let qualified = format!("batch.kubernetes.io/{key}");
         has_label(&labels, &qualified, &expected[key], out);
     }
-    if crate::metadata::selects(&selector, &expected) == Some(false) {
-        out.push(selector.invalid("`selector` not auto-generated"));
+    let generated = json!({"matchLabels":
+        {"batch.kubernetes.io/controller-uid": &expected["controller-uid"]}});
+    if *selector.value != generated {
+        out.push(
+            selector.invalid("`selector` not auto-generated").shown_as("meta/v1.LabelSelector"),
+        );
     }
 }
 
@@ -167,7 +171,7 @@ fn has_label(labels: &Node<'_>, key: &str, expected: &Value, out: &mut Findings)
     match labels.value.get(key) {
         None => out.push(FieldError::required(&path, detail)),
         Some(found) if found != expected => {
-            out.push(FieldError::invalid(&path, found.clone(), detail));
+            out.push(FieldError::invalid(&path, labels.value.clone(), detail));
         }
         Some(_) => {}
     }

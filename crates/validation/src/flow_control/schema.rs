@@ -1,5 +1,6 @@
 //! FlowSchemas: which requests go to which priority level.
 
+use meta::names;
 use serde_json::{Value, json};
 
 use crate::FieldError;
@@ -168,7 +169,12 @@ fn resource_rule(rule: &Node<'_>, out: &mut Findings) {
     }
     let required = "resource rules that are not cluster scoped must supply at least one namespace";
     if namespaces.len() > 0 && namespaces.items().all(|item| item.text() != "*") {
-        namespaces.items().for_each(|item| item.label(out));
+        for item in namespaces.items() {
+            for text in names::dns1123_label(item.text()) {
+                let each = "each member of this list must be '*' or a DNS-1123 label";
+                out.push(item.invalid_text(format!("{each}; {text}")));
+            }
+        }
     } else {
         list(&namespaces, required, "namespaces", out);
     }

@@ -66,8 +66,8 @@ fn rules_say_for_whom_and_about_what() {
                  must not specify other resources"
             ),
             &format!(
-                "{at}.resourceRules[0].namespaces[0]: Invalid value: \"A\": a lowercase RFC 1123 \
-                 label must consist of lower case alphanumeric characters or '-', and must start \
+                "{at}.resourceRules[0].namespaces[0]: Invalid value: \"A\": each member of this \
+                 list must be '*' or a DNS-1123 label; a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
                  and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used \
                  for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             ),

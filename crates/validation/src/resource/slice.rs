@@ -42,7 +42,7 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
     let (devices, counters) = (spec.get("devices"), spec.get("sharedCounters"));
     if devices.len() > 0 && counters.len() > 0 {
         let detail = "only one of `sharedCounters` or `devices` is allowed";
-        out.push(FieldError::invalid(&spec.path, "{sharedCounters, devices}", detail));
+        out.push(FieldError::invalid(&spec.path, "", detail));
     }
     let counts = |device: Node<'_>| {
         device.get("taints").len() > 0 || device.get("consumesCounters").len() > 0
@@ -296,9 +296,9 @@ fn counter_map(counters: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::required(&counters.path, ""));
     }
     counters.at_most(MAX_COUNTERS, out);
-    for (name, value) in counters.entries() {
+    for (name, _) in counters.entries() {
         let wrong = names::dns1123_label(name);
-        out.extend(wrong.into_iter().map(|text| FieldError::invalid(&value.path, name, text)));
+        out.extend(wrong.into_iter().map(|text| FieldError::invalid(&counters.path, name, text)));
     }
 }
 

@@ -32,7 +32,7 @@ fn validate(object: &Node<'_>, out: &mut Findings) {
     token_requests(&spec.get("tokenRequests"), out);
     for mode in spec.get("volumeLifecycleModes").items() {
         let mode = mode.under(spec.path.child("volumeLifecycleModes"));
-        mode.one_of(&["Ephemeral", "Persistent"], out);
+        mode.one_of(&["Persistent", "Ephemeral"], out);
     }
     if !spec.get("seLinuxMount").is_set() {
         out.push(FieldError::required(&spec.path.child("seLinuxMount"), ""));

@@ -74,7 +74,7 @@ fn a_driver_says_what_it_needs() {
              less than 10 minutes",
             "spec.tokenRequests[1].audience: Duplicate value: \"a\"",
             "spec.volumeLifecycleModes: Unsupported value: \"Y\": supported values: \
-             \"Ephemeral\", \"Persistent\"",
+             \"Persistent\", \"Ephemeral\"",
             "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or \
              equal to 10 seconds",
         ],
