@@ -14,6 +14,7 @@ pub mod annotations;
 pub mod finalizers;
 pub mod labels;
 pub mod pod;
+pub mod quota;
 pub mod resources;
 pub mod taints;
 pub mod typed;

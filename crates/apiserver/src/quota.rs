@@ -4,12 +4,10 @@
 //! that two of them cannot both take the last of it. The controller repairs what failed writes
 //! leave charged.
 
-mod scope;
-mod usage;
-
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::quota::{Usage, covers, missing, of, quantity_of, restricted};
 use meta::{Object, Status};
 use serde_json::{Value, json};
 use store::{Expect, Outcome};
@@ -19,8 +17,6 @@ use crate::errors;
 use crate::render;
 use crate::server::Server;
 use crate::write;
-
-use usage::{Usage, quantity_of};
 
 /// Attempts to charge against a controller that writes too.
 const ATTEMPTS: usize = 5;
@@ -49,8 +45,9 @@ impl Server {
         if request.namespace.is_empty() || !(request.subresource.is_empty() || is_resize) {
             return Ok(free);
         }
-        let added = usage::of(request.resource, object);
-        let had = old.map(|old| usage::of(request.resource, old)).unwrap_or_default();
+        let now = self.clock.now();
+        let added = of(request.resource, object, now);
+        let had = old.map(|old| of(request.resource, old, now)).unwrap_or_default();
         let delta: Usage = added
             .into_iter()
             .map(|(name, quantity)| {
@@ -86,14 +83,14 @@ impl Server {
             let found = self.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
             let Some(found) = found else { return Ok(()) };
             let mut stored = write::stored(storage, &found)?;
-            if !scope::covers(&stored, request.resource, object) {
+            if !covers(&stored, request.resource, object) {
                 return Ok(());
             }
             if !check(request, &stored, delta, object)? || request.is_dry_run {
                 return Ok(());
             }
             for (name, quantity) in delta {
-                if hard(&stored).get(name).is_some() {
+                if stored["status"]["hard"].get(name).is_some() {
                     let used = quantity_of(&stored["status"]["used"][name]) + *quantity;
                     stored["status"]["used"][name] = json!(used.to_string());
                 }
@@ -133,13 +130,21 @@ fn check(
     object: &Value,
 ) -> Result<bool, Status> {
     let name = write::text(quota, "/metadata/name");
-    let hard = hard(quota);
-    let limited: BTreeSet<&str> =
-        hard.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let hard = &quota["status"]["hard"];
+    // Before the controller has seen a quota, it limits nothing.
+    let (names, is_known) = restricted(quota, request.resource);
+    if names.is_empty() {
+        return Ok(false);
+    }
     if request.resource.resource == "pods"
-        && let Some(missing) = usage::missing(object, &limited)
+        && let Some(missing) = missing(object, &names)
     {
         let why = format!("failed quota: {name}: {missing}");
+        return Err(errors::forbidden(request.resource, request.name, &why));
+    }
+    if !is_known {
+        let names: Vec<&str> = names.into_iter().collect();
+        let why = format!("status unknown for quota: {name}, resources: {}", names.join(","));
         return Err(errors::forbidden(request.resource, request.name, &why));
     }
     let mut exceeded: Vec<Exceeded<'_>> = Vec::new();
@@ -167,12 +172,4 @@ fn check(
         join(|row| row.3.clone())
     );
     Err(errors::forbidden(request.resource, request.name, &why))
-}
-
-/// What the controller has set, and what it will set before it has.
-fn hard(quota: &Value) -> &Value {
-    match &quota["status"]["hard"] {
-        Value::Null => &quota["spec"]["hard"],
-        set => set,
-    }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use api::Typed;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -35,7 +36,11 @@ pub(crate) struct Informers {
     pub(crate) replica_sets: Lister<ReplicaSet>,
     pub(crate) replication_controllers: Lister<ReplicationController>,
     pub(crate) deployments: Lister<Deployment>,
+    pub(crate) daemon_sets: Lister<DaemonSet>,
+    pub(crate) controller_revisions: Lister<ControllerRevision>,
+    pub(crate) cron_jobs: Lister<CronJob>,
     pub(crate) jobs: Lister<Job>,
+    pub(crate) resource_quotas: Lister<ResourceQuota>,
     pub(crate) services: Lister<Service>,
     pub(crate) endpoints: Lister<Endpoints>,
     pub(crate) endpoint_slices: Lister<EndpointSlice>,
@@ -76,7 +81,11 @@ impl Informers {
             replica_sets: start.whole(all()),
             replication_controllers: start.whole(all()),
             deployments: start.whole(all()),
+            daemon_sets: start.whole(all()),
+            controller_revisions: start.whole(all()),
+            cron_jobs: start.whole(all()),
             jobs: start.whole(all()),
+            resource_quotas: start.whole(all()),
             services: start.whole(all()),
             endpoints: start.whole(all()),
             endpoint_slices: start.whole(all()),

@@ -10,6 +10,8 @@ mod revision;
 mod rolling;
 mod scaling;
 
+pub(crate) use self::revision::template_hash;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,13 +107,17 @@ impl Rollout {
     }
 }
 
+/// What becomes of a part of a pod.
 #[derive(Clone, Copy)]
-enum Round {
+pub(crate) enum Round {
+    /// A whole one.
     Up,
+    /// None.
     Down,
 }
 
-fn portion(value: Option<&IntOrString>, of: i32, round: Round) -> i32 {
+/// A number, or a percentage of another.
+pub(crate) fn portion(value: Option<&IntOrString>, of: i32, round: Round) -> i32 {
     match value {
         None => 0,
         Some(IntOrString::Int(number)) => *number,

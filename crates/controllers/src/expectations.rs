@@ -44,6 +44,18 @@ impl Expectations {
         self.lock().insert(owner.clone(), expected);
     }
 
+    /// So many pods will appear, and these will go.
+    pub(crate) fn expect(
+        &self,
+        owner: &ObjectKey,
+        creations: usize,
+        deletions: BTreeSet<String>,
+        now: Instant,
+    ) {
+        let expected = Expected { creations, deletions, since: now };
+        self.lock().insert(owner.clone(), expected);
+    }
+
     /// A pod appeared, or could not be created.
     pub(crate) fn created(&self, owner: &ObjectKey) {
         if let Some(expected) = self.lock().get_mut(owner) {

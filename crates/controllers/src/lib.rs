@@ -16,6 +16,8 @@
 
 mod cluster;
 mod context;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod discovery;
 mod endpoint_slice;
@@ -31,6 +33,7 @@ mod pod_control;
 mod pod_gc;
 mod pod_view;
 mod replica_set;
+mod resource_quota;
 mod root_ca_publisher;
 mod selection;
 mod service_account;
@@ -98,14 +101,17 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(replica_set::run::<ReplicationController>(ctx))
     }),
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
+    ("daemonset-controller", |ctx| Box::pin(daemon_set::run(ctx))),
     ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
     ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),
     ("endpointslice-mirroring-controller", |ctx| Box::pin(endpoint_slice_mirroring::run(ctx))),
     ("ttl-after-finished-controller", |ctx| Box::pin(ttl_after_finished::run(ctx))),
+    ("cronjob-controller", |ctx| Box::pin(cron_job::run(ctx))),
     ("job-controller", |ctx| Box::pin(job::run(ctx))),
     ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
     ("garbage-collector-controller", |ctx| Box::pin(garbage_collector::run(ctx))),
+    ("resourcequota-controller", |ctx| Box::pin(resource_quota::run(ctx))),
     ("service-lb-controller", |ctx| Box::pin(service_lb::run(ctx))),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),

@@ -24,6 +24,8 @@ pub(crate) struct PodView {
     pub(crate) created: Timestamp,
     pub(crate) deleted: Option<Timestamp>,
     pub(crate) node: String,
+    /// The node it is on, or the only one that its affinity leaves it.
+    pub(crate) target: String,
     pub(crate) phase: String,
     pub(crate) ready: bool,
     /// When Ready last changed.
@@ -66,6 +68,7 @@ impl PodView {
             claims: claims(&spec),
             started: status.start_time.map(|time| time.0),
             phase: status.phase.unwrap_or_default(),
+            target: target(&spec),
             node: spec.node_name.unwrap_or_default(),
             hostname: spec.hostname.unwrap_or_default(),
             subdomain: spec.subdomain.unwrap_or_default(),
@@ -115,6 +118,23 @@ impl PodView {
         let owner = self.controller.as_ref().filter(|owner| owner.kind == kind)?;
         Some(ObjectKey::new(&self.key.namespace, &owner.name))
     }
+}
+
+/// Upstream `GetTargetNodeName`; a pod that may go to several nodes has none.
+fn target(spec: &PodSpec) -> String {
+    if let Some(node) = spec.node_name.as_ref().filter(|node| !node.is_empty()) {
+        return node.clone();
+    }
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required =
+        affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let terms = required.into_iter().flat_map(|selector| &selector.node_selector_terms);
+    let mut fields = terms.flat_map(|term| term.match_fields.iter().flatten());
+    let named = fields.find_map(|field| match field.values.as_deref() {
+        Some([name]) if field.key == "metadata.name" && field.operator == "In" => Some(name),
+        _ => None,
+    });
+    named.cloned().unwrap_or_default()
 }
 
 fn restarts(status: &PodStatus) -> i32 {

@@ -140,7 +140,8 @@ fn due(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<T
     earliest
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether the toleration covers the taint.
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let (effect, key) = (text(&toleration.effect), text(&toleration.key));
     let value_fits = match text(&toleration.operator).as_str() {

@@ -35,11 +35,13 @@ pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
 
 /// Builds the product and gives its path.
 pub(crate) fn build_ironclad(release: bool) -> anyhow::Result<PathBuf> {
-    let mut args = vec!["build", "--package", "ironclad"];
-    if release {
-        args.push("--release");
-    }
-    run(cargo(&args))?;
+    let args: &[&str] = if release {
+        &["build", "--package", "ironclad", "--release"]
+    } else {
+        // The whole workspace's features: what the tests were built with is used again.
+        &["build", "--workspace", "--bin", "ironclad"]
+    };
+    run(cargo(args))?;
     Ok(target_dir()?.join(if release { "release" } else { "debug" }).join("ironclad"))
 }
 

@@ -282,7 +282,22 @@ async fn a_namespace_waits_for_its_finalizer() {
 async fn quota_is_charged_and_enforced() {
     let server = Fixture::start().await;
     let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"configmaps": "1"}}});
-    server.create("/api/v1/namespaces/default/resourcequotas", &quota).await;
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    server.create(quotas, &quota).await;
+    // The controller's part is played by the test. Until it has counted, nothing is limited.
+    server.create(CONFIG_MAPS, &config_map("w", "1")).await;
+    let status = |status: Value| json!({"metadata": {"name": "q"}, "status": status});
+    let path = format!("{quotas}/q/status");
+    let unknown = status(json!({"hard": {"configmaps": "1"}}));
+    server.admin(Method::PUT, &path, &unknown).await;
+    let (code, refused) = server.admin(Method::POST, CONFIG_MAPS, &config_map("x", "1")).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    assert_eq!(
+        refused["message"],
+        "configmaps \"x\" is forbidden: status unknown for quota: q, resources: configmaps"
+    );
+    let known = status(json!({"hard": {"configmaps": "1"}, "used": {"configmaps": "0"}}));
+    server.admin(Method::PUT, &path, &known).await;
     server.create(CONFIG_MAPS, &config_map("x", "1")).await;
     let (code, refused) = server.admin(Method::POST, CONFIG_MAPS, &config_map("y", "1")).await;
     assert_eq!(code, StatusCode::FORBIDDEN);

@@ -96,9 +96,9 @@ fn a_single_set_takes_the_whole_size() {
 fn the_hash_is_stable_and_safe() {
     let rollout = rollout(json!({}), &[]);
     let template = &rollout.spec().template;
-    let hash = revision::template_hash(template, None);
-    assert_eq!(hash, revision::template_hash(template, None));
-    assert_ne!(hash, revision::template_hash(template, Some(1)));
+    let hash = template_hash(template, None);
+    assert_eq!(hash, template_hash(template, None));
+    assert_ne!(hash, template_hash(template, Some(1)));
     assert!(hash.bytes().all(|byte| b"bcdfghjklmnpqrstvwxz2456789".contains(&byte)));
     let set = revision::make(&rollout, 1);
     assert_eq!(set.metadata.name, Some(format!("d-{hash}")));

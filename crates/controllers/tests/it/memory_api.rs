@@ -433,8 +433,16 @@ const SERVED: [(&str, &[Resource]); 4] = [
             ("nodes", "Node", false),
         ],
     ),
-    ("apps/v1", &[("deployments", "Deployment", true), ("replicasets", "ReplicaSet", true)]),
-    ("batch/v1", &[("jobs", "Job", true)]),
+    (
+        "apps/v1",
+        &[
+            ("deployments", "Deployment", true),
+            ("replicasets", "ReplicaSet", true),
+            ("daemonsets", "DaemonSet", true),
+            ("controllerrevisions", "ControllerRevision", true),
+        ],
+    ),
+    ("batch/v1", &[("jobs", "Job", true), ("cronjobs", "CronJob", true)]),
     ("discovery.k8s.io/v1", &[("endpointslices", "EndpointSlice", true)]),
 ];
 

@@ -259,3 +259,175 @@ async fn a_job_runs_to_completion_and_frees_its_pods() {
     assert_eq!(pods.len(), 3);
     assert!(pods.iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
 }
+
+#[tokio::test]
+async fn a_quota_is_given_back_what_is_deleted() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let maps = "/api/v1/namespaces/n/configmaps";
+    let path = "/api/v1/namespaces/n/resourcequotas/q";
+    api.create(maps, json!({ "metadata": { "name": "c" } }));
+    api.create(
+        "/api/v1/namespaces/n/resourcequotas",
+        json!({ "metadata": { "name": "q" },
+            "spec": { "hard": { "configmaps": "5", "count/replicasets.apps": "1", "no/such": "1" } } }),
+    );
+    // The root CA is a ConfigMap too.
+    let used = |api: &MemoryApi| api.get(path).unwrap()["status"]["used"].clone();
+    let counted = |maps: &str| json!({ "configmaps": maps, "count/replicasets.apps": "0" });
+    api.eventually("the first count", |api| used(api) == counted("2")).await;
+    assert_eq!(api.get(path).unwrap()["status"]["hard"]["no/such"], "1");
+    api.delete(&format!("{maps}/c"));
+    api.eventually("the count without it", |api| used(api) == counted("1")).await;
+    api.patch(path, &json!({ "status": { "hard": { "configmaps": "9" } } }));
+    api.eventually("the limits of the spec", |api| {
+        api.get(path).unwrap()["status"]["hard"]["configmaps"] == "5"
+    })
+    .await;
+}
+
+const DAEMONS: &str = "/apis/apps/v1/namespaces/n/daemonsets";
+const REVISIONS: &str = "/apis/apps/v1/namespaces/n/controllerrevisions";
+
+/// A node that is ready: one that is not is tainted.
+fn node(api: &MemoryApi, name: &str) {
+    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+    api.create("/api/v1/nodes", json!({ "metadata": { "name": name }, "status": ready }));
+}
+
+fn daemon_set(api: &MemoryApi) {
+    ["a", "b"].into_iter().for_each(|name| node(api, name));
+    api.create(
+        DAEMONS,
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "d" },
+            "spec": { "selector": { "matchLabels": { "app": "d" } }, "revisionHistoryLimit": 10,
+                "updateStrategy": { "type": "RollingUpdate",
+                    "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } },
+                "template": { "metadata": { "labels": { "app": "d" } },
+                    "spec": { "containers": [{ "name": "c", "image": "one" }] } } } }),
+    );
+}
+
+/// Plays the scheduler, which can only do what the affinity says, and the kubelet.
+fn run_daemons(api: &MemoryApi) {
+    for pod in api.list(PODS).iter().filter(|pod| pod["spec"]["nodeName"].is_null()) {
+        let affinity = &pod["spec"]["affinity"]["nodeAffinity"];
+        let terms =
+            &affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        let node = &terms[0]["matchFields"][0]["values"][0];
+        api.patch(&format!("{PODS}/{}", name(pod)), &json!({ "spec": { "nodeName": node } }));
+    }
+    run_pods(api);
+}
+
+async fn all_have(api: &MemoryApi, image: &str) {
+    api.eventually("a ready pod of the image on each node", |api| {
+        run_daemons(api);
+        let pods = api.list(PODS);
+        let status = &api.get(&format!("{DAEMONS}/d")).unwrap()["status"];
+        pods.len() == 2
+            && pods.iter().all(|pod| pod["spec"]["containers"][0]["image"] == image)
+            && status["numberAvailable"] == 2
+            && status["updatedNumberScheduled"] == 2
+            && status["desiredNumberScheduled"] == 2
+    })
+    .await;
+}
+
+fn set_image(api: &MemoryApi, image: &str) {
+    let template = json!({ "spec": { "containers": [{ "name": "c", "image": image }] } });
+    api.patch(&format!("{DAEMONS}/d"), &json!({ "spec": { "template": template } }));
+}
+
+#[tokio::test]
+async fn a_daemon_set_is_rolled_out_and_back() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    daemon_set(api);
+    all_have(api, "one").await;
+    assert_eq!(api.get(&format!("{DAEMONS}/d")).unwrap()["status"]["observedGeneration"], 1);
+    set_image(api, "two");
+    all_have(api, "two").await;
+    set_image(api, "one");
+    all_have(api, "one").await;
+    let numbers = |api: &MemoryApi| {
+        let mut all: Vec<_> =
+            api.list(REVISIONS).iter().map(|one| one["revision"].as_i64().unwrap()).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(numbers(api), [2, 3]);
+    node(api, "c");
+    api.eventually("a pod for the new node", |api| {
+        run_daemons(api);
+        api.list(PODS).iter().any(|pod| pod["spec"]["nodeName"] == "c")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_daemon_is_replaced() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    daemon_set(api);
+    all_have(api, "one").await;
+    let victim = name(&api.list(PODS)[0]);
+    api.patch(&format!("{PODS}/{victim}"), &json!({ "status": { "phase": "Failed" } }));
+    api.eventually("another pod", |api| {
+        run_daemons(api);
+        let pods = api.list(PODS);
+        pods.len() == 2 && pods.iter().all(|pod| name(pod) != victim)
+    })
+    .await;
+    all_have(api, "one").await;
+    api.eventually("the event", |api| {
+        api.list("/api/v1/namespaces/n/events").iter().any(|e| e["reason"] == "FailedDaemonPod")
+            || api
+                .list("/apis/events.k8s.io/v1/namespaces/n/events")
+                .iter()
+                .any(|e| e["reason"] == "FailedDaemonPod")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cron_job_starts_a_job_and_follows_it() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let (crons, jobs) =
+        ("/apis/batch/v1/namespaces/n/cronjobs", "/apis/batch/v1/namespaces/n/jobs");
+    // A run each year: none comes due while the test runs, and the last one was missed.
+    api.create(
+        crons,
+        json!({ "metadata": { "name": "c" },
+            "spec": { "schedule": "@yearly", "concurrencyPolicy": "Forbid",
+                "successfulJobsHistoryLimit": 0, "failedJobsHistoryLimit": 1,
+                "jobTemplate": { "metadata": { "labels": { "a": "b" } },
+                    "spec": { "suspend": true, "template": {} } } } }),
+    );
+    let status = |api: &MemoryApi| api.get(&format!("{crons}/c")).unwrap()["status"].clone();
+    // It was created at the very time of a run, which is not one after its creation.
+    let earlier = json!({ "status": { "lastScheduleTime": "2025-06-01T00:00:00Z" } });
+    api.patch(&format!("{crons}/c"), &earlier);
+    api.eventually("a job on the list", |api| status(api)["active"][0]["kind"] == "Job").await;
+    let job = api.list(jobs).remove(0);
+    assert_eq!(status(api)["active"][0]["uid"], job["metadata"]["uid"]);
+    assert_eq!(job["metadata"]["labels"]["a"], "b");
+    assert_eq!(job["metadata"]["ownerReferences"][0]["name"], "c");
+    let at = &job["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"];
+    assert_eq!(*at, status(api)["lastScheduleTime"]);
+    let done = json!({ "status": { "completionTime": "2026-01-01T00:01:00Z",
+        "conditions": [{ "type": "Complete", "status": "True" }] } });
+    api.patch(&format!("{jobs}/{}", name(&job)), &done);
+    api.eventually("the list is empty and the job gone", |api| {
+        status(api)["active"].is_null()
+            && status(api)["lastSuccessfulTime"] == "2026-01-01T00:01:00Z"
+            && api.list(jobs).is_empty()
+    })
+    .await;
+}

@@ -130,8 +130,10 @@ fn pods_reach_each_other_by_address() {
         |name: &str| harness.ready_pod(name)["status"]["podIP"].as_str().unwrap().to_owned();
     let (one, two) = (address("one"), address("two"));
     for (from, to, name) in [(&one, &two, "two"), (&two, &one, "one"), (&one, &one, "one")] {
-        let answer = harness.fetch(from, 8080, &format!("/fetch?{to}:8080/hostname")).unwrap();
-        assert_eq!(answer, name, "from {from} to {to}");
+        let path = format!("/fetch?{to}:8080/hostname");
+        harness.until(&format!("{from} reaches {to}"), || {
+            harness.fetch(from, 8080, &path).ok().filter(|answer| answer == name)
+        });
     }
 }
 

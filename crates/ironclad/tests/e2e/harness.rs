@@ -149,11 +149,22 @@ impl Harness {
         })
     }
 
-    /// Fetches from a server, as a program on the node would.
+    /// Fetches from a server, as a program on the node would. A container that runs and has no
+    /// readiness probe is Ready before it listens, so a refused connection is tried again.
     pub(crate) fn fetch(&self, address: &str, port: u16, path: &str) -> std::io::Result<String> {
         let to = SocketAddr::from((address.parse::<Ipv4Addr>().unwrap(), port));
         let path = path.to_owned();
-        self.cluster.host().run(move || fetch(to, &path))
+        self.cluster.host().run(move || {
+            for _ in 0..200 {
+                match fetch(to, &path) {
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                        pause_for(Duration::from_millis(20));
+                    }
+                    result => return result,
+                }
+            }
+            fetch(to, &path)
+        })
     }
 
     /// Fetches from a server, as a client outside the cluster would.

@@ -4,16 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use meta::{GroupResource, Quantity, QuantityFormat};
 use serde_json::Value;
 
-use crate::write::text;
-
 /// Amounts by the names that quotas have for them.
-pub(super) type Usage = BTreeMap<String, Quantity>;
+pub type Usage = BTreeMap<String, Quantity>;
 
 /// Kinds with a name of their own next to `count/…`.
-const COUNTED: [&str; 7] = [
+pub(super) const COUNTED: [&str; 7] = [
     "pods",
     "services",
     "replicationcontrollers",
@@ -28,11 +27,13 @@ const COMPUTE: [&str; 6] =
 /// What a claim for all devices may get at most.
 const ALL_DEVICES: i64 = 32;
 
-pub(super) fn of(resource: &GroupResource, object: &Value) -> Usage {
+/// What an object uses at this time.
+#[must_use]
+pub fn of(resource: &GroupResource, object: &Value, now: Timestamp) -> Usage {
     let mut usage = Usage::new();
     let name = resource.resource.as_str();
     usage.insert(format!("count/{resource}"), count(1));
-    let is_gone = name == "pods" && is_finished(object);
+    let is_gone = name == "pods" && is_finished(object, now);
     if resource.group.is_empty() && COUNTED.contains(&name) && !is_gone {
         usage.insert(name.to_owned(), count(1));
     }
@@ -46,7 +47,9 @@ pub(super) fn of(resource: &GroupResource, object: &Value) -> Usage {
     usage
 }
 
-pub(super) fn quantity_of(value: &Value) -> Quantity {
+/// A quantity in an object; zero when it is none.
+#[must_use]
+pub fn quantity_of(value: &Value) -> Quantity {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
@@ -54,8 +57,16 @@ fn count(n: i64) -> Quantity {
     Quantity::new(n, QuantityFormat::DecimalSi)
 }
 
-fn is_finished(pod: &Value) -> bool {
-    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+/// A pod that has ended, or should have: one on a node that does not answer may stay for long.
+fn is_finished(pod: &Value, now: Timestamp) -> bool {
+    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return true;
+    }
+    let meta = &pod["metadata"];
+    let since = meta["deletionTimestamp"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let grace = meta["deletionGracePeriodSeconds"].as_i64().map(SignedDuration::from_secs);
+    let end = since.zip(grace).and_then(|(since, grace)| since.checked_add(grace).ok());
+    end.is_some_and(|end| now > end)
 }
 
 fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
@@ -87,7 +98,7 @@ fn under_their_names(requests: &Usage, limits: &Usage) -> Usage {
     usage
 }
 
-fn is_extended(name: &str) -> bool {
+pub(super) fn is_extended(name: &str) -> bool {
     let domain = name.split_once('/').map(|(domain, _)| domain);
     domain.is_some_and(|domain| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
 }
@@ -144,7 +155,8 @@ fn raise(peak: &mut Usage, other: Usage) {
 /// What a pod's containers have to name and do not, for one of these resources; `None` is nothing.
 ///
 /// A pod that has resources of its own need not.
-pub(super) fn missing(pod: &Value, limited: &BTreeSet<&str>) -> Option<String> {
+#[must_use]
+pub fn missing(pod: &Value, limited: &BTreeSet<&str>) -> Option<String> {
     if ["requests", "limits"].iter().any(|side| pod["spec"]["resources"][side].is_object()) {
         return None;
     }
@@ -212,7 +224,8 @@ fn of_device_claim(claim: &Value, usage: &mut Usage) {
         _ => request["count"].as_i64().unwrap_or(1),
     };
     let key = |request: &Value| {
-        format!("{}.deviceclass.resource.k8s.io/devices", text(request, "/deviceClassName"))
+        let class = request["deviceClassName"].as_str().unwrap_or_default();
+        format!("{class}.deviceclass.resource.k8s.io/devices")
     };
     for request in items(claim, "/spec/devices/requests") {
         let mut worst = Usage::new();
@@ -234,7 +247,10 @@ mod tests {
 
     fn used(group: &str, resource: &str, object: Value) -> Vec<String> {
         let resource = GroupResource { group: group.to_owned(), resource: resource.to_owned() };
-        of(&resource, &object).iter().map(|(name, amount)| format!("{name}={amount}")).collect()
+        of(&resource, &object, Timestamp::UNIX_EPOCH)
+            .iter()
+            .map(|(name, amount)| format!("{name}={amount}"))
+            .collect()
     }
 
     #[test]
@@ -250,6 +266,9 @@ mod tests {
         );
         let finished = json!({"spec": spec, "status": {"phase": "Failed"}});
         assert_eq!(used("", "pods", finished), ["count/pods=1"]);
+        let gone = json!({"metadata": {"deletionTimestamp": "1969-12-31T23:59:00Z",
+            "deletionGracePeriodSeconds": 30}, "spec": spec});
+        assert_eq!(used("", "pods", gone), ["count/pods=1"]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use meta::GroupResource;
 use serde_json::Value;
 
-/// Whether the quota is about the object.
-pub(super) fn covers(quota: &Value, resource: &GroupResource, object: &Value) -> bool {
+/// Whether the quota's scopes hold of the object.
+#[must_use]
+pub fn covers(quota: &Value, resource: &GroupResource, object: &Value) -> bool {
     let list = |pointer: &str| {
         quota.pointer(pointer).and_then(Value::as_array).map_or(&[][..], Vec::as_slice)
     };
