@@ -268,18 +268,18 @@ impl Drop for Cluster {
         {
             panic!("the cluster could not be removed: {error:#}");
         }
-        self.remove_cgroups();
+        remove_cgroup(&self.cgroup);
     }
 }
 
-impl Cluster {
-    fn remove_cgroups(&self) {
-        let root = Path::new("/sys/fs/cgroup");
-        let mut roots = vec![root.to_path_buf()];
-        roots.extend(std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()));
-        for controller in roots {
-            remove_tree(&controller.join(&self.cgroup[1..]));
-        }
+/// Removes a cgroup, such as `/x`, and those below it, of every controller. One with processes in
+/// it stays.
+pub fn remove_cgroup(cgroup: &str) {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut roots = vec![root.to_path_buf()];
+    roots.extend(std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()));
+    for controller in roots {
+        remove_tree(&controller.join(cgroup.trim_start_matches('/')));
     }
 }
 

@@ -20,7 +20,7 @@ mod images;
 mod pod_image;
 
 pub use clients::real_clients;
-pub use cluster::{Cluster, Options};
+pub use cluster::{Cluster, Options, remove_cgroup};
 pub use command::command;
 pub use host::Host;
 pub use images::ImageBuilder;

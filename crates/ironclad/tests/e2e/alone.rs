@@ -1,6 +1,6 @@
 //! Every part in a process of its own, against an API server reached over HTTPS.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,15 +94,7 @@ impl Drop for Parts {
         let mut reset = self.command("reset", &["--cgroup-root", &self.cgroup]);
         reset.arg("--data-dir").arg(self.path("node")).arg("--kubeconfig").arg(self.path("none"));
         self.host.run(move || reset.status()).ok();
-        remove_cgroups(&self.cgroup);
-    }
-}
-
-fn remove_cgroups(cgroup: &str) {
-    let root = Path::new("/sys/fs/cgroup");
-    let controllers = std::fs::read_dir(root).into_iter().flatten().flatten();
-    for controller in controllers.map(|entry| entry.path()).chain([root.to_path_buf()]) {
-        std::fs::remove_dir(controller.join(&cgroup[1..])).ok();
+        testkit::remove_cgroup(&self.cgroup);
     }
 }
 
