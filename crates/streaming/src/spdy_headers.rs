@@ -18,7 +18,8 @@ const WORDS: &str = "options|head|post|put|delete|trace|accept|accept-charset|ac
     proxy-authorization|range|referer|retry-after|server|te|trailer|transfer-encoding|upgrade|\
     user-agent|vary|via|warning|www-authenticate|method|get|status|200 OK|version|HTTP/1.1|url|\
     public|set-cookie|keep-alive|origin";
-/// What follows the words.
+/// What follows the words. Every byte is fixed by SPDY/3, section 2.6.10.1: both ends must begin
+/// with the same dictionary, the status lines in it are no answers of ours.
 const TAIL: &str = "10010120120220520630030230330430530630740240540640740840941041141241341441541\
     6417502504505203 Non-Authoritative Information204 No Content301 Moved Permanently400 Bad \
     Request401 Unauthorized403 Forbidden404 Not Found500 Internal Server Error501 Not Implemented\
