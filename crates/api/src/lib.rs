@@ -13,6 +13,7 @@
 pub mod annotations;
 pub mod finalizers;
 pub mod labels;
+pub mod node_selector;
 pub mod pod;
 pub mod quota;
 pub mod resources;

@@ -105,38 +105,12 @@ fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
 
 fn is_selected(spec: &PodSpec, node: &Node) -> bool {
     let label = |key: &str| node.metadata.labels.as_ref()?.get(key).map(String::as_str);
-    let name = node.metadata.name.as_deref();
+    let name = node.metadata.name.as_deref().unwrap_or_default();
     let selector = spec.node_selector.iter().flatten();
     let required =
         spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref()).and_then(
             |affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref(),
         );
-    let matches_term = |term: &NodeSelectorTerm| {
-        let labels = term.match_expressions.as_deref().unwrap_or_default();
-        let fields = term.match_fields.as_deref().unwrap_or_default();
-        // An empty term matches nothing.
-        !(labels.is_empty() && fields.is_empty())
-            && labels.iter().all(|wanted| matches(wanted, label(&wanted.key)))
-            && fields.iter().all(|wanted| wanted.key == "metadata.name" && matches(wanted, name))
-    };
     selector.into_iter().all(|(key, value)| label(key) == Some(value.as_str()))
-        && required.is_none_or(|selector| selector.node_selector_terms.iter().any(matches_term))
-}
-
-fn matches(wanted: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = wanted.values.as_deref().unwrap_or_default();
-    let among = |value: &str| values.iter().any(|wanted| wanted == value);
-    let compare = |holds: fn(i64, i64) -> bool| {
-        let (Some(value), [bound]) = (value, values) else { return false };
-        matches!((value.parse(), bound.parse()), (Ok(a), Ok(b)) if holds(a, b))
-    };
-    match wanted.operator.as_str() {
-        "In" => value.is_some_and(among),
-        "NotIn" => !value.is_some_and(among),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(|value, bound| value > bound),
-        "Lt" => compare(|value, bound| value < bound),
-        _ => false,
-    }
+        && required.is_none_or(|selector| api::node_selector::takes(selector, name, label))
 }

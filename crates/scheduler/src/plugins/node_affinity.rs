@@ -1,6 +1,6 @@
 //! Which nodes the pod asks for.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::NodeSelectorTerm;
 
 use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection, normalize_by_max};
 use crate::node_info::NodeInfo;
@@ -54,39 +54,12 @@ pub fn admits(pod: &PodInfo, node: &NodeInfo) -> bool {
         pod.node_selector.iter().all(|(key, value)| node.label(key) == Some(value.as_str()));
     selected
         && pod.required_nodes.as_ref().is_none_or(|selector| {
-            selector.node_selector_terms.iter().any(|term| matches_term(term, node))
+            api::node_selector::takes(selector, &node.name, |key| node.label(key))
         })
 }
 
-/// Whether the node has what one term wants; an empty term matches nothing.
 fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
-    let labels = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if labels.is_empty() && fields.is_empty() {
-        return false;
-    }
-    labels.iter().all(|wanted| matches(wanted, node.label(&wanted.key)))
-        && fields.iter().all(|wanted| {
-            wanted.key == "metadata.name" && matches(wanted, Some(node.name.as_str()))
-        })
-}
-
-fn matches(wanted: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = wanted.values.as_deref().unwrap_or_default();
-    let among = |value: &str| values.iter().any(|wanted| wanted == value);
-    let compare = |holds: fn(i64, i64) -> bool| {
-        let (Some(value), [bound]) = (value, values) else { return false };
-        matches!((value.parse(), bound.parse()), (Ok(a), Ok(b)) if holds(a, b))
-    };
-    match wanted.operator.as_str() {
-        "In" => value.is_some_and(among),
-        "NotIn" => !value.is_some_and(among),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(|value, bound| value > bound),
-        "Lt" => compare(|value, bound| value < bound),
-        _ => false,
-    }
+    api::node_selector::takes_term(term, &node.name, |key| node.label(key))
 }
 
 #[cfg(test)]
