@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use self::plan::{Plan, finished, is_listed, job_name};
 use crate::context::Context;
 use crate::pod_control::Owner;
+use crate::reconcile::reconcile;
 use crate::selection::{controller_of, key_of};
 
 /// Annotation of a Job: the time of its run.
@@ -45,17 +46,11 @@ pub(crate) async fn run(ctx: Context) {
         }
     });
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    queue
-        .run(shutdown, move |key| {
-            let controller = Arc::clone(&controller);
-            async move {
-                match controller.sync(&key).await {
-                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-                    result => result,
-                }
-            }
-        })
-        .await;
+    reconcile(&queue, shutdown, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.sync(&key).await }
+    })
+    .await;
 }
 
 struct Controller {

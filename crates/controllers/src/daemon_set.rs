@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim};
 use crate::pod_view::PodView;
+use crate::reconcile::reconcile;
 use crate::selection::{controller_of, key_of, selector};
 
 /// Label of pods and revisions: which template they are of.
@@ -57,17 +58,11 @@ pub(crate) async fn run(ctx: Context) {
     );
     controller.follow();
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    queue
-        .run(shutdown, move |key| {
-            let controller = Arc::clone(&controller);
-            async move {
-                match controller.sync(&key).await {
-                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-                    result => result,
-                }
-            }
-        })
-        .await;
+    reconcile(&queue, shutdown, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.sync(&key).await }
+    })
+    .await;
 }
 
 /// Failures of one node: how long the next deletion waits, and since when.

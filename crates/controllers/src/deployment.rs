@@ -25,6 +25,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use meta::{LabelSelector, ObjectKey};
 
 use crate::context::Context;
+use crate::reconcile::reconcile;
 use crate::selection::{controller_of, key_of, selector};
 
 const ACCOUNT: &str = "deployment-controller";
@@ -40,18 +41,11 @@ pub(crate) async fn run(ctx: Context) {
     tokio::join!(deployments.synced(), sets.synced(), informers.pods.synced());
     controller.follow();
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    queue
-        .run(shutdown, move |key| {
-            let controller = Arc::clone(&controller);
-            async move {
-                match controller.sync(&key).await {
-                    // The cache is behind: the event that makes it current brings the key back.
-                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-                    result => result,
-                }
-            }
-        })
-        .await;
+    reconcile(&queue, shutdown, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.sync(&key).await }
+    })
+    .await;
 }
 
 /// A Deployment with its ReplicaSets.

@@ -24,6 +24,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim};
 use crate::pod_view::PodView;
+use crate::reconcile::reconcile;
 use crate::selection::{key_of, selector};
 
 /// Delay after the first failed pod; doubles with each one more: upstream's defaults.
@@ -48,17 +49,11 @@ pub(crate) async fn run(ctx: Context) {
     tokio::join!(informers.jobs.synced(), informers.pods.synced());
     controller.follow();
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    queue
-        .run(shutdown, move |key| {
-            let controller = Arc::clone(&controller);
-            async move {
-                match controller.sync(&key).await {
-                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-                    result => result,
-                }
-            }
-        })
-        .await;
+    reconcile(&queue, shutdown, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.sync(&key).await }
+    })
+    .await;
 }
 
 struct Controller {

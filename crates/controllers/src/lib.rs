@@ -32,6 +32,7 @@ mod node_lifecycle;
 mod pod_control;
 mod pod_gc;
 mod pod_view;
+mod reconcile;
 mod replica_set;
 mod resource_quota;
 mod root_ca_publisher;

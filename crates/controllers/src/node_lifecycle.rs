@@ -17,6 +17,7 @@ use meta::ObjectKey;
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::reconcile::reconcile;
 
 /// Silence after which a node counts as unknown: upstream `--node-monitor-grace-period`.
 const GRACE: Duration = Duration::from_secs(50);
@@ -41,17 +42,11 @@ pub(crate) async fn run(ctx: Context) {
     });
     controller.follow();
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    queue
-        .run(shutdown, move |key| {
-            let controller = Arc::clone(&controller);
-            async move {
-                match controller.sync(&key).await {
-                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-                    result => result,
-                }
-            }
-        })
-        .await;
+    reconcile(&queue, shutdown, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.sync(&key).await }
+    })
+    .await;
 }
 
 struct Controller {

@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim, from_template};
 use crate::pod_view::PodView;
+use crate::reconcile::reconcile;
 
 /// Pods created or deleted in one go: upstream `BurstReplicas`.
 const BURST: usize = 500;
@@ -137,18 +138,11 @@ pub(crate) async fn run<K: Kind>(ctx: Context) {
     controller.follow();
     let (queue, shutdown) = (controller.queue.clone(), ctx.shutdown.clone());
     let controller = Arc::clone(&controller);
-    queue
-        .run(shutdown, move |key| {
-            let controller = Arc::clone(&controller);
-            async move {
-                match controller.sync(&key).await {
-                    // The cache is behind: the event that makes it current brings the key back.
-                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-                    result => result,
-                }
-            }
-        })
-        .await;
+    reconcile(&queue, shutdown, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.sync(&key).await }
+    })
+    .await;
 }
 
 struct Controller<K> {
