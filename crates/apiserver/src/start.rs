@@ -102,7 +102,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         Some(path) => authn::StaticTokens::read(path)?,
         None => authn::StaticTokens::default(),
     };
-    let metrics = Metrics::new(deps.metrics);
+    let metrics = Metrics::new(deps.metrics, &config.features);
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
