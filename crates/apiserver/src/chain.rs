@@ -39,7 +39,8 @@ pub(crate) async fn serve_connection(
     let now = server.clock.now().as_second();
     let authenticated =
         server.authenticator.authenticate(certified.as_deref(), &parts.headers, now);
-    let compresses = compress::is_accepted(&parts.method, &parts.headers);
+    let compresses = compress::is_accepted(&parts.method, &parts.headers)
+        && server.config.features.is_enabled("APIResponseCompression");
     let request = Request::from_parts(parts, RequestBody::Incoming(body));
     match authenticated {
         Ok(authenticated) => {

@@ -102,7 +102,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         Some(path) => authn::StaticTokens::read(path)?,
         None => authn::StaticTokens::default(),
     };
-    let metrics = Metrics::new(deps.metrics);
+    let metrics = Metrics::new(deps.metrics, &config.features);
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
@@ -116,7 +116,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         documents: openapi::Documents::new(),
         store: deps.store,
         clock: deps.clock,
-        admission: admission::Chain::default(),
+        admission: admission::Chain::new(&config.features),
         quotas: crate::quota::Quotas::default(),
         webhooks: crate::webhook::Webhooks::new(&resources),
         is_ready: AtomicBool::new(false),

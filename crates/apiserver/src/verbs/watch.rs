@@ -137,7 +137,7 @@ async fn start(
         selection.fields = meta::FieldSelector::parse(&text)
             .map_err(|error| errors::bad_request(error.to_string()))?;
     }
-    check_watch(&ctx.query)?;
+    check_watch(&ctx.query, ctx.server.config.features.is_enabled("WatchList"))?;
     let version = ctx.query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let timeout = match parse_timeout(ctx)? {
         Some(seconds) if seconds > 0 => seconds,

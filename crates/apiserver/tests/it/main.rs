@@ -1,7 +1,11 @@
 //! The server as its clients see it: over TLS, and in process.
 
 #[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod field_selectors;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
