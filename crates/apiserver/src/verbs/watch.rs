@@ -211,7 +211,10 @@ async fn begin(
             pump.applied()
         }
     };
-    let snapshot = storage.cache.snapshot(applied);
+    let snapshot = match selection.fields.exact("spec.nodeName").filter(|node| !node.is_empty()) {
+        Some(node) => storage.cache.snapshot_of_node(applied, node),
+        None => storage.cache.snapshot(applied),
+    };
     let is_scoped = storage.is_namespaced && !selection.namespace.is_empty();
     let prefix = if is_scoped { format!("{}/", selection.namespace) } else { String::new() };
     let from: Arc<str> = prefix.as_str().into();
