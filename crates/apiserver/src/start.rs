@@ -61,6 +61,8 @@ impl ApiServer {
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
         drop(stdx::task::spawn("custom resource names", crate::crd_naming::run(handle.clone())));
+        crate::service_ranges::follow(&server);
+        drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners

@@ -22,3 +22,5 @@ mod proxied_pages;
 mod proxying;
 #[cfg(test)]
 mod reading;
+#[cfg(test)]
+mod service_ranges;
