@@ -23,7 +23,7 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{discovery, non_resource, proxy};
+use crate::{aggregation, discovery, non_resource, proxy};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
@@ -201,6 +201,9 @@ async fn route(
     upgrade: OnUpgrade,
 ) -> Result<Response<Body>, Status> {
     let info = &ctx.info;
+    if let Some(backend) = aggregated(ctx) {
+        return aggregation::serve(ctx, &backend, body, upgrade).await;
+    }
     if !info.is_resource {
         drain(body).await;
         if let Some(answer) = discovery::serve(ctx)? {
@@ -238,6 +241,13 @@ async fn route(
         return watch_by_websocket(ctx, upgrade, answer);
     }
     Ok(answer)
+}
+
+/// The other server that everything under a group and version is for, if there is one.
+fn aggregated(ctx: &RequestContext) -> Option<Arc<aggregation::Backend>> {
+    let mut parts = ctx.info.path.strip_prefix("/apis/")?.splitn(3, '/');
+    let (group, version) = (parts.next()?, parts.next()?);
+    ctx.server.backends.find(&ctx.server, group, version)
 }
 
 /// Browsers cannot read an answer while it comes; a websocket they can.

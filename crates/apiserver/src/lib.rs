@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aggregation;
 mod body;
 mod bootstrap;
 mod cache;

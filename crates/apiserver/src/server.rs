@@ -8,6 +8,7 @@ use meta::{GroupResource, Object};
 use stdx::shutdown::Shutdown;
 use store::Store;
 
+use crate::aggregation::Backends;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pump::Pump;
@@ -31,6 +32,7 @@ pub(crate) struct Server {
     pub(crate) services: ServiceAddresses,
     pub(crate) quotas: Quotas,
     pub(crate) webhooks: Webhooks,
+    pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
     pub(crate) shutdown: Shutdown,
