@@ -87,7 +87,7 @@ struct Source {
     component: Option<String>,
 }
 
-fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
+pub(crate) fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
     let text = |path: &str| -> Box<str> { string_at(object, path).into() };
     let plain = |paths: &[&'static str]| -> Fields {
         paths.iter().map(|path| (*path, text(path))).collect()
