@@ -144,9 +144,9 @@ fn add_version(group: &Group, version: &Version, schemas: &mut Schemas, paths: &
 fn add_kinds(resource: &Resource, schemas: &mut Schemas) {
     schemas.add_kind(&resource.gvk());
     let list = format!("{}List", resource.kind);
-    schemas.add_kind(&meta::GroupVersionKind::new(resource.group, resource.version, list));
+    schemas.add_kind(&meta::GroupVersionKind::new(&*resource.group, &*resource.version, list));
     for sub in &resource.subresources {
-        schemas.add_kind(&meta::GroupVersionKind::new(sub.group, sub.version, sub.kind));
+        schemas.add_kind(&meta::GroupVersionKind::new(&*sub.group, &*sub.version, &*sub.kind));
     }
     for shared in ["DeleteOptions", "Status", "WatchEvent"] {
         schemas.add_kind(&meta::GroupVersionKind::new("meta.k8s.io", "v1", shared));

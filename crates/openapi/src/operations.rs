@@ -26,7 +26,7 @@ pub(crate) fn add_resource(root: &str, resource: &Resource, schemas: &Schemas, p
     let maker = Maker { schemas, gvk: gvk.clone(), namespaced: resource.namespaced };
     let list_kind = format!("{}List", resource.kind);
     let list = Maker {
-        gvk: GroupVersionKind::new(resource.group, resource.version, list_kind),
+        gvk: GroupVersionKind::new(&*resource.group, &*resource.version, list_kind),
         ..maker.clone()
     };
     let mut item = Map::new();
@@ -53,7 +53,7 @@ pub(crate) fn add_resource(root: &str, resource: &Resource, schemas: &Schemas, p
 }
 
 fn add_subresource(collection: &str, sub: &Subresource, maker: &Maker<'_>, paths: &mut Texts) {
-    let gvk = GroupVersionKind::new(sub.group, sub.version, sub.kind);
+    let gvk = GroupVersionKind::new(&*sub.group, &*sub.version, &*sub.kind);
     let maker = Maker { gvk: gvk.clone(), ..maker.clone() };
     let mut item = maker.named(&sub.verbs, &gvk);
     if sub.verbs.contains(&"create") {

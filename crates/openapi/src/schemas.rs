@@ -181,6 +181,8 @@ impl Schemas {
             Kind::FieldsV1 => self
                 .named("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", json!({"type": "object"})),
             Kind::Json
+            | Kind::Marked(_)
+            | Kind::Deduced
             | Kind::SchemaOrBool(_)
             | Kind::SchemaOrArray(_)
             | Kind::SchemaOrStrings(_) => {
@@ -232,7 +234,7 @@ fn kinds(ty: &Type) -> Vec<Value> {
     }
     let groups = registry().groups().iter();
     groups
-        .flat_map(|group| group.versions.iter().map(|version| kind(group.name, version.version)))
+        .flat_map(|group| group.versions.iter().map(|version| kind(&group.name, &version.version)))
         .collect()
 }
 

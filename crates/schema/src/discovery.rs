@@ -13,6 +13,8 @@ use std::collections::HashMap;
 
 use meta::GroupVersionKind;
 
+use crate::table::Text;
+
 static RESOURCES: &str = include_str!("../generated/resources.txt");
 static COLUMNS: &str = include_str!("../data/columns.txt");
 
@@ -20,9 +22,9 @@ static COLUMNS: &str = include_str!("../data/columns.txt");
 #[derive(Clone, Debug)]
 pub struct Group {
     /// Name; empty for the core group.
-    pub name: &'static str,
+    pub name: Text,
     /// The version clients should use.
-    pub preferred_version: &'static str,
+    pub preferred_version: Text,
     /// Its versions, preferred first.
     pub versions: Vec<Version>,
 }
@@ -31,7 +33,7 @@ pub struct Group {
 #[derive(Clone, Debug)]
 pub struct Version {
     /// Such as `v1`.
-    pub version: &'static str,
+    pub version: Text,
     /// Its resources, by name.
     pub resources: Vec<Resource>,
 }
@@ -40,23 +42,23 @@ pub struct Version {
 #[derive(Clone, Debug)]
 pub struct Resource {
     /// Group, empty for core.
-    pub group: &'static str,
+    pub group: Text,
     /// Version.
-    pub version: &'static str,
+    pub version: Text,
     /// Plural name.
-    pub name: &'static str,
+    pub name: Text,
     /// Singular name.
-    pub singular: &'static str,
+    pub singular: Text,
     /// Kind of its objects.
-    pub kind: &'static str,
+    pub kind: Text,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
     /// Verbs.
     pub verbs: Vec<&'static str>,
     /// Short names.
-    pub short_names: Vec<&'static str>,
+    pub short_names: Vec<Text>,
     /// Categories.
-    pub categories: Vec<&'static str>,
+    pub categories: Vec<Text>,
     /// Subresources.
     pub subresources: Vec<Subresource>,
     /// Columns of its table; empty for the default ones.
@@ -66,7 +68,7 @@ pub struct Resource {
 impl Resource {
     /// The full name of its kind.
     pub fn gvk(&self) -> GroupVersionKind {
-        GroupVersionKind::new(self.group, self.version, self.kind)
+        GroupVersionKind::new(&*self.group, &*self.version, &*self.kind)
     }
 
     /// A subresource by name.
@@ -81,11 +83,11 @@ pub struct Subresource {
     /// Name after the slash.
     pub name: &'static str,
     /// Kind of what is sent.
-    pub kind: &'static str,
+    pub kind: Text,
     /// Group of that kind.
-    pub group: &'static str,
+    pub group: Text,
     /// Version of that kind.
-    pub version: &'static str,
+    pub version: Text,
     /// Verbs.
     pub verbs: Vec<&'static str>,
 }
@@ -215,7 +217,11 @@ pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
         let columns: Vec<&'static str> = line.split('\t').collect();
         match columns[..] {
             ["G", name, preferred_version] => {
-                groups.push(Group { name, preferred_version, versions: Vec::new() });
+                groups.push(Group {
+                    name: Text::Borrowed(name),
+                    preferred_version: Text::Borrowed(preferred_version),
+                    versions: Vec::new(),
+                });
             }
             ["F", group, version, kind, keys, aliases, error] => {
                 let aliases = split(aliases);
@@ -249,22 +255,23 @@ fn column_texts() -> Texts {
 fn load_in_group(group: Option<&mut Group>, columns: &[&'static str], texts: &Texts) {
     let Some(group) = group else { return };
     if let ["V", version] = columns[..] {
+        let version = Text::Borrowed(version);
         group.versions.push(Version { version, resources: Vec::new() });
         return;
     }
-    let group_name = group.name;
+    let group_name = group.name.clone();
     let Some(version) = group.versions.last_mut() else { return };
     if let ["R", name, singular, kind, scope, verbs, short_names, categories] = columns[..] {
         version.resources.push(Resource {
             group: group_name,
-            version: version.version,
-            name,
-            singular,
-            kind,
+            version: version.version.clone(),
+            name: Text::Borrowed(name),
+            singular: Text::Borrowed(singular),
+            kind: Text::Borrowed(kind),
             namespaced: scope == "n",
             verbs: split(verbs),
-            short_names: split(short_names),
-            categories: split(categories),
+            short_names: split(short_names).into_iter().map(Text::Borrowed).collect(),
+            categories: split(categories).into_iter().map(Text::Borrowed).collect(),
             subresources: Vec::new(),
             columns: Vec::new(),
         });
@@ -273,12 +280,17 @@ fn load_in_group(group: Option<&mut Group>, columns: &[&'static str], texts: &Te
     let Some(resource) = version.resources.last_mut() else { return };
     match columns[..] {
         ["S", name, kind, group, version, verbs] => {
-            let verbs = split(verbs);
-            resource.subresources.push(Subresource { name, kind, group, version, verbs });
+            resource.subresources.push(Subresource {
+                name,
+                kind: Text::Borrowed(kind),
+                group: Text::Borrowed(group),
+                version: Text::Borrowed(version),
+                verbs: split(verbs),
+            });
         }
         ["C", name, column_type, format, priority] => {
             let priority = priority.parse().unwrap_or(0);
-            let version = [group_name, version.version, resource.name].join("/");
+            let version = [&*group_name, &*version.version, &*resource.name].join("/");
             let text = texts.get(&(version.trim_start_matches('/'), name));
             let text = text.copied().unwrap_or(ColumnText::usual(name, format));
             resource.columns.push(Column { name, column_type, format, priority, text });
