@@ -23,7 +23,8 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{discovery, non_resource, proxy};
+use crate::non_resource::no_such_path;
+use crate::{custom, discovery, non_resource, proxy};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
@@ -137,6 +138,9 @@ async fn drain(body: RequestBody) {
 async fn admit(
     ctx: &mut RequestContext,
 ) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Status> {
+    if ctx.info.is_resource && !discovery::is_built_in(&ctx.info.group) {
+        custom::requests::without_protobuf(&mut ctx.headers);
+    }
     impersonate(ctx)?;
     let attributes = ctx.info.attributes();
     if !non_resource::is_always_allowed(&ctx.info) {
@@ -220,7 +224,10 @@ async fn route(
         return Err(not_allowed());
     }
     let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
-    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+    let Some(resource) = found else {
+        let is_ours = discovery::is_built_in(&info.group);
+        return if is_ours { Err(errors::no_such_resource()) } else { Ok(no_such_path()) };
+    };
     if let Some(warning) = deprecation(info) {
         ctx.warn(warning);
         metrics::deprecated(ctx);
@@ -229,10 +236,13 @@ async fn route(
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
     }
-    if !info.subresource.is_empty() {
+    if !info.subresource.is_empty() && resource.custom.is_none() {
         return subresources::serve(&request, &resource).await;
     }
-    let answer = dispatch(&request, &resource).await?;
+    let answer = match &resource.custom {
+        Some(version) => custom::requests::serve(&request, &resource, version).await?,
+        None => dispatch(&request, &resource).await?,
+    };
     if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
         return watch_by_websocket(ctx, upgrade, answer);
     }

@@ -164,7 +164,7 @@ fn openid_configuration(ctx: &RequestContext) -> Response<Body> {
 }
 
 /// 404 as upstream's multiplexer gives it.
-fn no_such_path() -> Response<Body> {
+pub(crate) fn no_such_path() -> Response<Body> {
     let text = Bytes::from_static(b"404 page not found\n");
     respond(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text.into())
 }

@@ -60,7 +60,10 @@ impl ApiServer {
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
-        drop(stdx::task::spawn("custom resource names", crate::crd_naming::run(handle.clone())));
+        drop(stdx::task::spawn(
+            "custom resource conditions",
+            crate::custom::conditions::run(handle.clone()),
+        ));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners

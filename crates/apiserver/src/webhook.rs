@@ -28,7 +28,8 @@ use crate::resources::{Resource, Resources, Storage};
 
 pub(crate) use connect::connect;
 
-use hook::Hook;
+pub(crate) use call::post;
+pub(crate) use hook::Hook;
 use matching::{Matched, find};
 use policy::Policies;
 use review::{Answer, Failure};
@@ -163,7 +164,7 @@ pub(crate) async fn mutate(
     let before = object.clone();
     if request.subresource.is_empty() {
         ctx.server.admission.admit(request, object, old, &*ctx.server)?;
-        schema::apply_defaults(&resource.gvk, object);
+        resource.apply_defaults(object);
     }
     if *object != before {
         again.clone_from(&round.asked);
@@ -340,6 +341,9 @@ fn patched(
     let mut new = decoded.map_err(errors::internal)?.value;
     stamp(&mut new, &seen.gvk);
     let mut new = matched.convert_back(resource, new);
-    schema::apply_defaults(&resource.gvk, &mut new);
+    if let Some(version) = &resource.custom {
+        version.compiled().admit(&mut new).map_err(errors::internal)?;
+    }
+    resource.apply_defaults(&mut new);
     Ok(Some(new))
 }

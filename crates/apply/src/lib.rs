@@ -33,6 +33,7 @@ mod scale;
 mod set;
 mod shape;
 
+pub use check::misfit;
 pub use compare::{Comparison, compare};
 pub use element::Element;
 pub use fields_v1::FieldsError;

@@ -70,7 +70,6 @@ impl Review {
         answer: &[u8],
         originals: &[Value],
         kind: &str,
-        is_list: bool,
     ) -> Result<Vec<Value>, ConversionError> {
         let failed = |why: String| refused(format!("conversion webhook for {kind} failed: {why}"));
         let objects = self.objects(answer).map_err(failed)?;
@@ -83,15 +82,12 @@ impl Review {
         }
         let mut converted = Vec::with_capacity(objects.len());
         for (at, (object, original)) in objects.into_iter().zip(originals).enumerate() {
-            let what = if is_list { "invalid converted object at index " } else { "invalid object" };
-            let place = if is_list { at.to_string() } else { String::new() };
             let invalid = |why: String| {
-                refused(format!("conversion webhook for {kind} returned {what}{place}: {why}"))
+                refused(format!("conversion webhook for {kind} returned invalid object: {why}"))
             };
             let at_index = |why: String| {
-                let what = if is_list { "invalid converted object" } else { "invalid object" };
                 refused(format!(
-                    "conversion webhook for {kind} returned {what} at index {at}: {why}"
+                    "conversion webhook for {kind} returned invalid object at index {at}: {why}"
                 ))
             };
             let (wanted, got) = (self.wanted.as_str(), text(&object, "/apiVersion"));
@@ -108,10 +104,7 @@ impl Review {
             }
             same_object(original, &object).map_err(invalid)?;
             converted.push(restored(original, object).map_err(|why| {
-                let what = if is_list { format!(" in object at index {at}") } else { String::new() };
-                refused(format!(
-                    "conversion webhook for {kind} returned invalid metadata{what}: {why}"
-                ))
+                refused(format!("conversion webhook for {kind} returned invalid metadata: {why}"))
             })?);
         }
         Ok(converted)
@@ -254,7 +247,7 @@ mod tests {
 
     fn check(answer: Value, expected: &str) {
         let review = Review::new(&["v1".to_owned()], "1", "a.b/v2", &[original()]).unwrap();
-        let found = review.read(answer.to_string().as_bytes(), &[original()], KIND, false);
+        let found = review.read(answer.to_string().as_bytes(), &[original()], KIND);
         assert_eq!(found.unwrap_err().to_string(), expected);
     }
 
@@ -324,7 +317,7 @@ mod tests {
             "uid": "u", "labels": {"c": "d"}, "resourceVersion": "9", "finalizers": ["f"]},
             "spec": {"n": 1}});
         let answer = with_object(object).to_string();
-        let found = review.read(answer.as_bytes(), &[original()], KIND, false).unwrap();
+        let found = review.read(answer.as_bytes(), &[original()], KIND).unwrap();
         assert_eq!(
             found[0],
             json!({"apiVersion": "a.b/v2", "kind": "Foo", "metadata": {"name": "x", "uid": "u",
