@@ -109,14 +109,26 @@ impl Walk {
 /// The working form of metadata, and what is not known in it.
 fn decode(metadata: &Value) -> Result<(Value, Vec<String>), String> {
     let Some(ty) = *METADATA else { return Ok((metadata.clone(), Vec::new())) };
-    let decoded = schema::decode_value(ty, metadata, FieldValidation::Warn);
-    let decoded = decoded.map_err(|error| error.to_string())?;
+    let mut metadata = metadata.clone();
+    let managed = take_decoded_managers(&mut metadata);
+    let decoded = schema::decode_value(ty, &metadata, FieldValidation::Warn);
+    let mut decoded = decoded.map_err(|error| error.to_string())?;
+    if let (Some(managed), Value::Object(map)) = (managed, &mut decoded.value) {
+        map.insert("managedFields".to_owned(), managed);
+    }
     let unknown = decoded.warnings.iter().filter_map(|warning| {
         let quoted = warning.strip_prefix("unknown field \"")?;
         Some(quoted.strip_suffix('"')?.to_owned())
     });
     let value = if decoded.value.is_object() { decoded.value } else { json!({}) };
     Ok((value, unknown.collect()))
+}
+
+/// Managed fields that are in the working form already, in which their sets are texts.
+fn take_decoded_managers(metadata: &mut Value) -> Option<Value> {
+    let list = metadata.get("managedFields")?.as_array()?;
+    let is_decoded = list.iter().any(|entry| entry["fieldsV1"].is_string());
+    is_decoded.then(|| metadata.as_object_mut()?.remove("managedFields")).flatten()
 }
 
 /// The fields of metadata that can be read.
@@ -246,6 +258,17 @@ mod tests {
             let found = coerce(&mut object, Some(&schema()), Malformed::Refused);
             assert_eq!(found.unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn what_is_in_form_stays_as_it_is() {
+        let mut object = json!({"metadata": {"name": "x", "managedFields": [{"manager": "m",
+            "fieldsV1": {"f:spec": {}}}]}});
+        coerce(&mut object, None, Malformed::Refused).unwrap();
+        assert_eq!(object["metadata"]["managedFields"][0]["fieldsV1"], "{\"f:spec\":{}}");
+        let once = object.clone();
+        coerce(&mut object, None, Malformed::Refused).unwrap();
+        assert_eq!(object, once);
     }
 
     #[test]

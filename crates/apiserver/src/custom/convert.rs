@@ -96,7 +96,8 @@ async fn converted(
         head: String::new(),
     };
     let version_before = object["metadata"]["resourceVersion"].take();
-    let mut converted = ask(server, &version, vec![object]).await?;
+    let plain = serde_json::from_slice(&encoded(&object)).map_err(errors::internal)?;
+    let mut converted = ask(server, &version, vec![plain]).await?;
     let mut converted = converted.pop().unwrap_or_default();
     if !version_before.is_null() {
         converted["metadata"]["resourceVersion"] = version_before;

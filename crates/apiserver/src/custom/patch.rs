@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::decode::fitted;
 use super::kind::CustomVersion;
+use crate::errors;
 use crate::render;
 use crate::resources::Resource;
 use crate::verbs::patch::{Patch, PatchType, refused};
@@ -17,18 +18,17 @@ pub(crate) fn apply(
     version: &CustomVersion,
     old: &Value,
 ) -> Result<Decoded, Status> {
+    let before = render::encode(resource.ty, old);
+    let document: Value = serde_json::from_slice(&before).map_err(errors::internal)?;
     let patched = match patch.patch_type {
-        PatchType::Json => patch::json(old, patch.body),
-        _ => patch::merge(old.clone(), patch.body),
+        PatchType::Json => patch::json(&document, patch.body),
+        _ => patch::merge(document, patch.body),
     };
     let patched = patched.map_err(|error| refused(&error))?;
     let duplicates = given_twice(patch);
     let shown = patched.clone();
     let decoded = fitted(patched, duplicates, resource, version, patch.validation);
-    let decoded = decoded.map_err(|why| {
-        let before = render::encode(resource.ty, old);
-        patch.undecodable(&before, &shown, &why)
-    })?;
+    let decoded = decoded.map_err(|why| patch.undecodable(&before, &shown, &why))?;
     crate::verbs::apply::check_named(&decoded.value, patch.name)?;
     Ok(decoded)
 }
