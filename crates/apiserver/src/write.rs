@@ -163,7 +163,7 @@ async fn create_prepared(
     let (name, namespace) = (text(object, "/metadata/name"), text(object, "/metadata/namespace"));
     let served = resource.served(object);
     let findings = match &resource.custom {
-        Some(version) => custom::write::validate_create(version, object),
+        Some(version) => custom::write::validate_create(ctx, version, object),
         None => validation::validate_create(&resource.gvk, &served),
     };
     refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
@@ -437,7 +437,7 @@ async fn store_update(
     let old_served = resource.served(old);
     let findings = match &resource.custom {
         Some(version) => {
-            custom::write::validate_update(version, request.subresource, new, old)
+            custom::write::validate_update(ctx, version, request.subresource, new, old)
         }
         None => {
             validation::validate_update(&resource.gvk, request.subresource, &served, &old_served)

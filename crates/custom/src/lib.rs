@@ -27,6 +27,7 @@ mod json_path;
 mod list_type;
 mod pattern;
 mod prune;
+mod rules;
 pub mod scale;
 mod shape;
 mod structural;
@@ -43,10 +44,11 @@ pub use definition::{
 pub use embedded::{Malformed, coerce};
 pub use json_path::{JsonPath, JsonPathError};
 pub use prune::prune;
+pub use rules::Verdict;
 pub use scale::Scale;
 pub use shape::wire;
 pub use structural::{
     Additional, Checks, CompileError, JsonType, ListType, Pattern, Structural,
 };
-pub use validate::{blocks_rules, nowhere, validate, validate_at};
-pub use version::{Compiled, rules_not_checked};
+pub use validate::validate;
+pub use version::Compiled;

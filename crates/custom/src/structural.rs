@@ -37,8 +37,6 @@ pub struct Structural {
     pub is_atomic_map: bool,
     /// What is checked besides the type.
     pub checks: Option<Box<Checks>>,
-    /// `x-kubernetes-validations`, as they are written.
-    pub rules: Vec<Value>,
 }
 
 /// The type of a value.
@@ -219,17 +217,6 @@ impl Structural {
             _ => None,
         })
     }
-
-    /// Whether there are rules anywhere in it.
-    pub fn has_rules(&self) -> bool {
-        let more = match &self.additional {
-            Additional::Schema(schema) => schema.has_rules(),
-            _ => false,
-        };
-        more || !self.rules.is_empty()
-            || self.items.as_ref().is_some_and(|items| items.has_rules())
-            || self.properties.iter().any(|(_, property)| property.has_rules())
-    }
 }
 
 fn compile(schema: &Value, depth: usize) -> Result<Structural, CompileError> {
@@ -269,11 +256,6 @@ fn compile(schema: &Value, depth: usize) -> Result<Structural, CompileError> {
         list_type: list_type(map),
         is_atomic_map: text("x-kubernetes-map-type") == "atomic",
         checks: checks(map, depth)?,
-        rules: map
-            .get("x-kubernetes-validations")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default(),
     })
 }
 

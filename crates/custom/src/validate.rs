@@ -19,22 +19,12 @@ const FINDINGS_MAX: usize = 1000;
 
 /// What is wrong with a value of a schema. `old` is what it was before.
 pub fn validate(value: &Value, old: Option<&Value>, schema: &Structural) -> Vec<FieldError> {
-    validate_at("", value, old, schema)
-}
-
-/// The same for a value somewhere; `path` is in dots.
-pub fn validate_at(
-    path: &str,
-    value: &Value,
-    old: Option<&Value>,
-    schema: &Structural,
-) -> Vec<FieldError> {
-    let result = check(schema, value, old, path);
+    let result = check(schema, value, old, "");
     result.findings.into_iter().map(Finding::into_error).collect()
 }
 
 /// Whether findings keep rules from being asked: what they read may not be there, or be too much.
-pub fn blocks_rules(findings: &[FieldError]) -> bool {
+pub(crate) fn blocks_rules(findings: &[FieldError]) -> bool {
     findings.iter().any(|finding| {
         matches!(
             finding.error_type,
@@ -93,7 +83,7 @@ impl Finding {
 }
 
 /// The path that upstream prints where there is none.
-pub fn nowhere() -> Path {
+pub(crate) fn nowhere() -> Path {
     Path::new("<nil>")
 }
 

@@ -13,9 +13,10 @@ use crate::definition::Version;
 use crate::embedded::{self, Malformed};
 use crate::list_type;
 use crate::prune::prune;
+use crate::rules::{Rules, Verdict};
 use crate::shape;
 use crate::structural::Structural;
-use crate::validate::{self, nowhere};
+use crate::validate::{self, blocks_rules, nowhere};
 
 /// The compiled schema of a version.
 #[derive(Debug)]
@@ -26,11 +27,12 @@ pub struct Compiled {
     pub version: Version,
     /// Its kind.
     pub kind: String,
-    /// The schema, without nothing where the definition has none.
+    /// The schema; one that keeps everything where the definition has none.
     pub schema: Structural,
     /// The columns of its table.
     pub columns: Vec<PrinterColumn>,
     preserves_unknown: bool,
+    rules: Option<Rules>,
     table: OnceLock<Type>,
 }
 
@@ -52,6 +54,7 @@ impl Compiled {
             schema: compiled.unwrap_or_else(Structural::anything),
             columns: PrinterColumn::of(&version.additional_printer_columns),
             preserves_unknown,
+            rules: schema.and_then(|schema| Rules::compile(schema, true)),
             table: OnceLock::new(),
         }
     }
@@ -132,6 +135,24 @@ impl Compiled {
         out
     }
 
+    /// What the rules of the schema say of an object. `others` is what else is wrong with it: rules
+    /// are not asked about what they could not read.
+    pub fn check_rules(
+        &self,
+        object: &Value,
+        old: Option<&Value>,
+        others: &[FieldError],
+    ) -> Verdict {
+        let Some(rules) = &self.rules else { return Verdict::default() };
+        if blocks_rules(others) {
+            let detail = "some validation rules were not checked because the object was invalid; \
+                          correct the existing errors to complete validation";
+            let finding = FieldError::invalid(&nowhere(), Value::Null, detail);
+            return Verdict { findings: vec![finding], warnings: Vec::new() };
+        }
+        rules.check(object, old, &self.schema)
+    }
+
     /// What is wrong with the kind of an object.
     pub fn validate_kind(&self, object: &Value) -> Vec<FieldError> {
         let mut out = Vec::new();
@@ -144,11 +165,4 @@ impl Compiled {
         }
         out
     }
-}
-
-/// What is told in place of rules that were not asked.
-pub fn rules_not_checked() -> FieldError {
-    let detail = "some validation rules were not checked because the object was invalid; correct \
-                  the existing errors to complete validation";
-    FieldError::invalid(&nowhere(), Value::Null, detail)
 }

@@ -5,11 +5,16 @@ use serde_json::Value;
 use validation::FieldError;
 
 use super::kind::CustomVersion;
+use crate::context::RequestContext;
 use crate::resources::Resource;
 use crate::strategy::remove;
 
 /// Findings about a new object.
-pub(crate) fn validate_create(version: &CustomVersion, object: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_create(
+    ctx: &RequestContext,
+    version: &CustomVersion,
+    object: &Value,
+) -> Vec<FieldError> {
     let compiled = version.compiled();
     let mut out = compiled.validate_kind(object);
     if !out.is_empty() {
@@ -18,11 +23,25 @@ pub(crate) fn validate_create(version: &CustomVersion, object: &Value) -> Vec<Fi
     let is_namespaced = version.kind.definition.is_namespaced();
     out.extend(validation::custom_metadata(object, is_namespaced));
     out.extend(compiled.validate(object, None, false));
+    check_rules(ctx, version, object, None, &mut out);
     out
+}
+
+fn check_rules(
+    ctx: &RequestContext,
+    version: &CustomVersion,
+    object: &Value,
+    old: Option<&Value>,
+    out: &mut Vec<FieldError>,
+) {
+    let verdict = version.compiled().check_rules(object, old, out);
+    verdict.warnings.into_iter().for_each(|text| ctx.warn(text));
+    out.extend(verdict.findings);
 }
 
 /// Findings about a changed object, or one whose status was changed.
 pub(crate) fn validate_update(
+    ctx: &RequestContext,
     version: &CustomVersion,
     subresource: &str,
     object: &Value,
@@ -35,6 +54,7 @@ pub(crate) fn validate_update(
     }
     out.extend(validation::custom_metadata_update(object, old));
     out.extend(compiled.validate(object, Some(old), subresource == "status"));
+    check_rules(ctx, version, object, Some(old), &mut out);
     out
 }
 
