@@ -14,6 +14,7 @@ use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::metrics;
 use crate::negotiate;
+use crate::non_resource::no_such_path;
 use crate::query::Query;
 use crate::render;
 use crate::request_info::RequestInfo;
@@ -23,7 +24,6 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::non_resource::no_such_path;
 use crate::{custom, discovery, non_resource, proxy};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.

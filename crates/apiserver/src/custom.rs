@@ -15,6 +15,7 @@ pub(crate) mod decode;
 pub(crate) mod definitions;
 mod kind;
 mod naming;
+mod open_api;
 pub(crate) mod patch;
 pub(crate) mod requests;
 pub(crate) mod scale;

@@ -11,8 +11,8 @@ use crate::chain::not_allowed;
 use crate::context::RequestContext;
 use crate::errors;
 use crate::etag;
-use crate::non_resource::no_such_path;
 use crate::negotiate::{Encoding, Form, Shape, form};
+use crate::non_resource::no_such_path;
 use crate::render::value;
 
 /// Answers the paths of discovery; `None` when the path is none of them.

@@ -248,8 +248,7 @@ static NO_SPEC: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"]])
 static ONLY_STATUS: LazyLock<Filter> =
     LazyLock::new(|| Filter::except(&[&["spec"], &["metadata"]]));
 /// Upstream's strategy keeps all but the status, and the two parts of every object.
-static ONLY_STATUS_OF_CUSTOM: LazyLock<Filter> =
-    LazyLock::new(|| Filter::Only(vec![&["status"]]));
+static ONLY_STATUS_OF_CUSTOM: LazyLock<Filter> = LazyLock::new(|| Filter::Only(vec![&["status"]]));
 static OF_REQUEST: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"], &["status"]]));
 static OF_SIGNING: LazyLock<Filter> =
     LazyLock::new(|| Filter::except(&[&["spec"], &["status", "conditions"]]));

@@ -223,8 +223,7 @@ impl Resources {
             tracing::error!(kind = %gvk, "no table for a served kind");
             return;
         };
-        let conversion =
-            conversion::find(&definition.group, &definition.version, &definition.name);
+        let conversion = conversion::find(&definition.group, &definition.version, &definition.name);
         let is_kept = definition.verbs.contains(&"get") && definition.name != "componentstatuses";
         let storage = match conversion {
             _ if !is_kept => None,
@@ -318,7 +317,7 @@ mod tests {
         let core = resources.get("", "v1", "events").unwrap();
         let new = resources.get("events.k8s.io", "v1", "events").unwrap();
         let storage = |resource: &Resource| resource.storage.clone().unwrap();
-        assert!(Arc::ptr_eq(&storage(core), &storage(new)));
+        assert!(Arc::ptr_eq(&storage(&core), &storage(&new)));
         assert!(new.conversion.is_some() && core.conversion.is_none());
     }
 }

@@ -170,10 +170,7 @@ fn restored(original: &Value, mut converted: Value) -> Result<Value, String> {
         None => return Err("missing metadata in converted object".to_owned()),
         Some(Value::Object(given)) => std::mem::take(given),
         Some(other) => {
-            return Err(format!(
-                "invalid metadata of type {} in converted object",
-                go_type(other)
-            ));
+            return Err(format!("invalid metadata of type {} in converted object", go_type(other)));
         }
     };
     let mut metadata =
@@ -264,8 +261,13 @@ mod tests {
     fn answers_that_lie_are_refused() {
         let failed = |why: &str| format!("conversion webhook for {KIND} failed: {why}");
         let invalid = |why: &str| format!("conversion webhook for {KIND} returned {why}");
-        check(json!({}), &failed("expected webhook response of apiextensions.k8s.io/v1, \
-            Kind=ConversionReview, got , Kind="));
+        check(
+            json!({}),
+            &failed(
+                "expected webhook response of apiextensions.k8s.io/v1, \
+            Kind=ConversionReview, got , Kind=",
+            ),
+        );
         check(
             json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"}),
             &failed("no response provided"),
@@ -286,8 +288,10 @@ mod tests {
         let mut object = original();
         check(
             with_object(object.clone()),
-            &invalid("invalid object at index 0: invalid groupVersion (expected a.b/v2, received \
-                a.b/v1)"),
+            &invalid(
+                "invalid object at index 0: invalid groupVersion (expected a.b/v2, received \
+                a.b/v1)",
+            ),
         );
         object["apiVersion"] = json!("a.b/v2");
         object["kind"] = json!("Bar");
@@ -305,8 +309,10 @@ mod tests {
         object["metadata"]["labels"] = json!({"a": 1});
         check(
             with_object(object),
-            &invalid("invalid metadata: metadata.labels[a] must be a string, but is int64 in \
-                converted object"),
+            &invalid(
+                "invalid metadata: metadata.labels[a] must be a string, but is int64 in \
+                converted object",
+            ),
         );
     }
 
@@ -328,9 +334,6 @@ mod tests {
     #[test]
     fn reviews_nobody_understands_are_not_sent() {
         let review = Review::new(&["v9".to_owned()], "1", "a.b/v2", &[]);
-        assert_eq!(
-            review.unwrap_err().to_string(),
-            "no supported conversion review versions"
-        );
+        assert_eq!(review.unwrap_err().to_string(), "no supported conversion review versions");
     }
 }

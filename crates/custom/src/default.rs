@@ -36,9 +36,8 @@ fn fill(value: &mut Value, schema: &Structural) {
         Value::Object(map) => {
             for (name, property) in &schema.properties {
                 let Some(default) = &property.default else { continue };
-                let is_missing = map
-                    .get(&**name)
-                    .is_none_or(|value| value.is_null() && !property.is_nullable);
+                let is_missing =
+                    map.get(&**name).is_none_or(|value| value.is_null() && !property.is_nullable);
                 if is_missing {
                     map.insert(name.to_string(), default.clone());
                 }

@@ -295,9 +295,6 @@ mod tests {
         let field = &version.selectable_fields[0];
         assert_eq!(field.key(), "spec.a");
         assert_eq!(field.text(&serde_json::json!({"spec": {"a": 5}})), "5");
-        assert_eq!(
-            schema_of(TEXT.as_bytes(), "v1"),
-            Some(serde_json::json!({"type": "object"}))
-        );
+        assert_eq!(schema_of(TEXT.as_bytes(), "v1"), Some(serde_json::json!({"type": "object"})));
     }
 }

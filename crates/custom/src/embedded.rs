@@ -82,7 +82,8 @@ impl Walk {
         for name in ["apiVersion", "kind"] {
             let Some(given) = map.get(name).filter(|given| !given.is_string()) else { continue };
             if self.malformed == Malformed::Refused {
-                let wrong = FieldError::invalid(&path.member(name), given.clone(), "must be a string");
+                let wrong =
+                    FieldError::invalid(&path.member(name), given.clone(), "must be a string");
                 return Err(wrong.to_string());
             }
             map.remove(name);
@@ -230,10 +231,7 @@ mod tests {
             "e": {"metadata": {"name": "p", "bogus": 1}}});
         let unknown = coerce(&mut object, Some(&schema()), Malformed::Refused).unwrap();
         assert_eq!(unknown, ["metadata.foo", "e.metadata.bogus"]);
-        assert_eq!(
-            object,
-            json!({"metadata": {"name": "x"}, "e": {"metadata": {"name": "p"}}})
-        );
+        assert_eq!(object, json!({"metadata": {"name": "x"}, "e": {"metadata": {"name": "p"}}}));
     }
 
     #[test]

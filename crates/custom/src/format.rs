@@ -44,7 +44,7 @@ fn normalized(format: &str) -> String {
 }
 
 /// Whether strings are checked for a format.
-pub(crate) fn is_known(format: &str) -> bool {
+pub fn is_known(format: &str) -> bool {
     KNOWN.contains(&normalized(format).as_str())
 }
 
@@ -97,9 +97,11 @@ fn ipv4(text: &str) -> Option<Ipv4Addr> {
     let mut parts = text.split('.');
     for octet in &mut octets {
         let part = parts.next().filter(|part| is_digits(part))?;
-        *octet = part.trim_start_matches('0').parse().or_else(|error| {
-            if part.bytes().all(|byte| byte == b'0') { Ok(0) } else { Err(error) }
-        }).ok()?;
+        *octet = part
+            .trim_start_matches('0')
+            .parse()
+            .or_else(|error| if part.bytes().all(|byte| byte == b'0') { Ok(0) } else { Err(error) })
+            .ok()?;
     }
     parts.next().is_none().then(|| octets.into())
 }
@@ -168,9 +170,33 @@ fn is_date_time(text: &str) -> bool {
 /// Go's durations, and those with words, such as `2 days`.
 fn is_duration(text: &str) -> bool {
     const UNITS: [&str; 27] = [
-        "ns", "nano", "nanos", "nanosecond", "us", "µs", "μs", "micro", "micros", "microsecond",
-        "ms", "milli", "millis", "millisecond", "s", "sec", "second", "m", "min", "minute", "h",
-        "hr", "hour", "d", "day", "w", "week",
+        "ns",
+        "nano",
+        "nanos",
+        "nanosecond",
+        "us",
+        "µs",
+        "μs",
+        "micro",
+        "micros",
+        "microsecond",
+        "ms",
+        "milli",
+        "millis",
+        "millisecond",
+        "s",
+        "sec",
+        "second",
+        "m",
+        "min",
+        "minute",
+        "h",
+        "hr",
+        "hour",
+        "d",
+        "day",
+        "w",
+        "week",
     ];
     let mut rest = text.trim().trim_start_matches(['+', '-']);
     if rest == "0" {
@@ -180,8 +206,7 @@ fn is_duration(text: &str) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let digits =
-            rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+        let digits = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
         if digits == 0 {
             return false;
         }
@@ -301,9 +326,8 @@ fn is_uri(text: &str) -> bool {
 fn is_uuid(text: &str, version: Option<char>) -> bool {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     let dashes: Vec<usize> = text.match_indices('-').map(|(at, _)| at).collect();
-    let is_shaped = digits.len() == 32
-        && is_hex(&digits)
-        && (dashes.is_empty() || dashes == [8, 13, 18, 23]);
+    let is_shaped =
+        digits.len() == 32 && is_hex(&digits) && (dashes.is_empty() || dashes == [8, 13, 18, 23]);
     let letter = |at: usize| digits.chars().nth(at).map(|c| c.to_ascii_lowercase());
     is_shaped
         && match version {
@@ -332,7 +356,11 @@ mod tests {
             ("duration", "1h30m", "1x"),
             ("duration", "2 days", "days"),
             ("uuid", "123e4567-e89b-12d3-a456-426614174000", "123"),
-            ("uuid4", "123e4567-e89b-42d3-a456-426614174000", "123e4567-e89b-12d3-a456-426614174000"),
+            (
+                "uuid4",
+                "123e4567-e89b-42d3-a456-426614174000",
+                "123e4567-e89b-12d3-a456-426614174000",
+            ),
             ("mac", "01:23:45:67:89:ab", "01:23"),
             ("uri", "https://a.b/c", "a b"),
             ("email", "a@b.c", "a.b"),

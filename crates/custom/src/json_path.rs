@@ -108,9 +108,8 @@ impl Step {
             }
             (Step::Slice { start, end, step }, Value::Array(items)) => {
                 let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-                let clamp = |index: i64| {
-                    (if index < 0 { index + length } else { index }).clamp(0, length)
-                };
+                let clamp =
+                    |index: i64| (if index < 0 { index + length } else { index }).clamp(0, length);
                 let (mut at, end) = (clamp(start.unwrap_or(0)), clamp(end.unwrap_or(length)));
                 while at < end {
                     out.extend(usize::try_from(at).ok().and_then(|at| items.get(at)));

@@ -42,13 +42,12 @@ pub use definition::{
     SelectableField, Spec, Subresources, Version, schema_of,
 };
 pub use embedded::{Malformed, coerce};
+pub use format::is_known as is_known_format;
 pub use json_path::{JsonPath, JsonPathError};
 pub use prune::prune;
 pub use rules::Verdict;
 pub use scale::Scale;
 pub use shape::wire;
-pub use structural::{
-    Additional, Checks, CompileError, JsonType, ListType, Pattern, Structural,
-};
+pub use structural::{Additional, Checks, CompileError, JsonType, ListType, Pattern, Structural};
 pub use validate::validate;
 pub use version::Compiled;

@@ -75,8 +75,7 @@ impl Rules {
             return None;
         }
         let is_declared = !written.is_empty();
-        let declaration =
-            is_declared.then(|| Declaration::from_schema(schema, is_root)).flatten();
+        let declaration = is_declared.then(|| Declaration::from_schema(schema, is_root)).flatten();
         let here = declaration.as_ref().map_or_else(Vec::new, |declaration| {
             written.iter().filter_map(|rule| Rule::compile(rule, declaration)).collect()
         });
@@ -90,8 +89,11 @@ impl Rules {
         old: Option<&Value>,
         schema: &Structural,
     ) -> Verdict {
-        let mut check =
-            Check { verdict: Verdict::default(), budget: Budget::new(RUNTIME_BUDGET), is_over: false };
+        let mut check = Check {
+            verdict: Verdict::default(),
+            budget: Budget::new(RUNTIME_BUDGET),
+            is_over: false,
+        };
         check.node(self, schema, object, old, None);
         check.verdict
     }
@@ -104,8 +106,7 @@ impl Rule {
             true => Declaration::of(Type::optional(declaration.ty())),
             false => declaration.clone(),
         };
-        let environment =
-            Environment::new().with("self", declaration.clone()).with("oldSelf", old);
+        let environment = Environment::new().with("self", declaration.clone()).with("oldSelf", old);
         let program = environment.compile(&written.rule).map_err(|error| error.to_string());
         let text = written.message_expression.trim();
         let message = (!text.is_empty()).then(|| environment.compile(text).ok()).flatten();
@@ -209,9 +210,8 @@ impl Check {
             (Some(old), false) => seen(old),
             (None, false) => Seen::Null,
         };
-        let mut activation = Activation::new(&rule.environment)
-            .with("self", seen(asked.value))
-            .with("oldSelf", old);
+        let mut activation =
+            Activation::new(&rule.environment).with("self", seen(asked.value)).with("oldSelf", old);
         let outcome = program.evaluate(&mut activation, &mut self.budget);
         if self.budget.is_exhausted() {
             return self.exhausted(asked);
@@ -261,8 +261,9 @@ impl Check {
             return None;
         }
         let text = outcome.ok().and_then(|value| value.as_str().map(|text| text.trim().to_owned()));
-        let is_usable =
-            |text: &String| !text.is_empty() && text.len() <= LONGEST && !text.contains(['\n', '\r']);
+        let is_usable = |text: &String| {
+            !text.is_empty() && text.len() <= LONGEST && !text.contains(['\n', '\r'])
+        };
         Some(text.filter(is_usable).unwrap_or_else(|| rule.message()))
     }
 
@@ -299,8 +300,7 @@ impl Check {
             "FieldValueDuplicate" => FieldError::duplicate(&path, asked.value.clone()),
             _ => invalid(asked.value),
         };
-        let is_unchanged =
-            asked.old.is_some_and(|old| is_same(asked.schema, asked.value, old));
+        let is_unchanged = asked.old.is_some_and(|old| is_same(asked.schema, asked.value, old));
         if is_unchanged && !rule.uses_old {
             self.verdict.warnings.push(finding.to_string());
         } else {

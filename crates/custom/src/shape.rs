@@ -23,9 +23,10 @@ pub fn wire() -> &'static Type {
 /// The table of whole objects.
 pub(crate) fn table(group: &str, version: &str, kind: &str, root: &Structural) -> Type {
     let mut fields = head();
-    let named = root.properties.iter().filter(|(name, _)| {
-        !matches!(&**name, "apiVersion" | "kind" | "metadata")
-    });
+    let named = root
+        .properties
+        .iter()
+        .filter(|(name, _)| !matches!(&**name, "apiVersion" | "kind" | "metadata"));
     fields.extend(named.map(|(name, property)| field(name, property)));
     let mut table = Type::new(format!("{group}/{version}.{kind}"), fields);
     table.group = Text::Owned(group.to_owned());
@@ -109,9 +110,10 @@ fn structure(schema: &Structural) -> Type {
 /// An object in an object; its own metadata is like that of all others.
 fn embedded(schema: &Structural) -> Type {
     let mut fields = head();
-    let named = schema.properties.iter().filter(|(name, _)| {
-        !matches!(&**name, "apiVersion" | "kind" | "metadata")
-    });
+    let named = schema
+        .properties
+        .iter()
+        .filter(|(name, _)| !matches!(&**name, "apiVersion" | "kind" | "metadata"));
     fields.extend(named.map(|(name, property)| field(name, property)));
     let mut table = Type::new("custom/v1.Embedded", fields);
     table.atomic = schema.is_atomic_map;

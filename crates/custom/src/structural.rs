@@ -197,11 +197,7 @@ impl Structural {
 
     /// A schema that keeps everything.
     pub fn anything() -> Self {
-        Self {
-            ty: Some(JsonType::Object),
-            preserves_unknown: true,
-            ..Self::default()
-        }
+        Self { ty: Some(JsonType::Object), preserves_unknown: true, ..Self::default() }
     }
 
     /// A property by its name.
@@ -297,10 +293,7 @@ const CHECKED: [&str; 20] = [
     "uniqueItems",
 ];
 
-fn checks(
-    map: &Map<String, Value>,
-    depth: usize,
-) -> Result<Option<Box<Checks>>, CompileError> {
+fn checks(map: &Map<String, Value>, depth: usize) -> Result<Option<Box<Checks>>, CompileError> {
     if !map.keys().any(|key| CHECKED.contains(&key.as_str())) {
         return Ok(None);
     }

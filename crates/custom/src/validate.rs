@@ -220,7 +220,8 @@ fn check_members(
     if let Some(max) = checks.max_properties.filter(|max| count > *max) {
         return out.add(Finding::new(path, What::TooMany(count, max)));
     }
-    let child = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let child =
+        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     let before = |name: &str| old.and_then(|old| old.get(name));
     if let Additional::Schema(more) = &schema.additional {
         for (name, value) in map.iter().filter(|(name, _)| schema.property(name).is_none()) {

@@ -67,8 +67,7 @@ impl Compiled {
     /// The table of its fields.
     pub fn table(&self) -> &Type {
         self.table.get_or_init(|| {
-            let mut table =
-                shape::table(&self.group, &self.version.name, &self.kind, &self.schema);
+            let mut table = shape::table(&self.group, &self.version.name, &self.kind, &self.schema);
             table.preserve_unknown |= self.preserves_unknown;
             table
         })
@@ -127,8 +126,7 @@ impl Compiled {
             out.extend(scale.validate(object, is_status));
         }
         out.extend(embedded::validate(object, &self.schema));
-        let was_wrong =
-            old.is_some_and(|old| !list_type::validate(old, &self.schema).is_empty());
+        let was_wrong = old.is_some_and(|old| !list_type::validate(old, &self.schema).is_empty());
         if !was_wrong {
             out.extend(list_type::validate(object, &self.schema));
         }

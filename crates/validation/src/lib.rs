@@ -38,6 +38,7 @@ mod ephemeral;
 mod event;
 mod field;
 mod flow_control;
+mod go_regexp;
 mod ingress;
 mod lease;
 mod match_rules;
@@ -172,8 +173,10 @@ pub fn embedded_metadata(object: &Value, path: &Path) -> Vec<FieldError> {
         // It need not have one.
         metadata.insert("name".to_owned(), Value::from("fakename"));
     }
-    let is_namespaced =
-        object.pointer("/metadata/namespace").and_then(Value::as_str).is_some_and(|ns| !ns.is_empty());
+    let is_namespaced = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .is_some_and(|ns| !ns.is_empty());
     let object = Node { value: &object, path: path.clone() };
     metadata::create(&object, is_namespaced, &names::path_segment, &mut out);
     out

@@ -40,7 +40,9 @@ pub(crate) async fn presented(
     let mut out = Vec::with_capacity(objects.len());
     for object in objects {
         match foreign(&object).then(|| converted.next()).flatten() {
-            Some(value) => out.push(Arc::new(Object::new(header(&object, &value), encoded(&value)))),
+            Some(value) => {
+                out.push(Arc::new(Object::new(header(&object, &value), encoded(&value))))
+            }
             None => out.push(object),
         }
     }
@@ -90,11 +92,8 @@ async fn converted(
     if kind.hook.is_none() {
         return by_name(kind, wanted, object);
     }
-    let version = CustomVersion {
-        kind: kind.clone(),
-        name: wanted.to_owned(),
-        head: String::new(),
-    };
+    let version =
+        CustomVersion { kind: kind.clone(), name: wanted.to_owned(), head: String::new() };
     let version_before = object["metadata"]["resourceVersion"].take();
     let plain = serde_json::from_slice(&encoded(&object)).map_err(errors::internal)?;
     let mut converted = ask(server, &version, vec![plain]).await?;
@@ -185,7 +184,6 @@ async fn review(
         Review::new(understood, &uid, wanted, objects).map_err(|error| error.to_string())?;
     let kind = format!("{source}, Kind={}", version.kind.names().kind);
     let answer = webhook::post(server, hook, review.body.clone().into()).await;
-    let answer =
-        answer.map_err(|why| format!("conversion webhook for {kind} failed: {why}"))?;
+    let answer = answer.map_err(|why| format!("conversion webhook for {kind} failed: {why}"))?;
     review.read(&answer, objects, &kind).map_err(|error| error.to_string())
 }

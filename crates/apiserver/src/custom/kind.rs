@@ -13,11 +13,38 @@ use crate::webhook::Hook;
 /// The names under which the values of selectable fields stand in the headers of objects. The fields
 /// of all versions together are numbered; more are not looked at.
 const FIELDS: [&str; 32] = [
-    "custom/0", "custom/1", "custom/2", "custom/3", "custom/4", "custom/5", "custom/6", "custom/7",
-    "custom/8", "custom/9", "custom/10", "custom/11", "custom/12", "custom/13", "custom/14",
-    "custom/15", "custom/16", "custom/17", "custom/18", "custom/19", "custom/20", "custom/21",
-    "custom/22", "custom/23", "custom/24", "custom/25", "custom/26", "custom/27", "custom/28",
-    "custom/29", "custom/30", "custom/31",
+    "custom/0",
+    "custom/1",
+    "custom/2",
+    "custom/3",
+    "custom/4",
+    "custom/5",
+    "custom/6",
+    "custom/7",
+    "custom/8",
+    "custom/9",
+    "custom/10",
+    "custom/11",
+    "custom/12",
+    "custom/13",
+    "custom/14",
+    "custom/15",
+    "custom/16",
+    "custom/17",
+    "custom/18",
+    "custom/19",
+    "custom/20",
+    "custom/21",
+    "custom/22",
+    "custom/23",
+    "custom/24",
+    "custom/25",
+    "custom/26",
+    "custom/27",
+    "custom/28",
+    "custom/29",
+    "custom/30",
+    "custom/31",
 ];
 
 /// What all versions of a custom resource share.
@@ -77,12 +104,17 @@ impl CustomKind {
         let spec = &self.definition.spec;
         let at = spec.versions.iter().position(|version| version.name == name)?;
         Some(self.compiled[at].get_or_init(|| {
-            let schema = custom::schema_of(self.object.json(), name);
+            let schema = self.schema(name);
             let preserves = spec.preserve_unknown_fields;
             let kind = &self.names().kind;
             let version = &spec.versions[at];
             Arc::new(Compiled::new(&spec.group, kind, version, schema.as_ref(), preserves))
         }))
+    }
+
+    /// The schema of a version as it is written.
+    pub(crate) fn schema(&self, version: &str) -> Option<Value> {
+        custom::schema_of(self.object.json(), version)
     }
 
     /// The version of an object of this kind, compiled; of other groups there is none.

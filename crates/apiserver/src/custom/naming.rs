@@ -38,17 +38,18 @@ pub(super) fn accept(
 ) -> (Value, Option<(&'static str, String)>) {
     let mut names = if accepted.is_object() { accepted.clone() } else { json!({}) };
     let mut conflict = None;
-    let mut one = |field: &str, reason: &'static str, used: &BTreeSet<String>, names: &mut Value| {
-        let text = |names: &Value| names[field].as_str().unwrap_or_default().to_owned();
-        let (name, had) = (text(wanted), text(accepted));
-        if name != had && used.contains(&name) {
-            conflict = Some((reason, format!("{name:?} is already in use")));
-        } else if name.is_empty() {
-            crate::strategy::remove(names, field);
-        } else {
-            names[field] = json!(name);
-        }
-    };
+    let mut one =
+        |field: &str, reason: &'static str, used: &BTreeSet<String>, names: &mut Value| {
+            let text = |names: &Value| names[field].as_str().unwrap_or_default().to_owned();
+            let (name, had) = (text(wanted), text(accepted));
+            if name != had && used.contains(&name) {
+                conflict = Some((reason, format!("{name:?} is already in use")));
+            } else if name.is_empty() {
+                crate::strategy::remove(names, field);
+            } else {
+                names[field] = json!(name);
+            }
+        };
     one("plural", "PluralConflict", &taken.resources, &mut names);
     one("singular", "SingularConflict", &taken.resources, &mut names);
     let mut short_conflict = None;
@@ -104,7 +105,10 @@ mod tests {
     fn names_are_used_once() {
         check(json!({"plural": "bars", "kind": "Bar"}), None);
         check(json!({"plural": "foos"}), Some(("PluralConflict", "\"foos\" is already in use")));
-        check(json!({"shortNames": ["foo"]}), Some(("SingularConflict", "\"foo\" is already in use")));
+        check(
+            json!({"shortNames": ["foo"]}),
+            Some(("SingularConflict", "\"foo\" is already in use")),
+        );
         check(json!({"plural": "g"}), Some(("ShortNamesConflict", "\"g\" is already in use")));
         check(json!({"listKind": "Foo"}), Some(("KindConflict", "\"Foo\" is already in use")));
     }

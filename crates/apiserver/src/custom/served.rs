@@ -30,6 +30,8 @@ pub(crate) struct Served {
     by_name: OrdMap<Key, Arc<Resource>>,
     /// By prefix.
     storages: OrdMap<String, Arc<Storage>>,
+    /// How often anything has changed.
+    pub(crate) stamp: u64,
 }
 
 /// What is served of one definition.
@@ -39,11 +41,11 @@ pub(crate) struct Entry {
     /// One per served version.
     pub(crate) resources: Vec<Arc<Resource>>,
     /// What it was made of.
-    made_of: MadeOf,
+    pub(crate) made_of: MadeOf,
 }
 
-#[derive(PartialEq, Eq)]
-struct MadeOf {
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MadeOf {
     uid: String,
     generation: i64,
     names: Names,
@@ -115,6 +117,7 @@ impl Served {
 
     /// Puts what is served of a definition in place of what was.
     pub(crate) fn put(&mut self, name: &str, entry: Option<Arc<Entry>>) {
+        self.stamp += 1;
         if let Some(old) = self.entries.remove(name) {
             for resource in &old.resources {
                 self.by_name.remove(&key(resource));
@@ -160,11 +163,7 @@ fn entry(kind: Arc<CustomKind>, made_of: MadeOf) -> Option<Entry> {
 fn resource(kind: &Arc<CustomKind>, version: &custom::Version, storage: &Arc<Storage>) -> Resource {
     let definition = described(kind, version);
     let gvk = definition.gvk();
-    let head = format!(
-        r#"{{"apiVersion":"{}","kind":"{}","#,
-        gvk.group_version(),
-        gvk.kind
-    );
+    let head = format!(r#"{{"apiVersion":"{}","kind":"{}","#, gvk.group_version(), gvk.kind);
     Resource {
         definition: Arc::new(definition),
         gvk,
@@ -297,12 +296,8 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_by_maturity() {
-        let mut versions =
-            vec!["foo1", "v1", "v10", "v2", "v1beta1", "v2alpha1", "v1beta2", "bar"];
+        let mut versions = vec!["foo1", "v1", "v10", "v2", "v1beta1", "v2alpha1", "v1beta2", "bar"];
         versions.sort_by(|a, b| by_maturity(b, a));
-        assert_eq!(
-            versions,
-            ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "bar", "foo1"]
-        );
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "bar", "foo1"]);
     }
 }

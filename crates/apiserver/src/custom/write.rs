@@ -112,7 +112,9 @@ pub(crate) fn keep_all_but_status(object: &mut Value, old: &Value) {
 
 /// Whether anything but the metadata changed, which makes a generation.
 pub(crate) fn makes_generation(object: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else { return object != old };
+    let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else {
+        return object != old;
+    };
     let names = new.keys().chain(old.keys()).filter(|name| *name != "metadata");
     names.into_iter().any(|name| new.get(name) != old.get(name))
 }

@@ -49,7 +49,9 @@ pub(super) fn check_type(schema: &Structural, value: &Value, path: &str, out: &m
 
 /// Whether a double is an integer, as `3.0` is.
 fn is_whole(value: &Value) -> bool {
-    value.as_f64().is_some_and(|double| double.fract() == 0.0 && double.abs() <= 9_007_199_254_740_991.0)
+    value
+        .as_f64()
+        .is_some_and(|double| double.fract() == 0.0 && double.abs() <= 9_007_199_254_740_991.0)
 }
 
 /// Strings and numbers.
@@ -62,7 +64,10 @@ pub(super) fn check(checks: &Checks, value: &Value, path: &str, out: &mut Outcom
 }
 
 fn check_string(checks: &Checks, text: &str, path: &str, out: &mut Outcome) {
-    out.merge(Outcome { findings: first_about(checks, text, path).into_iter().collect(), matches: 1 });
+    out.merge(Outcome {
+        findings: first_about(checks, text, path).into_iter().collect(),
+        matches: 1,
+    });
     if let Some(format) = checks.format.as_deref().filter(|format| !format::fits(format, text)) {
         let detail = format!("{path} in body must be of type {format}: {text:?}");
         out.add(Finding::new(path, What::WrongType(Value::from(text), detail)));

@@ -70,7 +70,11 @@ fn numbers_have_limits() {
 #[test]
 fn strings_have_limits() {
     let schema = json!({"type": "string", "minLength": 2, "maxLength": 3, "pattern": "^[a-z]+$"});
-    check(schema.clone(), json!("äb"), &["spec: Invalid value: \"äb\": spec in body should match '^[a-z]+$'"]);
+    check(
+        schema.clone(),
+        json!("äb"),
+        &["spec: Invalid value: \"äb\": spec in body should match '^[a-z]+$'"],
+    );
     check(schema.clone(), json!("abcd"), &["spec: Too long: may not be more than 3 bytes"]);
     check(
         schema,
@@ -90,7 +94,11 @@ fn lists_and_maps_have_limits() {
     let list = json!({"type": "array", "minItems": 1, "maxItems": 2, "uniqueItems": true,
         "items": {"type": "string"}});
     check(list.clone(), json!(["a"]), &[]);
-    check(list.clone(), json!([]), &["spec: Invalid value: 0: spec in body should have at least 1 items"]);
+    check(
+        list.clone(),
+        json!([]),
+        &["spec: Invalid value: 0: spec in body should have at least 1 items"],
+    );
     check(
         list,
         json!(["a", "a", 1]),
@@ -114,8 +122,10 @@ fn lists_and_maps_have_limits() {
 #[test]
 fn alternatives_are_counted() {
     let two = json!([{"required": ["x"]}, {"required": ["y"]}]);
-    let object = |key: &str| json!({"type": "object", "properties": {"x": {"type": "string"},
-        "y": {"type": "string"}}, key: two});
+    let object = |key: &str| {
+        json!({"type": "object", "properties": {"x": {"type": "string"},
+        "y": {"type": "string"}}, key: two})
+    };
     check(
         object("oneOf"),
         json!({"x": "1", "y": "2"}),
@@ -170,8 +180,12 @@ fn what_was_wrong_before_may_stay_so() {
 
 #[test]
 fn a_pattern_that_is_none_refuses_every_text() {
-    let found = findings(&json!({"type": "object", "properties": {"a": {"type": "string",
-        "pattern": "("}}}), &json!({"a": "x"}), None);
+    let found = findings(
+        &json!({"type": "object", "properties": {"a": {"type": "string",
+        "pattern": "("}}}),
+        &json!({"a": "x"}),
+        None,
+    );
     assert_eq!(found.len(), 1);
     assert!(found[0].contains("but pattern is invalid"), "{found:?}");
 }
