@@ -110,7 +110,12 @@ pub(super) async fn put(handle: &Handle, path: &str, object: &Value) -> Result<(
     }
 }
 
-async fn send(handle: &Handle, method: Method, path: &str, object: &Value) -> Result<(), Status> {
+pub(crate) async fn send(
+    handle: &Handle,
+    method: Method,
+    path: &str,
+    object: &Value,
+) -> Result<(), Status> {
     let user = UserInfo::new("system:apiserver", &[UserInfo::MASTERS, UserInfo::AUTHENTICATED]);
     let request = Request::builder()
         .method(method)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authn::{Impersonation, UserInfo};
+use authn::{Authenticated, Impersonation, UserInfo};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
@@ -32,15 +32,16 @@ pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
 /// A request from a connection: authenticates, then serves.
 pub(crate) async fn serve_connection(
     server: Arc<Server>,
-    certificate: Option<Arc<[u8]>>,
+    certified: Option<Arc<Authenticated>>,
     mut request: Request<hyper::body::Incoming>,
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let now = server.clock.now().as_second();
     let authenticated =
-        server.authenticator.authenticate(certificate.as_deref(), &parts.headers, now);
-    let compresses = compress::is_accepted(&parts.method, &parts.headers);
+        server.authenticator.authenticate(certified.as_deref(), &parts.headers, now);
+    let compresses = compress::is_accepted(&parts.method, &parts.headers)
+        && server.config.features.is_enabled("APIResponseCompression");
     let request = Request::from_parts(parts, RequestBody::Incoming(body));
     match authenticated {
         Ok(authenticated) => {

@@ -58,6 +58,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Whether `/debug/pprof` is served to those who may read it.
     pub profiling: bool,
+    /// Feature gates.
+    pub features: features::Features,
 }
 
 impl Config {
@@ -77,6 +79,7 @@ impl Config {
             max_connections: 10_000,
             // Upstream's default.
             profiling: true,
+            features: features::Features::default(),
         }
     }
 }

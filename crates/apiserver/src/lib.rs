@@ -50,6 +50,7 @@ mod request_info;
 mod resources;
 mod server;
 mod service_addresses;
+mod service_ranges;
 mod splice;
 mod start;
 mod storage_path;

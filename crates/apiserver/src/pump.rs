@@ -1,15 +1,16 @@
 //! From the store to the caches: one task follows the store and feeds every cache in order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::SharedClock;
 use futures::StreamExt;
-use meta::{Object, ResourceVersion, Status};
+use meta::{Header, Object, ResourceVersion, Status};
 use prometheus::IntCounterVec;
+use serde_json::Value;
 use stdx::shutdown::Shutdown;
 use store::{KeyValue, Range, Revision, Store};
 use tokio::sync::watch;
@@ -204,7 +205,11 @@ fn apply(resources: &Resources, events: &[Arc<store::Event>], received: &IntCoun
             .rev()
             .find(|change| *change.key == *rest)
             .map_or_else(|| storage.cache.get(rest), |change| change.after.clone());
-        let after = event.current.as_ref().and_then(|kv| object(storage, kv));
+        let prepared = event.note.as_ref().and_then(Prepared::take);
+        let after = event.current.as_ref().and_then(|kv| match prepared {
+            Some(header) => with_header(kv, header),
+            None => object(storage, kv),
+        });
         changes.push(Change { revision: event.revision.0, key: rest.into(), before, after });
     }
     for (storage, changes) in by_prefix.into_values() {
@@ -229,6 +234,42 @@ pub(crate) fn object(storage: &Storage, kv: &KeyValue) -> Option<Arc<Object>> {
         tracing::error!(key = ?kv.key, "a stored value is not an object, it is left out");
     }
     made
+}
+
+/// The header of an object that is being written, made from its working form: it goes along with
+/// the write, and saves parsing the JSON again when that comes back.
+pub(crate) struct Prepared(Mutex<Option<Header>>);
+
+impl Prepared {
+    pub(crate) fn note(storage: &Storage, object: &Value) -> Option<store::Note> {
+        // What is stored of custom resources is brought into form when it is read.
+        if storage.custom.is_some() {
+            return None;
+        }
+        Some(Arc::new(Self(Mutex::new(Some(header(storage, object)?)))))
+    }
+
+    /// The header is taken out: the note may live as long as the store's history.
+    fn take(note: &store::Note) -> Option<Header> {
+        let prepared = note.downcast_ref::<Self>()?;
+        prepared.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The header of a working form in the stored version, without a resource version.
+pub(crate) fn header(storage: &Storage, object: &Value) -> Option<Header> {
+    let mut header = Header::of(object)?;
+    let gvk = &storage.gvk;
+    if fields::has_fields(&gvk.group, &gvk.kind) {
+        header.fields = fields::read_value(&gvk.group, &gvk.kind, object);
+    }
+    Some(header)
+}
+
+fn with_header(kv: &KeyValue, mut header: Header) -> Option<Arc<Object>> {
+    let json = with_resource_version(&kv.value, kv.mod_revision.0)?;
+    header.resource_version = ResourceVersion(kv.mod_revision.0);
+    Some(Arc::new(Object::new(header, json)))
 }
 
 /// An object with its selectable fields.

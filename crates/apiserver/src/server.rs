@@ -77,6 +77,10 @@ impl admission::View for Server {
         let within = snapshot.map.range(from..).take_while(|(key, _)| key.starts_with(&prefix));
         within.map(|(_, object)| object.clone()).collect()
     }
+
+    fn may(&self, user: authz::Subject<'_>, asked: &authz::Attributes) -> bool {
+        self.authorizer.authorize(user, asked).is_allowed()
+    }
 }
 
 /// Uids of living objects, for tokens bound to them.

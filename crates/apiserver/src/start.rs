@@ -64,6 +64,8 @@ impl ApiServer {
             "custom resource conditions",
             crate::custom::conditions::run(handle.clone()),
         ));
+        crate::service_ranges::follow(&server);
+        drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners
@@ -105,7 +107,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         Some(path) => authn::StaticTokens::read(path)?,
         None => authn::StaticTokens::default(),
     };
-    let metrics = Metrics::new(deps.metrics);
+    let metrics = Metrics::new(deps.metrics, &config.features);
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
@@ -119,7 +121,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         documents: openapi::Documents::new(),
         store: deps.store,
         clock: deps.clock,
-        admission: admission::Chain::default(),
+        admission: admission::Chain::new(&config.features),
         quotas: crate::quota::Quotas::default(),
         webhooks: crate::webhook::Webhooks::new(&resources),
         is_ready: AtomicBool::new(false),

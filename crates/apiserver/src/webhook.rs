@@ -169,7 +169,10 @@ pub(crate) async fn mutate(
     if *object != before {
         again.clone_from(&round.asked);
     }
-    round.run(&hooks, &again, object).await?;
+    let (is_changed, _) = round.run(&hooks, &again, object).await?;
+    if is_changed && request.subresource.is_empty() {
+        schema::apply_defaults(&resource.gvk, object);
+    }
     Ok(())
 }
 

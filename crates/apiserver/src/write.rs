@@ -104,7 +104,6 @@ pub(crate) async fn create(
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
     ask_webhooks(ctx, resource, &request, &mut object, None).await?;
     owner_references::dedup(ctx, &mut object, Stage::Admission);
-    resource.apply_defaults(&mut object);
     let mut object = resource.to_storage(object);
     if resource.resets_status() {
         remove(&mut object, "status");
@@ -391,16 +390,7 @@ fn prepare_part(
             storage.strategy.prepare_update(write, new, old)?;
         }
         Part::Status => {
-            let status = remove(new, "status");
-            let metadata = remove(new, "metadata");
-            *new = old.clone();
-            match status {
-                Some(status) => new["status"] = status,
-                None => drop(remove(new, "status")),
-            }
-            if let Some(metadata) = metadata {
-                new["metadata"] = metadata;
-            }
+            keep_all_but_status(new, old);
             // Deployments' labels are not for those who write the status; upstream's exception.
             if storage.resource.resource == "deployments" {
                 keep_old(&mut new["metadata"], &old["metadata"], "labels");
@@ -423,6 +413,19 @@ fn prepare_part(
         new["metadata"]["generation"] = json!(generation.unwrap_or_default() + 1);
     }
     Ok(())
+}
+
+/// Of what was sent, only status and metadata count.
+fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let (Value::Object(new), Value::Object(old)) = (new, old) else { return };
+    let is_kept = |key: &str| matches!(key, "status" | "metadata");
+    new.retain(|key, _| is_kept(key) || old.contains_key(key));
+    for (key, value) in old.iter().filter(|(key, _)| !is_kept(key)) {
+        // Mostly it is the same, and comparing is cheaper than copying.
+        if new.get(key) != Some(value) {
+            new.insert(key.clone(), value.clone());
+        }
+    }
 }
 
 async fn store_update(
@@ -471,7 +474,7 @@ async fn store_update(
         == with_resource_version(&found.value, found.mod_revision.0);
     if is_same || request.is_dry_run {
         // What changes nothing is not written, and nobody hears of it.
-        let object = at(storage, &json, found.mod_revision)?;
+        let object = at(storage, new, &json, found.mod_revision)?;
         return Ok(Attempt::Done(Written { object, created: false }));
     }
     let served = resource.served(new);

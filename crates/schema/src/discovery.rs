@@ -6,6 +6,10 @@
 //! verbs), `C` table column (name, type, format, priority), `F` field selectors of a kind (group,
 //! version, kind, keys, aliases, error).
 //!
+//! `data/optional.txt` has, in the same form, the versions that are served on demand. `=` is a
+//! resource that is the same as in the group's preferred version, `N` the feature gate that the
+//! resource above needs, and `U` a group and version that upstream has and we have not.
+//!
 //! `data/columns.txt` says what the columns mean: a line with the resource, then indented lines with
 //! a column and either the field that has the same description, after `@`, or the words themselves.
 
@@ -13,8 +17,10 @@ use std::collections::HashMap;
 
 use meta::GroupVersionKind;
 
+use crate::runtime_config::RuntimeConfig;
 use crate::table::Text;
 
+static OPTIONAL: &str = include_str!("../data/optional.txt");
 static RESOURCES: &str = include_str!("../generated/resources.txt");
 static COLUMNS: &str = include_str!("../data/columns.txt");
 
@@ -209,7 +215,18 @@ impl<'a> FieldSelectors<'a> {
     }
 }
 
-pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
+/// What there is, as a configuration has it.
+pub(crate) struct Loaded {
+    /// What is served.
+    pub(crate) groups: Vec<Group>,
+    /// Resources that are not served.
+    pub(crate) hidden: Vec<Resource>,
+    pub(crate) selectable: Vec<Selectable>,
+    /// Whether any of it is not served by default.
+    pub(crate) has_optional: bool,
+}
+
+pub(crate) fn load(config: &RuntimeConfig) -> Loaded {
     let mut groups: Vec<Group> = Vec::new();
     let mut selectable = Vec::new();
     let texts = column_texts();
@@ -232,7 +249,124 @@ pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
             _ => load_in_group(groups.last_mut(), &columns, &texts),
         }
     }
-    (groups, selectable)
+    let mut optional = optional(&groups, &texts);
+    let mut hidden = Vec::new();
+    for version in groups.iter_mut().flat_map(|group| &mut group.versions) {
+        hide(version, config, &mut hidden, |_| None);
+    }
+    for (group, version) in &mut optional {
+        hide(version, config, &mut hidden, |resource| {
+            gate_of(group, &resource.version, &resource.name)
+        });
+    }
+    optional.retain(|(_, version)| !version.resources.is_empty());
+    let has_optional = !optional.is_empty();
+    for (name, version) in optional {
+        if let Some(group) = groups.iter_mut().find(|group| group.name == name) {
+            group.versions.push(version);
+        }
+    }
+    for group in &mut groups {
+        group.versions.retain(|version| !version.resources.is_empty());
+        let is_there = group.versions.iter().any(|v| v.version == group.preferred_version);
+        if let (false, Some(first)) = (is_there, group.versions.first()) {
+            group.preferred_version = first.version.clone();
+        }
+    }
+    groups.retain(|group| !group.versions.is_empty());
+    Loaded { groups, hidden, selectable, has_optional }
+}
+
+/// Takes out what the configuration does not serve.
+fn hide(
+    version: &mut Version,
+    config: &RuntimeConfig,
+    hidden: &mut Vec<Resource>,
+    gate: impl Fn(&Resource) -> Option<&'static str>,
+) {
+    let all = std::mem::take(&mut version.resources);
+    let (served, not): (Vec<_>, Vec<_>) = all.into_iter().partition(|resource| {
+        let group = &*resource.group;
+        // Without its own group the server could not even start; upstream does not start either.
+        group.is_empty() || config.serves(group, &resource.version, &resource.name, gate(resource))
+    });
+    version.resources = served;
+    hidden.extend(not);
+}
+
+/// The versions that are not served by default, with the names of their groups.
+fn optional(stable: &[Group], texts: &Texts) -> Vec<(Text, Version)> {
+    let mut groups: Vec<Group> = Vec::new();
+    for line in OPTIONAL.lines() {
+        let columns: Vec<&'static str> = line.split('\t').collect();
+        match columns[..] {
+            ["G", name, preferred_version] => {
+                groups.push(Group {
+                    name: Text::Borrowed(name),
+                    preferred_version: Text::Borrowed(preferred_version),
+                    versions: Vec::new(),
+                });
+            }
+            ["=", name] => {
+                let Some(group) = groups.last_mut() else { continue };
+                let twin = twin(stable, group, name);
+                if let (Some(version), Some(twin)) = (group.versions.last_mut(), twin) {
+                    version.resources.push(of_version(twin, &version.version));
+                }
+            }
+            _ => load_in_group(groups.last_mut(), &columns, texts),
+        }
+    }
+    let versions = |group: Group| {
+        let name = group.name;
+        group.versions.into_iter().map(move |version| (name.clone(), version))
+    };
+    groups.into_iter().flat_map(versions).collect()
+}
+
+/// The resource in the preferred version.
+fn twin<'a>(stable: &'a [Group], group: &Group, name: &str) -> Option<&'a Resource> {
+    let found = stable.iter().find(|found| found.name == group.name)?;
+    let version = found.versions.iter().find(|v| v.version == group.preferred_version)?;
+    version.resources.iter().find(|resource| resource.name == name)
+}
+
+fn of_version(twin: &Resource, version: &Text) -> Resource {
+    let mut resource = Resource { version: version.clone(), ..twin.clone() };
+    let own = (&twin.group, &twin.version);
+    for sub in &mut resource.subresources {
+        if (&sub.group, &sub.version) == own {
+            sub.version = version.clone();
+        }
+    }
+    resource
+}
+
+/// The feature gates that any resource needs.
+pub(crate) fn gates() -> impl Iterator<Item = &'static str> {
+    OPTIONAL.lines().filter_map(|line| line.strip_prefix("N\t"))
+}
+
+/// The feature gate that a resource needs.
+pub(crate) fn gate_of(group: &str, version: &str, resource: &str) -> Option<&'static str> {
+    let (mut in_group, mut in_version, mut at_resource) = (false, false, false);
+    for line in OPTIONAL.lines() {
+        let mut columns = line.split('\t');
+        let (letter, word) = (columns.next()?, columns.next()?);
+        match letter {
+            "G" => (in_group, in_version) = (word == group, false),
+            "V" => in_version = in_group && word == version,
+            "R" | "=" => at_resource = in_version && word == resource,
+            "N" if at_resource => return Some(word),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether a version is upstream's and not ours.
+pub(crate) fn is_unbuilt(group: &str, version: &str) -> bool {
+    OPTIONAL.lines().any(|line| line.split('\t').eq(["U", group, version]))
 }
 
 /// By resource, such as `apps/v1/deployments`, and column.

@@ -26,6 +26,7 @@ mod batch;
 mod certificate_signing_request;
 mod claim;
 mod cluster_node;
+mod cluster_trust_bundle;
 mod config;
 mod container;
 mod controller_revision;
@@ -41,6 +42,7 @@ mod flow_control;
 mod go_regexp;
 mod ingress;
 mod lease;
+mod lease_candidate;
 mod match_rules;
 mod metadata;
 mod network_policy;
@@ -137,7 +139,7 @@ pub fn validate_update(
     let mut out = Vec::new();
     let (new, old) = (Node::root(new), Node::root(old));
     metadata::update(gvk, &new, &old, &mut out);
-    if gvk.group == "certificates.k8s.io" {
+    if gvk.kind == "CertificateSigningRequest" {
         certificate_signing_request::update(&new, &old, subresource, &mut out);
     } else if subresource == "status" {
         status::update(gvk, &new, &old, &mut out);
@@ -254,6 +256,10 @@ fn group_update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mu
             runtime_class::validate(new, out);
         }
         ("scheduling.k8s.io", "PriorityClass") => priority_class::update(new, old, out),
+        ("certificates.k8s.io", "ClusterTrustBundle") => {
+            cluster_trust_bundle::update(new, old, out);
+        }
+        ("coordination.k8s.io", "LeaseCandidate") => lease_candidate::update(new, old, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::update(new, old, out),
         ("networking.k8s.io", "IngressClass") => {
             simple(gvk, new, out);
@@ -351,7 +357,11 @@ fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
             autoscaler::validate(object, out);
         }
+        ("certificates.k8s.io", "ClusterTrustBundle") => {
+            cluster_trust_bundle::validate(object, out);
+        }
         ("coordination.k8s.io", "Lease") => lease::validate(object, out),
+        ("coordination.k8s.io", "LeaseCandidate") => lease_candidate::validate(object, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
         ("flowcontrol.apiserver.k8s.io", "FlowSchema") => {
             flow_control::schema::validate(object, out);
@@ -387,7 +397,9 @@ fn name_findings(gvk: &GroupVersionKind, object: &Node<'_>, name: &str) -> Vec<S
         ("", "Namespace" | "Service") | ("apps", "StatefulSet") => names::dns1123_label(name),
         ("apiextensions.k8s.io", _) => custom_resource::name(object, name),
         ("apiregistration.k8s.io", _) => api_service::name(object, name),
+        ("certificates.k8s.io", "ClusterTrustBundle") => cluster_trust_bundle::name(object, name),
         ("certificates.k8s.io", _) => Vec::new(),
+        ("coordination.k8s.io", "LeaseCandidate") => names::config_map_key(name),
         ("networking.k8s.io", "IPAddress") => address::canonical_ip(name),
         ("rbac.authorization.k8s.io", _) => names::path_segment(name),
         _ => names::dns1123_subdomain(name),

@@ -221,7 +221,7 @@ pub(crate) async fn delete_object(
         let request = admission::Request { is_dry_run: options.is_dry_run, ..request };
         ctx.server.admission.validate(&request, None, Some(&old), &*ctx.server)?;
         webhook::delete(ctx, resource, &request, &served).await?;
-        if let Some(deleted) = try_delete(ctx, storage, &old, &found, options).await? {
+        if let Some(deleted) = try_delete(ctx, storage, old, &found, options).await? {
             return presented(ctx, resource, deleted).await;
         }
     }
@@ -280,38 +280,36 @@ fn check_preconditions(
 async fn try_delete(
     ctx: &RequestContext,
     storage: &Storage,
-    old: &Value,
+    mut object: Value,
     found: &KeyValue,
     options: &DeleteOptions,
 ) -> Result<Option<Deleted>, Status> {
-    let mut new = old.clone();
-    let changed = mark(ctx, storage, &mut new, options)?;
-    let goes = write::is_finished(&new) || can_go(storage, &new, options);
-    let mut bare = new.clone();
-    crate::strategy::remove(&mut bare["metadata"], "resourceVersion");
-    let json = render::encode(storage.ty, &bare);
+    let was_marked = object.pointer("/metadata/deletionTimestamp").is_some();
+    let changed = mark(ctx, storage, &mut object, options)?;
+    let goes = write::is_finished(&object) || can_go(storage, &object, options);
+    crate::strategy::remove(&mut object["metadata"], "resourceVersion");
+    let json = render::encode(storage.ty, &object);
     if options.is_dry_run || (!goes && !changed) {
-        let object = write::at(storage, &json, found.mod_revision)?;
+        let object = write::at(storage, &object, &json, found.mod_revision)?;
         return Ok(Some(if goes { Deleted::Gone(object) } else { Deleted::Pending(object) }));
     }
     // A wait that is cut short is seen before the end, as upstream's watchers see it.
-    let is_cut_short = changed && old.pointer("/metadata/deletionTimestamp").is_some();
-    let goes_now = goes && !is_cut_short;
+    let goes_now = goes && !(changed && was_marked);
     let value = if goes_now { None } else { Some(&json) };
     let expect = Expect::ModRevision(found.mod_revision);
     let write = write::stamped(found.key.clone(), value, expect);
     let outcome = write::commit(ctx, write).await?;
     let Outcome::Committed(committed) = outcome else { return Ok(None) };
-    let object = write::at(storage, &json, committed.revision)?;
     if goes && !goes_now {
         return Ok(None);
     }
+    let written = write::at(storage, &object, &json, committed.revision)?;
     if !goes {
-        return Ok(Some(Deleted::Pending(object)));
+        return Ok(Some(Deleted::Pending(written)));
     }
-    storage.strategy.deleted(&ctx.write(), &new);
-    write::addresses::keep(ctx, storage, None, Some(&new)).await;
-    Ok(Some(Deleted::Gone(object)))
+    storage.strategy.deleted(&ctx.write(), &object);
+    write::addresses::keep(ctx, storage, None, Some(&object)).await;
+    Ok(Some(Deleted::Gone(written)))
 }
 
 /// Sets finalizers and the deletion timestamp as the options ask; whether anything changed.

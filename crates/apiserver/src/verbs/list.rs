@@ -109,11 +109,15 @@ async fn snapshot(
         pump.reach(revision).await?;
         return storage.cache.snapshot_at(revision).ok_or_else(|| expired(token));
     }
+    // What kubelets list. Pages are left to the walk over everything, which can be continued.
+    let node = request.selection.fields.exact("spec.nodeName");
+    let node = node.filter(|node| !node.is_empty() && request.limit == 0);
+    let newest = |applied| match node {
+        Some(node) => storage.cache.snapshot_of_node(applied, node),
+        None => storage.cache.snapshot(applied),
+    };
     match (request.version, request.version_match) {
-        (None, _) => {
-            let applied = pump.fresh().await?;
-            Ok(storage.cache.snapshot(applied))
-        }
+        (None, _) => Ok(newest(pump.fresh().await?)),
         (Some(version), VersionMatch::Exact) => {
             pump.reach(version).await?;
             let too_old = || {
@@ -126,7 +130,7 @@ async fn snapshot(
         }
         (Some(version), _) => {
             pump.reach(version).await?;
-            Ok(storage.cache.snapshot(pump.applied()))
+            Ok(newest(pump.applied()))
         }
     }
 }

@@ -105,6 +105,12 @@ impl Patch<'_> {
         gvk: &GroupVersionKind,
         old: &Value,
     ) -> Result<Decoded, Status> {
+        if let Some(value) = self.merge_touched(ty, old) {
+            let mut decoded = Decoded { value, warnings: Vec::new() };
+            super::apply::check_named(&decoded.value, self.name)?;
+            stamp(&mut decoded.value, gvk);
+            return Ok(decoded);
+        }
         let managed = apply::managed_fields(old);
         if !managed.is_empty() && self.leaves_managed_fields() {
             // They are half of many an object, and would be printed and read for nothing.
@@ -117,6 +123,19 @@ impl Patch<'_> {
             // What is wrong is told with all of the object.
         }
         self.apply_to(ty, gvk, old)
+    }
+
+    /// The patched working form, when the patch merges and nothing about it is odd.
+    fn merge_touched(&self, ty: &Type, old: &Value) -> Option<Value> {
+        let merge = match self.patch_type {
+            PatchType::Merge => patch::Merge::Plain,
+            PatchType::Strategic => patch::Merge::Strategic,
+            PatchType::Json | PatchType::Apply => return None,
+        };
+        if !self.findings(ty, self.validation).is_empty() {
+            return None;
+        }
+        patch::merge_touched(ty, old, self.body, merge)
     }
 
     /// Whether the patch does not touch managed fields. It merges, and does not name them.

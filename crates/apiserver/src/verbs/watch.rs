@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use http::{HeaderValue, Response, StatusCode};
 use meta::{Object, ResourceVersion, Status, WatchEvent};
 use rand::RngExt;
@@ -25,12 +26,16 @@ use crate::negotiate::{Encoding, Form, Shape};
 use crate::render::{self, TableOptions};
 use crate::resources::{Resource, Storage};
 use crate::server::Server;
+use crate::websocket;
 use crate::write::storage;
 
 /// Upstream sends a bookmark about every minute.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Upstream's `--min-request-timeout`; a watch lasts between one and two of it.
 const MIN_TIMEOUT_SECS: u64 = 1800;
+
+/// Events that are joined when so many are ready.
+const TOGETHER: usize = 32;
 
 /// What a watch hands out.
 enum Item {
@@ -51,6 +56,8 @@ struct Watch {
     sends_bookmarks: bool,
     bookmarked: u64,
     bookmark_due: std::time::Instant,
+    /// Resolves when a bookmark or the end is due, or the server ends; made anew only then.
+    alarm: BoxFuture<'static, ()>,
     deadline: std::time::Instant,
     ended: bool,
     /// Told how long the initial events took.
@@ -68,11 +75,16 @@ pub(crate) async fn watch(
     let mut is_first = true;
     let labels = [&*resource.gvk.group, &*resource.definition.name, &*resource.gvk.version];
     let sent = ctx.server.metrics.watch_events.with_label_values(&labels);
-    let stream = watch.map(move |item| {
-        sent.inc();
-        let frame = frame(&resource, &item, form, options, is_first);
-        is_first &= matches!(item, Item::Bookmark { .. });
-        Ok(frame)
+    // What is there already goes out as one piece; a message of a websocket is one event.
+    let together = if websocket::is_asked(&ctx.headers) { 1 } else { TOGETHER };
+    let stream = watch.ready_chunks(together).map(move |items| {
+        sent.inc_by(items.len() as u64);
+        let mut out = BytesMut::new();
+        for item in items {
+            frame(&resource, &item, (form, options, is_first), &mut out);
+            is_first &= matches!(item, Item::Bookmark { .. });
+        }
+        Ok(out.freeze())
     });
     let mut response =
         render::respond(StatusCode::OK, form.stream_content_type(), Body::Stream(stream.boxed()));
@@ -166,7 +178,7 @@ async fn start(
         selection.fields = meta::FieldSelector::parse(&text)
             .map_err(|error| errors::bad_request(error.to_string()))?;
     }
-    check_watch(&ctx.query)?;
+    check_watch(&ctx.query, ctx.server.config.features.is_enabled("WatchList"))?;
     let version = ctx.query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let timeout = match parse_timeout(ctx)? {
         Some(seconds) if seconds > 0 => seconds,
@@ -180,6 +192,7 @@ async fn start(
             return Ok(futures::stream::once(std::future::ready(failed)).left_stream());
         }
     };
+    let deadline = now + Duration::from_secs(timeout);
     let watch = Watch {
         server: ctx.server.clone(),
         cursor,
@@ -189,7 +202,8 @@ async fn start(
         sends_bookmarks: ctx.query.flag("allowWatchBookmarks"),
         bookmarked: 0,
         bookmark_due: now + BOOKMARK_EVERY,
-        deadline: now + Duration::from_secs(timeout),
+        alarm: alarm(&ctx.server, deadline.min(now + BOOKMARK_EVERY)),
+        deadline,
         ended: false,
         listing: owes_end.map(|_| (now, watch_list(ctx, resource))),
     };
@@ -238,7 +252,10 @@ async fn begin(
             pump.applied()
         }
     };
-    let snapshot = storage.cache.snapshot(applied);
+    let snapshot = match selection.fields.exact("spec.nodeName").filter(|node| !node.is_empty()) {
+        Some(node) => storage.cache.snapshot_of_node(applied, node),
+        None => storage.cache.snapshot(applied),
+    };
     let is_scoped = storage.is_namespaced && !selection.namespace.is_empty();
     let prefix = if is_scoped { format!("{}/", selection.namespace) } else { String::new() };
     let from: Arc<str> = prefix.as_str().into();
@@ -256,6 +273,19 @@ async fn begin(
 
 fn gone(expired: &Expired) -> Status {
     errors::too_old(expired.requested, expired.oldest)
+}
+
+/// Resolves at this time, or when the server ends.
+fn alarm(server: &Arc<Server>, at: std::time::Instant) -> BoxFuture<'static, ()> {
+    let server = server.clone();
+    let wait = at.saturating_duration_since(server.clock.monotonic());
+    async move {
+        tokio::select! {
+            () = server.clock.sleep(wait) => {}
+            () = server.shutdown.begun() => {}
+        }
+    }
+    .boxed()
 }
 
 impl Watch {
@@ -297,36 +327,35 @@ impl Watch {
             }
             // Nothing up to `applied` is left for this cursor.
             self.cursor.skip_to(applied);
+            tokio::select! {
+                () = self.cursor.changed() => continue,
+                () = &mut self.alarm => {}
+            }
             let now = self.server.clock.monotonic();
             if now >= self.deadline || self.server.shutdown.is_begun() {
                 return None;
             }
-            if now >= self.bookmark_due {
+            let is_due = now >= self.bookmark_due;
+            if is_due {
                 self.bookmark_due = now + BOOKMARK_EVERY;
-                if self.sends_bookmarks && applied > self.bookmarked {
-                    self.bookmarked = applied;
-                    return Some((Item::Bookmark { revision: applied, ends_initial: false }, self));
-                }
             }
-            let until = self.deadline.min(self.bookmark_due);
-            let wait = until.saturating_duration_since(now);
-            tokio::select! {
-                () = self.cursor.changed() => {}
-                () = self.server.clock.sleep(wait) => {}
-                () = self.server.shutdown.begun() => {}
+            self.alarm = alarm(&self.server, self.deadline.min(self.bookmark_due));
+            // Nothing up to `applied` is left for this cursor.
+            if is_due && self.sends_bookmarks && applied > self.bookmarked {
+                self.bookmarked = applied;
+                return Some((Item::Bookmark { revision: applied, ends_initial: false }, self));
             }
         }
     }
 }
 
-/// The bytes of one event.
+/// Appends the bytes of one event.
 fn frame(
     resource: &Resource,
     item: &Item,
-    form: Form,
-    options: TableOptions,
-    is_first: bool,
-) -> Bytes {
+    (form, options, is_first): (Form, TableOptions, bool),
+    out: &mut BytesMut,
+) {
     let (word, gvk, json) = match item {
         Item::Change(change) => {
             let (gvk, json) = render::watched(resource, change.object(), form, options, is_first);
@@ -349,15 +378,14 @@ fn frame(
         }
     };
     if form.encoding == Encoding::Protobuf {
-        return protobuf_frame(word, &gvk, &json);
+        return protobuf_frame(word, &gvk, &json, out);
     }
-    let mut out = BytesMut::with_capacity(json.len() + 32);
+    out.reserve(json.len() + 48);
     out.put_slice(b"{\"type\":\"");
     out.put_slice(word.as_bytes());
     out.put_slice(b"\",\"object\":");
     out.put_slice(&json);
     out.put_slice(b"}\n");
-    out.freeze()
 }
 
 fn bookmark(resource: &Resource, revision: u64, ends_initial: bool) -> Bytes {
@@ -373,7 +401,7 @@ fn bookmark(resource: &Resource, revision: u64, ends_initial: bool) -> Bytes {
 }
 
 /// A length, then `WatchEvent { type = 1, object = 2 { raw = 1 } }`.
-fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8]) -> Bytes {
+fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8], out: &mut BytesMut) {
     let value = serde_json::from_slice(json).unwrap_or_default();
     let raw = schema::encode_protobuf(gvk, &value);
     let mut extension = Vec::with_capacity(raw.len() + 8);
@@ -381,10 +409,9 @@ fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8]) -> Byte
     let mut event = Vec::with_capacity(extension.len() + 32);
     put_field(&mut event, 1, word.as_bytes());
     put_field(&mut event, 2, &extension);
-    let mut out = BytesMut::with_capacity(event.len() + 4);
+    out.reserve(event.len() + 4);
     out.put_u32(u32::try_from(event.len()).unwrap_or(u32::MAX));
     out.put_slice(&event);
-    out.freeze()
 }
 
 fn put_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clock::{SharedClock, SystemClock};
 use stdx::shutdown::Shutdown;
 
+use crate::command::gates::{Gates, Versions};
 use crate::control_plane::{self, ControlPlane};
 use crate::{node_address, output, supervisor};
 
@@ -74,6 +75,10 @@ pub(super) struct Args {
     /// Where to write an administrator's kubeconfig.
     #[arg(long)]
     write_kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    gates: Gates,
+    #[command(flatten)]
+    versions: Versions,
 }
 
 /// Runs it until it is told to stop.
@@ -82,6 +87,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         args.etcd_servers.is_none(),
         "--etcd-servers: an external etcd is not supported; the embedded store in --data-dir is used"
     );
+    let features = args.gates.read()?;
+    args.versions.apply(&features)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let advertise_address = match args.advertise_address {
         Some(address) => address,
@@ -102,7 +109,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = telemetry::Registry::new();
     let store = plane.open_store(&clock, &metrics)?;
     let pki = plane.pki(&*clock)?;
-    let config = configure(&args, &plane, &pki)?;
+    let config = ::apiserver::Config { features, ..configure(&args, &plane, &pki)? };
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     let host =
         if args.bind_address.is_unspecified() { advertise_address } else { args.bind_address };

@@ -374,7 +374,7 @@ impl<'t> Decoder<'t, '_> {
                 self.object_of(inner.get(), before)?
             }
             kind => {
-                let keep_zero = keeps_zero(field) || self.shows_empty(ty, field);
+                let keep_zero = field.keeps_zero() || self.shows_empty(ty, field);
                 self.value(kind, &field.go_type, keep_zero)?
             }
         };
@@ -628,13 +628,16 @@ fn push_name(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
-/// Whether Go tells the zero value of a field from its absence. Empty lists and maps are dropped
-/// too, also where Go would print them: upstream stores objects in protobuf, which has none. Only
-/// of managed fields an empty list is kept, because it asks for something: to forget them.
-fn keeps_zero(field: &Field) -> bool {
-    field.pointer
-        || (matches!(field.kind, Kind::Bytes) && !field.omit_empty)
-        || field.go_type == "[]v1.ManagedFieldsEntry"
+impl Field {
+    /// Whether Go tells the zero value of a field from its absence. Empty lists and maps are
+    /// dropped too, also where Go would print them: upstream stores objects in protobuf, which has
+    /// none. Only of managed fields an empty list is kept, because it asks for something: to forget
+    /// them.
+    pub fn keeps_zero(&self) -> bool {
+        self.pointer
+            || (matches!(self.kind, Kind::Bytes) && !self.omit_empty)
+            || self.go_type == "[]v1.ManagedFieldsEntry"
+    }
 }
 
 /// The type as Go's reflection names it: package and name.
