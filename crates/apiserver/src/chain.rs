@@ -14,6 +14,7 @@ use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::metrics;
 use crate::negotiate;
+use crate::non_resource::no_such_path;
 use crate::query::Query;
 use crate::render;
 use crate::request_info::RequestInfo;
@@ -23,7 +24,7 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{aggregation, discovery, non_resource, proxy};
+use crate::{aggregation, custom, discovery, non_resource, proxy};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
@@ -138,6 +139,9 @@ async fn drain(body: RequestBody) {
 async fn admit(
     ctx: &mut RequestContext,
 ) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Status> {
+    if ctx.info.is_resource && !discovery::is_built_in(&ctx.info.group) {
+        custom::requests::without_protobuf(&mut ctx.headers);
+    }
     impersonate(ctx)?;
     let attributes = ctx.info.attributes();
     if !non_resource::is_always_allowed(&ctx.info) {
@@ -224,7 +228,10 @@ async fn route(
         return Err(not_allowed());
     }
     let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
-    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+    let Some(resource) = found else {
+        let is_ours = discovery::is_built_in(&info.group);
+        return if is_ours { Err(errors::no_such_resource()) } else { Ok(no_such_path()) };
+    };
     if let Some(warning) = deprecation(info) {
         ctx.warn(warning);
         metrics::deprecated(ctx);
@@ -233,10 +240,13 @@ async fn route(
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
     }
-    if !info.subresource.is_empty() {
+    if !info.subresource.is_empty() && resource.custom.is_none() {
         return subresources::serve(&request, &resource).await;
     }
-    let answer = dispatch(&request, &resource).await?;
+    let answer = match &resource.custom {
+        Some(version) => custom::requests::serve(&request, &resource, version).await?,
+        None => dispatch(&request, &resource).await?,
+    };
     if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
         return watch_by_websocket(ctx, upgrade, answer);
     }

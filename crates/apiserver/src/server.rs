@@ -56,7 +56,7 @@ impl Server {
         namespace: &str,
         name: &str,
     ) -> Option<Arc<Object>> {
-        let storage = self.resources.storage(group, resource)?;
+        let storage = self.resources.any_storage(group, resource)?;
         storage.cache.get(&storage.cache_key(namespace, name))
     }
 }
@@ -67,7 +67,9 @@ impl admission::View for Server {
     }
 
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
-        let Some(storage) = self.resources.storage(group, resource) else { return Vec::new() };
+        let Some(storage) = self.resources.any_storage(group, resource) else {
+            return Vec::new();
+        };
         let snapshot = storage.cache.snapshot(0);
         if !storage.is_namespaced || namespace.is_empty() {
             return snapshot.map.values().cloned().collect();

@@ -61,7 +61,10 @@ impl ApiServer {
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
         drop(stdx::task::spawn("api services", crate::aggregation::run(handle.clone())));
-        drop(stdx::task::spawn("custom resource names", crate::crd_naming::run(handle.clone())));
+        drop(stdx::task::spawn(
+            "custom resource conditions",
+            crate::custom::conditions::run(handle.clone()),
+        ));
         crate::service_ranges::follow(&server);
         drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));

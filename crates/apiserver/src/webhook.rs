@@ -29,7 +29,8 @@ use crate::resources::{Resource, Resources, Storage};
 
 pub(crate) use connect::connect;
 
-use hook::Hook;
+pub(crate) use call::post;
+pub(crate) use hook::Hook;
 use matching::{Matched, find};
 use policy::{Invoked, Policies};
 use review::{Answer, Failure};
@@ -168,7 +169,7 @@ pub(crate) async fn mutate(
     let before = object.clone();
     if request.subresource.is_empty() {
         ctx.server.admission.admit(request, object, old, &*ctx.server)?;
-        schema::apply_defaults(&resource.gvk, object);
+        resource.apply_defaults(object);
     }
     let did_plugins = *object != before;
     if !invoked.is_empty() && (did_policies || *object != by_policies) {
@@ -363,6 +364,9 @@ fn rebuilt(resource: &Resource, matched: &Matched, document: &Value) -> Result<V
     let mut new = decoded.map_err(errors::internal)?.value;
     stamp(&mut new, &seen.gvk);
     let mut new = matched.convert_back(resource, new);
-    schema::apply_defaults(&resource.gvk, &mut new);
+    if let Some(version) = &resource.custom {
+        version.compiled().admit(&mut new).map_err(errors::internal)?;
+    }
+    resource.apply_defaults(&mut new);
     Ok(new)
 }

@@ -88,11 +88,11 @@ fn wanted(handle: &Handle) -> BTreeMap<String, Wanted> {
     };
     for group in schema::registry().groups() {
         for version in &group.versions {
-            if let Some(priority) = priority(group.name, version.version)
+            if let Some(priority) = priority(&group.name, &version.version)
                 && !version.resources.is_empty()
                 && group.name != GROUP
             {
-                add(group.name, version.version, ON_START, priority);
+                add(&group.name, &version.version, ON_START, priority);
             }
         }
     }

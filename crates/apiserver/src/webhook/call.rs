@@ -32,7 +32,7 @@ struct Target {
 }
 
 /// Sends a review and returns the body of the answer, or what upstream's client would say.
-pub(super) async fn post(server: &Server, hook: &Hook, body: Bytes) -> Result<Bytes, String> {
+pub(crate) async fn post(server: &Server, hook: &Hook, body: Bytes) -> Result<Bytes, String> {
     let target = target(server, hook)?;
     let failed = |why: String| format!("Post {:?}: {why}", target.url.to_string());
     tokio::select! {
