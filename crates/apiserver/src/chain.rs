@@ -255,7 +255,9 @@ async fn route(
 
 /// The other server that everything under a group and version is for, if there is one.
 fn aggregated(ctx: &RequestContext) -> Option<Arc<aggregation::Backend>> {
-    let mut parts = ctx.info.path.strip_prefix("/apis/")?.splitn(3, '/');
+    // Documents of an API come from whom the API is.
+    let path = ctx.info.path.strip_prefix("/openapi/v3").unwrap_or(&ctx.info.path);
+    let mut parts = path.strip_prefix("/apis/")?.splitn(3, '/');
     let (group, version) = (parts.next()?, parts.next()?);
     ctx.server.backends.find(&ctx.server, group, version)
 }
