@@ -11,6 +11,10 @@ mod field_selectors;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod flow_control;
+#[cfg(test)]
+mod hostile_clients;
+#[cfg(test)]
 mod in_process;
 #[cfg(test)]
 mod managed_fields;
