@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn lists_with_keys_are_merged_and_atomic_ones_refused() {
-        let ty = schema::registry().get("core/v1.Pod").unwrap();
+        let ty = schema::registry().type_named("core/v1.Pod").unwrap();
         let live = json!({"spec": {"containers": [{"name": "a", "image": "x"}]}});
         let config = json!({"spec": {"containers": [{"name": "a", "image": "y"}, {"name": "b"}]}});
         let expected =

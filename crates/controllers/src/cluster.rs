@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::Typed;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -17,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
 use crate::pod_view::{PodIndex, PodView};
+use crate::validating_admission_policy_status::PolicyView;
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -44,6 +46,7 @@ pub(crate) struct Informers {
     pub(crate) services: Lister<Service>,
     pub(crate) endpoints: Lister<Endpoints>,
     pub(crate) endpoint_slices: Lister<EndpointSlice>,
+    pub(crate) validating_policies: Lister<PolicyView>,
 }
 
 impl Informers {
@@ -89,6 +92,13 @@ impl Informers {
             services: start.whole(all()),
             endpoints: start.whole(all()),
             endpoint_slices: start.whole(all()),
+            validating_policies: Informer::spawn(
+                client,
+                clock,
+                selected::<ValidatingAdmissionPolicy>(all()),
+                shutdown,
+                |object| object.decode::<PolicyView>(),
+            ),
         }
     }
 }

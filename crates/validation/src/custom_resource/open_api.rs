@@ -9,7 +9,7 @@ use crate::custom_resource::selectable;
 use crate::node::{Findings, Node};
 
 const RULE_REASONS: [&str; 4] =
-    ["FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate"];
+    ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
 /// Where a schema is.
 #[derive(Clone)]
