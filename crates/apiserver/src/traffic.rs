@@ -146,7 +146,7 @@ fn width(ctx: &RequestContext, control: &FlowControl, max: u32) -> Width {
 fn list_size(ctx: &RequestContext) -> ListSize {
     let info = &ctx.info;
     let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
-    let Some(storage) = found.and_then(|resource| resource.storage.as_ref()) else {
+    let Some(storage) = found.and_then(|resource| resource.storage.clone()) else {
         return ListSize::default();
     };
     let map = storage.cache.snapshot(0).map;
