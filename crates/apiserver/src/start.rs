@@ -55,8 +55,8 @@ impl ApiServer {
         let server = Arc::new(build(config, deps, shutdown.clone())?);
         let loaded = server.pump.load(&server.resources).await?;
         let pump = stdx::task::spawn("apiserver watch cache", {
-            let (server, shutdown) = (server.clone(), shutdown.clone());
-            async move { server.pump.run(&server.resources, loaded, &shutdown).await }
+            let server = server.clone();
+            async move { server.pump.run(&server.resources, loaded).await }
         });
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
@@ -92,6 +92,8 @@ impl ApiServer {
         let task = stdx::task::spawn("apiserver", async move {
             futures::future::join_all(serving).await;
             shutdown.begun().await;
+            // Requests that were still answered found what they wrote in the caches.
+            server.pump.end();
             pump.await.ok();
         });
         Ok((handle, task))
