@@ -51,6 +51,8 @@ struct State {
     /// Older revisions are gone for lists, also when nothing has changed since.
     compacted: u64,
     snapshots: VecDeque<(u64, Map, Instant)>,
+    /// Nothing comes any more: the resource is served in another way, or not at all.
+    is_closed: bool,
 }
 
 /// Keys of objects; cloning is cheap.
@@ -86,6 +88,7 @@ impl Cache {
                 newest: 0,
                 compacted: 0,
                 snapshots: VecDeque::new(),
+                is_closed: false,
             }),
             interests: Mutex::new(Interests::new()),
         }
@@ -130,6 +133,18 @@ impl Cache {
         for notify in wake {
             notify.notify_one();
         }
+    }
+
+    /// Ends every watch: what comes is not told here.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        let interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
+        interests.values().flatten().for_each(|notify| notify.notify_one());
+    }
+
+    /// Whether nothing comes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
     }
 
     /// The newest version of an object.

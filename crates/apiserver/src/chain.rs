@@ -14,6 +14,7 @@ use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::metrics;
 use crate::negotiate;
+use crate::non_resource::no_such_path;
 use crate::query::Query;
 use crate::render;
 use crate::request_info::RequestInfo;
@@ -23,7 +24,7 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{discovery, non_resource, proxy, traffic};
+use crate::{aggregation, custom, discovery, non_resource, proxy, traffic};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
@@ -138,6 +139,10 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
 type Handled = (RequestContext, Result<Response<Body>, Status>);
 
 async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) -> Handled {
+    let is_ours = ctx.info.is_resource && aggregated(&ctx).is_none();
+    if is_ours && !discovery::is_built_in(&ctx.info.group) {
+        custom::requests::without_protobuf(&mut ctx.headers);
+    }
     if let Err(status) = impersonate(&mut ctx) {
         drain(&ctx.server, body).await;
         return (ctx, Err(status));
@@ -215,6 +220,9 @@ async fn route(
     upgrade: OnUpgrade,
 ) -> Result<Response<Body>, Status> {
     let info = &ctx.info;
+    if let Some(backend) = aggregated(ctx) {
+        return aggregation::serve(ctx, &backend, body, upgrade).await;
+    }
     if !info.is_resource {
         drain(&ctx.server, body).await;
         if let Some(answer) = discovery::serve(ctx)? {
@@ -235,7 +243,10 @@ async fn route(
         return Err(not_allowed());
     }
     let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
-    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+    let Some(resource) = found else {
+        let is_ours = discovery::is_built_in(&info.group);
+        return if is_ours { Err(errors::no_such_resource()) } else { Ok(no_such_path()) };
+    };
     if let Some(warning) = deprecation(info) {
         ctx.warn(warning);
         metrics::deprecated(ctx);
@@ -244,14 +255,26 @@ async fn route(
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
     }
-    if !info.subresource.is_empty() {
+    if !info.subresource.is_empty() && resource.custom.is_none() {
         return subresources::serve(&request, &resource).await;
     }
-    let answer = dispatch(&request, &resource).await?;
+    let answer = match &resource.custom {
+        Some(version) => custom::requests::serve(&request, &resource, version).await?,
+        None => dispatch(&request, &resource).await?,
+    };
     if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
         return watch_by_websocket(ctx, upgrade, answer);
     }
     Ok(answer)
+}
+
+/// The other server that everything under a group and version is for, if there is one.
+fn aggregated(ctx: &RequestContext) -> Option<Arc<aggregation::Backend>> {
+    // Documents of an API come from whom the API is.
+    let path = ctx.info.path.strip_prefix("/openapi/v3").unwrap_or(&ctx.info.path);
+    let mut parts = path.strip_prefix("/apis/")?.splitn(3, '/');
+    let (group, version) = (parts.next()?, parts.next()?);
+    ctx.server.backends.find(&ctx.server, group, version)
 }
 
 /// Browsers cannot read an answer while it comes; a websocket they can.

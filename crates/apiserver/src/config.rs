@@ -25,6 +25,12 @@ pub struct Pki {
     /// Authorities that kubelets' serving certificates must come from. When empty they are not
     /// verified, as upstream does without `--kubelet-certificate-authority`.
     pub kubelet_ca: Vec<u8>,
+    /// Certificate with which aggregated servers are called; empty when none is shown to them.
+    pub proxy_client_certificate: Vec<u8>,
+    /// Its key.
+    pub proxy_client_key: Vec<u8>,
+    /// Authorities of that certificate, for aggregated servers to verify it by.
+    pub front_proxy_ca: Vec<u8>,
 }
 
 impl std::fmt::Debug for Pki {

@@ -61,7 +61,11 @@ impl ApiServer {
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
-        drop(stdx::task::spawn("custom resource names", crate::crd_naming::run(handle.clone())));
+        drop(stdx::task::spawn("api services", crate::aggregation::run(handle.clone())));
+        drop(stdx::task::spawn(
+            "custom resource conditions",
+            crate::custom::conditions::run(handle.clone()),
+        ));
         crate::service_ranges::follow(&server);
         if let Some(control) = server.traffic.flow_control() {
             let shares = control.clone().run(shutdown.clone());
@@ -128,6 +132,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         admission: admission::Chain::new(&config.features),
         quotas: crate::quota::Quotas::default(),
         webhooks: crate::webhook::Webhooks::new(&resources),
+        backends: crate::aggregation::Backends::new(&resources),
         is_ready: AtomicBool::new(false),
         no_resource: meta::GroupResource { group: String::new(), resource: String::new() },
         authenticator,

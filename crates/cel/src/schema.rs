@@ -21,6 +21,12 @@ impl Declaration {
     pub fn from_schema(schema: &Json, is_root: bool) -> Option<Self> {
         of(schema, is_root)
     }
+
+    /// How many such values one request can have at the most.
+    pub fn most_in_a_request(&self) -> u64 {
+        // There is a comma between two of them.
+        MAX_REQUEST / (self.min_bytes + 1)
+    }
 }
 
 fn is_set(schema: &Json, name: &str) -> bool {

@@ -142,7 +142,8 @@ fn write_field_name(field: &Field, first: &mut bool, out: &mut Vec<u8>) {
 impl Field {
     /// Whether a value of the field is printed.
     pub fn prints(&self, value: &Value) -> bool {
-        (!value.is_null() || matches!(self.kind, Kind::Json)) && !is_left_out(self, value)
+        let is_value = !value.is_null() || self.nullable || matches!(self.kind, Kind::Json);
+        is_value && !is_left_out(self, value)
     }
 
     /// What is printed when the field is absent: Go's zero, or null for a pointer.

@@ -32,8 +32,8 @@ mod runtime_config;
 mod table;
 
 pub use decode::{
-    DecodeError, Decoded, FieldValidation, TypeMeta, check_json_syntax, decode_json, decode_value,
-    decode_yaml, read_type_meta, yaml_to_value,
+    DecodeError, Decoded, FieldValidation, TypeMeta, check_json_syntax, decode_json,
+    decode_untyped, decode_value, decode_yaml, read_type_meta, yaml_to_value,
 };
 pub use defaults::apply_defaults;
 pub use discovery::{Column, ColumnText, FieldSelectors, Group, Resource, Subresource, Version};

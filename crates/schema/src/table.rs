@@ -69,6 +69,11 @@ pub enum Kind {
     List(Box<Kind>),
     /// A map from strings.
     Map(Box<Kind>),
+    /// An item of a list or map with a list type, or the like, of its own: what a field says of its
+    /// value, said of an item. Only in tables made at run time.
+    Marked(Arc<Field>),
+    /// Whatever it is, merged member by member if it is a map. Only in tables made at run time.
+    Deduced,
 }
 
 /// A reference to a table; references may be circular.
@@ -136,6 +141,8 @@ pub struct Field {
     pub granular: bool,
     /// Default from the marker, as JSON.
     pub default: Option<Text>,
+    /// Whether null is a value like others, and not absence. Only in tables made at run time.
+    pub nullable: bool,
 }
 
 impl Field {
@@ -158,6 +165,7 @@ impl Field {
             atomic: false,
             granular: false,
             default: None,
+            nullable: false,
         }
     }
 

@@ -39,6 +39,7 @@ mod ephemeral;
 mod event;
 mod field;
 mod flow_control;
+mod go_regexp;
 mod ingress;
 mod lease;
 mod lease_candidate;
@@ -147,6 +148,39 @@ pub fn validate_update(
     } else {
         group_update(gvk, &new, &old, &mut out);
     }
+    out
+}
+
+/// Findings about the metadata of a new object of a custom resource.
+pub fn custom_metadata(object: &Value, is_namespaced: bool) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    metadata::create(&Node::root(object), is_namespaced, &names::dns1123_subdomain, &mut out);
+    out
+}
+
+/// Findings about the metadata of a changed object of a custom resource.
+pub fn custom_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    metadata::changed(&Node::root(new), &Node::root(old), &mut out);
+    out
+}
+
+/// Findings about the metadata of an object inside another one, at a path.
+pub fn embedded_metadata(object: &Value, path: &Path) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        && metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty)
+    {
+        // It need not have one.
+        metadata.insert("name".to_owned(), Value::from("fakename"));
+    }
+    let is_namespaced = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .is_some_and(|ns| !ns.is_empty());
+    let object = Node { value: &object, path: path.clone() };
+    metadata::create(&object, is_namespaced, &names::path_segment, &mut out);
     out
 }
 

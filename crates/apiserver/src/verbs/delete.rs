@@ -13,6 +13,7 @@ use store::{Expect, KeyValue, Outcome};
 use super::{object_form, table_options};
 use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest, check_dry_run};
+use crate::custom::convert;
 use crate::errors;
 use crate::negotiate::Form;
 use crate::render;
@@ -212,17 +213,34 @@ pub(crate) async fn delete_object(
         let found = ctx.server.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
         let found = found.ok_or_else(|| errors::not_found(&group_resource, name))?;
         let old = write::stored(storage, &found)?;
+        // Webhooks are shown what the client would see.
+        let served = write::old_form(ctx, resource, &old).await?;
         check_preconditions(&old, options, &resource.gvk.kind, &group_resource, name)?;
         let operation = admission::Operation::Delete;
         let request = write::admission_request(ctx, resource, namespace, name, operation);
         let request = admission::Request { is_dry_run: options.is_dry_run, ..request };
         ctx.server.admission.validate(&request, None, Some(&old), &*ctx.server)?;
-        webhook::delete(ctx, resource, &request, &old).await?;
+        webhook::delete(ctx, resource, &request, &served).await?;
         if let Some(deleted) = try_delete(ctx, storage, old, &found, options).await? {
-            return Ok(deleted);
+            return presented(ctx, resource, deleted).await;
         }
     }
     Err(errors::modified(&group_resource, name))
+}
+
+/// In the version of the resource, where a webhook is needed for that.
+async fn presented(
+    ctx: &RequestContext,
+    resource: &Resource,
+    deleted: Deleted,
+) -> Result<Deleted, Status> {
+    Ok(match deleted {
+        // Nobody is told what it was.
+        Deleted::Gone(object) => Deleted::Gone(object),
+        Deleted::Pending(object) => {
+            Deleted::Pending(convert::presented_one(&ctx.server, resource, object).await?)
+        }
+    })
 }
 
 fn check_preconditions(
@@ -301,6 +319,10 @@ fn mark(
     object: &mut Value,
     options: &DeleteOptions,
 ) -> Result<bool, Status> {
+    let now = meta::time::rfc3339(ctx.server.clock.now());
+    if storage.strategy.mark(object, &now) {
+        return Ok(true);
+    }
     let before = object["metadata"].clone();
     let finalizers = propagate(storage, object, options);
     let deletion = storage.strategy.deletion(object, options.grace);

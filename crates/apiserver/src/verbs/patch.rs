@@ -57,7 +57,10 @@ pub(crate) async fn patch(
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
-        let decoded = patch.apply(resource.ty, &resource.gvk, old)?;
+        let decoded = match &resource.custom {
+            Some(version) => crate::custom::patch::apply(&patch, resource, version, old)?,
+            None => patch.apply(resource.ty, &resource.gvk, old)?,
+        };
         decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
         let mut new = decoded.value;
         if is_approval {
@@ -204,7 +207,12 @@ impl Patch<'_> {
     }
 
     /// What the patch made is not an object of the kind.
-    fn undecodable(&self, before: &[u8], patched: &Value, error: &DecodeError) -> Status {
+    pub(crate) fn undecodable(
+        &self,
+        before: &[u8],
+        patched: &Value,
+        error: &dyn std::fmt::Display,
+    ) -> Status {
         let shown = match self.patch_type {
             PatchType::Json | PatchType::Merge => {
                 print(serde_json::from_slice(before).ok(), patched)
@@ -251,7 +259,7 @@ fn print_object(before: Option<&str>, map: &serde_json::Map<String, Value>) -> S
     format!("{{{}}}", members.join(","))
 }
 
-fn refused(error: &patch::PatchError) -> Status {
+pub(crate) fn refused(error: &patch::PatchError) -> Status {
     let text = error.to_string();
     match error {
         patch::PatchError::Malformed(_) => errors::bad_request(text),

@@ -13,12 +13,14 @@ use meta::{Object, ResourceVersion, Status, WatchEvent};
 use rand::RngExt;
 use serde_json::json;
 
-use super::list::{parse_timeout, parse_version, selection};
+use super::list::{self, parse_timeout, parse_version};
 use super::list_options::check_watch;
 use super::{table_options, watch_form};
 use crate::body::Body;
 use crate::cache::{Cursor, Expired, Selected, Selection};
 use crate::context::RequestContext;
+use crate::custom::convert;
+use crate::custom::selection::{self, Sight};
 use crate::errors;
 use crate::negotiate::{Encoding, Form, Shape};
 use crate::render::{self, TableOptions};
@@ -67,11 +69,11 @@ pub(crate) async fn watch(
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Status> {
     let form = watch_form(ctx)?;
-    let watch = start(ctx, resource).await?;
+    let watch = presented(ctx, resource).await?;
     let options = table_options(ctx);
     let resource = resource.clone();
     let mut is_first = true;
-    let labels = [&*resource.gvk.group, resource.definition.name, &*resource.gvk.version];
+    let labels = [&*resource.gvk.group, &*resource.definition.name, &*resource.gvk.version];
     let sent = ctx.server.metrics.watch_events.with_label_values(&labels);
     // What is there already goes out as one piece; a message of a websocket is one event.
     let together = if websocket::is_asked(&ctx.headers) { 1 } else { TOGETHER };
@@ -96,7 +98,7 @@ pub(crate) async fn watch_objects(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
 ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-    let watch = start(ctx, resource).await?;
+    let watch = presented(ctx, resource).await?;
     let resource = resource.clone();
     let events = watch.map(move |item| match item {
         Item::Failed(status) => Err(*status),
@@ -116,9 +118,45 @@ pub(crate) async fn watch_objects(
     Ok(events.boxed())
 }
 
+/// The watch with its objects converted, where a webhook does that.
+async fn presented(
+    ctx: &RequestContext,
+    resource: &Arc<Resource>,
+) -> Result<BoxStream<'static, Item>, Status> {
+    let watch = start(ctx, resource).await?;
+    if resource.custom.as_ref().is_none_or(|version| version.kind.hook.is_none()) {
+        return Ok(watch.boxed());
+    }
+    let fields = selection::afterwards(resource, &list::selection(ctx, resource)?.fields);
+    let state = (ctx.server.clone(), resource.clone(), fields.map(Sight::new), watch.boxed());
+    let stream = futures::stream::unfold(state, |(server, resource, mut sight, mut watch)| async {
+        loop {
+            let item = watch.next().await?;
+            let item = match item {
+                Item::Change(change) => {
+                    let object = change.object().clone();
+                    match convert::presented_one(&server, &resource, object).await {
+                        Ok(object) => match &mut sight {
+                            Some(sight) => match sight.follow(&change, object) {
+                                Some(change) => Item::Change(change),
+                                None => continue,
+                            },
+                            None => Item::Change(change.with(object)),
+                        },
+                        Err(status) => Item::Failed(Box::new(status)),
+                    }
+                }
+                other => other,
+            };
+            return Some((item, (server, resource, sight, watch)));
+        }
+    });
+    Ok(stream.boxed())
+}
+
 /// The object in the version of the resource; the same one when it is stored so.
 pub(crate) fn in_version(resource: &Resource, object: &Arc<Object>) -> Arc<Object> {
-    if resource.conversion.is_none() {
+    if resource.conversion.is_none() && resource.custom.is_none() {
         return object.clone();
     }
     Arc::new(Object::new(object.header().clone(), render::versioned(resource, object)))
@@ -130,7 +168,10 @@ async fn start(
     resource: &Resource,
 ) -> Result<impl futures::Stream<Item = Item> + Send + use<>, Status> {
     let storage = storage(resource)?;
-    let mut selection = selection(ctx, resource)?;
+    let mut selection = list::selection(ctx, resource)?;
+    if selection::afterwards(resource, &selection.fields).is_some() {
+        selection = selection::before(selection);
+    }
     // `GET …/name?watch=true` is a watch of that name.
     if !ctx.info.name.is_empty() && selection.fields.is_empty() {
         let text = format!("metadata.name={}", ctx.info.name);
@@ -172,7 +213,7 @@ async fn start(
 fn watch_list(ctx: &RequestContext, resource: &Resource) -> prometheus::Histogram {
     let scope = if ctx.info.namespace.is_empty() { "cluster" } else { "namespace" };
     let gvk = &resource.gvk;
-    let labels = [&*gvk.group, resource.definition.name, scope, &*gvk.version];
+    let labels = [&*gvk.group, &*resource.definition.name, scope, &*gvk.version];
     ctx.server.metrics.watch_list.with_label_values(&labels)
 }
 
@@ -280,6 +321,9 @@ impl Watch {
                         continue;
                     }
                 }
+            }
+            if self.cursor.is_closed() {
+                return None;
             }
             // Nothing up to `applied` is left for this cursor.
             self.cursor.skip_to(applied);

@@ -10,14 +10,17 @@ use serde_json::Value;
 use super::matching::Criteria;
 use crate::tls;
 
+/// How long a conversion may take; upstream's.
+const CONVERSION_SECS: u64 = 30;
+
 /// A webhook, ready to be matched and called.
 #[derive(Debug)]
-pub(super) struct Hook {
+pub(crate) struct Hook {
     pub(super) name: String,
     pub(super) client: ClientConfig,
     pub(super) criteria: Criteria,
     /// Expressions say further when it is asked.
-    pub(super) has_conditions: bool,
+    pub(super) conditions: policy::Conditions,
     pub(super) timeout: Duration,
     pub(super) review_versions: Vec<String>,
     pub(super) is_mutating: bool,
@@ -94,7 +97,7 @@ struct Spec {
     namespace_selector: Option<Value>,
     object_selector: Option<Value>,
     #[serde(default)]
-    match_conditions: Vec<Value>,
+    match_conditions: Vec<policy::Condition>,
     #[serde(default)]
     side_effects: String,
     timeout_seconds: Option<u64>,
@@ -133,7 +136,7 @@ impl Hook {
             name: spec.name,
             client: spec.client_config,
             criteria,
-            has_conditions: !spec.match_conditions.is_empty(),
+            conditions: policy::Conditions::new(&spec.match_conditions, false),
             // Upstream's default.
             timeout: Duration::from_secs(spec.timeout_seconds.unwrap_or(10)),
             review_versions: spec.admission_review_versions,
@@ -143,6 +146,25 @@ impl Hook {
             reinvocation_policy: spec.reinvocation_policy,
             tls: OnceLock::new(),
         }
+    }
+
+    /// Who converts the objects of a definition.
+    pub(crate) fn for_conversion(definition: &str, client: Value) -> Self {
+        let spec = Spec {
+            name: format!("conversion_webhook_for_{definition}"),
+            client_config: serde_json::from_value(client).unwrap_or_default(),
+            rules: Vec::new(),
+            failure_policy: String::new(),
+            match_policy: String::new(),
+            namespace_selector: None,
+            object_selector: None,
+            match_conditions: Vec::new(),
+            side_effects: String::new(),
+            timeout_seconds: Some(CONVERSION_SECS),
+            admission_review_versions: Vec::new(),
+            reinvocation_policy: String::new(),
+        };
+        Self::new(spec, false)
     }
 
     pub(super) fn is_ignored_on_failure(&self) -> bool {

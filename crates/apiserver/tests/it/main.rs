@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod aggregation;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod field_selectors;

@@ -64,6 +64,15 @@ pub(super) struct Args {
     /// Authorities that kubelets' serving certificates must come from; default: not verified.
     #[arg(long)]
     kubelet_certificate_authority: Option<PathBuf>,
+    /// Certificate with which aggregated servers are called.
+    #[arg(long, requires = "proxy_client_key_file", requires = "requestheader_client_ca_file")]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "proxy_client_cert_file")]
+    proxy_client_key_file: Option<PathBuf>,
+    /// Authorities of that certificate, for aggregated servers to verify it by.
+    #[arg(long)]
+    requestheader_client_ca_file: Option<PathBuf>,
     /// Reads worked on at once; with priority and fairness, a part of the seats of all.
     #[arg(long, default_value_t = 400)]
     max_requests_inflight: u32,
@@ -164,6 +173,15 @@ fn configure(
     // Upstream's default: a kubelet that was given no certificate has one that nobody knows.
     keys.kubelet_ca =
         args.kubelet_certificate_authority.as_ref().map(read).transpose()?.unwrap_or_default();
+    if let (Some(certificate), Some(key)) =
+        (&args.proxy_client_cert_file, &args.proxy_client_key_file)
+    {
+        keys.proxy_client_certificate = read(certificate)?;
+        keys.proxy_client_key = read(key)?;
+    }
+    if let Some(path) = &args.requestheader_client_ca_file {
+        keys.front_proxy_ca = read(path)?;
+    }
     if let Some(path) = &args.service_account_signing_key_file {
         keys.service_account_key = read(path)?;
     }

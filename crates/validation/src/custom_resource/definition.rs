@@ -1,7 +1,7 @@
 //! What a version, or all of them together, say of the resource.
 
 use crate::FieldError;
-use crate::custom_resource::{defaults, open_api, selectable, structural};
+use crate::custom_resource::{defaults, open_api, rules, selectable, structural};
 use crate::node::{Findings, Node};
 
 const SCHEMA: &str = "apiextensions/v1.JSONSchemaProps";
@@ -95,11 +95,18 @@ pub(super) fn schema(given: &Node<'_>, has_status: bool, out: &mut Findings) {
         out.push(nullable.forbidden("nullable cannot be true at the root"));
     }
     let before = out.len();
-    structural::validate(&root, out);
-    if out.len() == before {
+    // A schema elsewhere says what this one lacks; that it is elsewhere is told below.
+    if !structural::has_references(&root) {
+        structural::validate(&root, out);
+    }
+    let is_structural = out.len() == before;
+    if is_structural {
         defaults::validate(&root, out);
     }
     open_api::validate(&root, &open_api::Place::root(), out);
+    if is_structural {
+        rules::validate(&root, out);
+    }
 }
 
 /// The schema of the status is taken out of it, which only works for plain objects.

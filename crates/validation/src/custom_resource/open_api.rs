@@ -1,15 +1,16 @@
 //! What schemas may use of OpenAPI, and Kubernetes' extensions of it.
 //!
-//! What the expressions of `x-kubernetes-validations` mean is not checked.
+//! The expressions of `x-kubernetes-validations` are compiled in `rules`.
 
 use std::collections::BTreeSet;
 
 use crate::FieldError;
 use crate::custom_resource::selectable;
+use crate::go_regexp;
 use crate::node::{Findings, Node};
 
 const RULE_REASONS: [&str; 4] =
-    ["FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate"];
+    ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
 /// Where a schema is.
 #[derive(Clone)]
@@ -89,6 +90,11 @@ fn keywords(schema: &Node<'_>, place: &Place, out: &mut Findings) {
             out.push(given.forbidden(format!("{keyword} is not supported")));
         }
     }
+    let pattern = schema.get("pattern");
+    if let Some(why) = go_regexp::error(pattern.text()) {
+        let detail = format!("must be a valid regular expression, but isn't: {why}");
+        out.push(pattern.invalid(detail));
+    }
     if ty.text() == "null" {
         out.push(ty.forbidden("type cannot be set to null, use nullable as an alternative"));
     }
@@ -148,7 +154,7 @@ fn lists(schema: &Node<'_>, out: &mut Findings) {
             _ => {}
         }
     }
-    list_type.one_of(&["atomic", "map", "set"], out);
+    list_type.one_of(&["atomic", "set", "map"], out);
 }
 
 fn list_map_keys(schema: &Node<'_>, out: &mut Findings) {
