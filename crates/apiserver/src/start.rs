@@ -71,9 +71,9 @@ impl ApiServer {
             let shares = control.clone().run(shutdown.clone());
             drop(stdx::task::spawn("flow control seats", shares));
             let follow = crate::flow_objects::run(handle.clone(), control.clone());
-            drop(stdx::task::spawn("flow control objects", follow));
+            spawn("flow control objects", &shutdown, follow);
         }
-        drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
+        spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners
@@ -98,6 +98,17 @@ impl ApiServer {
         });
         Ok((handle, task))
     }
+}
+
+/// Starts a task that is dropped at shutdown, wherever it is: a write of it may not end then.
+fn spawn(name: &'static str, shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    drop(stdx::task::spawn(name, async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown.begun() => {}
+        }
+    }));
 }
 
 fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, StartError> {
