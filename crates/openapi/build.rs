@@ -19,7 +19,7 @@ const PACKAGE: &str = "k8s-openapi";
 /// The directory of the version that the workspace enables as a feature of the package.
 const VERSION: &str = "src/v1_36";
 const LOCK: &str = "../../Cargo.lock";
-const TABLES: &str = "../schema/generated/types.txt";
+const TABLES: [&str; 2] = ["../schema/generated/types.txt", "../schema/generated/unserved.txt"];
 /// Uncompressed; the window of the compression is not larger.
 const BLOCK_BYTES: usize = 32 << 10;
 /// Between records, and between the parts of a record.
@@ -42,8 +42,12 @@ type Described = BTreeMap<String, String>;
 fn main() -> Result<(), Box<dyn Error>> {
     tell("rerun-if-changed=build.rs");
     tell(&format!("rerun-if-changed={LOCK}"));
-    tell(&format!("rerun-if-changed={TABLES}"));
-    let wanted = wanted(&fs::read_to_string(TABLES)?);
+    let mut tables = String::new();
+    for path in TABLES {
+        tell(&format!("rerun-if-changed={path}"));
+        tables.push_str(&fs::read_to_string(path)?);
+    }
+    let wanted = wanted(&tables);
     let mut found = BTreeMap::new();
     visit(&package_directory()?.join(VERSION), &wanted, &mut found)?;
     if found.len() < wanted.len() / 2 {

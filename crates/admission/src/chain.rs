@@ -1,13 +1,15 @@
 //! The plugins in their order.
 
+use features::Features;
 use meta::Status;
 use serde_json::Value;
 
 use crate::request::{Request, View};
 use crate::{
-    certificate_subject, claim_resize, declared_features, default_toleration_seconds, limit_ranger,
-    namespace_lifecycle, node_restriction, pod_security, priority, runtime_class, service_account,
-    storage_class, storage_protection, taint_nodes,
+    certificate_permission, certificate_subject, claim_resize, declared_features,
+    default_toleration_seconds, ingress_class, limit_ranger, namespace_lifecycle, node_restriction,
+    pod_security, pod_topology_labels, priority, runtime_class, service_account, storage_class,
+    storage_protection, taint_nodes, trust_bundle,
 };
 
 /// One admission plugin.
@@ -60,14 +62,23 @@ pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
 }
 
-impl Default for Chain {
-    fn default() -> Self {
+impl Chain {
+    /// The plugins as feature gates want them.
+    pub fn new(features: &Features) -> Self {
+        let node_restriction = node_restriction::NodeRestriction {
+            restricts_audiences: features.is_enabled("ServiceAccountNodeAudienceRestriction"),
+            allows_insecure_requests: features
+                .is_enabled("AllowInsecureKubeletCertificateSigningRequests"),
+        };
+        let topology_labels = pod_topology_labels::PodTopologyLabels {
+            is_enabled: features.is_enabled("PodTopologyLabelsAdmission"),
+        };
         Self {
             plugins: vec![
                 Box::new(namespace_lifecycle::NamespaceLifecycle),
                 Box::new(limit_ranger::LimitRanger),
                 Box::new(service_account::ServiceAccount),
-                Box::new(node_restriction::NodeRestriction),
+                Box::new(node_restriction),
                 Box::new(taint_nodes::TaintNodesByCondition),
                 Box::new(pod_security::PodSecurity),
                 Box::new(priority::Priority),
@@ -76,14 +87,17 @@ impl Default for Chain {
                 Box::new(storage_protection::StorageObjectInUseProtection),
                 Box::new(claim_resize::PersistentVolumeClaimResize),
                 Box::new(runtime_class::RuntimeClass),
+                Box::new(certificate_permission::CertificateApproval),
+                Box::new(certificate_permission::CertificateSigning),
+                Box::new(trust_bundle::ClusterTrustBundleAttest),
                 Box::new(certificate_subject::CertificateSubjectRestriction),
+                Box::new(ingress_class::DefaultIngressClass),
+                Box::new(topology_labels),
                 Box::new(declared_features::NodeDeclaredFeatureValidator),
             ],
         }
     }
-}
 
-impl Chain {
     /// Runs the mutating half.
     ///
     /// # Errors

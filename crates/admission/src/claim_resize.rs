@@ -7,6 +7,8 @@ use crate::chain::Plugin;
 use crate::refusal::forbidden;
 use crate::request::{Operation, Request, View};
 
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
 pub(crate) struct PersistentVolumeClaimResize;
 
 impl Plugin for PersistentVolumeClaimResize {
@@ -30,7 +32,7 @@ impl Plugin for PersistentVolumeClaimResize {
         if old["status"]["phase"] != "Bound" {
             return Err(forbidden(request, "Only bound persistent volume claims can be expanded"));
         }
-        if allows_expansion(object, view) {
+        if class(object) == class(old) && allows_expansion(object, view) {
             return Ok(());
         }
         let why = "only dynamically provisioned pvc can be resized and the storageclass that \
@@ -44,11 +46,15 @@ fn wanted(claim: &Value) -> Quantity {
     storage.as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+/// The class of a claim, which an annotation named before there was a field.
+fn class(claim: &Value) -> Option<&str> {
+    let annotation = claim["metadata"]["annotations"].get(BETA_CLASS).and_then(Value::as_str);
+    let name = annotation.or_else(|| claim["spec"]["storageClassName"].as_str());
+    name.filter(|name| !name.is_empty())
+}
+
 fn allows_expansion(claim: &Value, view: &dyn View) -> bool {
-    let Some(name) = claim["spec"]["storageClassName"].as_str().filter(|name| !name.is_empty())
-    else {
-        return false;
-    };
+    let Some(name) = class(claim) else { return false };
     let class = view.get("storage.k8s.io", "storageclasses", "", name);
     let class = class.and_then(|class| class.decode::<Value>().ok());
     class.is_some_and(|class| class["allowVolumeExpansion"] == true)

@@ -11,23 +11,30 @@
 
 #![forbid(unsafe_code)]
 
+mod certificate_permission;
 mod certificate_subject;
 mod chain;
 mod claim_resize;
 mod declared_features;
 mod default_toleration_seconds;
+mod ingress_class;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod refusal;
 mod request;
 mod runtime_class;
 mod service_account;
+mod signer;
 mod storage_class;
 mod storage_protection;
 mod taint_nodes;
+#[cfg(test)]
+mod testing;
+mod trust_bundle;
 
 pub use chain::{Chain, Plugin};
 pub use request::{Operation, Request, View};

@@ -143,8 +143,18 @@ fn annotations(object: &Value) -> Option<&Map<String, Value>> {
 
 fn policy_of(request: &Request<'_>, view: &dyn View) -> Policy {
     let namespace = view.get("", "namespaces", "", request.namespace);
-    let namespace = namespace.and_then(|namespace| namespace.decode::<Value>().ok());
-    namespace.map_or_else(Policy::default, |namespace| Policy::of(&namespace).0)
+    let has_policy = |namespace: &meta::Object| {
+        // Nearly every namespace has none, and this is asked for every pod.
+        let header = namespace.header();
+        let is_about_pods = |key: &str| key.starts_with("pod-security.kubernetes.io/");
+        header.labels.iter().any(|(key, _)| is_about_pods(key))
+    };
+    match namespace {
+        Some(namespace) if has_policy(&namespace) => {
+            Policy::of_labels(&|key| namespace.header().label(key)).0
+        }
+        _ => Policy::default(),
+    }
 }
 
 /// All reasons with what they are about.

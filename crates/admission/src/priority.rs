@@ -3,6 +3,7 @@
 //! Upstream: `plugin/pkg/admission/priority`.
 
 use meta::Status;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::chain::Plugin;
@@ -51,16 +52,16 @@ fn resolve(request: &Request<'_>, pod: &mut Value, view: &dyn View) -> Result<()
         default_class(view)
     } else {
         let found = view.get(GROUP, "priorityclasses", "", &name);
-        let found = found.and_then(|class| class.decode::<Value>().ok());
+        let found = found.and_then(|class| class.decode::<Class>().ok());
         let missing =
             || forbidden(request, &format!("no PriorityClass with name {name} was found"));
         Some(found.ok_or_else(missing)?)
     };
-    let value = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or_default();
-    let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str());
-    let policy = policy.unwrap_or("PreemptLowerPriority").to_owned();
+    let value = class.as_ref().map_or(0, |class| class.value);
+    let policy = class.as_ref().and_then(|class| class.preemption_policy.clone());
+    let policy = policy.unwrap_or_else(|| "PreemptLowerPriority".to_owned());
     if let Some(class) = class.filter(|_| name.is_empty()) {
-        pod["spec"]["priorityClassName"] = class["metadata"]["name"].clone();
+        pod["spec"]["priorityClassName"] = json!(class.metadata.name);
     }
     let given = pod["spec"]["priority"].as_i64();
     if given.is_some_and(|given| given != value) {
@@ -86,10 +87,27 @@ fn resolve(request: &Request<'_>, pod: &mut Value, view: &dyn View) -> Result<()
 }
 
 /// The global default; of several, the one with the lowest value.
-fn default_class(view: &dyn View) -> Option<Value> {
+fn default_class(view: &dyn View) -> Option<Class> {
     view.list(GROUP, "priorityclasses", "")
         .iter()
-        .filter_map(|class| class.decode::<Value>().ok())
-        .filter(|class| class["globalDefault"] == true)
-        .min_by_key(|class| class["value"].as_i64())
+        .filter_map(|class| class.decode::<Class>().ok())
+        .filter(|class| class.global_default)
+        .min_by_key(|class| class.value)
+}
+
+/// What counts of a `PriorityClass`; they are read for every pod.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Class {
+    metadata: Named,
+    #[serde(default)]
+    value: i64,
+    #[serde(default)]
+    global_default: bool,
+    preemption_policy: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }

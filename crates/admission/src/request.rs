@@ -71,4 +71,9 @@ pub trait View: Send + Sync {
 
     /// The objects of a namespace, or all when it is empty.
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>>;
+
+    /// Whether somebody may do something; nobody may anything where nobody decides.
+    fn may(&self, _user: authz::Subject<'_>, _asked: &authz::Attributes) -> bool {
+        false
+    }
 }

@@ -56,3 +56,41 @@ impl Plugin for DefaultStorageClass {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Cluster, attempt};
+
+    fn class(name: &str, made: &str, annotation: &str) -> Value {
+        json!({"metadata": {"name": name, "creationTimestamp": made,
+            "annotations": {annotation: "true"}}})
+    }
+
+    fn chosen(classes: &[Value], claim: &Value) -> Value {
+        let cluster = Cluster::default().with("storageclasses", classes);
+        let mut claim = claim.clone();
+        let create = attempt("", "persistentvolumeclaims", Operation::Create);
+        create.admit(&DefaultStorageClass, &mut claim, None, &cluster).unwrap();
+        claim["spec"]["storageClassName"].clone()
+    }
+
+    #[test]
+    fn a_claim_gets_the_newest_default_class() {
+        let old = class("a", "2020-01-01T00:00:00Z", DEFAULT);
+        let new = class("z", "2021-01-01T00:00:00Z", BETA_DEFAULT);
+        let same = class("b", "2021-01-01T00:00:00Z", DEFAULT);
+        let plain = json!({"spec": {}});
+        assert_eq!(chosen(&[old.clone(), new.clone()], &plain), "z");
+        assert_eq!(chosen(&[old.clone(), new, same], &plain), "b");
+        assert_eq!(chosen(&[], &plain), Value::Null);
+        let other = class("c", "2021-01-01T00:00:00Z", "other");
+        assert_eq!(chosen(&[other], &plain), Value::Null);
+        assert_eq!(
+            chosen(std::slice::from_ref(&old), &json!({"spec": {"storageClassName": ""}})),
+            ""
+        );
+        let annotated = json!({"metadata": {"annotations": {BETA_CLASS: "x"}}, "spec": {}});
+        assert_eq!(chosen(&[old], &annotated), Value::Null);
+    }
+}

@@ -42,3 +42,38 @@ fn add_finalizer(object: &mut Value, name: &str) {
         None => *finalizers = json!([name]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Cluster, attempt};
+
+    #[test]
+    fn what_is_used_is_protected_from_the_beginning() {
+        let check = |group: &str, resource: &str, operation, expected: Value| {
+            let mut object = json!({"metadata": {"finalizers": ["mine"]}});
+            let write = attempt(group, resource, operation);
+            let plugin = StorageObjectInUseProtection;
+            for _ in 0..2 {
+                write.admit(&plugin, &mut object, None, &Cluster::default()).unwrap();
+            }
+            assert_eq!(object["metadata"]["finalizers"], expected, "{resource}");
+        };
+        let create = Operation::Create;
+        check("", "persistentvolumes", create, json!(["mine", "kubernetes.io/pv-protection"]));
+        check(
+            "",
+            "persistentvolumeclaims",
+            create,
+            json!(["mine", "kubernetes.io/pvc-protection"]),
+        );
+        check(
+            "storage.k8s.io",
+            "volumeattributesclasses",
+            create,
+            json!(["mine", "kubernetes.io/vac-protection"]),
+        );
+        check("", "persistentvolumes", Operation::Update, json!(["mine"]));
+        check("", "secrets", create, json!(["mine"]));
+    }
+}

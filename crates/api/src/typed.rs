@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{
     Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -109,6 +110,7 @@ typed!(
     Secret,
     Service,
     ServiceAccount,
+    ServiceCIDR,
     StatefulSet,
     StorageClass,
     SubjectAccessReview,

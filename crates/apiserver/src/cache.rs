@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use meta::Object;
 use tokio::sync::Notify;
 
@@ -42,13 +42,21 @@ pub(crate) struct Cache {
 
 struct State {
     map: Map,
+    /// The keys of objects that name a node, by node: those of one node are asked for often, and
+    /// are few among many.
+    nodes: HashMap<Box<str>, Keys>,
     ring: Ring,
     /// The revision of the newest change of this resource.
     newest: u64,
     /// Older revisions are gone for lists, also when nothing has changed since.
     compacted: u64,
     snapshots: VecDeque<(u64, Map, Instant)>,
+    /// Nothing comes any more: the resource is served in another way, or not at all.
+    is_closed: bool,
 }
+
+/// Keys of objects; cloning is cheap.
+type Keys = OrdSet<Arc<str>>;
 
 /// A map at an exact revision.
 #[derive(Clone)]
@@ -75,10 +83,12 @@ impl Cache {
         Self {
             state: Mutex::new(State {
                 map: Map::new(),
+                nodes: HashMap::new(),
                 ring: Ring::new(0),
                 newest: 0,
                 compacted: 0,
                 snapshots: VecDeque::new(),
+                is_closed: false,
             }),
             interests: Mutex::new(Interests::new()),
         }
@@ -87,6 +97,10 @@ impl Cache {
     /// Fills the cache with what the store held at `revision`.
     pub(crate) fn load(&self, map: Map, revision: u64) {
         let mut state = self.lock();
+        state.nodes = HashMap::new();
+        for (key, object) in &map {
+            state.place(key, None, Some(object));
+        }
         state.map = map;
         state.newest = revision;
         state.ring = Ring::new(revision);
@@ -108,6 +122,7 @@ impl Cache {
             let mut state = self.lock();
             for change in changes {
                 state.newest = change.revision;
+                state.place(&change.key, change.before.as_ref(), change.after.as_ref());
                 match &change.after {
                     Some(object) => state.map.insert(change.key.clone(), object.clone()),
                     None => state.map.remove(&change.key),
@@ -120,9 +135,37 @@ impl Cache {
         }
     }
 
+    /// Ends every watch: what comes is not told here.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        let interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
+        interests.values().flatten().for_each(|notify| notify.notify_one());
+    }
+
+    /// Whether nothing comes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// The newest version of an object.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.lock().map.get(key).cloned()
+    }
+
+    /// The newest versions of the objects that name a node, in the order of their keys.
+    pub(crate) fn on_node(&self, node: &str) -> Vec<Arc<Object>> {
+        self.snapshot_of_node(0, node).map.values().cloned().collect()
+    }
+
+    /// As [`Cache::snapshot`], of the objects that name a node alone.
+    pub(crate) fn snapshot_of_node(&self, applied: u64, node: &str) -> Snapshot {
+        let (revision, keys, map) = {
+            let state = self.lock();
+            let keys = state.nodes.get(node).cloned().unwrap_or_default();
+            (applied.max(state.newest), keys, state.map.clone())
+        };
+        let found = keys.iter().filter_map(|key| Some((key.clone(), map.get(key)?.clone())));
+        Snapshot { revision, map: found.collect() }
     }
 
     /// Everything, at the newest revision that is at least `applied`.
@@ -208,6 +251,37 @@ impl Cache {
     }
 }
 
+impl State {
+    /// Keeps the index of nodes.
+    fn place(&mut self, key: &Arc<str>, before: Option<&Arc<Object>>, after: Option<&Arc<Object>>) {
+        let (before, after) = (before.and_then(|it| node_of(it)), after.and_then(|it| node_of(it)));
+        if before == after {
+            return;
+        }
+        if let Some(node) = before
+            && let Some(keys) = self.nodes.get_mut(node)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.nodes.remove(node);
+            }
+        }
+        if let Some(node) = after {
+            match self.nodes.get_mut(node) {
+                Some(keys) => drop(keys.insert(key.clone())),
+                None => drop(self.nodes.insert(node.into(), Keys::unit(key.clone()))),
+            }
+        }
+    }
+}
+
+/// The node that an object names, if it names one.
+fn node_of(object: &Object) -> Option<&str> {
+    let fields = &object.header().fields;
+    let (_, node) = fields.iter().find(|(path, _)| *path == "spec.nodeName")?;
+    Some(&**node).filter(|node| !node.is_empty())
+}
+
 fn collect_interested(interests: &Interests, change: &Change, wake: &mut Vec<Arc<Notify>>) {
     let mut add = |interest: Interest| {
         if let Some(waiting) = interests.get(&interest) {
@@ -219,17 +293,12 @@ fn collect_interested(interests: &Interests, change: &Change, wake: &mut Vec<Arc
     if let Some((namespace, _)) = change.key.split_once('/') {
         add(Interest::Namespace(namespace.to_owned()));
     }
-    let node = |object: &Option<Arc<Object>>| {
-        let fields = &object.as_ref()?.header().fields;
-        fields.iter().find(|(path, _)| *path == "spec.nodeName").map(|(_, node)| node.to_string())
-    };
+    let node = |object: &Option<Arc<Object>>| node_of(object.as_ref()?).map(str::to_owned);
     let (before, after) = (node(&change.before), node(&change.after));
-    if let Some(before) = before.clone() {
-        add(Interest::Node(before));
+    if before != after {
+        before.into_iter().for_each(|node| add(Interest::Node(node)));
     }
-    if after.is_some() && after != before {
-        add(Interest::Node(after.unwrap_or_default()));
-    }
+    after.into_iter().for_each(|node| add(Interest::Node(node)));
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authn::{Impersonation, UserInfo};
+use authn::{Authenticated, Impersonation, UserInfo};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
@@ -14,6 +14,7 @@ use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::metrics;
 use crate::negotiate;
+use crate::non_resource::no_such_path;
 use crate::query::Query;
 use crate::render;
 use crate::request_info::RequestInfo;
@@ -23,7 +24,7 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{discovery, non_resource, proxy};
+use crate::{aggregation, custom, discovery, non_resource, proxy};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
@@ -31,15 +32,16 @@ pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
 /// A request from a connection: authenticates, then serves.
 pub(crate) async fn serve_connection(
     server: Arc<Server>,
-    certificate: Option<Arc<[u8]>>,
+    certified: Option<Arc<Authenticated>>,
     mut request: Request<hyper::body::Incoming>,
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let now = server.clock.now().as_second();
     let authenticated =
-        server.authenticator.authenticate(certificate.as_deref(), &parts.headers, now);
-    let compresses = compress::is_accepted(&parts.method, &parts.headers);
+        server.authenticator.authenticate(certified.as_deref(), &parts.headers, now);
+    let compresses = compress::is_accepted(&parts.method, &parts.headers)
+        && server.config.features.is_enabled("APIResponseCompression");
     let request = Request::from_parts(parts, RequestBody::Incoming(body));
     match authenticated {
         Ok(authenticated) => {
@@ -137,6 +139,9 @@ async fn drain(body: RequestBody) {
 async fn admit(
     ctx: &mut RequestContext,
 ) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Status> {
+    if ctx.info.is_resource && !discovery::is_built_in(&ctx.info.group) {
+        custom::requests::without_protobuf(&mut ctx.headers);
+    }
     impersonate(ctx)?;
     let attributes = ctx.info.attributes();
     if !non_resource::is_always_allowed(&ctx.info) {
@@ -200,6 +205,9 @@ async fn route(
     upgrade: OnUpgrade,
 ) -> Result<Response<Body>, Status> {
     let info = &ctx.info;
+    if let Some(backend) = aggregated(ctx) {
+        return aggregation::serve(ctx, &backend, body, upgrade).await;
+    }
     if !info.is_resource {
         drain(body).await;
         if let Some(answer) = discovery::serve(ctx)? {
@@ -220,7 +228,10 @@ async fn route(
         return Err(not_allowed());
     }
     let found = ctx.server.resources.get(&info.group, &info.version, &info.resource);
-    let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+    let Some(resource) = found else {
+        let is_ours = discovery::is_built_in(&info.group);
+        return if is_ours { Err(errors::no_such_resource()) } else { Ok(no_such_path()) };
+    };
     if let Some(warning) = deprecation(info) {
         ctx.warn(warning);
         metrics::deprecated(ctx);
@@ -229,14 +240,24 @@ async fn route(
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
     }
-    if !info.subresource.is_empty() {
+    if !info.subresource.is_empty() && resource.custom.is_none() {
         return subresources::serve(&request, &resource).await;
     }
-    let answer = dispatch(&request, &resource).await?;
+    let answer = match &resource.custom {
+        Some(version) => custom::requests::serve(&request, &resource, version).await?,
+        None => dispatch(&request, &resource).await?,
+    };
     if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
         return watch_by_websocket(ctx, upgrade, answer);
     }
     Ok(answer)
+}
+
+/// The other server that everything under a group and version is for, if there is one.
+fn aggregated(ctx: &RequestContext) -> Option<Arc<aggregation::Backend>> {
+    let mut parts = ctx.info.path.strip_prefix("/apis/")?.splitn(3, '/');
+    let (group, version) = (parts.next()?, parts.next()?);
+    ctx.server.backends.find(&ctx.server, group, version)
 }
 
 /// Browsers cannot read an answer while it comes; a websocket they can.

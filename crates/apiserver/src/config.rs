@@ -24,6 +24,12 @@ pub struct Pki {
     /// Authorities that kubelets' serving certificates must come from. When empty they are not
     /// verified, as upstream does without `--kubelet-certificate-authority`.
     pub kubelet_ca: Vec<u8>,
+    /// Certificate with which aggregated servers are called; empty when none is shown to them.
+    pub proxy_client_certificate: Vec<u8>,
+    /// Its key.
+    pub proxy_client_key: Vec<u8>,
+    /// Authorities of that certificate, for aggregated servers to verify it by.
+    pub front_proxy_ca: Vec<u8>,
 }
 
 impl std::fmt::Debug for Pki {
@@ -58,6 +64,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Whether `/debug/pprof` is served to those who may read it.
     pub profiling: bool,
+    /// Feature gates.
+    pub features: features::Features,
 }
 
 impl Config {
@@ -77,6 +85,7 @@ impl Config {
             max_connections: 10_000,
             // Upstream's default.
             profiling: true,
+            features: features::Features::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Resources that are served in more than one version or group and kept in one.
 
 mod autoscaler;
+mod optional;
 
 use serde_json::{Map, Value, json};
 
@@ -42,7 +43,8 @@ pub(crate) fn find(group: &str, version: &str, resource: &str) -> Option<&'stati
     match (group, version, resource) {
         ("events.k8s.io", "v1", "events") => Some(&EVENTS),
         ("autoscaling", "v1", "horizontalpodautoscalers") => Some(&AUTOSCALERS_V1),
-        _ => None,
+        (_, "v1" | "v2", _) => None,
+        _ => optional::find(group, version, resource),
     }
 }
 

@@ -5,9 +5,11 @@ use meta::{GroupVersion, GroupVersionKind, Status};
 use schema::{Decoded, FieldValidation, Type};
 use serde_json::{Value, json};
 
+use crate::context::RequestContext;
 use crate::errors::bad_request;
 use crate::negotiate::{Encoding, body_encoding};
 use crate::query::Query;
+use crate::resources::Resource;
 
 /// Reads the `fieldValidation` parameter.
 pub(crate) fn field_validation(query: &Query, verb: &str) -> Result<FieldValidation, Status> {
@@ -30,6 +32,19 @@ pub(crate) fn read_field_validation(query: &Query) -> Result<FieldValidation, me
             ),
             field: "fieldValidation".to_owned(),
         }),
+    }
+}
+
+/// Decodes the body as an object of the resource.
+pub(crate) fn object(
+    ctx: &RequestContext,
+    bytes: &[u8],
+    resource: &Resource,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    match &resource.custom {
+        Some(version) => crate::custom::decode::body(ctx, bytes, resource, version, validation),
+        None => body(&ctx.headers, bytes, &resource.gvk, resource.ty, validation),
     }
 }
 
@@ -146,14 +161,18 @@ pub(crate) fn go_type(gvk: &GroupVersionKind, suffix: &str) -> String {
     format!("*{}.{}{suffix}", internal_package(&gvk.group), gvk.kind)
 }
 
-fn cannot_handle(found: &GroupVersionKind, wanted: &GroupVersionKind, why: &str) -> Status {
+pub(crate) fn cannot_handle(
+    found: &GroupVersionKind,
+    wanted: &GroupVersionKind,
+    why: &str,
+) -> Status {
     bad_request(format!(
         "{} in version {:?} cannot be handled as a {}: {why}",
         found.kind, found.version, wanted.kind
     ))
 }
 
-fn unrecognized(wanted: &GroupVersionKind, why: &str, bytes: &[u8]) -> String {
+pub(crate) fn unrecognized(wanted: &GroupVersionKind, why: &str, bytes: &[u8]) -> String {
     // Upstream shows the beginning of what it could not read: as text when it looks like JSON.
     const SHOWN: usize = 30;
     let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');

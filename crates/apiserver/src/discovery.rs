@@ -12,17 +12,19 @@ use crate::context::RequestContext;
 use crate::errors;
 use crate::etag;
 use crate::negotiate::{Encoding, Form, Shape, form};
+use crate::non_resource::no_such_path;
 use crate::render::value;
 
 /// Answers the paths of discovery; `None` when the path is none of them.
 pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Status> {
     let parts: Vec<&str> = ctx.info.path.split('/').filter(|part| !part.is_empty()).collect();
-    let groups = schema::registry().groups();
-    let named = || groups.iter().filter(|group| !group.name.is_empty());
+    let custom = ctx.server.resources.served().groups();
+    let groups = all_groups(&custom);
+    let named = || groups.iter().copied().filter(|group| !group.name.is_empty());
     let (kind, document) = match parts.as_slice() {
         ["api"] => {
             if let Some(wanted) = Aggregated::wanted(ctx) {
-                let core = groups.iter().filter(|group| group.name.is_empty());
+                let core = groups.iter().copied().filter(|group| group.name.is_empty());
                 return Ok(Some(aggregated(ctx, core, wanted)));
             }
             ("APIVersions", api_versions(ctx))
@@ -34,12 +36,23 @@ pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Stat
             let list: Vec<Value> = named().map(|found| group(found, false)).collect();
             ("APIGroupList", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}))
         }
-        ["api", version] => ("APIResourceList", resources("", version)?),
+        ["api", version] => ("APIResourceList", resources(&groups, "", version)?),
         ["apis", name] => {
             let found = named().find(|group| group.name == *name);
-            ("APIGroup", group(found.ok_or_else(errors::no_such_resource)?, true))
+            match found {
+                Some(found) => ("APIGroup", group(found, true)),
+                None => return Ok(Some(no_such_path())),
+            }
         }
-        ["apis", name, version] => ("APIResourceList", resources(name, version)?),
+        ["apis", name, version] => {
+            let is_known = named().any(|group| {
+                group.name == *name && group.versions.iter().any(|v| v.version == *version)
+            });
+            if !is_known && !is_built_in(name) {
+                return Ok(Some(no_such_path()));
+            }
+            ("APIResourceList", resources(&groups, name, version)?)
+        }
         _ => return Ok(None),
     };
     // The list of groups is answered whatever the method: upstream's aggregator has it from before
@@ -50,6 +63,18 @@ pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Stat
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     let gvk = GroupVersionKind::new("meta.k8s.io", "v1", kind);
     Ok(Some(answer(&gvk, &document, form)))
+}
+
+/// Whether a group is one of this server's own.
+pub(crate) fn is_built_in(group: &str) -> bool {
+    schema::registry().groups().iter().any(|found| found.name == group)
+}
+
+/// The built-in groups and those of custom resources. Where a definition adds a version to a built-in
+/// group, or a resource to a version, the built-in one is told of.
+fn all_groups(custom: &[Group]) -> Vec<&Group> {
+    let own = schema::registry().groups();
+    own.iter().chain(custom.iter().filter(|group| !is_built_in(&group.name))).collect()
 }
 
 /// In protobuf the documents are of the core group, as upstream labels them.
@@ -72,9 +97,9 @@ fn api_versions(ctx: &RequestContext) -> Value {
 
 fn group(group: &Group, with_kind: bool) -> Value {
     let version = |version: &str| json!({"groupVersion": format!("{}/{version}", group.name), "version": version});
-    let versions: Vec<Value> = group.versions.iter().map(|v| version(v.version)).collect();
+    let versions: Vec<Value> = group.versions.iter().map(|v| version(&v.version)).collect();
     let mut found = json!({"name": group.name, "versions": versions,
-        "preferredVersion": version(group.preferred_version)});
+        "preferredVersion": version(&group.preferred_version)});
     if with_kind {
         found["kind"] = json!("APIGroup");
         found["apiVersion"] = json!("v1");
@@ -82,9 +107,9 @@ fn group(group: &Group, with_kind: bool) -> Value {
     found
 }
 
-fn resources(group: &str, version: &str) -> Result<Value, Status> {
-    let groups = schema::registry().groups().iter();
+fn resources(groups: &[&Group], group: &str, version: &str) -> Result<Value, Status> {
     let found = groups
+        .iter()
         .filter(|found| found.name == group)
         .flat_map(|found| &found.versions)
         .find(|found| found.version == version)
@@ -116,7 +141,7 @@ fn resource_entry(resource: &Resource) -> Value {
         entry["categories"] = json!(resource.categories);
     }
     let is_kept = resource.verbs.contains(&"get") && resource.name != "componentstatuses";
-    if is_kept {
+    if is_kept && is_built_in(&resource.group) {
         entry["storageVersionHash"] = json!(storage_version_hash(resource));
     }
     entry
@@ -133,16 +158,16 @@ fn storage_version_hash(resource: &Resource) -> String {
 
 /// Group and version in which upstream keeps a resource. That is not always ours: it keeps some
 /// objects in a version that it no longer serves, so that the release before can still read them.
-fn stored_as(resource: &Resource) -> (&'static str, &'static str) {
-    match (resource.group, resource.name) {
+fn stored_as(resource: &Resource) -> (&str, &str) {
+    match (&*resource.group, &*resource.name) {
         (
             "admissionregistration.k8s.io",
             "mutatingadmissionpolicies" | "mutatingadmissionpolicybindings",
         )
-        | ("apiextensions.k8s.io", "customresourcedefinitions") => (resource.group, "v1beta1"),
-        (group, name) => match crate::conversion::find(group, resource.version, name) {
+        | ("apiextensions.k8s.io", "customresourcedefinitions") => (&resource.group, "v1beta1"),
+        (group, name) => match crate::conversion::find(group, &resource.version, name) {
             Some(conversion) => (conversion.stored_as.0, conversion.stored_as.1),
-            None => (group, resource.version),
+            None => (group, &resource.version),
         },
     }
 }
@@ -155,7 +180,7 @@ fn subresource_entry(resource: &Resource, sub: &schema::Subresource) -> Value {
         "kind": sub.kind,
         "verbs": sub.verbs,
     });
-    if (sub.group, sub.version) != (resource.group, resource.version) {
+    if (&sub.group, &sub.version) != (&resource.group, &resource.version) {
         entry["group"] = json!(sub.group);
         entry["version"] = json!(sub.version);
         if sub.group.is_empty() {
@@ -265,7 +290,7 @@ fn aggregated_entry(version: &Version) -> Value {
             };
             let mut entry = json!({
                 "resource": resource.name,
-                "responseKind": kind(resource.group, resource.version, resource.kind),
+                "responseKind": kind(&resource.group, &resource.version, &resource.kind),
                 "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
                 "singularResource": resource.singular,
                 "verbs": resource.verbs,
@@ -281,7 +306,7 @@ fn aggregated_entry(version: &Version) -> Value {
                 .iter()
                 .map(|sub| {
                     json!({"subresource": sub.name, "verbs": sub.verbs,
-                        "responseKind": kind(sub.group, sub.version, sub.kind)})
+                        "responseKind": kind(&sub.group, &sub.version, &sub.kind)})
                 })
                 .collect();
             if !subresources.is_empty() {

@@ -16,7 +16,7 @@ pub(crate) fn has_fields(group: &str, kind: &str) -> bool {
             "",
             "Pod" | "Node" | "ReplicationController" | "Event" | "Namespace" | "Secret" | "Service"
         ) | ("batch", "Job")
-            | ("certificates.k8s.io", "CertificateSigningRequest")
+            | ("certificates.k8s.io", "CertificateSigningRequest" | "ClusterTrustBundle")
             | ("resource.k8s.io", "ResourceSlice")
     )
 }
@@ -87,7 +87,7 @@ struct Source {
     component: Option<String>,
 }
 
-fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
+pub(crate) fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
     let text = |path: &str| -> Box<str> { string_at(object, path).into() };
     let plain = |paths: &[&'static str]| -> Fields {
         paths.iter().map(|path| (*path, text(path))).collect()
@@ -116,7 +116,7 @@ fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
         ("", "Service") => plain(&["spec.clusterIP", "spec.type"]),
         ("", "Event") => event(object),
         ("batch", "Job") => [("status.successful", number(object, "/status/succeeded"))].into(),
-        ("certificates.k8s.io", "CertificateSigningRequest") => plain(&["spec.signerName"]),
+        ("certificates.k8s.io", _) => plain(&["spec.signerName"]),
         ("resource.k8s.io", "ResourceSlice") => plain(&["spec.nodeName", "spec.driver"]),
         _ => Box::default(),
     }

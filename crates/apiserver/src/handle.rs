@@ -116,7 +116,7 @@ impl Handle {
         }
         let info = &ctx.info;
         let found = self.server.resources.get(&info.group, &info.version, &info.resource);
-        let resource = found.ok_or_else(errors::no_such_resource)?.clone();
+        let resource = found.ok_or_else(errors::no_such_resource)?;
         Ok((ctx, resource))
     }
 }

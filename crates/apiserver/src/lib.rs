@@ -7,7 +7,7 @@
 //! admission; an object is encoded once and its bytes are shared by every reader; reads are served
 //! at an exact revision; a write is answered after it is durable.
 //!
-//! It does not serve custom resources or aggregated servers yet. Webhooks are not asked about scale,
+//! It does not serve aggregated servers yet. Webhooks are not asked about scale,
 //! binding, eviction and token requests.
 //!
 //! Tested by unit tests beside the code, by `tests/it` over TLS and in process, and by the
@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aggregation;
 mod body;
 mod bootstrap;
 mod cache;
@@ -23,7 +24,7 @@ mod compress;
 mod config;
 mod context;
 mod conversion;
-mod crd_naming;
+mod custom;
 mod decode;
 mod discovery;
 mod errors;
@@ -50,6 +51,7 @@ mod request_info;
 mod resources;
 mod server;
 mod service_addresses;
+mod service_ranges;
 mod splice;
 mod start;
 mod storage_path;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authn::{Authenticated, Authenticator};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -111,11 +112,12 @@ async fn connection(
             return;
         }
     };
-    let certificate: Option<Arc<[u8]>> = stream
+    // TLS has verified it, and it stays the same as long as the connection lasts.
+    let certified: Option<Arc<Authenticated>> = stream
         .get_ref()
         .1
         .peer_certificates()
-        .and_then(|chain| Some(chain.first()?.as_ref().into()));
+        .and_then(|chain| Some(Arc::new(Authenticator::certified(chain.first()?)?)));
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -132,9 +134,9 @@ async fn connection(
         .keep_alive_interval(Some(HEADERS));
     let service = service_fn(move |request| {
         let server = server.clone();
-        let certificate = certificate.clone();
+        let certified = certified.clone();
         async move {
-            let response = chain::serve_connection(server, certificate, request).await;
+            let response = chain::serve_connection(server, certified, request).await;
             Ok::<_, std::convert::Infallible>(response)
         }
     });

@@ -54,7 +54,7 @@ const ABOUT: [&str; 7] =
 const COMPONENT: &str = "apiserver";
 
 impl Metrics {
-    pub(crate) fn new(registry: Registry) -> Self {
+    pub(crate) fn new(registry: Registry, features: &features::Features) -> Self {
         let add = Adder(&registry);
         let with = |extra: &[&'static str]| [&ABOUT[..], extra].concat();
         let metrics = Self {
@@ -119,6 +119,12 @@ impl Metrics {
         let build = add.gauge("kubernetes_build_info", "What is running.", &labels);
         let platform = non_resource::platform();
         build.with_label_values(&["1", "36", non_resource::VERSION, platform.as_str()]).set(1);
+        let enabled =
+            add.gauge("kubernetes_feature_enabled", "Which gates are open.", &["name", "stage"]);
+        for (gate, is_open) in features.all() {
+            let labels = [gate.name, gate.stage.as_str()];
+            enabled.with_label_values(&labels).set(i64::from(is_open));
+        }
         metrics
     }
 

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use meta::{FieldSelector, Object};
+use meta::Object;
 use serde_json::Value;
 
-use crate::cache::Selection;
 use crate::resources::Resources;
 
 pub(crate) struct PodReferences(pub(crate) Arc<Resources>);
@@ -36,13 +35,9 @@ impl authz::NodeGraph for PodReferences {
 impl PodReferences {
     fn pods_of(&self, node: &str, namespace: &str) -> Vec<Arc<Object>> {
         let Some(storage) = self.0.storage("", "pods") else { return Vec::new() };
-        let Ok(fields) = FieldSelector::parse(&format!("spec.nodeName={node}")) else {
-            return Vec::new();
-        };
-        let selection = Selection { fields, ..Selection::all(namespace) };
-        let snapshot = storage.cache.snapshot(0);
-        let all = snapshot.map.values();
-        all.filter(|pod| selection.matches(pod.header())).cloned().collect()
+        let mut pods = storage.cache.on_node(node);
+        pods.retain(|pod| pod.header().namespace == namespace);
+        pods
     }
 
     fn volume_is_used(&self, node: &str, volume: &str) -> bool {

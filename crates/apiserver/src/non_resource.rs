@@ -76,6 +76,11 @@ fn index(ctx: &RequestContext) -> Response<Body> {
                 .map(|version| format!("/apis/{}/{}", group.name, version.version)),
         );
     }
+    for group in ctx.server.resources.served().groups() {
+        paths.push(format!("/apis/{}", group.name));
+        let of = |version: &schema::Version| format!("/apis/{}/{}", group.name, version.version);
+        paths.extend(group.versions.iter().map(of));
+    }
     for root in health::ROOTS {
         paths.push(root.to_owned());
         paths.extend(health::checks(root).map(|check| format!("{root}/{check}")));
@@ -164,7 +169,7 @@ fn openid_configuration(ctx: &RequestContext) -> Response<Body> {
 }
 
 /// 404 as upstream's multiplexer gives it.
-fn no_such_path() -> Response<Body> {
+pub(crate) fn no_such_path() -> Response<Body> {
     let text = Bytes::from_static(b"404 page not found\n");
     respond(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text.into())
 }

@@ -1,6 +1,6 @@
 //! Who owns which fields: the requests' side of crate `apply`.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use apply::{ApplyError, Conflict, Filter, Manager, Write};
 use meta::{Cause, GroupVersion, GroupVersionKind, Reason, Status, StatusDetails};
@@ -8,9 +8,10 @@ use schema::{FieldValidation, Type};
 use serde_json::Value;
 
 use crate::context::RequestContext;
+use crate::custom::{CustomVersion, convert};
 use crate::decode::stamp;
 use crate::errors;
-use crate::resources::{Resource, Resources};
+use crate::resources::Resource;
 
 /// What is written: objects of a resource, or another kind that stands for them.
 #[derive(Clone, Copy)]
@@ -23,7 +24,7 @@ pub(crate) struct Target<'a> {
 
 impl<'a> Target<'a> {
     pub(crate) fn of(resource: &'a Resource) -> Self {
-        Self { ty: resource.ty, gvk: &resource.gvk, resource: Some(resource) }
+        Self { ty: resource.fields(), gvk: &resource.gvk, resource: Some(resource) }
     }
 
     pub(crate) fn kind(ty: &'a Type, gvk: &'a GroupVersionKind) -> Self {
@@ -59,11 +60,21 @@ pub(crate) fn applied(
         with_write(ctx, target, &manager, |write| write.apply_config(live, config, is_forced));
     let (object, managed) = result.map_err(|error| refused(error, gvk, config))?;
     let mut object = match (object, live) {
-        (Some(object), _) => decoded(target.ty, gvk, &object, config)?,
+        (Some(object), _) => match target.resource.and_then(|it| it.custom.as_ref()) {
+            Some(version) => fitted(version, object)?,
+            None => decoded(target.ty, gvk, &object, config)?,
+        },
         (None, live) => live.cloned().unwrap_or_else(|| config.clone()),
     };
     stamp(&mut object, gvk);
     apply::put_managed_fields(&mut object, managed);
+    Ok(object)
+}
+
+/// What was applied to an object of a custom resource, brought into form.
+fn fitted(version: &CustomVersion, mut object: Value) -> Result<Value, Status> {
+    // What it does not know was refused before.
+    version.compiled().admit(&mut object).map_err(errors::unexpected)?;
     Ok(object)
 }
 
@@ -174,7 +185,9 @@ fn with_write<T>(
     run: impl FnOnce(&Write<'_>) -> T,
 ) -> T {
     let now = meta::time::rfc3339(ctx.server.clock.now());
-    let versions = Served { resources: &ctx.server.resources, target };
+    let storage = target.resource.and_then(|resource| resource.storage.as_deref());
+    let others = storage.map(|storage| ctx.server.resources.versions(storage));
+    let versions = Served { others: others.unwrap_or_default(), target };
     let filter = target.resource.map_or(&ALL, |it| filter(it, &ctx.info.subresource));
     run(&Write {
         ty: target.ty,
@@ -182,13 +195,13 @@ fn with_write<T>(
         now: &now,
         filter,
         versions: &versions,
-        is_changeable: false,
+        is_changeable: target.resource.is_some_and(|it| it.custom.is_some()),
     })
 }
 
 /// The versions in which something is served.
 struct Served<'a> {
-    resources: &'a Resources,
+    others: Vec<Arc<Resource>>,
     target: Target<'a>,
 }
 
@@ -198,9 +211,7 @@ impl Served<'_> {
         if api_version(&resource.gvk) == wanted {
             return Some(resource);
         }
-        let storage = resource.storage.as_deref()?;
-        let mut all = self.resources.versions(storage);
-        all.find(|served| api_version(&served.gvk) == wanted).map(|served| &**served)
+        self.others.iter().find(|served| api_version(&served.gvk) == wanted).map(|served| &**served)
     }
 }
 
@@ -209,10 +220,23 @@ impl apply::Versions for Served<'_> {
         if self.target.resource.is_none() && api_version(self.target.gvk) == wanted {
             return Some(self.target.ty);
         }
-        Some(self.find(wanted)?.ty)
+        Some(self.find(wanted)?.fields())
+    }
+
+    fn misfit(&self, object: &Value, wanted: &str) -> Option<String> {
+        let version = self.find(wanted)?.custom.as_ref()?;
+        let mut object = object.clone();
+        custom::by_name(&mut object, wanted);
+        apply::misfit(version.compiled().table(), &object)
     }
 
     fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value> {
+        let target = self.find(to)?;
+        if let Some(version) = &target.custom {
+            // Webhooks are not asked here: who owns what is told by the names that both versions
+            // have.
+            return convert::by_name(&version.kind, &version.name, object.clone()).ok();
+        }
         let stored = self.find(from)?.to_storage(object.clone());
         Some(self.find(to)?.served_from(stored))
     }
@@ -223,6 +247,8 @@ static NO_STATUS: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["status
 static NO_SPEC: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"]]));
 static ONLY_STATUS: LazyLock<Filter> =
     LazyLock::new(|| Filter::except(&[&["spec"], &["metadata"]]));
+/// Upstream's strategy keeps all but the status, and the two parts of every object.
+static ONLY_STATUS_OF_CUSTOM: LazyLock<Filter> = LazyLock::new(|| Filter::Only(vec![&["status"]]));
 static OF_REQUEST: LazyLock<Filter> = LazyLock::new(|| Filter::except(&[&["spec"], &["status"]]));
 static OF_SIGNING: LazyLock<Filter> =
     LazyLock::new(|| Filter::except(&[&["spec"], &["status", "conditions"]]));
@@ -253,12 +279,13 @@ static OF_RESIZE: LazyLock<Filter> = LazyLock::new(|| {
 ///
 /// Upstream: `GetResetFields` and `GetResetFieldsFilter` of each registry's strategy.
 fn filter(resource: &Resource, subresource: &str) -> &'static Filter {
-    let name = resource.definition.name;
+    let name = &*resource.definition.name;
     match (name, subresource) {
         // Upstream's strategy names its versions without their group, so that nothing is left out.
         ("servicecidrs", _) => &ALL,
         ("certificatesigningrequests", "") => &OF_REQUEST,
         (_, "") if resource.definition.subresource("status").is_some() => &NO_STATUS,
+        (_, "status") if resource.custom.is_some() => &ONLY_STATUS_OF_CUSTOM,
         ("pods", "status") => &OF_POD_STATUS,
         ("deployments", "status") => &OF_DEPLOYMENT_STATUS,
         (

@@ -1,19 +1,22 @@
 //! From the store to the caches: one task follows the store and feeds every cache in order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::SharedClock;
 use futures::StreamExt;
-use meta::{Object, ResourceVersion, Status};
+use meta::{Header, Object, ResourceVersion, Status};
 use prometheus::IntCounterVec;
+use serde_json::Value;
 use stdx::shutdown::Shutdown;
 use store::{KeyValue, Range, Revision, Store};
 use tokio::sync::watch;
 
 use crate::cache::{Change, Map};
+use crate::custom;
 use crate::errors;
 use crate::fields;
 use crate::resources::{Resources, Storage};
@@ -72,15 +75,16 @@ impl Pump {
     pub(crate) async fn load(&self, resources: &Resources) -> Result<Revision, store::StoreError> {
         let range = Range { prefix: Bytes::from_static(PREFIX.as_bytes()), ..Range::default() };
         let result = self.store.range(range).await?;
-        let mut maps: BTreeMap<&str, Map> = BTreeMap::new();
+        custom::definitions::adopt(resources, &result.items);
+        let mut maps: BTreeMap<String, Map> = BTreeMap::new();
         for kv in &result.items {
             if let Some((storage, key, object)) = read(resources, kv) {
-                maps.entry(storage.prefix.as_str()).or_default().insert(key, object);
+                maps.entry(storage.prefix.clone()).or_default().insert(key, object);
             }
         }
         for storage in resources.storages() {
-            let map = maps.remove(storage.prefix.as_str()).unwrap_or_default();
-            storage.cache.load(map, result.revision.0);
+            let map = maps.remove(&storage.prefix).unwrap_or_default();
+            fill(&storage, map, result.revision.0);
         }
         self.applied.send_replace(result.revision.0);
         Ok(result.revision)
@@ -115,12 +119,40 @@ impl Pump {
             match watch.next().await {
                 Some(Ok(batch)) => {
                     apply(resources, &batch.events, &self.received);
+                    if let Err(error) = self.follow_definitions(resources, &batch.events).await {
+                        return error;
+                    }
                     self.applied.send_replace(batch.revision.0);
                 }
                 Some(Err(error)) => return error,
                 None => return store::StoreError::Closed,
             }
         }
+    }
+
+    /// Serves custom resources as their definitions say, before anybody knows that these changed.
+    async fn follow_definitions(
+        &self,
+        resources: &Resources,
+        events: &[Arc<store::Event>],
+    ) -> Result<(), store::StoreError> {
+        let Some(next) = custom::definitions::follow(resources, events) else { return Ok(()) };
+        for entry in &next.fresh {
+            let storage = &entry.storage;
+            let prefix = Bytes::from(storage.prefix.clone());
+            let result = self.store.range(Range { prefix, ..Range::default() }).await?;
+            let mut map = Map::new();
+            for kv in &result.items {
+                let key = std::str::from_utf8(&kv.key).ok();
+                let key = key.and_then(|key| key.strip_prefix(storage.prefix.as_str()));
+                if let (Some(key), Some(object)) = (key, object(storage, kv)) {
+                    map.insert(key.into(), object);
+                }
+            }
+            fill(storage, map, result.revision.0);
+        }
+        resources.serve(next.served());
+        Ok(())
     }
 
     /// Lets history older than one round go, for ever.
@@ -135,6 +167,11 @@ impl Pump {
             previous = self.applied();
         }
     }
+}
+
+fn fill(storage: &Storage, map: Map, revision: u64) {
+    storage.loaded.store(revision, Ordering::Relaxed);
+    storage.cache.load(map, revision);
 }
 
 fn too_large(requested: u64, current: u64) -> Status {
@@ -154,20 +191,26 @@ fn too_large(requested: u64, current: u64) -> Status {
 
 fn apply(resources: &Resources, events: &[Arc<store::Event>], received: &IntCounterVec) {
     // Runs of one resource go in together; order within a resource is what matters.
-    let mut by_prefix: BTreeMap<&str, (&Arc<Storage>, Vec<Change>)> = BTreeMap::new();
+    let mut by_prefix: BTreeMap<String, (Arc<Storage>, Vec<Change>)> = BTreeMap::new();
     for event in events {
         let Ok(key) = std::str::from_utf8(event.key()) else { continue };
         let Some((storage, rest)) = resources.of_key(key) else { continue };
-        let entry =
-            by_prefix.entry(storage.prefix.as_str()).or_insert_with(|| (storage, Vec::new()));
-        let before = entry
-            .1
+        if event.revision.0 <= storage.loaded.load(Ordering::Relaxed) {
+            continue;
+        }
+        let (storage, changes) =
+            by_prefix.entry(storage.prefix.clone()).or_insert_with(|| (storage, Vec::new()));
+        let before = changes
             .iter()
             .rev()
             .find(|change| *change.key == *rest)
             .map_or_else(|| storage.cache.get(rest), |change| change.after.clone());
-        let after = event.current.as_ref().and_then(|kv| object(storage, kv));
-        entry.1.push(Change { revision: event.revision.0, key: rest.into(), before, after });
+        let prepared = event.note.as_ref().and_then(Prepared::take);
+        let after = event.current.as_ref().and_then(|kv| match prepared {
+            Some(header) => with_header(kv, header),
+            None => object(storage, kv),
+        });
+        changes.push(Change { revision: event.revision.0, key: rest.into(), before, after });
     }
     for (storage, changes) in by_prefix.into_values() {
         let labels = [&*storage.resource.group, &*storage.resource.resource];
@@ -176,13 +219,11 @@ fn apply(resources: &Resources, events: &[Arc<store::Event>], received: &IntCoun
     }
 }
 
-fn read<'a>(
-    resources: &'a Resources,
-    kv: &KeyValue,
-) -> Option<(&'a Arc<Storage>, Arc<str>, Arc<Object>)> {
+fn read(resources: &Resources, kv: &KeyValue) -> Option<(Arc<Storage>, Arc<str>, Arc<Object>)> {
     let key = std::str::from_utf8(&kv.key).ok()?;
     let (storage, rest) = resources.of_key(key)?;
-    Some((storage, rest.into(), object(storage, kv)?))
+    let object = object(&storage, kv)?;
+    Some((storage, rest.into(), object))
 }
 
 /// The object of a stored value, with its revision in it.
@@ -195,8 +236,52 @@ pub(crate) fn object(storage: &Storage, kv: &KeyValue) -> Option<Arc<Object>> {
     made
 }
 
+/// The header of an object that is being written, made from its working form: it goes along with
+/// the write, and saves parsing the JSON again when that comes back.
+pub(crate) struct Prepared(Mutex<Option<Header>>);
+
+impl Prepared {
+    pub(crate) fn note(storage: &Storage, object: &Value) -> Option<store::Note> {
+        // What is stored of custom resources is brought into form when it is read.
+        if storage.custom.is_some() {
+            return None;
+        }
+        Some(Arc::new(Self(Mutex::new(Some(header(storage, object)?)))))
+    }
+
+    /// The header is taken out: the note may live as long as the store's history.
+    fn take(note: &store::Note) -> Option<Header> {
+        let prepared = note.downcast_ref::<Self>()?;
+        prepared.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The header of a working form in the stored version, without a resource version.
+pub(crate) fn header(storage: &Storage, object: &Value) -> Option<Header> {
+    let mut header = Header::of(object)?;
+    let gvk = &storage.gvk;
+    if fields::has_fields(&gvk.group, &gvk.kind) {
+        header.fields = fields::read_value(&gvk.group, &gvk.kind, object);
+    }
+    Some(header)
+}
+
+fn with_header(kv: &KeyValue, mut header: Header) -> Option<Arc<Object>> {
+    let json = with_resource_version(&kv.value, kv.mod_revision.0)?;
+    header.resource_version = ResourceVersion(kv.mod_revision.0);
+    Some(Arc::new(Object::new(header, json)))
+}
+
 /// An object with its selectable fields.
 pub(crate) fn make(storage: &Storage, json: Bytes, revision: u64) -> Option<Arc<Object>> {
+    if let Some(kind) = &storage.custom {
+        let (json, fields) = kind.restored(&json)?;
+        let object = Object::from_json(json).ok()?;
+        let mut header = object.header().clone();
+        header.resource_version = ResourceVersion(revision);
+        header.fields = fields;
+        return Some(Arc::new(Object::new(header, object.json().clone())));
+    }
     let object = Object::from_json(json).ok()?;
     let mut header = object.header().clone();
     header.resource_version = ResourceVersion(revision);

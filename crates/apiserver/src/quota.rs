@@ -45,6 +45,10 @@ impl Server {
         if request.namespace.is_empty() || !(request.subresource.is_empty() || is_resize) {
             return Ok(free);
         }
+        let quotas = admission::View::list(self, "", "resourcequotas", request.namespace);
+        if quotas.is_empty() {
+            return Ok(free);
+        }
         let now = self.clock.now();
         let added = of(request.resource, object, now);
         let had = old.map(|old| of(request.resource, old, now)).unwrap_or_default();
@@ -57,10 +61,6 @@ impl Server {
             .filter(|(_, quantity)| !quantity.is_zero())
             .collect();
         if delta.is_empty() {
-            return Ok(free);
-        }
-        let quotas = admission::View::list(self, "", "resourcequotas", request.namespace);
-        if quotas.is_empty() {
             return Ok(free);
         }
         let lock = self.quotas.lock(request.namespace).lock_owned().await;

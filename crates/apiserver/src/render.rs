@@ -10,6 +10,7 @@ use meta::{GroupVersionKind, Object, Status};
 use serde_json::{Value, json};
 
 use crate::body::Body;
+use crate::custom::convert;
 use crate::negotiate::{Encoding, Form, Shape};
 use crate::resources::Resource;
 use crate::splice;
@@ -45,10 +46,10 @@ impl ListMeta {
         Value::Object(meta)
     }
 
-    /// In upstream's field order.
-    fn text(&self) -> String {
+    /// In upstream's field order. Lists of custom resources always have a token.
+    pub(crate) fn text(&self, has_token: bool) -> String {
         let mut fields = vec![format!("\"resourceVersion\":{:?}", self.resource_version)];
-        if !self.continue_token.is_empty() {
+        if has_token || !self.continue_token.is_empty() {
             fields.push(format!("\"continue\":{:?}", self.continue_token));
         }
         if let Some(remaining) = self.remaining {
@@ -60,6 +61,9 @@ impl ListMeta {
 
 /// The JSON of an object in the version of the resource.
 pub(crate) fn versioned(resource: &Resource, object: &Object) -> Bytes {
+    if let Some(version) = &resource.custom {
+        return convert::versioned(version, object.json());
+    }
     let (Some(_), Some(storage)) = (resource.conversion, &resource.storage) else {
         return object.json().clone();
     };
@@ -180,18 +184,23 @@ pub(crate) fn list(
     options: TableOptions,
 ) -> Response<Body> {
     let items = objects.iter().map(|object| versioned(resource, object));
-    let kind = format!("{}List", resource.gvk.kind);
-    let gvk = GroupVersionKind { kind, ..resource.gvk.clone() };
+    let gvk = GroupVersionKind { kind: resource.list_kind(), ..resource.gvk.clone() };
+    let is_custom = resource.custom.is_some();
     match (form.shape, form.encoding) {
         (Shape::Object, Encoding::Json) => {
-            let chunks = list_chunks(&gvk, items, resource.head, meta);
+            let chunks = list_chunks(&gvk, items, resource.head, &meta.text(is_custom));
             respond(StatusCode::OK, form.content_type(), Body::chunks(chunks))
         }
         (Shape::Object, _) => {
             let parsed = items.filter_map(|json| serde_json::from_slice::<Value>(&json).ok());
-            let bare = parsed.map(without_kind).collect::<Vec<_>>();
-            let list = json!({"kind": gvk.kind, "apiVersion": gvk.group_version().to_string(),
-                "metadata": meta.json(), "items": bare});
+            // Of custom resources each item says what it is.
+            let bare = |object| if is_custom { object } else { without_kind(object) };
+            let items = parsed.map(bare).collect::<Vec<_>>();
+            let mut list = json!({"kind": gvk.kind, "apiVersion": gvk.group_version().to_string(),
+                "metadata": meta.json(), "items": items});
+            if is_custom && meta.continue_token.is_empty() {
+                list["metadata"]["continue"] = json!("");
+            }
             value(StatusCode::OK, &gvk, &list, form)
         }
         (Shape::Metadata, _) => {
@@ -214,13 +223,13 @@ pub(crate) fn list_chunks(
     gvk: &GroupVersionKind,
     items: impl Iterator<Item = Bytes>,
     head: usize,
-    meta: &ListMeta,
+    meta: &str,
 ) -> VecDeque<Bytes> {
     let start = format!(
         r#"{{"kind":"{}","apiVersion":"{}","metadata":{},"items":["#,
         gvk.kind,
         gvk.group_version(),
-        meta.text()
+        meta
     );
     let mut chunks = VecDeque::from([Bytes::from(start)]);
     for (index, item) in items.enumerate() {
@@ -393,7 +402,7 @@ mod tests {
         let head = r#"{"kind":"Pod","apiVersion":"v1","#.len();
         let meta = ListMeta { resource_version: "7".into(), ..ListMeta::default() };
         let gvk = GroupVersionKind::new("", "v1", "PodList");
-        let chunks = list_chunks(&gvk, [item.clone(), item].into_iter(), head, &meta);
+        let chunks = list_chunks(&gvk, [item.clone(), item].into_iter(), head, &meta.text(false));
         let text: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
         assert_eq!(
             std::str::from_utf8(&text).unwrap().trim_end(),

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use meta::{GroupResource, GroupVersionKind};
 use schema::Type;
 use serde_json::Value;
 
 use crate::cache::Cache;
 use crate::conversion::{self, Conversion};
+use crate::custom::{CustomKind, CustomVersion, Served};
 use crate::storage_path;
 use crate::strategy::{self, Strategy};
 
@@ -23,6 +26,10 @@ pub(crate) struct Storage {
     pub(crate) prefix: String,
     pub(crate) cache: Arc<Cache>,
     pub(crate) strategy: &'static dyn Strategy,
+    /// What the objects are of, if not of a built-in kind.
+    pub(crate) custom: Option<Arc<CustomKind>>,
+    /// The revision at which the cache was filled; older changes are in it.
+    pub(crate) loaded: AtomicU64,
 }
 
 impl Storage {
@@ -39,7 +46,7 @@ impl Storage {
 
 /// A resource in one version.
 pub(crate) struct Resource {
-    pub(crate) definition: &'static schema::Resource,
+    pub(crate) definition: Arc<schema::Resource>,
     pub(crate) gvk: GroupVersionKind,
     pub(crate) ty: &'static Type,
     /// `None` for resources that are answered and not kept, such as reviews.
@@ -50,24 +57,60 @@ pub(crate) struct Resource {
     pub(crate) head: usize,
     /// The columns of its table as they are printed, once they have been.
     pub(crate) column_definitions: OnceLock<Value>,
+    /// Set for custom resources.
+    pub(crate) custom: Option<CustomVersion>,
 }
 
 impl Resource {
     /// The name without version.
     pub(crate) fn group_resource(&self) -> GroupResource {
         GroupResource {
-            group: self.definition.group.to_owned(),
-            resource: self.definition.name.to_owned(),
+            group: self.definition.group.to_string(),
+            resource: self.definition.name.to_string(),
         }
     }
 
     /// The full name.
     pub(crate) fn gvr(&self) -> meta::GroupVersionResource {
-        let def = self.definition;
-        meta::GroupVersionResource::new(def.group, def.version, def.name)
+        let def = &self.definition;
+        meta::GroupVersionResource::new(&*def.group, &*def.version, &*def.name)
     }
 
-    /// Brings a working form of this version into the stored one.
+    /// Fills in what the kind has by default.
+    pub(crate) fn apply_defaults(&self, object: &mut Value) {
+        match &self.custom {
+            Some(version) => version.compiled().apply_defaults(object),
+            None => schema::apply_defaults(&self.gvk, object),
+        }
+    }
+
+    /// The table of the fields of its objects, by which they are owned.
+    pub(crate) fn fields(&self) -> &Type {
+        match &self.custom {
+            Some(version) => version.compiled().table(),
+            None => self.ty,
+        }
+    }
+
+    /// Whether clients cannot write the status with the object itself.
+    pub(crate) fn resets_status(&self) -> bool {
+        match (&self.custom, &self.storage) {
+            (Some(version), _) => version.has_status(),
+            (None, Some(storage)) => storage.strategy.resets_status(),
+            (None, None) => false,
+        }
+    }
+
+    /// The kind of lists of its objects.
+    pub(crate) fn list_kind(&self) -> String {
+        match &self.custom {
+            Some(version) => version.kind.names().list_kind.clone(),
+            None => format!("{}List", self.gvk.kind),
+        }
+    }
+
+    /// Brings a working form of this version into the stored one. Objects of custom resources stay
+    /// in the version of the request until they are encoded.
     pub(crate) fn to_storage(&self, mut object: Value) -> Value {
         if let Some(conversion) = self.conversion {
             (conversion.to_storage)(&mut object);
@@ -94,6 +137,7 @@ impl Resource {
 
 /// All resources.
 pub(crate) struct Resources {
+    custom: ArcSwap<Served>,
     by_name: HashMap<(String, String, String), Arc<Resource>>,
     storages: BTreeMap<String, Arc<Storage>>,
     by_resource: HashMap<(String, String), Arc<Storage>>,
@@ -105,6 +149,7 @@ impl Resources {
     /// The built-in resources, with empty caches.
     pub(crate) fn built_in() -> Self {
         let mut all = Self {
+            custom: ArcSwap::default(),
             by_name: HashMap::new(),
             storages: BTreeMap::new(),
             by_resource: HashMap::new(),
@@ -118,33 +163,58 @@ impl Resources {
     }
 
     /// A resource by group, version and plural name.
-    pub(crate) fn get(&self, group: &str, version: &str, name: &str) -> Option<&Arc<Resource>> {
-        self.by_name.get(&(group.to_owned(), version.to_owned(), name.to_owned()))
+    pub(crate) fn get(&self, group: &str, version: &str, name: &str) -> Option<Arc<Resource>> {
+        let built_in = self.by_name.get(&(group.to_owned(), version.to_owned(), name.to_owned()));
+        built_in.cloned().or_else(|| self.custom.load().get(group, version, name).cloned())
     }
 
-    /// The storage of a resource, whatever the version.
+    /// The custom resources that are served now.
+    pub(crate) fn served(&self) -> Arc<Served> {
+        self.custom.load_full()
+    }
+
+    /// Serves other custom resources from now on.
+    pub(crate) fn serve(&self, served: Served) {
+        self.custom.store(Arc::new(served));
+    }
+
+    /// The storage of a resource, built in or custom, whatever the version.
+    pub(crate) fn any_storage(&self, group: &str, resource: &str) -> Option<Arc<Storage>> {
+        let built_in = self.storage(group, resource).cloned();
+        built_in.or_else(|| self.custom.load().storage(group, resource).cloned())
+    }
+
+    /// The storage of a built-in resource, whatever the version.
     pub(crate) fn storage(&self, group: &str, resource: &str) -> Option<&Arc<Storage>> {
         self.by_resource.get(&(group.to_owned(), resource.to_owned()))
     }
 
     /// The storage that a key of the store belongs to, and the rest of the key.
-    pub(crate) fn of_key<'a>(&self, key: &'a str) -> Option<(&Arc<Storage>, &'a str)> {
+    pub(crate) fn of_key<'a>(&self, key: &'a str) -> Option<(Arc<Storage>, &'a str)> {
         // Prefixes end in a slash, and none is the beginning of another.
-        let (_, storage) = self
+        let built_in = self
             .storages
             .range::<str, _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
-            .next_back()?;
-        Some((storage, key.strip_prefix(storage.prefix.as_str())?))
+            .next_back();
+        let rest = |storage: &Arc<Storage>| {
+            Some((storage.clone(), key.strip_prefix(storage.prefix.as_str())?))
+        };
+        built_in
+            .and_then(|(_, storage)| rest(storage))
+            .or_else(|| self.custom.load().of_key(key).and_then(rest))
     }
 
     /// The versions in which a storage is served.
-    pub(crate) fn versions(&self, storage: &Storage) -> impl Iterator<Item = &Arc<Resource>> {
-        self.by_storage.get(&storage.prefix).into_iter().flatten()
+    pub(crate) fn versions(&self, storage: &Storage) -> Vec<Arc<Resource>> {
+        match &storage.custom {
+            Some(_) => self.custom.load().versions(storage).to_vec(),
+            None => self.by_storage.get(&storage.prefix).cloned().unwrap_or_default(),
+        }
     }
 
     /// Every storage.
-    pub(crate) fn storages(&self) -> impl Iterator<Item = &Arc<Storage>> {
-        self.storages.values()
+    pub(crate) fn storages(&self) -> Vec<Arc<Storage>> {
+        self.storages.values().chain(self.custom.load().storages()).cloned().collect()
     }
 
     fn add(&mut self, definition: &'static schema::Resource) {
@@ -153,7 +223,7 @@ impl Resources {
             tracing::error!(kind = %gvk, "no table for a served kind");
             return;
         };
-        let conversion = conversion::find(definition.group, definition.version, definition.name);
+        let conversion = conversion::find(&definition.group, &definition.version, &definition.name);
         let is_kept = definition.verbs.contains(&"get") && definition.name != "componentstatuses";
         let storage = match conversion {
             _ if !is_kept => None,
@@ -163,24 +233,25 @@ impl Resources {
         let api_version = gvk.group_version().to_string();
         let head = format!(r#"{{"kind":"{}","apiVersion":"{api_version}","#, gvk.kind).len();
         let key = (
-            definition.group.to_owned(),
-            definition.version.to_owned(),
-            definition.name.to_owned(),
+            definition.group.to_string(),
+            definition.version.to_string(),
+            definition.name.to_string(),
         );
         let storage = storage.flatten();
         if let Some(storage) = &storage {
-            let resource = (definition.group.to_owned(), definition.name.to_owned());
+            let resource = (definition.group.to_string(), definition.name.to_string());
             self.by_resource.insert(resource, storage.clone());
         }
         let prefix = storage.as_ref().map(|storage| storage.prefix.clone());
         let resource = Arc::new(Resource {
-            definition,
+            definition: Arc::new(definition.clone()),
             gvk,
             ty,
             storage,
             conversion,
             head,
             column_definitions: OnceLock::new(),
+            custom: None,
         });
         if let Some(prefix) = prefix {
             self.by_storage.entry(prefix).or_default().push(resource.clone());
@@ -201,12 +272,12 @@ impl Resources {
         gvk: &GroupVersionKind,
         ty: &'static Type,
     ) -> Option<Arc<Storage>> {
-        let prefix = storage_path::prefix(definition.group, definition.name);
+        let prefix = storage_path::prefix(&definition.group, &definition.name);
         let storage = self.storages.entry(prefix.clone()).or_insert_with(|| {
             Arc::new(Storage {
                 resource: GroupResource {
-                    group: definition.group.to_owned(),
-                    resource: definition.name.to_owned(),
+                    group: definition.group.to_string(),
+                    resource: definition.name.to_string(),
                 },
                 gvk: gvk.clone(),
                 ty,
@@ -214,6 +285,8 @@ impl Resources {
                 prefix,
                 cache: Arc::new(Cache::new()),
                 strategy: strategy::of(definition),
+                custom: None,
+                loaded: AtomicU64::new(0),
             })
         });
         Some(storage.clone())
@@ -244,7 +317,7 @@ mod tests {
         let core = resources.get("", "v1", "events").unwrap();
         let new = resources.get("events.k8s.io", "v1", "events").unwrap();
         let storage = |resource: &Resource| resource.storage.clone().unwrap();
-        assert!(Arc::ptr_eq(&storage(core), &storage(new)));
+        assert!(Arc::ptr_eq(&storage(&core), &storage(&new)));
         assert!(new.conversion.is_some() && core.conversion.is_none());
     }
 }

@@ -8,6 +8,7 @@ use meta::{GroupResource, Object};
 use stdx::shutdown::Shutdown;
 use store::Store;
 
+use crate::aggregation::Backends;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pump::Pump;
@@ -31,6 +32,7 @@ pub(crate) struct Server {
     pub(crate) services: ServiceAddresses,
     pub(crate) quotas: Quotas,
     pub(crate) webhooks: Webhooks,
+    pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
     pub(crate) shutdown: Shutdown,
@@ -54,7 +56,7 @@ impl Server {
         namespace: &str,
         name: &str,
     ) -> Option<Arc<Object>> {
-        let storage = self.resources.storage(group, resource)?;
+        let storage = self.resources.any_storage(group, resource)?;
         storage.cache.get(&storage.cache_key(namespace, name))
     }
 }
@@ -65,7 +67,9 @@ impl admission::View for Server {
     }
 
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
-        let Some(storage) = self.resources.storage(group, resource) else { return Vec::new() };
+        let Some(storage) = self.resources.any_storage(group, resource) else {
+            return Vec::new();
+        };
         let snapshot = storage.cache.snapshot(0);
         if !storage.is_namespaced || namespace.is_empty() {
             return snapshot.map.values().cloned().collect();
@@ -74,6 +78,10 @@ impl admission::View for Server {
         let from: Arc<str> = prefix.as_str().into();
         let within = snapshot.map.range(from..).take_while(|(key, _)| key.starts_with(&prefix));
         within.map(|(_, object)| object.clone()).collect()
+    }
+
+    fn may(&self, user: authz::Subject<'_>, asked: &authz::Attributes) -> bool {
+        self.authorizer.authorize(user, asked).is_allowed()
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! In memory, filled from the services at start and kept in step by the service strategy. One
 //! server writes; several would need upstream's allocation objects.
+//!
+//! Addresses come from the range of the configuration and, when that is full or somebody asks for
+//! one of theirs, from those of `ServiceCIDR` objects that are ready.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,67 +29,83 @@ pub(crate) enum AllocationError {
     Full,
 }
 
-/// What is allocated.
-pub(crate) struct ServiceAddresses {
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
     base: IpAddr,
     /// Offsets from the base that may be used: 1 to this, inclusive.
     last: u32,
+}
+
+/// What is allocated.
+pub(crate) struct ServiceAddresses {
+    /// The range of the configuration.
+    own: Range,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    offsets: HashSet<u32>,
+    taken: HashSet<IpAddr>,
     ports: HashSet<u16>,
+    /// Further ranges, of the same family.
+    more: Vec<Range>,
 }
 
 impl ServiceAddresses {
     /// An empty allocation over a range.
-    pub(crate) fn new((base, prefix): (IpAddr, u8)) -> Self {
-        let bits = if base.is_ipv4() { 32 } else { 128 };
-        let host_bits = u32::from(bits - prefix.min(bits));
-        let size = if host_bits >= 20 { MAX_OFFSETS } else { 1 << host_bits };
-        // Neither the network's own address nor, in IPv4, its broadcast address.
-        let reserved = if base.is_ipv4() { 2 } else { 1 };
-        let last = u32::try_from(size.saturating_sub(reserved)).unwrap_or(u32::MAX);
-        Self { base: network(base, host_bits), last, state: Mutex::default() }
+    pub(crate) fn new(range: (IpAddr, u8)) -> Self {
+        Self { own: Range::new(range), state: Mutex::default() }
     }
 
     /// The address of the `kubernetes` service.
     pub(crate) fn first(&self) -> IpAddr {
-        self.at(1)
+        self.own.at(1)
     }
 
     /// Whether the range is IPv4.
     pub(crate) fn is_ipv4(&self) -> bool {
-        self.base.is_ipv4()
+        self.own.base.is_ipv4()
+    }
+
+    /// Sets the ranges beside that of the configuration; those of the other family do not count.
+    pub(crate) fn set_more(&self, ranges: impl IntoIterator<Item = (IpAddr, u8)>) {
+        let own = self.own;
+        let ranges = ranges.into_iter().map(Range::new);
+        let is_more = |range: &Range| *range != own && range.base.is_ipv4() == own.base.is_ipv4();
+        self.lock().more = ranges.filter(is_more).collect();
+    }
+
+    /// Whether an address is in one of the ranges.
+    pub(crate) fn covers(&self, address: IpAddr) -> bool {
+        self.own.has(address) || self.lock().more.iter().any(|range| range.has(address))
     }
 
     /// Takes some free address.
     pub(crate) fn allocate(&self) -> Result<IpAddr, AllocationError> {
-        let mut state = self.lock();
-        if self.last < 2 {
-            return Err(AllocationError::Full);
-        }
-        let mut rng = rand::rng();
-        // Upstream keeps the lower part for those who choose their address.
-        let lower = (self.last / 16).clamp(1, 256);
-        for _ in 0..TRIES {
-            let offset = rng.random_range(lower + 1..=self.last.max(lower + 1));
-            if offset <= self.last && state.offsets.insert(offset) {
-                return Ok(self.at(offset));
-            }
-        }
-        let free = (lower + 1..=self.last).chain(2..=lower).find(|at| !state.offsets.contains(at));
-        let offset = free.ok_or(AllocationError::Full)?;
-        state.offsets.insert(offset);
-        Ok(self.at(offset))
+        let State { taken, more, .. } = &mut *self.lock();
+        let found = [&self.own].into_iter().chain(&*more).find_map(|range| range.free(taken));
+        let address = found.ok_or(AllocationError::Full)?;
+        taken.insert(address);
+        Ok(address)
     }
 
     /// Takes this address.
     pub(crate) fn reserve(&self, address: IpAddr) -> Result<(), AllocationError> {
-        let offset = self.offset(address).ok_or(AllocationError::OutOfRange)?;
-        if self.lock().offsets.insert(offset) { Ok(()) } else { Err(AllocationError::Taken) }
+        if !self.covers(address) {
+            return Err(AllocationError::OutOfRange);
+        }
+        if self.lock().taken.insert(address) { Ok(()) } else { Err(AllocationError::Taken) }
+    }
+
+    /// Takes an address for something that is no service.
+    pub(crate) fn occupy(&self, address: IpAddr) {
+        self.lock().taken.insert(address);
+    }
+
+    /// Gives it back.
+    pub(crate) fn vacate(&self, address: IpAddr) {
+        self.lock().taken.remove(&address);
     }
 
     /// Takes some free node port.
@@ -116,7 +135,7 @@ impl ServiceAddresses {
     /// Takes everything a stored service has; what is taken already stays as it is.
     pub(crate) fn adopt(&self, service: &Value) {
         let mut state = self.lock();
-        state.offsets.extend(addresses(service).iter().filter_map(|address| self.offset(*address)));
+        state.taken.extend(addresses(service));
         state.ports.extend(ports(service));
     }
 
@@ -126,13 +145,50 @@ impl ServiceAddresses {
         let kept_ports = kept.map(ports).unwrap_or_default();
         let mut state = self.lock();
         for address in addresses(service).iter().filter(|a| !kept_addresses.contains(a)) {
-            if let Some(offset) = self.offset(*address) {
-                state.offsets.remove(&offset);
-            }
+            state.taken.remove(address);
         }
         for port in ports(service).iter().filter(|port| !kept_ports.contains(port)) {
             state.ports.remove(port);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Range {
+    fn new((base, prefix): (IpAddr, u8)) -> Self {
+        let bits = if base.is_ipv4() { 32 } else { 128 };
+        let host_bits = u32::from(bits - prefix.min(bits));
+        let size = if host_bits >= 20 { MAX_OFFSETS } else { 1 << host_bits };
+        // Neither the network's own address nor, in IPv4, its broadcast address.
+        let reserved = if base.is_ipv4() { 2 } else { 1 };
+        let last = u32::try_from(size.saturating_sub(reserved)).unwrap_or(u32::MAX);
+        Self { base: network(base, host_bits), last }
+    }
+
+    /// An address that is not taken.
+    fn free(&self, taken: &HashSet<IpAddr>) -> Option<IpAddr> {
+        if self.last < 2 {
+            return None;
+        }
+        let mut rng = rand::rng();
+        // Upstream keeps the lower part for those who choose their address.
+        let lower = (self.last / 16).clamp(1, 256);
+        let is_free = |offset: &u32| !taken.contains(&self.at(*offset));
+        for _ in 0..TRIES {
+            let offset = rng.random_range(lower + 1..=self.last.max(lower + 1));
+            if offset <= self.last && is_free(&offset) {
+                return Some(self.at(offset));
+            }
+        }
+        let offset = (lower + 1..=self.last).chain(2..=lower).find(is_free)?;
+        Some(self.at(offset))
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.offset(address).is_some()
     }
 
     fn at(&self, offset: u32) -> IpAddr {
@@ -155,10 +211,6 @@ impl ServiceAddresses {
             _ => return None,
         };
         u32::try_from(offset).ok().filter(|offset| (1..=self.last).contains(offset))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,6 +266,34 @@ mod tests {
         found.dedup();
         assert_eq!(found.len(), 13);
         assert_eq!(addresses.allocate(), Err(AllocationError::Full));
+    }
+
+    #[test]
+    fn further_ranges_are_used_when_the_first_is_full() {
+        let addresses = range("10.96.0.0", 30);
+        assert_eq!(addresses.allocate().unwrap().to_string(), "10.96.0.2");
+        assert_eq!(addresses.allocate(), Err(AllocationError::Full));
+        let more = ["10.97.0.0", "fd00::", "10.96.0.0"].map(|text| text.parse().unwrap());
+        addresses.set_more(more.map(|base: IpAddr| (base, 30)));
+        assert_eq!(addresses.allocate().unwrap().to_string(), "10.97.0.2");
+        assert_eq!(addresses.allocate(), Err(AllocationError::Full));
+        let other = "10.97.0.1".parse().unwrap();
+        assert_eq!(addresses.reserve(other), Ok(()));
+        addresses.set_more([]);
+        let gone = "10.97.0.2".parse().unwrap();
+        assert_eq!(addresses.reserve(gone), Err(AllocationError::OutOfRange));
+        assert!(addresses.covers(addresses.first()) && !addresses.covers(gone));
+    }
+
+    #[test]
+    fn addresses_of_others_are_left_to_them() {
+        let addresses = range("10.96.0.0", 30);
+        let taken = "10.96.0.2".parse().unwrap();
+        addresses.occupy(taken);
+        assert_eq!(addresses.allocate(), Err(AllocationError::Full));
+        assert_eq!(addresses.reserve(taken), Err(AllocationError::Taken));
+        addresses.vacate(taken);
+        assert_eq!(addresses.allocate(), Ok(taken));
     }
 
     #[test]

@@ -60,7 +60,13 @@ impl ApiServer {
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
-        drop(stdx::task::spawn("custom resource names", crate::crd_naming::run(handle.clone())));
+        drop(stdx::task::spawn("api services", crate::aggregation::run(handle.clone())));
+        drop(stdx::task::spawn(
+            "custom resource conditions",
+            crate::custom::conditions::run(handle.clone()),
+        ));
+        crate::service_ranges::follow(&server);
+        drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners
@@ -102,7 +108,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         Some(path) => authn::StaticTokens::read(path)?,
         None => authn::StaticTokens::default(),
     };
-    let metrics = Metrics::new(deps.metrics);
+    let metrics = Metrics::new(deps.metrics, &config.features);
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
@@ -116,9 +122,10 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         documents: openapi::Documents::new(),
         store: deps.store,
         clock: deps.clock,
-        admission: admission::Chain::default(),
+        admission: admission::Chain::new(&config.features),
         quotas: crate::quota::Quotas::default(),
         webhooks: crate::webhook::Webhooks::new(&resources),
+        backends: crate::aggregation::Backends::new(&resources),
         is_ready: AtomicBool::new(false),
         no_resource: meta::GroupResource { group: String::new(), resource: String::new() },
         authenticator,

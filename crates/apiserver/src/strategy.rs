@@ -82,6 +82,11 @@ pub(crate) trait Strategy: Send + Sync {
         Deletion::Immediate
     }
 
+    /// Marks an object for deletion in a way of its own; `false` when there is none.
+    fn mark(&self, _object: &mut Value, _now: &str) -> bool {
+        false
+    }
+
     /// Takes back what preparing reserved, when the write did not happen after all.
     fn abandon(&self, _ctx: &WriteContext<'_>, _object: &Value, _old: Option<&Value>) {}
 
@@ -94,7 +99,7 @@ pub(crate) trait Strategy: Send + Sync {
 
 /// The strategy of a resource.
 pub(crate) fn of(definition: &schema::Resource) -> &'static dyn Strategy {
-    match (definition.group, definition.name) {
+    match (&*definition.group, &*definition.name) {
         ("", "namespaces") => &namespace::Namespaces,
         ("", "nodes") => &node::Nodes,
         ("", "persistentvolumes" | "persistentvolumeclaims") => &persistent_volume::Volumes,
@@ -121,6 +126,12 @@ pub(crate) fn of(definition: &schema::Resource) -> &'static dyn Strategy {
         _ if definition.subresource("status").is_some() => &WithStatus,
         _ => &Plain,
     }
+}
+
+/// The strategy of custom resources; whether the status is written apart is for their versions to
+/// say.
+pub(crate) fn of_custom_resources() -> &'static dyn Strategy {
+    &Plain
 }
 
 /// Nothing special; if there is a status, it is a field like any other.

@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 use http::Response;
 use meta::Status;
+use serde_json::Value;
 
 use crate::body::Body;
 use crate::chain::not_allowed;
-use crate::context::WriteRequest;
+use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::resources::Resource;
 use crate::verbs;
-use crate::write::Part;
+use crate::write::{self, Part};
 
 /// A request for a subresource of one object.
 pub(crate) async fn serve(
@@ -42,18 +43,29 @@ pub(crate) async fn serve(
             ephemeral_containers::serve(request, resource).await
         }
         ("namespaces", "finalize") => finalize::finalize(request, resource).await,
-        ("serviceaccounts", "token") => token::create(request).await,
+        ("serviceaccounts", "token") => token::create(request, resource).await,
         ("certificatesigningrequests", "approval") => approval::serve(request, resource).await,
-        ("certificatesigningrequests", "status") if info.verb != "get" => {
-            approval::check_signer(ctx, "sign")?;
-            write_status(request, resource).await
-        }
         (_, "status") => match info.verb.as_str() {
             "get" => verbs::get::get(ctx, resource).await,
             _ => write_status(request, resource).await,
         },
         _ => Err(errors::no_such_resource()),
     }
+}
+
+/// Lets admission see what a subresource is sent that is not the object itself.
+fn admit_created(
+    ctx: &RequestContext,
+    resource: &Resource,
+    name: &str,
+    is_dry_run: bool,
+    object: &mut Value,
+) -> Result<(), Status> {
+    let create = admission::Operation::Create;
+    let asked = write::admission_request(ctx, resource, &ctx.info.namespace, name, create);
+    let asked = admission::Request { is_dry_run, ..asked };
+    ctx.server.admission.admit(&asked, object, None, &*ctx.server)?;
+    ctx.server.admission.validate(&asked, Some(object), None, &*ctx.server)
 }
 
 async fn write_status(

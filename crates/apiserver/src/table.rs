@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use schema::{Column, ColumnText};
 use serde_json::{Value, json};
 
+use crate::custom;
 use crate::negotiate::Form;
 use crate::render::{TableOptions, metadata};
 use crate::resources::Resource;
@@ -51,6 +52,9 @@ pub(crate) fn of(
 fn definitions(resource: &Resource) -> &Value {
     resource.column_definitions.get_or_init(|| {
         let descriptions = openapi::Descriptions::new();
+        if let Some(version) = &resource.custom {
+            return custom::table::definitions(version, &descriptions);
+        }
         let columns = match schema::registry().columns(&resource.gvr()) {
             [] => &DEFAULT_COLUMNS,
             columns => columns,
@@ -85,7 +89,9 @@ fn row(resource: &Resource, json: &Bytes, form: Form, options: TableOptions) -> 
         return json!({"cells": []});
     };
     let gvr = resource.gvr();
-    let cells = if schema::registry().columns(&gvr).is_empty() {
+    let cells = if let Some(version) = &resource.custom {
+        custom::table::cells(version, &object, options.now)
+    } else if schema::registry().columns(&gvr).is_empty() {
         let created = object.pointer("/metadata/creationTimestamp").cloned();
         vec![object["metadata"]["name"].clone(), created.unwrap_or(Value::Null)]
     } else {
@@ -96,6 +102,7 @@ fn row(resource: &Resource, json: &Bytes, form: Form, options: TableOptions) -> 
         row["conditions"] = conditions;
     }
     match options.include {
+        Include::None if resource.custom.is_some() => row["object"] = Value::Null,
         Include::None => {}
         Include::Metadata => row["object"] = metadata(resource, json, form),
         Include::Object => row["object"] = object,

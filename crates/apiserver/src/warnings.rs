@@ -2,6 +2,7 @@
 //!
 //! Upstream: `WarningsOnCreate` and `WarningsOnUpdate` of each registry's strategy.
 
+mod custom_resource_definition;
 mod key_pair;
 mod pod;
 
@@ -40,6 +41,9 @@ pub(crate) fn of(resource: &GroupResource, object: &Value, old: Option<&Value>) 
         ("batch", "cronjobs") => {
             let path = "spec.jobTemplate.spec.template.spec";
             named(template("/spec/jobTemplate/spec/template/spec", path))
+        }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            custom_resource_definition::of(object, old)
         }
         ("storage.k8s.io", "csidrivers") if is_new => of_csi_driver(&object["spec"]),
         _ => Vec::new(),

@@ -29,7 +29,8 @@ use crate::resources::{Resource, Resources, Storage};
 
 pub(crate) use connect::connect;
 
-use hook::Hook;
+pub(crate) use call::post;
+pub(crate) use hook::Hook;
 use matching::{Matched, find};
 use policy::{Invoked, Policies};
 use review::{Answer, Failure};
@@ -158,7 +159,8 @@ pub(crate) async fn mutate(
     let (policies, mut invoked) = (&webhooks.mutating_policies, Invoked::new());
     let did_policies =
         policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked))?;
-    let by_policies = object.clone();
+    // Only who wishes to be run again needs to know what changed since.
+    let by_policies = (!invoked.is_empty()).then(|| object.clone());
     let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new() };
     let all: BTreeSet<usize> = (0..hooks.len()).collect();
     let (did_webhooks, mut again) = round.run(&hooks, &all, object).await?;
@@ -168,10 +170,10 @@ pub(crate) async fn mutate(
     let before = object.clone();
     if request.subresource.is_empty() {
         ctx.server.admission.admit(request, object, old, &*ctx.server)?;
-        schema::apply_defaults(&resource.gvk, object);
+        resource.apply_defaults(object);
     }
     let did_plugins = *object != before;
-    if !invoked.is_empty() && (did_policies || *object != by_policies) {
+    if by_policies.is_some_and(|by_policies| did_policies || *object != by_policies) {
         let (policies, mut last) = (&webhooks.mutating_policies, Invoked::new());
         let again = (Some(&invoked), &mut last);
         policy::mutate(ctx, policies, &attributes, object, old, again)?;
@@ -179,7 +181,10 @@ pub(crate) async fn mutate(
     if did_plugins || *object != before {
         again.clone_from(&round.asked);
     }
-    round.run(&hooks, &again, object).await?;
+    let (is_changed, _) = round.run(&hooks, &again, object).await?;
+    if is_changed && request.subresource.is_empty() {
+        resource.apply_defaults(object);
+    }
     Ok(())
 }
 
@@ -360,6 +365,9 @@ fn rebuilt(resource: &Resource, matched: &Matched, document: &Value) -> Result<V
     let mut new = decoded.map_err(errors::internal)?.value;
     stamp(&mut new, &seen.gvk);
     let mut new = matched.convert_back(resource, new);
-    schema::apply_defaults(&resource.gvk, &mut new);
+    if let Some(version) = &resource.custom {
+        version.compiled().admit(&mut new).map_err(errors::internal)?;
+    }
+    resource.apply_defaults(&mut new);
     Ok(new)
 }

@@ -10,6 +10,7 @@ mod identity;
 mod owner_references;
 mod persist;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use meta::{Cause, Object, Reason, Status};
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome};
 
 use crate::context::RequestContext;
+use crate::custom;
 use crate::errors;
 use crate::ownership::{self, Target};
 use crate::pump;
@@ -88,7 +90,7 @@ pub(crate) async fn create(
 ) -> Result<Written, Status> {
     let storage = storage(resource)?;
     set_new_metadata(ctx, storage, &mut object)?;
-    schema::apply_defaults(&resource.gvk, &mut object);
+    resource.apply_defaults(&mut object);
     if ctx.info.verb != "patch" {
         owner_references::dedup(ctx, &mut object, Stage::Request);
     }
@@ -102,17 +104,19 @@ pub(crate) async fn create(
     ctx.server.admission.admit(&request, &mut object, None, &*ctx.server)?;
     ask_webhooks(ctx, resource, &request, &mut object, None).await?;
     owner_references::dedup(ctx, &mut object, Stage::Admission);
-    schema::apply_defaults(&resource.gvk, &mut object);
     let mut object = resource.to_storage(object);
-    if storage.strategy.resets_status() {
+    if resource.resets_status() {
         remove(&mut object, "status");
     }
     let write = ctx.write();
     storage.strategy.prepare_create(&write, &mut object)?;
-    if has_generation(&storage.resource.group, &storage.resource.resource) {
+    if storage.custom.is_some()
+        || has_generation(&storage.resource.group, &storage.resource.resource)
+    {
         object["metadata"]["generation"] = json!(1);
     }
     let result = create_prepared(ctx, resource, storage, &request, &object).await;
+    let result = presented(ctx, resource, result).await;
     if result.is_err() || creation.is_dry_run {
         storage.strategy.abandon(&write, &object, None);
     } else {
@@ -157,9 +161,12 @@ async fn create_prepared(
 ) -> Result<Written, Status> {
     let (name, namespace) = (text(object, "/metadata/name"), text(object, "/metadata/namespace"));
     let served = resource.served(object);
-    let findings = validation::validate_create(&resource.gvk, &served);
-    refuse_findings(&resource.gvk, &name, findings)?;
-    warnings::of(&storage.resource, object, None).into_iter().for_each(|text| ctx.warn(text));
+    let findings = match &resource.custom {
+        Some(version) => custom::write::validate_create(ctx, version, object),
+        None => validation::validate_create(&resource.gvk, &served),
+    };
+    refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
+    warn(ctx, storage, object, None);
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, None, &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));
@@ -171,6 +178,7 @@ async fn create_prepared(
         let message = "resourceVersion should not be set on objects to be created";
         return Err(errors::unexpected(message));
     }
+    let object = &stored_form(ctx, resource, object).await?;
     let json = render::encode(storage.ty, object);
     let key = storage.store_key(&namespace, &name);
     let group_resource = resource.group_resource();
@@ -295,6 +303,7 @@ async fn try_update(
     change: &Change<'_>,
 ) -> Result<Attempt, Status> {
     let old = stored(storage, found)?;
+    let old = old_form(ctx, resource, &old).await?.into_owned();
     let old_served = resource.served(&old);
     let mut new = change(Some(&old_served))?;
     check_url(&new, update, storage)?;
@@ -305,7 +314,11 @@ async fn try_update(
     if ctx.info.verb != "patch" {
         check_uid(&new, &old, &group_resource, update, storage)?;
     }
-    if unconditional && update.part == Part::Main && !allows_unconditional(&storage.resource) {
+    let must_be_told = match &storage.custom {
+        Some(_) => matches!(update.part, Part::Main | Part::Status),
+        None => update.part == Part::Main && !allows_unconditional(&storage.resource),
+    };
+    if unconditional && must_be_told {
         return Err(errors::invalid_object(
             &group_resource,
             update.name,
@@ -322,7 +335,7 @@ async fn try_update(
         remove(&mut new["metadata"], "namespace");
     }
     new["metadata"]["name"] = json!(update.name);
-    schema::apply_defaults(&resource.gvk, &mut new);
+    resource.apply_defaults(&mut new);
     if ctx.info.verb != "patch" {
         owner_references::dedup(ctx, &mut new, Stage::Request);
     }
@@ -341,8 +354,14 @@ async fn try_update(
     let mut new = resource.to_storage(new);
     keep_system_metadata(&mut new, &old);
     let write = ctx.write();
-    prepare_part(storage, &write, update.part, &mut new, &old)?;
+    prepare_part(resource, storage, &write, update.part, (&mut new, &old))?;
     let result = store_update(ctx, resource, storage, &request, (&mut new, &old), found).await;
+    let result = match result {
+        Ok(Attempt::Done(written)) => {
+            presented(ctx, resource, Ok(written)).await.map(Attempt::Done)
+        }
+        other => other,
+    };
     match &result {
         Ok(Attempt::Done(_)) if !update.is_dry_run => {
             storage.strategy.written(&write, &new, Some(&old));
@@ -354,30 +373,24 @@ async fn try_update(
 }
 
 fn prepare_part(
+    resource: &Resource,
     storage: &Storage,
     write: &crate::strategy::WriteContext<'_>,
     part: Part,
-    new: &mut Value,
-    old: &Value,
+    (new, old): (&mut Value, &Value),
 ) -> Result<(), Status> {
     match part {
+        Part::Status if resource.custom.is_some() => {
+            custom::write::keep_all_but_status(new, old);
+        }
         Part::Main => {
-            if storage.strategy.resets_status() {
+            if resource.resets_status() {
                 keep_old(new, old, "status");
             }
             storage.strategy.prepare_update(write, new, old)?;
         }
         Part::Status => {
-            let status = remove(new, "status");
-            let metadata = remove(new, "metadata");
-            *new = old.clone();
-            match status {
-                Some(status) => new["status"] = status,
-                None => drop(remove(new, "status")),
-            }
-            if let Some(metadata) = metadata {
-                new["metadata"] = metadata;
-            }
+            keep_all_but_status(new, old);
             // Deployments' labels are not for those who write the status; upstream's exception.
             if storage.resource.resource == "deployments" {
                 keep_old(&mut new["metadata"], &old["metadata"], "labels");
@@ -387,15 +400,32 @@ fn prepare_part(
         Part::Spec | Part::Exact => {}
     }
     let (group, name) = (&storage.resource.group, &storage.resource.resource);
+    let differs = match resource.custom {
+        Some(_) => custom::write::makes_generation(new, old),
+        None => spec_differs(new, old),
+    };
     let wants_other = matches!(part, Part::Main | Part::Spec)
-        && (spec_differs(new, old)
+        && (differs
             || (name == "endpointslices" && metadata_differs(new, old, "labels"))
             || (name == "deployments" && metadata_differs(new, old, "annotations")));
-    if has_generation(group, name) && wants_other {
+    if (storage.custom.is_some() || has_generation(group, name)) && wants_other {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64);
         new["metadata"]["generation"] = json!(generation.unwrap_or_default() + 1);
     }
     Ok(())
+}
+
+/// Of what was sent, only status and metadata count.
+fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let (Value::Object(new), Value::Object(old)) = (new, old) else { return };
+    let is_kept = |key: &str| matches!(key, "status" | "metadata");
+    new.retain(|key, _| is_kept(key) || old.contains_key(key));
+    for (key, value) in old.iter().filter(|(key, _)| !is_kept(key)) {
+        // Mostly it is the same, and comparing is cheaper than copying.
+        if new.get(key) != Some(value) {
+            new.insert(key.clone(), value.clone());
+        }
+    }
 }
 
 async fn store_update(
@@ -408,14 +438,20 @@ async fn store_update(
 ) -> Result<Attempt, Status> {
     let served = resource.served(new);
     let old_served = resource.served(old);
-    let findings =
-        validation::validate_update(&resource.gvk, request.subresource, &served, &old_served);
+    let findings = match &resource.custom {
+        Some(version) => {
+            custom::write::validate_update(ctx, version, request.subresource, new, old)
+        }
+        None => {
+            validation::validate_update(&resource.gvk, request.subresource, &served, &old_served)
+        }
+    };
     // Upstream validates metadata twice on update, and lists what it finds twice.
     let of_metadata = findings.iter().filter(|finding| is_about_metadata(finding)).cloned();
     let findings = of_metadata.collect::<Vec<_>>().into_iter().chain(findings).collect();
-    refuse_findings(&resource.gvk, request.name, findings)?;
+    refuse_findings(&custom::write::told_kind(resource, new), request.name, findings)?;
     if request.subresource.is_empty() {
-        warnings::of(&storage.resource, new, Some(old)).into_iter().for_each(|text| ctx.warn(text));
+        warn(ctx, storage, new, Some(old));
     }
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);
@@ -432,12 +468,13 @@ async fn store_update(
         keep_old(metadata, &old["metadata"], field);
     }
     keep_times(new, old);
-    let json = render::encode(storage.ty, new);
+    let encoded = stored_form(ctx, resource, new).await?;
+    let json = render::encode(storage.ty, &encoded);
     let is_same = with_resource_version(&json, found.mod_revision.0)
         == with_resource_version(&found.value, found.mod_revision.0);
     if is_same || request.is_dry_run {
         // What changes nothing is not written, and nobody hears of it.
-        let object = at(storage, &json, found.mod_revision)?;
+        let object = at(storage, new, &json, found.mod_revision)?;
         return Ok(Attempt::Done(Written { object, created: false }));
     }
     let served = resource.served(new);
@@ -448,7 +485,7 @@ async fn store_update(
         true => {
             commit(ctx, stamped(found.key.clone(), None, expect)).await.map(|done| (done, json))
         }
-        false => commit_object(ctx, storage, (found.key.clone(), expect), new, json).await,
+        false => commit_object(ctx, storage, (found.key.clone(), expect), &encoded, json).await,
     };
     drop(charge);
     let (outcome, json) = result?;
@@ -468,6 +505,55 @@ async fn store_update(
             Ok(Attempt::Overtaken { unconditional })
         }
     }
+}
+
+/// What is told about a valid object.
+fn warn(ctx: &RequestContext, storage: &Storage, object: &Value, old: Option<&Value>) {
+    let texts = match &storage.custom {
+        Some(_) => custom::write::warnings(object, old),
+        None => warnings::of(&storage.resource, object, old),
+    };
+    texts.into_iter().for_each(|text| ctx.warn(text));
+}
+
+/// A stored object as requests see it: custom resources in the version of the request, with its
+/// defaults.
+pub(crate) async fn old_form<'a>(
+    ctx: &RequestContext,
+    resource: &Resource,
+    old: &'a Value,
+) -> Result<Cow<'a, Value>, Status> {
+    let Some(version) = &resource.custom else { return Ok(Cow::Borrowed(old)) };
+    let mut old = old.clone();
+    if let Some(stored) = version.kind.version_of(&old) {
+        stored.restore(&mut old);
+    }
+    custom::convert::from_storage(&ctx.server, version, old).await.map(Cow::Owned)
+}
+
+/// An object as it is stored: custom resources in their storage version.
+async fn stored_form<'a>(
+    ctx: &RequestContext,
+    resource: &Resource,
+    object: &'a Value,
+) -> Result<Cow<'a, Value>, Status> {
+    match &resource.custom {
+        Some(version) => {
+            custom::convert::to_storage(&ctx.server, version, object).await.map(Cow::Owned)
+        }
+        None => Ok(Cow::Borrowed(object)),
+    }
+}
+
+/// What was written, in the version of the resource where a webhook is needed for that.
+async fn presented(
+    ctx: &RequestContext,
+    resource: &Resource,
+    result: Result<Written, Status>,
+) -> Result<Written, Status> {
+    let written = result?;
+    let object = custom::convert::presented_one(&ctx.server, resource, written.object).await?;
+    Ok(Written { object, ..written })
 }
 
 fn is_about_metadata(finding: &validation::FieldError) -> bool {

@@ -11,6 +11,11 @@ use crate::shape::{Atom, ListShape, MapShape, Relation, Scalar, Shape};
 /// Findings that are told; a body of the allowed size could have a million, and nobody reads those.
 const FINDINGS_MAX: usize = 1000;
 
+/// Why an object does not fit a table, in upstream's words.
+pub fn misfit(ty: &schema::Type, object: &Value) -> Option<String> {
+    check(Shape::of(ty), object).err()
+}
+
 /// What does not fit; one line, or a list of them.
 ///
 /// # Errors

@@ -34,6 +34,7 @@ mod scale;
 mod set;
 mod shape;
 
+pub use check::misfit;
 pub use compare::{Comparison, compare};
 pub use configuration::merged;
 pub use element::Element;

@@ -27,6 +27,11 @@ pub trait Versions: Sync {
 
     /// An object of a version, as a working form, in another one; `None` when it cannot be.
     fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value>;
+
+    /// Why an object does not fit another version, where it can be that it does not.
+    fn misfit(&self, _object: &Value, _to: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What is needed to follow a write.
@@ -154,6 +159,15 @@ impl Write<'_> {
             }
             _ => merged,
         };
+        for other in managed.entries.iter().map(|entry| &entry.manager.api_version) {
+            if other != self.version()
+                && let Some(why) = self.versions.misfit(&new, other)
+            {
+                managed.entries.extend(last);
+                let why = format!("failed to convert new object: {why}");
+                return Err(ApplyError::Unconvertible(why));
+            }
+        }
         let changed = compare_complete(self.ty, live, &new).map(|set| self.filter.apply(set));
         let in_version = |version: &str| {
             let (live, new) = (self.convert(live, version)?, self.convert(&new, version)?);

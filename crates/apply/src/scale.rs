@@ -17,7 +17,7 @@ const SCALE_VERSION: &str = "autoscaling/v1";
 ///
 /// # Errors
 /// When they cannot be read.
-pub fn to_scale(object: &[Value], replicas: &[&'static str]) -> Result<Vec<Value>, FieldsError> {
+pub fn to_scale(object: &[Value], replicas: &[&str]) -> Result<Vec<Value>, FieldsError> {
     let owner = |mut entry: Entry| {
         entry.fields = Fields::Set(replicas_of_scale());
         SCALE_VERSION.clone_into(&mut entry.manager.api_version);
@@ -36,7 +36,7 @@ pub fn to_scale(object: &[Value], replicas: &[&'static str]) -> Result<Vec<Value
 pub fn from_scale(
     object: &[Value],
     scale: &[Value],
-    replicas: &[&'static str],
+    replicas: &[&str],
     api_version: &str,
 ) -> Result<Vec<Value>, FieldsError> {
     let path = steps(replicas);
@@ -73,6 +73,6 @@ fn replicas_of_scale() -> FieldSet {
     FieldSet::of(&[&["spec", "replicas"]])
 }
 
-fn steps(path: &[&'static str]) -> Vec<Element> {
-    path.iter().map(|name| Element::field(*name)).collect()
+fn steps(path: &[&str]) -> Vec<Element> {
+    path.iter().map(|name| Element::field((*name).to_owned())).collect()
 }

@@ -44,10 +44,11 @@ impl FieldSet {
     }
 
     /// The set of these paths, each given as names of fields.
-    pub fn of(paths: &[&[&'static str]]) -> Self {
+    pub fn of(paths: &[&[&str]]) -> Self {
         let mut set = Self::default();
         for path in paths {
-            let steps: Vec<Element> = path.iter().map(|name| Element::field(*name)).collect();
+            let steps: Vec<Element> =
+                path.iter().map(|&name| Element::field(name.to_owned())).collect();
             set.insert(&steps);
         }
         set

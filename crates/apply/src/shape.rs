@@ -108,6 +108,8 @@ impl<'s> Shape<'s> {
         let kind = match self.form {
             Form::Struct(ty) => return self.structure(ty),
             Form::Kind(Kind::Struct(ty)) => return self.structure(ty.get()),
+            Form::Kind(Kind::Marked(field)) => return Shape::of_field(field).atom(value),
+            Form::Kind(Kind::Deduced) => return Shape::DEDUCED.without_table(value),
             Form::Kind(kind) => kind,
             Form::Deduced | Form::Untyped => return self.without_table(value),
         };
@@ -158,6 +160,7 @@ impl<'s> Shape<'s> {
         match self.form {
             Form::Struct(ty) => Some(ty),
             Form::Kind(Kind::Struct(ty)) => Some(ty.get()),
+            Form::Kind(Kind::Marked(field)) => Shape::of_field(field).table(),
             _ => None,
         }
     }

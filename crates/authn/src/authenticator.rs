@@ -58,20 +58,24 @@ impl Authenticator {
         &self.audiences
     }
 
-    /// Who makes a request with these headers over a connection with this verified certificate.
+    /// Who has this verified client certificate; nobody when it names nobody.
+    pub fn certified(der: &[u8]) -> Option<Authenticated> {
+        let user = user_from_certificate(der).ok()?;
+        Some(Authenticated { user: authenticated(user) })
+    }
+
+    /// Who makes a request with these headers over a connection whose certificate says so.
     ///
     /// # Errors
     /// When credentials are wrong, or missing and anonymity is refused.
     pub fn authenticate(
         &self,
-        certificate: Option<&[u8]>,
+        certified: Option<&Authenticated>,
         headers: &HeaderMap,
         now: i64,
     ) -> Result<Authenticated, Unauthenticated> {
-        if let Some(der) = certificate
-            && let Ok(user) = user_from_certificate(der)
-        {
-            return Ok(Authenticated { user: authenticated(user) });
+        if let Some(certified) = certified {
+            return Ok(certified.clone());
         }
         if let Some(token) = bearer(headers) {
             let verified = self.token(token, &self.audiences, now);

@@ -1,5 +1,6 @@
 //! The informers that all controllers share: one watch and one cache per resource.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Typed;
@@ -14,6 +15,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
@@ -22,6 +24,9 @@ use crate::validating_admission_policy_status::PolicyView;
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// Selects the `IPAddress`es of services.
+const OF_SERVICES: &str = "ipaddress.kubernetes.io/managed-by=ipallocator.k8s.io";
 
 /// One lister per resource.
 pub(crate) struct Informers {
@@ -46,6 +51,9 @@ pub(crate) struct Informers {
     pub(crate) services: Lister<Service>,
     pub(crate) endpoints: Lister<Endpoints>,
     pub(crate) endpoint_slices: Lister<EndpointSlice>,
+    pub(crate) service_cidrs: Lister<ServiceCIDR>,
+    /// Only those that the API server keeps for services.
+    pub(crate) ip_addresses: Lister<Option<IpAddr>>,
     pub(crate) validating_policies: Lister<PolicyView>,
 }
 
@@ -92,6 +100,14 @@ impl Informers {
             services: start.whole(all()),
             endpoints: start.whole(all()),
             endpoint_slices: start.whole(all()),
+            service_cidrs: start.whole(all()),
+            ip_addresses: Informer::spawn(
+                client,
+                clock,
+                selected::<IPAddress>(ListOptions::labels(OF_SERVICES)),
+                shutdown,
+                |object| Ok(object.header().name.parse().ok()),
+            ),
             validating_policies: Informer::spawn(
                 client,
                 clock,

@@ -38,6 +38,7 @@ mod resource_quota;
 mod root_ca_publisher;
 mod selection;
 mod service_account;
+mod service_cidr;
 mod service_lb;
 mod service_pods;
 mod taint_eviction;
@@ -114,6 +115,7 @@ const STARTS: &[(&str, Start)] = &[
     ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
     ("garbage-collector-controller", |ctx| Box::pin(garbage_collector::run(ctx))),
     ("resourcequota-controller", |ctx| Box::pin(resource_quota::run(ctx))),
+    ("service-cidr-controller", |ctx| Box::pin(service_cidr::run(ctx))),
     ("service-lb-controller", |ctx| Box::pin(service_lb::run(ctx))),
     ("validatingadmissionpolicy-status-controller", |ctx| {
         Box::pin(validating_admission_policy_status::run(ctx))

@@ -10,6 +10,7 @@ mod proxy;
 mod scheduler;
 
 mod alone;
+mod gates;
 
 mod doctor;
 mod image;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::ObjectKey;
 
@@ -78,6 +79,40 @@ impl Header {
     pub fn label(&self, key: &str) -> Option<&str> {
         let at = self.labels.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
         Some(&self.labels[at].1)
+    }
+
+    /// The header of an object that is parsed already, without selectable fields; `None` when its
+    /// metadata has the wrong shape.
+    pub fn of(object: &Value) -> Option<Self> {
+        let metadata = object.get("metadata")?;
+        let text = |field: &str| metadata.get(field).and_then(Value::as_str);
+        let owned = |field: &str| text(field).unwrap_or_default().to_owned();
+        let labels = metadata.get("labels").and_then(Value::as_object);
+        let labels: Option<Vec<_>> = labels
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
+            .collect();
+        let finalizers = metadata.get("finalizers").and_then(Value::as_array);
+        let finalizers: Option<Vec<Box<str>>> =
+            finalizers.into_iter().flatten().map(|name| Some(name.as_str()?.into())).collect();
+        let owner_references = match metadata.get("ownerReferences") {
+            Some(owners) => Vec::<OwnerReference>::deserialize(owners).ok()?,
+            None => Vec::new(),
+        };
+        Some(Self {
+            namespace: owned("namespace"),
+            name: owned("name"),
+            uid: owned("uid"),
+            resource_version: ResourceVersion(0),
+            generation: metadata.get("generation").and_then(Value::as_i64).unwrap_or_default(),
+            // A map of serde_json is sorted.
+            labels: labels?.into(),
+            deletion_timestamp: text("deletionTimestamp").map(Into::into),
+            finalizers: finalizers?.into(),
+            owner_references: owner_references.into(),
+            fields: Box::default(),
+        })
     }
 
     /// The owner that controls this object.
@@ -216,6 +251,18 @@ mod tests {
         assert_eq!(object.header().label("a"), Some("2"));
         assert_eq!(object.header().label("b"), None);
         assert_eq!(object.header().controller().unwrap().name, "r");
+    }
+
+    #[test]
+    fn a_parsed_object_has_the_same_header() {
+        let json = br#"{"metadata":{"name":"a","namespace":"n","uid":"u","generation":3,
+            "labels":{"z":"1","a":"2"},"deletionTimestamp":"2026-01-01T00:00:00Z",
+            "finalizers":["x/y"],"ownerReferences":[{"apiVersion":"apps/v1",
+            "kind":"ReplicaSet","name":"r","uid":"u","controller":true}]}}"#;
+        let parsed = Object::from_json(Bytes::from_static(json)).unwrap();
+        let value: Value = serde_json::from_slice(json).unwrap();
+        let header = Header::of(&value).unwrap();
+        assert_eq!(format!("{header:?}"), format!("{:?}", parsed.header()));
     }
 
     #[test]

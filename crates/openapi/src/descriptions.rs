@@ -131,7 +131,7 @@ mod tests {
                 for column in &resource.columns {
                     let text = descriptions.of_column(&column.text);
                     // Upstream says nothing about this one.
-                    let is_silent = (resource.name, column.name) == ("runtimeclasses", "Handler");
+                    let is_silent = (&*resource.name, column.name) == ("runtimeclasses", "Handler");
                     assert_eq!(text.is_empty(), is_silent, "{} {}", resource.name, column.name);
                 }
             }

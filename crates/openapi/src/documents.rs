@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use sha2::{Digest, Sha512};
 
-use crate::{Parts, path_of, protobuf, versions};
+use crate::{CustomKinds, CustomVersion, Parts, path_of, protobuf, versions};
 
 /// How the v2 document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,8 @@ enum Key {
 struct Made {
     bytes: Weak<Vec<u8>>,
     hash: Arc<str>,
+    /// Of the custom kinds that are in it.
+    stamp: u64,
 }
 
 /// Bytes of which others may know without keeping them.
@@ -62,44 +64,58 @@ impl Documents {
     }
 
     /// The v2 document.
-    pub fn v2(&self, encoding: Encoding) -> Document {
-        self.made(Key::V2(encoding), || match encoding {
-            Encoding::Json => Parts::v2().v2_text().into(),
-            Encoding::Protobuf => protobuf::encode(&Parts::v2()),
+    pub fn v2(&self, encoding: Encoding, custom: &dyn CustomKinds) -> Document {
+        self.made(Key::V2(encoding), custom.stamp(), || match encoding {
+            Encoding::Json => Parts::v2(custom).v2_text().into(),
+            Encoding::Protobuf => protobuf::encode(&Parts::v2(custom)),
         })
     }
 
     /// The v3 document of a path such as `apis/apps/v1` or `api/v1`.
-    pub fn v3(&self, path: &str) -> Option<Document> {
-        let (group, version) =
-            versions().find(|(group, version)| path_of(group, version) == path)?;
-        Some(self.made(Key::V3(path.to_owned()), || Parts::v3(group, version).v3_text().into()))
+    pub fn v3(&self, path: &str, custom: &dyn CustomKinds) -> Option<Document> {
+        let built_in = versions().find(|(group, version)| path_of(group, version) == path);
+        match built_in {
+            Some((group, version)) => {
+                let make = || Parts::v3(group, version).v3_text().into();
+                Some(self.made(Key::V3(path.to_owned()), 0, make))
+            }
+            None => v3_custom(path, custom),
+        }
     }
 
-    /// The paths under `/openapi/v3`, such as `apis/apps/v1`, with the hash of each document.
-    pub fn v3_index(&self) -> &[(String, Arc<str>)] {
-        self.index.get_or_init(|| {
+    /// The paths under `/openapi/v3`, such as `apis/apps/v1`, with the hash of each document. Those
+    /// of custom kinds are told without the documents being made.
+    pub fn v3_index(&self, custom: &dyn CustomKinds) -> Vec<(String, Arc<str>)> {
+        let built_in = self.index.get_or_init(|| {
             let paths = versions().map(|(group, version)| path_of(group, version));
-            paths.filter_map(|path| Some((path.clone(), self.v3(&path)?.hash))).collect()
-        })
+            paths.filter_map(|path| Some((path.clone(), self.v3(&path, &())?.hash))).collect()
+        });
+        let mut index = built_in.clone();
+        for of in custom.versions() {
+            let path = custom_path(&of);
+            if !built_in.iter().any(|(known, _)| *known == path) {
+                index.push((path, hash(of.fingerprint.as_bytes()).into()));
+            }
+        }
+        index
     }
 
-    fn made(&self, key: Key, make: impl FnOnce() -> Vec<u8>) -> Document {
-        let known = self.known(&key);
+    fn made(&self, key: Key, stamp: u64, make: impl FnOnce() -> Vec<u8>) -> Document {
+        let known = self.known(&key, stamp);
         if let Some((Some(bytes), hash)) = known {
             return Document { bytes, hash };
         }
         // Made without the lock: two readers at once may both do it, which is no harm.
         let bytes = Arc::new(make());
         let hash = known.map_or_else(|| hash(&bytes).into(), |(_, hash)| hash);
-        let made = Made { bytes: Arc::downgrade(&bytes), hash: hash.clone() };
+        let made = Made { bytes: Arc::downgrade(&bytes), hash: hash.clone(), stamp };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
         Document { bytes: Bytes::from_owner(Shared(bytes)), hash }
     }
 
-    fn known(&self, key: &Key) -> Option<(Option<Bytes>, Arc<str>)> {
+    fn known(&self, key: &Key, stamp: u64) -> Option<(Option<Bytes>, Arc<str>)> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = made.get(key)?;
+        let found = made.get(key).filter(|found| found.stamp == stamp)?;
         Some((
             found.bytes.upgrade().map(|bytes| Bytes::from_owner(Shared(bytes))),
             found.hash.clone(),
@@ -111,6 +127,18 @@ impl Documents {
     pub(crate) fn held(&self) -> usize {
         self.made.lock().unwrap().values().filter(|made| made.bytes.strong_count() > 0).count()
     }
+}
+
+/// Made anew each time: clients keep them by their hash.
+fn v3_custom(path: &str, custom: &dyn CustomKinds) -> Option<Document> {
+    let of = custom.versions().into_iter().find(|of| custom_path(of) == path)?;
+    let kinds = custom.kinds(&of.group, &of.version);
+    let bytes = Bytes::from(Parts::v3_custom(kinds).v3_text());
+    Some(Document { bytes, hash: hash(of.fingerprint.as_bytes()).into() })
+}
+
+fn custom_path(of: &CustomVersion) -> String {
+    format!("apis/{}/{}", of.group, of.version)
 }
 
 /// Upper-case hexadecimal, as upstream prints it in `?hash=`.

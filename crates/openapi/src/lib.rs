@@ -1,23 +1,24 @@
 //! OpenAPI v2 and v3 documents from the schema tables.
 //!
-//! What it is: the documents under `/openapi/v2` and `/openapi/v3` for the built-in kinds: schemas
+//! What it is: the documents under `/openapi/v2` and `/openapi/v3`, of built-in and custom kinds: schemas
 //! with what clients need to patch and explain (group, version and kind, patch strategy and key,
 //! list type), and the paths with their operations and parameters.
 //!
 //! Start reading at [`Documents`], then `schemas.rs`.
 //!
-//! Invariants: a document depends on the tables and on the descriptions that `build.rs` gathers, so
-//! its hash is the same in every process of one build. Documents are made when they are asked for
+//! Invariants: a document depends on the tables, on the descriptions that `build.rs` gathers and on the
+//! definitions of custom kinds, so its hash is the same in every process of one build. Documents are made when they are asked for
 //! and kept no longer than somebody reads them: they are read rarely, and together they would take
 //! more memory than the rest of an idle server; only the hashes are remembered.
 //!
-//! What it deliberately does not do: it has no custom resources; the server merges those. There is
-//! no protobuf form of v3, which clients do not ask for.
+//! What it deliberately does not do: it does not know which custom kinds there are, but is told
+//! ([`CustomKinds`]). There is no protobuf form of v3, which clients do not ask for.
 //!
 //! Tested by unit tests beside the code.
 
 #![forbid(unsafe_code)]
 
+mod custom;
 mod descriptions;
 mod documents;
 mod operations;
@@ -30,6 +31,7 @@ use std::fmt::Write as _;
 use schema::{Group, Resource, Version, registry};
 use serde_json::{Value, json};
 
+pub use self::custom::{CustomKind, CustomKinds, CustomVersion};
 pub use self::descriptions::{Described, Descriptions};
 pub use self::documents::{Document, Documents, Encoding};
 
@@ -49,19 +51,32 @@ struct Parts {
 type Texts = BTreeMap<String, String>;
 
 impl Parts {
-    fn v2() -> Self {
-        Self::of(Dialect::V2, versions())
+    fn v2(custom: &dyn CustomKinds) -> Self {
+        let kinds = custom.versions().into_iter();
+        let kinds = kinds.flat_map(|of| custom.kinds(&of.group, &of.version));
+        Self::of(Dialect::V2, versions(), kinds)
     }
 
     fn v3(group: &'static Group, version: &'static Version) -> Self {
-        Self::of(Dialect::V3, [(group, version)].into_iter())
+        Self::of(Dialect::V3, [(group, version)].into_iter(), std::iter::empty())
     }
 
-    fn of<'a>(dialect: Dialect, versions: impl Iterator<Item = (&'a Group, &'a Version)>) -> Self {
+    fn v3_custom(kinds: Vec<CustomKind>) -> Self {
+        Self::of(Dialect::V3, std::iter::empty(), kinds.into_iter())
+    }
+
+    fn of<'a>(
+        dialect: Dialect,
+        versions: impl Iterator<Item = (&'a Group, &'a Version)>,
+        custom: impl Iterator<Item = CustomKind>,
+    ) -> Self {
         let mut schemas = Schemas::new(dialect);
         let mut paths = Texts::new();
         for (group, version) in versions {
             add_version(group, version, &mut schemas, &mut paths);
+        }
+        for kind in custom {
+            custom::add(&kind, &mut schemas, &mut paths);
         }
         Self { paths, schemas: schemas.finish() }
     }
@@ -144,9 +159,9 @@ fn add_version(group: &Group, version: &Version, schemas: &mut Schemas, paths: &
 fn add_kinds(resource: &Resource, schemas: &mut Schemas) {
     schemas.add_kind(&resource.gvk());
     let list = format!("{}List", resource.kind);
-    schemas.add_kind(&meta::GroupVersionKind::new(resource.group, resource.version, list));
+    schemas.add_kind(&meta::GroupVersionKind::new(&*resource.group, &*resource.version, list));
     for sub in &resource.subresources {
-        schemas.add_kind(&meta::GroupVersionKind::new(sub.group, sub.version, sub.kind));
+        schemas.add_kind(&meta::GroupVersionKind::new(&*sub.group, &*sub.version, &*sub.kind));
     }
     for shared in ["DeleteOptions", "Status", "WatchEvent"] {
         schemas.add_kind(&meta::GroupVersionKind::new("meta.k8s.io", "v1", shared));

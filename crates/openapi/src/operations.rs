@@ -26,7 +26,7 @@ pub(crate) fn add_resource(root: &str, resource: &Resource, schemas: &Schemas, p
     let maker = Maker { schemas, gvk: gvk.clone(), namespaced: resource.namespaced };
     let list_kind = format!("{}List", resource.kind);
     let list = Maker {
-        gvk: GroupVersionKind::new(resource.group, resource.version, list_kind),
+        gvk: GroupVersionKind::new(&*resource.group, &*resource.version, list_kind),
         ..maker.clone()
     };
     let mut item = Map::new();
@@ -53,7 +53,7 @@ pub(crate) fn add_resource(root: &str, resource: &Resource, schemas: &Schemas, p
 }
 
 fn add_subresource(collection: &str, sub: &Subresource, maker: &Maker<'_>, paths: &mut Texts) {
-    let gvk = GroupVersionKind::new(sub.group, sub.version, sub.kind);
+    let gvk = GroupVersionKind::new(&*sub.group, &*sub.version, &*sub.kind);
     let maker = Maker { gvk: gvk.clone(), ..maker.clone() };
     let mut item = maker.named(&sub.verbs, &gvk);
     if sub.verbs.contains(&"create") {
@@ -138,7 +138,14 @@ impl Maker<'_> {
             }
             Body::Patch => Some(json!({"type": "object"})),
         };
-        let media: &[&str] = if body == Body::Patch { &PATCH_MEDIA } else { &MEDIA };
+        // Custom resources have no protobuf, and no strategic merge patch: the last of each.
+        let is_custom = self.schemas.is_custom(gvk);
+        let kinds_of = |all: &'static [&'static str]| match is_custom {
+            true => &all[..all.len() - 1],
+            false => all,
+        };
+        let answers = kinds_of(&MEDIA);
+        let media = if body == Body::Patch { kinds_of(&PATCH_MEDIA) } else { answers };
         let mut operation = json!({
             "description": describe(action, gvk),
             "operationId": self.operation_id(action, gvk),
@@ -151,7 +158,7 @@ impl Maker<'_> {
                 operation["requestBody"] = json!({"content": content(Some(sent), media), "required": body != Body::Options});
             }
             operation["responses"] = json!({
-                "200": {"description": "OK", "content": content(answer, &MEDIA)},
+                "200": {"description": "OK", "content": content(answer, answers)},
                 "401": {"description": "Unauthorized"},
             });
         } else {
@@ -160,7 +167,7 @@ impl Maker<'_> {
                     "required": body != Body::Options}));
                 operation["consumes"] = json!(media);
             }
-            operation["produces"] = json!(MEDIA);
+            operation["produces"] = json!(answers);
             operation["schemes"] = json!(["https"]);
             operation["responses"] = json!({
                 "200": {"description": "OK",

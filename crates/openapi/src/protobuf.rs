@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_document_says_the_same_in_both_forms() {
-        let parts = Parts::v2();
+        let parts = Parts::v2(&());
         let json: Value = serde_json::from_str(&parts.v2_text()).unwrap();
         let bytes = encode(&parts);
         assert_eq!(field(&bytes, &[1]), b"2.0");

@@ -1,6 +1,6 @@
 //! Tables as schemas, with the extensions by which clients patch and explain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meta::GroupVersionKind;
 use schema::{Field, Kind, ListType, Type, registry};
@@ -25,6 +25,8 @@ pub(crate) struct Schemas {
     descriptions: Descriptions,
     /// Describes the fields that every kind has, for those that upstream's package leaves out.
     every_kind: Option<Described>,
+    /// Names of the schemas of custom kinds.
+    custom: BTreeMap<GroupVersionKind, String>,
 }
 
 /// A kind that has every field that all kinds have.
@@ -35,7 +37,8 @@ impl Schemas {
         let descriptions = Descriptions::new();
         let every_kind = descriptions.of(SOME_KIND);
         let (done, seen) = (Texts::new(), BTreeSet::new());
-        Self { dialect, done, waiting: Vec::new(), seen, descriptions, every_kind }
+        let (waiting, custom) = (Vec::new(), BTreeMap::new());
+        Self { dialect, done, waiting, seen, descriptions, every_kind, custom }
     }
 
     /// What is said about a field of a type, such as a parameter's of `DeleteOptions`.
@@ -54,8 +57,50 @@ impl Schemas {
         }
     }
 
+    /// Adds a type by Go's package and name, if there is a table of it.
+    pub(crate) fn add_named(&mut self, path: &str) {
+        if let Some(ty) = registry().type_named(path) {
+            self.add(ty);
+        }
+    }
+
+    /// Gives the schema of a custom kind its name.
+    pub(crate) fn name(&mut self, gvk: &GroupVersionKind, name: &str) {
+        self.custom.insert(gvk.clone(), name.to_owned());
+    }
+
+    /// Whether a kind is custom.
+    pub(crate) fn is_custom(&self, gvk: &GroupVersionKind) -> bool {
+        self.custom.contains_key(gvk)
+    }
+
+    /// Adds a schema that is made already.
+    pub(crate) fn put(&mut self, name: &str, schema: &Value) {
+        self.done.insert(name.to_owned(), schema.to_string());
+    }
+
+    /// What is said about a field that every object has.
+    pub(crate) fn of_every_object(&self, field: &str) -> Option<&str> {
+        self.every_kind.as_ref()?.field(field)
+    }
+
+    /// A reference, with a description where there is one.
+    pub(crate) fn described_reference(&self, name: &str, text: Option<&str>) -> Value {
+        let mut schema = self.reference(name);
+        let Some(text) = text else { return schema };
+        if self.dialect == Dialect::V3 {
+            // Nothing may stand beside a reference.
+            schema = json!({ "allOf": [schema] });
+        }
+        schema["description"] = json!(text);
+        schema
+    }
+
     /// A reference to a kind; nothing when there is no table of it.
     pub(crate) fn kind_reference(&self, gvk: &GroupVersionKind) -> Option<Value> {
+        if let Some(name) = self.custom.get(gvk) {
+            return Some(self.reference(name));
+        }
         registry().kind(gvk).map(|ty| self.reference(&schema_name(ty)))
     }
 
@@ -74,7 +119,8 @@ impl Schemas {
         }
     }
 
-    fn reference(&self, name: &str) -> Value {
+    /// A reference to a schema.
+    pub(crate) fn reference(&self, name: &str) -> Value {
         match self.dialect {
             Dialect::V2 => json!({"$ref": format!("#/definitions/{name}")}),
             Dialect::V3 => json!({"$ref": format!("#/components/schemas/{name}")}),
@@ -181,6 +227,8 @@ impl Schemas {
             Kind::FieldsV1 => self
                 .named("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", json!({"type": "object"})),
             Kind::Json
+            | Kind::Marked(_)
+            | Kind::Deduced
             | Kind::SchemaOrBool(_)
             | Kind::SchemaOrArray(_)
             | Kind::SchemaOrStrings(_) => {
@@ -232,7 +280,7 @@ fn kinds(ty: &Type) -> Vec<Value> {
     }
     let groups = registry().groups().iter();
     groups
-        .flat_map(|group| group.versions.iter().map(|version| kind(group.name, version.version)))
+        .flat_map(|group| group.versions.iter().map(|version| kind(&group.name, &version.version)))
         .collect()
 }
 

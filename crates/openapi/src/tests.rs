@@ -14,7 +14,7 @@ fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
 }
 
 fn read(path: &str) -> Value {
-    serde_json::from_slice(&Documents::new().v3(path).unwrap().bytes).unwrap()
+    serde_json::from_slice(&Documents::new().v3(path, &()).unwrap().bytes).unwrap()
 }
 
 fn check_references(document: &Document) {
@@ -31,11 +31,11 @@ fn check_references(document: &Document) {
 #[test]
 fn every_reference_has_its_schema() {
     let documents = Documents::new();
-    check_references(&documents.v2(Encoding::Json));
-    for (path, _) in documents.v3_index() {
-        check_references(&documents.v3(path).unwrap());
+    check_references(&documents.v2(Encoding::Json, &()));
+    for (path, _) in documents.v3_index(&()) {
+        check_references(&documents.v3(&path, &()).unwrap());
     }
-    assert!(documents.v3("apis/nope/v1").is_none());
+    assert!(documents.v3("apis/nope/v1", &()).is_none());
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn fields_and_types_are_described_where_a_reader_looks() {
 #[test]
 fn the_second_version_has_no_defaults() {
     let documents = Documents::new();
-    let document: Value = serde_json::from_slice(&documents.v2(Encoding::Json).bytes).unwrap();
+    let document: Value = serde_json::from_slice(&documents.v2(Encoding::Json, &()).bytes).unwrap();
     let container = &document["definitions"]["io.k8s.api.core.v1.Container"]["properties"];
     assert_eq!(container["resources"].get("default"), None);
     assert_eq!(container["name"].get("default"), None);
@@ -96,18 +96,81 @@ fn the_second_version_has_no_defaults() {
 #[test]
 fn hashes_do_not_change_from_call_to_call() {
     let documents = Documents::new();
-    for (path, hash) in documents.v3_index().iter().take(2) {
-        assert_eq!(Documents::new().v3(path).unwrap().hash, *hash);
+    for (path, hash) in documents.v3_index(&()).iter().take(2) {
+        assert_eq!(Documents::new().v3(path, &()).unwrap().hash, *hash);
     }
 }
 
 #[test]
 fn bytes_are_shared_while_they_are_read_and_let_go_then() {
     let documents = Documents::new();
-    let first = documents.v3("apis/apps/v1").unwrap();
-    let second = documents.v3("apis/apps/v1").unwrap();
+    let first = documents.v3("apis/apps/v1", &()).unwrap();
+    let second = documents.v3("apis/apps/v1", &()).unwrap();
     assert_eq!(first.bytes.as_ptr(), second.bytes.as_ptr());
     assert_eq!(documents.held(), 1);
     drop((first, second));
     assert_eq!(documents.held(), 0);
+}
+
+struct Foos;
+
+impl CustomKinds for Foos {
+    fn stamp(&self) -> u64 {
+        1
+    }
+
+    fn versions(&self) -> Vec<CustomVersion> {
+        let text = |text: &str| text.to_owned();
+        vec![CustomVersion { group: text("a.b"), version: text("v1"), fingerprint: text("1") }]
+    }
+
+    fn kinds(&self, _group: &str, _version: &str) -> Vec<CustomKind> {
+        let deployments = registry().resource("apps", "v1", "deployments").unwrap();
+        let mut resource = Resource {
+            group: "a.b".into(),
+            name: "foos".into(),
+            kind: "Foo".into(),
+            ..deployments.clone()
+        };
+        for sub in resource.subresources.iter_mut().filter(|sub| sub.name == "status") {
+            (sub.group, sub.kind) = ("a.b".into(), "Foo".into());
+        }
+        let schema = json!({"type": "object", "description": "Foo for Testing", "properties": {
+            "spec": {"type": "object", "properties": {
+                "n": {"type": "integer", "nullable": true}, "e": {"type": "object",
+                "x-kubernetes-embedded-resource": true}}}}});
+        let list_kind = "FooList".to_owned();
+        vec![CustomKind { resource, list_kind, schema: Some(schema), preserves_unknown: false }]
+    }
+}
+
+#[test]
+fn custom_kinds_are_in_the_documents() {
+    let documents = Documents::new();
+    let v2 = documents.v2(Encoding::Json, &Foos);
+    check_references(&v2);
+    let v2: Value = serde_json::from_slice(&v2.bytes).unwrap();
+    let foo = &v2["definitions"]["b.a.v1.Foo"];
+    assert_eq!(foo["description"], "Foo for Testing");
+    assert_eq!(foo["properties"]["spec"]["properties"]["n"], json!({}));
+    assert!(foo["properties"]["metadata"]["$ref"].is_string());
+    assert!(v2["definitions"]["b.a.v1.FooList"]["properties"]["items"].is_object());
+    // Without them the document is another one.
+    let without = documents.v2(Encoding::Json, &());
+    assert!(!String::from_utf8_lossy(&without.bytes).contains("b.a.v1.Foo"));
+
+    let v3 = documents.v3("apis/a.b/v1", &Foos).unwrap();
+    check_references(&v3);
+    let index = documents.v3_index(&Foos);
+    let (_, hash) = index.iter().find(|(path, _)| path == "apis/a.b/v1").unwrap();
+    assert_eq!(*hash, v3.hash);
+    let v3: Value = serde_json::from_slice(&v3.bytes).unwrap();
+    let foo = &v3["components"]["schemas"]["b.a.v1.Foo"];
+    assert_eq!(foo["properties"]["spec"]["properties"]["n"]["nullable"], true);
+    let embedded = &foo["properties"]["spec"]["properties"]["e"]["properties"];
+    assert!(embedded["metadata"]["allOf"].is_array());
+    let item = &v3["paths"]["/apis/a.b/v1/namespaces/{namespace}/foos/{name}"];
+    assert_eq!(item["patch"]["x-kubernetes-group-version-kind"]["kind"], "Foo");
+    let media = item["patch"]["requestBody"]["content"].as_object().unwrap();
+    assert!(!media.contains_key("application/strategic-merge-patch+json"));
 }

@@ -21,12 +21,14 @@ mod go_print;
 mod json_patch;
 mod merge_patch;
 mod strategic;
+mod touched;
 
 pub use go_conversion::conversion_error;
 pub use go_print::go_print;
 pub use json_patch::{json, json_unknown_fields};
 pub use merge_patch::merge;
 pub use strategic::strategic_merge;
+pub use touched::{Merge, merge_touched};
 
 /// Why a patch cannot be applied. The texts are upstream's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

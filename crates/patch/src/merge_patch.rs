@@ -32,7 +32,7 @@ pub(crate) fn parse(patch: &[u8]) -> Result<Map<String, Value>, Option<String>> 
     }
 }
 
-fn apply(document: &mut Value, patch: &Value) {
+pub(crate) fn apply(document: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *document = patch.clone();
         return;

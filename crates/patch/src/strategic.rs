@@ -13,8 +13,8 @@ use crate::PatchError;
 use crate::go_print::{go_print, go_type};
 use crate::merge_patch;
 
-const DIRECTIVE: &str = "$patch";
-const RETAIN_KEYS: &str = "$retainKeys";
+pub(crate) const DIRECTIVE: &str = "$patch";
+pub(crate) const RETAIN_KEYS: &str = "$retainKeys";
 const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const SET_ORDER: &str = "$setElementOrder/";
 
@@ -29,6 +29,15 @@ pub fn strategic_merge(ty: &Type, document: &Value, patch: &[u8]) -> Result<Valu
         .or_else(|text| text.map_or(Ok(Map::new()), Err))
         .map_err(PatchError::Malformed)?;
     let original = document.as_object().cloned().unwrap_or_default();
+    merge_struct(ty, original, patch)
+}
+
+/// Merges a parsed patch into an object of a type.
+pub(crate) fn merge_struct(
+    ty: &Type,
+    original: Object,
+    patch: Object,
+) -> Result<Value, PatchError> {
     merge_map(original, patch, Shape::Struct(ty)).map(Value::Object)
 }
 

@@ -79,6 +79,15 @@ pub fn decode_json(
     Ok(decoded)
 }
 
+/// Decodes JSON without a table, as the objects of custom resources are; the warnings are members
+/// that are given twice.
+///
+/// # Errors
+/// When the bytes are not JSON.
+pub fn decode_untyped(bytes: &[u8], validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    json::decode_untyped(bytes, validation != FieldValidation::Ignore)
+}
+
 /// Decodes a value that is already parsed, such as the result of a patch.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ mod pod;
 mod rbac;
 mod storage;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{LazyLock, RwLock};
 
@@ -97,14 +98,15 @@ fn plan(ty: &'static Type) -> &'static Plan {
 fn make_plan(ty: &'static Type) -> Plan {
     let rules = RULES.iter().flat_map(|rules| rules.iter());
     let logic = LOGIC.iter().flat_map(|logic| logic.iter());
+    let own = stable_path(&ty.path);
     let is_resource_list = |at: &usize| &*ty.fields()[*at].go_type == "v1.ResourceList";
     let positions = || 0..ty.fields().len();
     Plan {
         rules: rules
-            .filter(|(path, ..)| *path == ty.path)
+            .filter(|(path, ..)| *path == own)
             .filter_map(|(_, field, json)| Some((*field, serde_json::from_str(json).ok()?)))
             .collect(),
-        logic: logic.filter(|(path, _)| *path == ty.path).map(|(_, logic)| *logic).next(),
+        logic: logic.filter(|(path, _)| *path == own).map(|(_, logic)| *logic).next(),
         descend: positions()
             .filter(|at| {
                 inner(&ty.fields()[*at].kind)
@@ -115,12 +117,25 @@ fn make_plan(ty: &'static Type) -> Plan {
     }
 }
 
+/// The path of a type in its group's stable version: what is served on demand in an earlier one
+/// has the same defaults.
+fn stable_path(path: &str) -> Cow<'_, str> {
+    let parts = path.split_once('/').and_then(|(group, rest)| Some((group, rest.split_once('.')?)));
+    match parts {
+        Some((group, (version, name))) if version.contains("alpha") || version.contains("beta") => {
+            format!("{group}/v1.{name}").into()
+        }
+        _ => path.into(),
+    }
+}
+
 /// Whether a struct or anything in it has something to default.
 fn has_defaults(ty: &'static Type, seen: &mut HashSet<&'static str>) -> bool {
     if !seen.insert(&ty.path) {
         return false;
     }
-    let named = |path: &str| path == ty.path;
+    let own = stable_path(&ty.path);
+    let named = |path: &str| path == own;
     RULES.iter().any(|rules| rules.iter().any(|(path, ..)| named(path)))
         || LOGIC.iter().any(|logic| logic.iter().any(|(path, _)| named(path)))
         || ty.fields().iter().any(|field| {

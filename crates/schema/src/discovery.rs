@@ -6,6 +6,10 @@
 //! verbs), `C` table column (name, type, format, priority), `F` field selectors of a kind (group,
 //! version, kind, keys, aliases, error).
 //!
+//! `data/optional.txt` has, in the same form, the versions that are served on demand. `=` is a
+//! resource that is the same as in the group's preferred version, `N` the feature gate that the
+//! resource above needs, and `U` a group and version that upstream has and we have not.
+//!
 //! `data/columns.txt` says what the columns mean: a line with the resource, then indented lines with
 //! a column and either the field that has the same description, after `@`, or the words themselves.
 
@@ -13,6 +17,10 @@ use std::collections::HashMap;
 
 use meta::GroupVersionKind;
 
+use crate::runtime_config::RuntimeConfig;
+use crate::table::Text;
+
+static OPTIONAL: &str = include_str!("../data/optional.txt");
 static RESOURCES: &str = include_str!("../generated/resources.txt");
 static COLUMNS: &str = include_str!("../data/columns.txt");
 
@@ -20,9 +28,9 @@ static COLUMNS: &str = include_str!("../data/columns.txt");
 #[derive(Clone, Debug)]
 pub struct Group {
     /// Name; empty for the core group.
-    pub name: &'static str,
+    pub name: Text,
     /// The version clients should use.
-    pub preferred_version: &'static str,
+    pub preferred_version: Text,
     /// Its versions, preferred first.
     pub versions: Vec<Version>,
 }
@@ -31,7 +39,7 @@ pub struct Group {
 #[derive(Clone, Debug)]
 pub struct Version {
     /// Such as `v1`.
-    pub version: &'static str,
+    pub version: Text,
     /// Its resources, by name.
     pub resources: Vec<Resource>,
 }
@@ -40,23 +48,23 @@ pub struct Version {
 #[derive(Clone, Debug)]
 pub struct Resource {
     /// Group, empty for core.
-    pub group: &'static str,
+    pub group: Text,
     /// Version.
-    pub version: &'static str,
+    pub version: Text,
     /// Plural name.
-    pub name: &'static str,
+    pub name: Text,
     /// Singular name.
-    pub singular: &'static str,
+    pub singular: Text,
     /// Kind of its objects.
-    pub kind: &'static str,
+    pub kind: Text,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
     /// Verbs.
     pub verbs: Vec<&'static str>,
     /// Short names.
-    pub short_names: Vec<&'static str>,
+    pub short_names: Vec<Text>,
     /// Categories.
-    pub categories: Vec<&'static str>,
+    pub categories: Vec<Text>,
     /// Subresources.
     pub subresources: Vec<Subresource>,
     /// Columns of its table; empty for the default ones.
@@ -66,7 +74,7 @@ pub struct Resource {
 impl Resource {
     /// The full name of its kind.
     pub fn gvk(&self) -> GroupVersionKind {
-        GroupVersionKind::new(self.group, self.version, self.kind)
+        GroupVersionKind::new(&*self.group, &*self.version, &*self.kind)
     }
 
     /// A subresource by name.
@@ -81,11 +89,11 @@ pub struct Subresource {
     /// Name after the slash.
     pub name: &'static str,
     /// Kind of what is sent.
-    pub kind: &'static str,
+    pub kind: Text,
     /// Group of that kind.
-    pub group: &'static str,
+    pub group: Text,
     /// Version of that kind.
-    pub version: &'static str,
+    pub version: Text,
     /// Verbs.
     pub verbs: Vec<&'static str>,
 }
@@ -207,7 +215,18 @@ impl<'a> FieldSelectors<'a> {
     }
 }
 
-pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
+/// What there is, as a configuration has it.
+pub(crate) struct Loaded {
+    /// What is served.
+    pub(crate) groups: Vec<Group>,
+    /// Resources that are not served.
+    pub(crate) hidden: Vec<Resource>,
+    pub(crate) selectable: Vec<Selectable>,
+    /// Whether any of it is not served by default.
+    pub(crate) has_optional: bool,
+}
+
+pub(crate) fn load(config: &RuntimeConfig) -> Loaded {
     let mut groups: Vec<Group> = Vec::new();
     let mut selectable = Vec::new();
     let texts = column_texts();
@@ -215,7 +234,11 @@ pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
         let columns: Vec<&'static str> = line.split('\t').collect();
         match columns[..] {
             ["G", name, preferred_version] => {
-                groups.push(Group { name, preferred_version, versions: Vec::new() });
+                groups.push(Group {
+                    name: Text::Borrowed(name),
+                    preferred_version: Text::Borrowed(preferred_version),
+                    versions: Vec::new(),
+                });
             }
             ["F", group, version, kind, keys, aliases, error] => {
                 let aliases = split(aliases);
@@ -226,7 +249,124 @@ pub(crate) fn load() -> (Vec<Group>, Vec<Selectable>) {
             _ => load_in_group(groups.last_mut(), &columns, &texts),
         }
     }
-    (groups, selectable)
+    let mut optional = optional(&groups, &texts);
+    let mut hidden = Vec::new();
+    for version in groups.iter_mut().flat_map(|group| &mut group.versions) {
+        hide(version, config, &mut hidden, |_| None);
+    }
+    for (group, version) in &mut optional {
+        hide(version, config, &mut hidden, |resource| {
+            gate_of(group, &resource.version, &resource.name)
+        });
+    }
+    optional.retain(|(_, version)| !version.resources.is_empty());
+    let has_optional = !optional.is_empty();
+    for (name, version) in optional {
+        if let Some(group) = groups.iter_mut().find(|group| group.name == name) {
+            group.versions.push(version);
+        }
+    }
+    for group in &mut groups {
+        group.versions.retain(|version| !version.resources.is_empty());
+        let is_there = group.versions.iter().any(|v| v.version == group.preferred_version);
+        if let (false, Some(first)) = (is_there, group.versions.first()) {
+            group.preferred_version = first.version.clone();
+        }
+    }
+    groups.retain(|group| !group.versions.is_empty());
+    Loaded { groups, hidden, selectable, has_optional }
+}
+
+/// Takes out what the configuration does not serve.
+fn hide(
+    version: &mut Version,
+    config: &RuntimeConfig,
+    hidden: &mut Vec<Resource>,
+    gate: impl Fn(&Resource) -> Option<&'static str>,
+) {
+    let all = std::mem::take(&mut version.resources);
+    let (served, not): (Vec<_>, Vec<_>) = all.into_iter().partition(|resource| {
+        let group = &*resource.group;
+        // Without its own group the server could not even start; upstream does not start either.
+        group.is_empty() || config.serves(group, &resource.version, &resource.name, gate(resource))
+    });
+    version.resources = served;
+    hidden.extend(not);
+}
+
+/// The versions that are not served by default, with the names of their groups.
+fn optional(stable: &[Group], texts: &Texts) -> Vec<(Text, Version)> {
+    let mut groups: Vec<Group> = Vec::new();
+    for line in OPTIONAL.lines() {
+        let columns: Vec<&'static str> = line.split('\t').collect();
+        match columns[..] {
+            ["G", name, preferred_version] => {
+                groups.push(Group {
+                    name: Text::Borrowed(name),
+                    preferred_version: Text::Borrowed(preferred_version),
+                    versions: Vec::new(),
+                });
+            }
+            ["=", name] => {
+                let Some(group) = groups.last_mut() else { continue };
+                let twin = twin(stable, group, name);
+                if let (Some(version), Some(twin)) = (group.versions.last_mut(), twin) {
+                    version.resources.push(of_version(twin, &version.version));
+                }
+            }
+            _ => load_in_group(groups.last_mut(), &columns, texts),
+        }
+    }
+    let versions = |group: Group| {
+        let name = group.name;
+        group.versions.into_iter().map(move |version| (name.clone(), version))
+    };
+    groups.into_iter().flat_map(versions).collect()
+}
+
+/// The resource in the preferred version.
+fn twin<'a>(stable: &'a [Group], group: &Group, name: &str) -> Option<&'a Resource> {
+    let found = stable.iter().find(|found| found.name == group.name)?;
+    let version = found.versions.iter().find(|v| v.version == group.preferred_version)?;
+    version.resources.iter().find(|resource| resource.name == name)
+}
+
+fn of_version(twin: &Resource, version: &Text) -> Resource {
+    let mut resource = Resource { version: version.clone(), ..twin.clone() };
+    let own = (&twin.group, &twin.version);
+    for sub in &mut resource.subresources {
+        if (&sub.group, &sub.version) == own {
+            sub.version = version.clone();
+        }
+    }
+    resource
+}
+
+/// The feature gates that any resource needs.
+pub(crate) fn gates() -> impl Iterator<Item = &'static str> {
+    OPTIONAL.lines().filter_map(|line| line.strip_prefix("N\t"))
+}
+
+/// The feature gate that a resource needs.
+pub(crate) fn gate_of(group: &str, version: &str, resource: &str) -> Option<&'static str> {
+    let (mut in_group, mut in_version, mut at_resource) = (false, false, false);
+    for line in OPTIONAL.lines() {
+        let mut columns = line.split('\t');
+        let (letter, word) = (columns.next()?, columns.next()?);
+        match letter {
+            "G" => (in_group, in_version) = (word == group, false),
+            "V" => in_version = in_group && word == version,
+            "R" | "=" => at_resource = in_version && word == resource,
+            "N" if at_resource => return Some(word),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether a version is upstream's and not ours.
+pub(crate) fn is_unbuilt(group: &str, version: &str) -> bool {
+    OPTIONAL.lines().any(|line| line.split('\t').eq(["U", group, version]))
 }
 
 /// By resource, such as `apps/v1/deployments`, and column.
@@ -249,22 +389,23 @@ fn column_texts() -> Texts {
 fn load_in_group(group: Option<&mut Group>, columns: &[&'static str], texts: &Texts) {
     let Some(group) = group else { return };
     if let ["V", version] = columns[..] {
+        let version = Text::Borrowed(version);
         group.versions.push(Version { version, resources: Vec::new() });
         return;
     }
-    let group_name = group.name;
+    let group_name = group.name.clone();
     let Some(version) = group.versions.last_mut() else { return };
     if let ["R", name, singular, kind, scope, verbs, short_names, categories] = columns[..] {
         version.resources.push(Resource {
             group: group_name,
-            version: version.version,
-            name,
-            singular,
-            kind,
+            version: version.version.clone(),
+            name: Text::Borrowed(name),
+            singular: Text::Borrowed(singular),
+            kind: Text::Borrowed(kind),
             namespaced: scope == "n",
             verbs: split(verbs),
-            short_names: split(short_names),
-            categories: split(categories),
+            short_names: split(short_names).into_iter().map(Text::Borrowed).collect(),
+            categories: split(categories).into_iter().map(Text::Borrowed).collect(),
             subresources: Vec::new(),
             columns: Vec::new(),
         });
@@ -273,12 +414,17 @@ fn load_in_group(group: Option<&mut Group>, columns: &[&'static str], texts: &Te
     let Some(resource) = version.resources.last_mut() else { return };
     match columns[..] {
         ["S", name, kind, group, version, verbs] => {
-            let verbs = split(verbs);
-            resource.subresources.push(Subresource { name, kind, group, version, verbs });
+            resource.subresources.push(Subresource {
+                name,
+                kind: Text::Borrowed(kind),
+                group: Text::Borrowed(group),
+                version: Text::Borrowed(version),
+                verbs: split(verbs),
+            });
         }
         ["C", name, column_type, format, priority] => {
             let priority = priority.parse().unwrap_or(0);
-            let version = [group_name, version.version, resource.name].join("/");
+            let version = [&*group_name, &*version.version, &*resource.name].join("/");
             let text = texts.get(&(version.trim_start_matches('/'), name));
             let text = text.copied().unwrap_or(ColumnText::usual(name, format));
             resource.columns.push(Column { name, column_type, format, priority, text });

@@ -100,9 +100,17 @@ fn write_struct(ty: &Type, map: &Map<String, Value>, out: &mut Vec<u8>) {
     }
     present.sort_unstable_by_key(|(position, _)| *position);
     let mut present = present.into_iter().peekable();
-    for (position, field) in fields.iter().enumerate() {
-        let value = present.next_if(|(at, _)| *at == position).map(|(_, value)| value);
-        write_field(field, value, &mut first, out);
+    let mut always = ty.always_printed_places().peekable();
+    loop {
+        let next = match (present.peek(), always.peek()) {
+            (Some((at, _)), Some(always)) => (*at).min(*always),
+            (Some((at, _)), None) => *at,
+            (None, Some(always)) => *always,
+            (None, None) => break,
+        };
+        always.next_if_eq(&next);
+        let value = present.next_if(|(at, _)| *at == next).map(|(_, value)| value);
+        write_field(&fields[next], value, &mut first, out);
     }
     if ty.preserve_unknown {
         for (name, value) in map.iter().filter(|(name, _)| ty.position(name).is_none()) {
@@ -134,7 +142,8 @@ fn write_field_name(field: &Field, first: &mut bool, out: &mut Vec<u8>) {
 impl Field {
     /// Whether a value of the field is printed.
     pub fn prints(&self, value: &Value) -> bool {
-        (!value.is_null() || matches!(self.kind, Kind::Json)) && !is_left_out(self, value)
+        let is_value = !value.is_null() || self.nullable || matches!(self.kind, Kind::Json);
+        is_value && !is_left_out(self, value)
     }
 
     /// What is printed when the field is absent: Go's zero, or null for a pointer.

@@ -14,7 +14,7 @@
 //! Quantities and times in it are canonical. Sets of managed fields are kept as text.
 //!
 //! What it deliberately does not do: it does not validate (`validation`), patch (`patch`) or print
-//! OpenAPI (`openapi`), and it knows no versions that are not served by default.
+//! OpenAPI (`openapi`). It does not convert between versions (`apiserver`).
 //!
 //! Tested by vectors of every kind in JSON and protobuf under `tests/`, by unit tests beside the
 //! code, and against a running API server by the conformance corpus.
@@ -28,11 +28,12 @@ mod encode;
 mod printers;
 mod protobuf;
 mod registry;
+mod runtime_config;
 mod table;
 
 pub use decode::{
-    DecodeError, Decoded, FieldValidation, TypeMeta, check_json_syntax, decode_json, decode_value,
-    decode_yaml, read_type_meta, yaml_to_value,
+    DecodeError, Decoded, FieldValidation, TypeMeta, check_json_syntax, decode_json,
+    decode_untyped, decode_value, decode_yaml, read_type_meta, yaml_to_value,
 };
 pub use defaults::apply_defaults;
 pub use discovery::{Column, ColumnText, FieldSelectors, Group, Resource, Subresource, Version};
@@ -42,5 +43,6 @@ pub use protobuf::{
     PROTOBUF_MAGIC, ProtobufError, decode_protobuf, decode_protobuf_body, encode_protobuf,
     encode_protobuf_raw, read_envelope,
 };
-pub use registry::{Registry, registry};
+pub use registry::{AlreadyConfigured, Registry, configure, registry};
+pub use runtime_config::{RuntimeConfig, RuntimeConfigError};
 pub use table::{Field, Kind, ListType, Text, Type, TypeRef};

@@ -3,6 +3,7 @@
 //! Upstream: `pkg/printers/internalversion/printers.go`.
 
 mod cells;
+mod coordination;
 mod core;
 mod events;
 mod networking;
@@ -38,6 +39,7 @@ pub fn table_row(gvr: &GroupVersionResource, object: &Value, now: Timestamp) -> 
         .or_else(|| events::row(resource, o, now))
         .or_else(|| networking::row(resource, o, now))
         .or_else(|| rbac::row(resource, o, now))
+        .or_else(|| coordination::row(resource, o, now))
         .or_else(|| storage::row(resource, o, now))
         .or_else(|| workloads::row(resource, o, now))
         .unwrap_or_else(|| match registry().columns(gvr) {

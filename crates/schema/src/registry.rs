@@ -9,10 +9,15 @@ use std::sync::{LazyLock, OnceLock};
 use meta::{GroupVersionKind, GroupVersionResource};
 
 use crate::discovery::{self, Column, FieldSelectors, Group, Resource, Selectable};
+use crate::runtime_config::{Known, RuntimeConfig};
 use crate::table::Type;
 
 static TYPES: &str = include_str!("../generated/types.txt");
-static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::load);
+/// Tables of the versions that are not served unless somebody asks for them.
+static UNSERVED: &str = include_str!("../generated/unserved.txt");
+static CONFIG: OnceLock<RuntimeConfig> = OnceLock::new();
+static REGISTRY: LazyLock<Registry> =
+    LazyLock::new(|| Registry::load(CONFIG.get_or_init(RuntimeConfig::default)));
 
 /// Kinds of `meta.k8s.io` that upstream registers under every group and version.
 const EVERYWHERE: [&str; 7] = [
@@ -32,6 +37,9 @@ pub struct Registry {
     by_kind: HashMap<(&'static str, &'static str, &'static str), usize>,
     enums: HashMap<&'static str, &'static str>,
     groups: Vec<Group>,
+    /// Resources of default versions that the configuration switches off. Others may be kept in
+    /// them.
+    hidden: Vec<Resource>,
     selectable: Vec<Selectable>,
 }
 
@@ -44,10 +52,24 @@ struct Block {
 /// codecs must do for every table there is.
 #[cfg(test)]
 pub(crate) static EVERY_VERSION: LazyLock<Registry> = LazyLock::new(|| {
-    let mut every = Registry::load();
-    every.index(include_str!("../generated/unserved.txt"));
+    let mut every = Registry::load(&RuntimeConfig::default());
+    every.index(UNSERVED);
     every
 });
+
+/// The registry was in use already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the versions to serve were chosen already")]
+pub struct AlreadyConfigured;
+
+/// Chooses the versions that this process serves. Before the first use of [`registry`]: a process
+/// has one registry, as upstream has one scheme.
+///
+/// # Errors
+/// When it is too late for that.
+pub fn configure(config: RuntimeConfig) -> Result<(), AlreadyConfigured> {
+    CONFIG.set(config).map_err(|_| AlreadyConfigured)
+}
 
 /// The one registry of built-in kinds; loaded at first use, in well under a millisecond.
 pub fn registry() -> &'static Registry {
@@ -75,17 +97,17 @@ impl Registry {
         self.by_path.get(path).map(|index| self.at(*index))
     }
 
-    /// A resource that is served by default.
+    /// A resource, whether it is served or only stored.
     pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
-        self.resources(group, version).iter().find(|resource| resource.name == plural)
+        self.find(group, version, |resource| resource.name == plural)
     }
 
     /// The resource whose objects have this kind.
     pub fn resource_of_kind(&self, gvk: &GroupVersionKind) -> Option<&Resource> {
-        self.resources(&gvk.group, &gvk.version).iter().find(|resource| resource.kind == gvk.kind)
+        self.find(&gvk.group, &gvk.version, |resource| resource.kind == gvk.kind)
     }
 
-    /// Discovery: the groups in upstream's order.
+    /// Discovery: what is served, the groups in upstream's order.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
@@ -121,26 +143,37 @@ impl Registry {
         block.table.get_or_init(|| Type::parse(block.text, &lookup))
     }
 
-    fn resources(&self, group: &str, version: &str) -> &[Resource] {
-        self.groups
-            .iter()
-            .filter(|found| found.name == group)
-            .flat_map(|found| &found.versions)
-            .find(|found| found.version == version)
-            .map_or(&[], |found| &found.resources)
+    fn find(
+        &self,
+        group: &str,
+        version: &str,
+        is_wanted: impl Fn(&Resource) -> bool,
+    ) -> Option<&Resource> {
+        let is_wanted = |found: &&Resource| found.version == version && is_wanted(found);
+        let group_of = self.groups.iter().find(|found| found.name == group);
+        let versions = group_of.into_iter().flat_map(|found| &found.versions);
+        let mut served = versions.flat_map(|found| &found.resources);
+        let mut hidden = self.hidden.iter().filter(|found| found.group == group);
+        served.find(is_wanted).or_else(|| hidden.find(is_wanted))
     }
 
-    fn load() -> Self {
+    fn load(config: &RuntimeConfig) -> Self {
         let mut registry = Self {
             blocks: Vec::new(),
             by_path: HashMap::new(),
             by_kind: HashMap::new(),
             enums: HashMap::new(),
             groups: Vec::new(),
+            hidden: Vec::new(),
             selectable: Vec::new(),
         };
         registry.index(TYPES);
-        (registry.groups, registry.selectable) = discovery::load();
+        let found = discovery::load(config);
+        if found.has_optional {
+            registry.index(UNSERVED);
+        }
+        (registry.groups, registry.hidden) = (found.groups, found.hidden);
+        registry.selectable = found.selectable;
         registry
     }
 
@@ -175,5 +208,33 @@ impl Registry {
             }
             self.blocks.push(Block { text: block, table: OnceLock::new() });
         }
+    }
+}
+
+/// What a command line may speak of: every group and version that has a table.
+pub(crate) struct Vocabulary;
+
+impl Vocabulary {
+    fn any(is_wanted: impl Fn(&str, &str) -> bool) -> bool {
+        let lines = TYPES.lines().chain(UNSERVED.lines());
+        lines.filter_map(|line| line.strip_prefix("T\t")).any(|line| {
+            let mut columns = line.split('\t').skip(1);
+            let (group, version) = (columns.next().unwrap_or(""), columns.next().unwrap_or(""));
+            !group.is_empty() && is_wanted(group, version)
+        })
+    }
+}
+
+impl Known for Vocabulary {
+    fn is_group(&self, group: &str) -> bool {
+        Self::any(|found, _| found == group)
+    }
+
+    fn is_version(&self, group: &str, version: &str) -> bool {
+        Self::any(|found, of| found == group && of == version)
+    }
+
+    fn is_missing(&self, group: &str, version: &str) -> bool {
+        discovery::is_unbuilt(group, version)
     }
 }

@@ -69,6 +69,11 @@ pub enum Kind {
     List(Box<Kind>),
     /// A map from strings.
     Map(Box<Kind>),
+    /// An item of a list or map with a list type, or the like, of its own: what a field says of its
+    /// value, said of an item. Only in tables made at run time.
+    Marked(Arc<Field>),
+    /// Whatever it is, merged member by member if it is a map. Only in tables made at run time.
+    Deduced,
 }
 
 /// A reference to a table; references may be circular.
@@ -136,6 +141,8 @@ pub struct Field {
     pub granular: bool,
     /// Default from the marker, as JSON.
     pub default: Option<Text>,
+    /// Whether null is a value like others, and not absence. Only in tables made at run time.
+    pub nullable: bool,
 }
 
 impl Field {
@@ -158,6 +165,7 @@ impl Field {
             atomic: false,
             granular: false,
             default: None,
+            nullable: false,
         }
     }
 
@@ -188,9 +196,11 @@ pub struct Type {
     /// Whether fields without a table entry are kept as they are.
     pub preserve_unknown: bool,
     fields: Vec<Field>,
-    by_name: Vec<u16>,
+    /// Places of fields by a hash of their names; see [`slot`].
+    slots: Box<[u16]>,
     by_number: Vec<u16>,
     always_printed: Vec<u16>,
+    always_printed_places: Vec<u16>,
     embedded: Vec<Box<[u32]>>,
 }
 
@@ -200,11 +210,14 @@ impl Type {
         let ordinal = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         let mut by_name: Vec<u16> = (0..fields.len()).map(ordinal).collect();
         by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
+        let slots = slots(&fields);
         let always_printed: Vec<u16> = by_name
             .iter()
             .copied()
             .filter(|at| fields[usize::from(*at)].is_always_printed())
             .collect();
+        let mut always_printed_places = always_printed.clone();
+        always_printed_places.sort_unstable();
         let mut by_number: Vec<u16> =
             (0..fields.len()).filter(|at| fields[*at].number != 0).map(ordinal).collect();
         by_number.sort_by_cached_key(|at| {
@@ -228,9 +241,10 @@ impl Type {
             atomic: false,
             preserve_unknown: false,
             fields,
-            by_name,
+            slots,
             by_number,
             always_printed,
+            always_printed_places,
             embedded,
         }
     }
@@ -252,11 +266,15 @@ impl Type {
 
     /// The place of a field in [`Type::fields`].
     pub fn position(&self, name: &str) -> Option<usize> {
-        let found = self
-            .by_name
-            .binary_search_by(|at| (*self.fields[usize::from(*at)].name).cmp(name))
-            .ok()?;
-        Some(usize::from(self.by_name[found]))
+        let mask = self.slots.len() - 1;
+        let mut at = slot(name) & mask;
+        loop {
+            let found = usize::from(self.slots[at]);
+            if *self.fields.get(found)?.name == *name {
+                return Some(found);
+            }
+            at = (at + 1) & mask;
+        }
     }
 
     /// Whether the struct is an object with a kind of its own.
@@ -268,6 +286,11 @@ impl Type {
     /// Fields that are printed even when they are absent, by name.
     pub fn always_printed(&self) -> impl Iterator<Item = &Field> {
         self.always_printed.iter().map(|at| &self.fields[usize::from(*at)])
+    }
+
+    /// The places of those fields, ascending.
+    pub(crate) fn always_printed_places(&self) -> impl Iterator<Item = usize> {
+        self.always_printed_places.iter().map(|at| usize::from(*at))
     }
 
     /// Fields in the order of their protobuf numbers.
@@ -290,6 +313,29 @@ impl Type {
         let fields = rest.lines().filter_map(|line| parse_field(line, lookup)).collect();
         Self { group, version, message, atomic: flags.contains('a'), ..Self::new(path, fields) }
     }
+}
+
+/// Where the search for a name begins. Every object is looked up field by field several times on
+/// its way, so this must be cheap rather than good.
+fn slot(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let byte = |at: usize| bytes.get(at).map_or(0, |byte| usize::from(*byte));
+    let last = bytes.len().wrapping_sub(1);
+    byte(0) + byte(bytes.len() / 2) * 37 + byte(last) * 11 + bytes.len() * 101
+}
+
+/// At least half of the slots stay empty, so that every search ends, and soon.
+fn slots(fields: &[Field]) -> Box<[u16]> {
+    let mut slots = vec![u16::MAX; (2 * fields.len() + 1).next_power_of_two()];
+    let mask = slots.len() - 1;
+    for (position, field) in fields.iter().enumerate().take(usize::from(u16::MAX)) {
+        let mut at = slot(&field.name) & mask;
+        while slots[at] != u16::MAX {
+            at = (at + 1) & mask;
+        }
+        slots[at] = u16::try_from(position).unwrap_or(u16::MAX);
+    }
+    slots.into()
 }
 
 fn parse_field(line: &'static str, lookup: &dyn Fn(&str) -> Option<usize>) -> Option<Field> {

@@ -54,12 +54,19 @@ pub struct Write {
     /// Where in the value the revision of this write is to stand, in decimal. Only the store knows
     /// it in time, and whoever reads the value then needs no copy of its own to put it in.
     pub revision_at: Option<usize>,
+    /// What the writer knows about the value already.
+    pub note: Option<Note>,
 }
+
+/// Something derived from a value by who wrote it, for those of the same process who follow the
+/// store and would otherwise derive it again. It goes along with the event and is not kept on disk;
+/// events that are read back have none.
+pub type Note = Arc<dyn std::any::Any + Send + Sync>;
 
 impl Write {
     /// A write of a value as it is.
     pub fn new(key: Bytes, value: Option<Bytes>, expect: Expect) -> Self {
-        Self { key, value, expect, revision_at: None }
+        Self { key, value, expect, revision_at: None, note: None }
     }
 
     /// The value as it is kept when the write gets this revision.
@@ -128,6 +135,8 @@ pub struct Event {
     pub previous: Option<Arc<KeyValue>>,
     /// What it holds now; `None` when it was deleted. One of the two is always there.
     pub current: Option<Arc<KeyValue>>,
+    /// What the writer knew about the value.
+    pub note: Option<Note>,
 }
 
 impl Event {

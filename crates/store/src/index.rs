@@ -28,7 +28,7 @@ impl Index {
         let revision = self.revision;
         let Some(value) = value else {
             let previous = self.map.remove(&key);
-            return Event { revision, previous, current: None };
+            return Event { revision, previous, current: None, note: None };
         };
         let old = self.map.get(&key);
         let current = Arc::new(KeyValue {
@@ -39,7 +39,7 @@ impl Index {
             version: old.map_or(1, |kv| kv.version + 1),
         });
         let previous = self.map.insert(key, current.clone());
-        Event { revision, previous, current: Some(current) }
+        Event { revision, previous, current: Some(current), note: None }
     }
 
     /// Takes back a change that [`Index::apply`] made; must be the newest one still applied.

@@ -28,7 +28,7 @@ mod snapshot;
 mod writer;
 
 pub use api::{
-    Committed, Event, EventBatch, Expect, KeyValue, Outcome, Range, RangeResult, Revision, Store,
-    StoreError, WatchStream, Write,
+    Committed, Event, EventBatch, Expect, KeyValue, Note, Outcome, Range, RangeResult, Revision,
+    Store, StoreError, WatchStream, Write,
 };
 pub use log_store::{LogStore, OpenError, Options};

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use clock::SharedClock;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +21,11 @@ use crate::snapshot;
 /// Writes of one batch, and its bytes: bounds both the latency of the first and the frame.
 const BATCH_WRITES: usize = 1024;
 const BATCH_BYTES: usize = 8 << 20;
+
+/// A batch of so many writes says that many clients write at once, so that more are on their way.
+const CROWD: usize = 4;
+/// How long a batch waits for them. Each batch costs an `fdatasync`, however few writes share it.
+const GATHER: Duration = Duration::from_micros(200);
 
 pub(crate) struct Request {
     pub(crate) write: Write,
@@ -41,10 +47,14 @@ impl Writer {
     /// Runs until the last sender is gone.
     pub(crate) fn run(mut self) {
         let mut carried = VecDeque::new();
+        let mut is_crowded = false;
         loop {
             let Some(first) = carried.pop_front().or_else(|| self.requests.blocking_recv()) else {
                 break;
             };
+            if is_crowded {
+                pause(GATHER);
+            }
             let mut batch = vec![first];
             let mut bytes = 0;
             while batch.len() < BATCH_WRITES {
@@ -56,6 +66,7 @@ impl Writer {
                 }
                 batch.push(next);
             }
+            is_crowded = batch.len() >= CROWD;
             self.commit(batch);
             self.snapshot_if_due();
         }
@@ -173,10 +184,18 @@ fn stage(
     }
     let value = write.value_at(Revision(index.revision.0 + 1));
     frame.push(&write.key, value.as_deref());
-    let event = index.apply(write.key.clone(), value);
+    let event = Event { note: write.note.clone(), ..index.apply(write.key.clone(), value) };
     let committed = Committed { revision: event.revision, previous: event.previous.clone() };
     events.push(Arc::new(event));
     Outcome::Committed(committed)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread of its own, which is no part of simulations"
+)]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
 }
 
 fn refuse(batch: Vec<Request>, error: &StoreError, shared: &Shared) {

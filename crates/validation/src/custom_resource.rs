@@ -170,7 +170,7 @@ fn versions(spec: &Node<'_>, shared: &Shared<'_>, out: &mut Findings) {
         let own = Node { value: &own, path: version.path.clone() };
         definition::version(&own, shared.has_status, out);
     }
-    let own = versions.is_set().then(|| {
+    let own = spec.is_set().then(|| {
         versions.items().map(|version| version_without(&version, shared)).collect::<Value>()
     });
     let own = own.unwrap_or_default();

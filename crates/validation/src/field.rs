@@ -117,6 +117,12 @@ impl Path {
         self.then(Name::Field(name))
     }
 
+    /// A field in it whose name comes from data; dots are allowed.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Self {
+        self.then(Name::Text(name.into()))
+    }
+
     /// A field in it that is known by its text.
     pub(crate) fn new_in(parent: &Self, name: &str) -> Self {
         parent.then(Name::Text(name.into()))
@@ -217,7 +223,7 @@ impl FieldError {
 
     /// The value is not printed.
     #[must_use]
-    pub(crate) fn without_value(mut self) -> Self {
+    pub fn without_value(mut self) -> Self {
         self.shown = Some(String::new());
         self
     }
@@ -240,7 +246,8 @@ impl FieldError {
     }
 
     /// The same finding about the type of the value.
-    pub(crate) fn of_wrong_type(mut self) -> Self {
+    #[must_use]
+    pub fn of_wrong_type(mut self) -> Self {
         self.error_type = ErrorType::TypeInvalid;
         self
     }

@@ -5,7 +5,7 @@ use meta::names;
 use crate::node::{Findings, Node};
 
 /// The one strategy that upstream knows.
-const STRATEGY: &str = "OldestEmulationVersion";
+pub(crate) const STRATEGY: &str = "OldestEmulationVersion";
 
 pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
     let spec = object.get("spec");
@@ -16,16 +16,21 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
     spec.get("leaseTransitions").non_negative(out);
     let strategy = spec.get("strategy");
     if strategy.is_set() {
-        // Others are somebody's own, and have a domain.
-        if !strategy.text().contains('/') {
-            strategy.one_of(&[STRATEGY], out);
-        } else {
-            strategy.invalid_each(names::qualified_name(strategy.text()), out);
-        }
+        self::strategy(&strategy, out);
     }
     let preferred = spec.get("preferredHolder");
     if !preferred.text().is_empty() && strategy.text().is_empty() {
         out.push(preferred.forbidden("may only be specified if `strategy` is defined"));
+    }
+}
+
+/// How one of several candidates is chosen.
+pub(crate) fn strategy(strategy: &Node<'_>, out: &mut Findings) {
+    // Others are somebody's own, and have a domain.
+    if !strategy.text().contains('/') {
+        strategy.one_of(&[STRATEGY], out);
+    } else {
+        strategy.invalid_each(names::qualified_name(strategy.text()), out);
     }
 }
 

@@ -26,6 +26,7 @@ mod batch;
 mod certificate_signing_request;
 mod claim;
 mod cluster_node;
+mod cluster_trust_bundle;
 mod config;
 mod container;
 mod controller_revision;
@@ -38,8 +39,10 @@ mod ephemeral;
 mod event;
 mod field;
 mod flow_control;
+mod go_regexp;
 mod ingress;
 mod lease;
+mod lease_candidate;
 mod match_rules;
 mod metadata;
 mod network_policy;
@@ -136,7 +139,7 @@ pub fn validate_update(
     let mut out = Vec::new();
     let (new, old) = (Node::root(new), Node::root(old));
     metadata::update(gvk, &new, &old, &mut out);
-    if gvk.group == "certificates.k8s.io" {
+    if gvk.kind == "CertificateSigningRequest" {
         certificate_signing_request::update(&new, &old, subresource, &mut out);
     } else if subresource == "status" {
         status::update(gvk, &new, &old, &mut out);
@@ -145,6 +148,39 @@ pub fn validate_update(
     } else {
         group_update(gvk, &new, &old, &mut out);
     }
+    out
+}
+
+/// Findings about the metadata of a new object of a custom resource.
+pub fn custom_metadata(object: &Value, is_namespaced: bool) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    metadata::create(&Node::root(object), is_namespaced, &names::dns1123_subdomain, &mut out);
+    out
+}
+
+/// Findings about the metadata of a changed object of a custom resource.
+pub fn custom_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    metadata::changed(&Node::root(new), &Node::root(old), &mut out);
+    out
+}
+
+/// Findings about the metadata of an object inside another one, at a path.
+pub fn embedded_metadata(object: &Value, path: &Path) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        && metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty)
+    {
+        // It need not have one.
+        metadata.insert("name".to_owned(), Value::from("fakename"));
+    }
+    let is_namespaced = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .is_some_and(|ns| !ns.is_empty());
+    let object = Node { value: &object, path: path.clone() };
+    metadata::create(&object, is_namespaced, &names::path_segment, &mut out);
     out
 }
 
@@ -220,6 +256,10 @@ fn group_update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mu
             runtime_class::validate(new, out);
         }
         ("scheduling.k8s.io", "PriorityClass") => priority_class::update(new, old, out),
+        ("certificates.k8s.io", "ClusterTrustBundle") => {
+            cluster_trust_bundle::update(new, old, out);
+        }
+        ("coordination.k8s.io", "LeaseCandidate") => lease_candidate::update(new, old, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::update(new, old, out),
         ("networking.k8s.io", "IngressClass") => {
             simple(gvk, new, out);
@@ -317,7 +357,11 @@ fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
             autoscaler::validate(object, out);
         }
+        ("certificates.k8s.io", "ClusterTrustBundle") => {
+            cluster_trust_bundle::validate(object, out);
+        }
         ("coordination.k8s.io", "Lease") => lease::validate(object, out),
+        ("coordination.k8s.io", "LeaseCandidate") => lease_candidate::validate(object, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::validate(object, out),
         ("flowcontrol.apiserver.k8s.io", "FlowSchema") => {
             flow_control::schema::validate(object, out);
@@ -353,7 +397,9 @@ fn name_findings(gvk: &GroupVersionKind, object: &Node<'_>, name: &str) -> Vec<S
         ("", "Namespace" | "Service") | ("apps", "StatefulSet") => names::dns1123_label(name),
         ("apiextensions.k8s.io", _) => custom_resource::name(object, name),
         ("apiregistration.k8s.io", _) => api_service::name(object, name),
+        ("certificates.k8s.io", "ClusterTrustBundle") => cluster_trust_bundle::name(object, name),
         ("certificates.k8s.io", _) => Vec::new(),
+        ("coordination.k8s.io", "LeaseCandidate") => names::config_map_key(name),
         ("networking.k8s.io", "IPAddress") => address::canonical_ip(name),
         ("rbac.authorization.k8s.io", _) => names::path_segment(name),
         _ => names::dns1123_subdomain(name),

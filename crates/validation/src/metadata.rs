@@ -68,11 +68,26 @@ pub(crate) fn known_finalizers(gvk: &GroupVersionKind, object: &Node<'_>, out: &
 /// Findings about the metadata of a changed object. Upstream checks the parts that may change
 /// after those that may not.
 pub(crate) fn update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let before = old.get("metadata");
+    if !before.get("deletionTimestamp").text().is_empty() {
+        let finalizers = new.get("metadata").get("finalizers");
+        no_new_finalizers(&finalizers, &before.get("finalizers"), out);
+    }
+    known_finalizers(gvk, new, out);
+    kept_and_well_formed(new, old, out);
+}
+
+/// The same for kinds whose finalizers may have any name.
+pub(crate) fn changed(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     let (metadata, before) = (new.get("metadata"), old.get("metadata"));
     if !before.get("deletionTimestamp").text().is_empty() {
         no_new_finalizers(&metadata.get("finalizers"), &before.get("finalizers"), out);
     }
-    known_finalizers(gvk, new, out);
+    kept_and_well_formed(new, old, out);
+}
+
+fn kept_and_well_formed(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
+    let (metadata, before) = (new.get("metadata"), old.get("metadata"));
     if metadata.get("generation").int() < before.get("generation").int() {
         out.push(metadata.get("generation").invalid("must not be decremented"));
     }

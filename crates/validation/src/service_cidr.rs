@@ -4,7 +4,6 @@ use meta::names;
 
 use crate::FieldError;
 use crate::address::{canonical_cidr, is_ipv4_range, one_of_each_family};
-use crate::metadata::conditions;
 use crate::node::{Findings, Node};
 
 pub(crate) fn create(object: &Node<'_>, out: &mut Findings) {
@@ -42,10 +41,6 @@ pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     } else {
         now.immutable(&before, out);
     }
-}
-
-pub(crate) fn status(object: &Node<'_>, out: &mut Findings) {
-    conditions(&object.get("status").get("conditions"), out);
 }
 
 pub(crate) fn ip_address(object: &Node<'_>, out: &mut Findings) {

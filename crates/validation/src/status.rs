@@ -5,7 +5,7 @@ use meta::GroupVersionKind;
 use crate::node::{Findings, Node};
 use crate::{
     api_service, autoscaler, batch, claim, cluster_node, flow_control, ingress, metadata,
-    pod_status, policy, quota, resource, service, service_cidr, storage, workload,
+    pod_status, policy, quota, resource, service, storage, workload,
 };
 
 /// Findings about a changed status.
@@ -27,7 +27,6 @@ pub(crate) fn update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out
         ("batch", "Job") => batch::job_status::validate(new, old, out),
         ("flowcontrol.apiserver.k8s.io", _) => flow_control::status(new, out),
         ("networking.k8s.io", "Ingress") => ingress::status(new, out),
-        ("networking.k8s.io", "ServiceCIDR") => service_cidr::status(new, out),
         ("policy", "PodDisruptionBudget") => policy::status(new, out),
         ("resource.k8s.io", "ResourceClaim") => resource::status::validate(new, old, out),
         ("storage.k8s.io", "VolumeAttachment") => storage::attachment::validate(new, out),

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: cold start, idle memory, API operations and pod start.
+//! `cargo xtask bench`: cold start, idle memory, pod start, and the API server alone: operations,
+//! watches, and what becomes of their cost when much is stored.
 //!
 //! Figures of one run belong together: machines differ, and so does one machine from hour to hour.
 //! CPU per operation is the server's own, from the kernel's accounting.
@@ -7,23 +8,30 @@ mod api;
 mod pods;
 mod process;
 mod report;
+mod scale;
+mod server;
+mod watch;
 
 use std::time::Duration;
 
 use anyhow::Context;
 use testkit::{Cluster, Options};
 
+use self::server::Server;
 use crate::run::{build_ironclad, say};
 
 /// What to measure; without any choice, everything.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these: start, memory, api, pods.
-    #[arg(value_parser = ["start", "memory", "api", "pods"])]
+    /// Only these: start, memory, pods, api, watch, scale.
+    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "scale"])]
     only: Vec<String>,
     /// Objects that the API operations are measured with.
     #[arg(long, default_value_t = 5000)]
     objects: usize,
+    /// Objects that are stored when the cost of an operation is compared with that in a small store.
+    #[arg(long, default_value_t = 200_000)]
+    scale: usize,
     /// Requests under way at once.
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
@@ -54,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if wants("start") {
         figures.extend(cold_start(&ironclad, args.starts)?);
     }
-    if wants("memory") || wants("api") || wants("pods") {
+    if wants("memory") || wants("pods") {
         let mut cluster = Cluster::start(Options::new(&ironclad))?;
         if wants("memory") {
             figures.push(idle_memory(&cluster)?);
@@ -62,11 +70,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if wants("pods") {
             figures.extend(pods::measure(&cluster)?);
         }
-        if wants("api") {
-            figures.extend(api::measure(&cluster, args.objects, args.in_flight)?);
-            figures.push(memory("memory after the API operations", &cluster)?);
-        }
         cluster.reset()?;
+    }
+    if wants("api") {
+        let server = Server::start(&ironclad)?;
+        figures.extend(api::measure(&server, args.objects, args.in_flight)?);
+        let bytes = process::resident_of(server.pid())?;
+        let value = format!("{:.1} MB", megabytes(bytes));
+        figures.push(Figure::new("memory of the API server after these", value));
+    }
+    if wants("watch") {
+        let server = Server::start(&ironclad)?;
+        figures.push(watch::measure(&server, 300)?);
+        figures.push(watch::measure(&server, 3000)?);
+    }
+    if wants("scale") {
+        let server = Server::start(&ironclad)?;
+        figures.extend(scale::measure(&server, args.scale, args.in_flight)?);
     }
     let size = std::fs::metadata(&ironclad).context("the binary")?.len();
     figures.push(Figure::new("release binary, stripped", format!("{:.1} MB", megabytes(size))));
@@ -113,6 +133,6 @@ pub(crate) fn megabytes(bytes: u64) -> f64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "another process is waited for, whose clock is real")]
-fn wait(duration: Duration) {
+pub(crate) fn wait(duration: Duration) {
     std::thread::sleep(duration);
 }

@@ -66,23 +66,31 @@ pub(super) struct Policy {
 impl Policy {
     /// The policy in a namespace's labels, and which of them say nothing.
     pub(super) fn of(namespace: &Value) -> (Self, Vec<Cause>) {
-        let mut wrong = Vec::new();
-        let enforce = mode(namespace, "enforce", &mut wrong);
-        let _ = mode(namespace, "audit", &mut wrong);
-        let mut warn = mode(namespace, "warn", &mut wrong);
         let labels = &namespace["metadata"]["labels"];
-        if labels.get("pod-security.kubernetes.io/warn").is_none() {
+        Self::of_labels(&|key| labels.get(key).and_then(Value::as_str))
+    }
+
+    /// The same for labels that are looked up.
+    pub(super) fn of_labels<'a>(label: Labels<'_, 'a>) -> (Self, Vec<Cause>) {
+        let mut wrong = Vec::new();
+        let enforce = mode(label, "enforce", &mut wrong);
+        let _ = mode(label, "audit", &mut wrong);
+        let mut warn = mode(label, "warn", &mut wrong);
+        if label("pod-security.kubernetes.io/warn").is_none() {
             warn.level = Level::Privileged;
         }
         (Self { enforce, warn }, wrong)
     }
 }
 
-fn mode(namespace: &Value, mode: &str, wrong: &mut Vec<Cause>) -> Standard {
+/// The value of a label.
+type Labels<'f, 'a> = &'f dyn Fn(&str) -> Option<&'a str>;
+
+fn mode(labels: Labels<'_, '_>, mode: &str, wrong: &mut Vec<Cause>) -> Standard {
     let label = |suffix: &str| {
         let key = format!("pod-security.kubernetes.io/{mode}{suffix}");
-        let value = namespace["metadata"]["labels"].get(&key).and_then(Value::as_str);
-        (key.clone(), value.map(str::to_owned))
+        let value = labels(&key).map(str::to_owned);
+        (key, value)
     };
     let mut refuse = |key: &str, value: &str, why: &str| {
         wrong.push(Cause {

@@ -28,6 +28,15 @@ impl Selected {
         }
     }
 
+    /// The same with the object in another form.
+    pub(crate) fn with(&self, object: Arc<Object>) -> Self {
+        match self {
+            Self::Added(_) => Self::Added(object),
+            Self::Modified(_) => Self::Modified(object),
+            Self::Deleted(_) => Self::Deleted(object),
+        }
+    }
+
     /// The word in a watch event.
     pub(crate) fn word(&self) -> &'static str {
         match self {
@@ -93,6 +102,11 @@ impl Cursor {
         }
         let selected = changes.iter().filter_map(|change| select(&self.selection, change));
         Ok((selected.collect(), more))
+    }
+
+    /// Whether nothing comes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.cache.is_closed()
     }
 
     /// Resolves when an interesting change may have happened since the last poll. Safe to drop.

@@ -91,3 +91,37 @@ fn a_cursor_behind_the_ring_expires() {
     assert!(Cursor::new(cache.clone(), Selection::all(""), 2, true).is_err());
     assert!(Cursor::new(cache, Selection::all(""), 3, true).is_ok());
 }
+
+#[test]
+fn objects_are_found_by_the_node_they_name() {
+    let cache = Cache::new();
+    let on = |revision, name: &str, node: Option<&str>| {
+        let key: Arc<str> = format!("n/{name}").into();
+        let before = cache.get(&key);
+        let after = node.map(|node| {
+            let plain = object(name, "1", revision);
+            let mut header = plain.header().clone();
+            header.fields = [("spec.nodeName", node.into())].into();
+            Arc::new(Object::new(header, plain.json().clone()))
+        });
+        cache.apply(vec![Change { revision, key, before, after }]);
+    };
+    let names = |node| {
+        let found = cache.on_node(node);
+        found.iter().map(|object| object.header().name.clone()).collect::<Vec<_>>()
+    };
+    on(2, "b", Some("x"));
+    on(3, "a", Some("x"));
+    on(4, "c", Some(""));
+    assert_eq!(names("x"), ["a", "b"]);
+    assert!(names("").is_empty());
+    on(5, "c", Some("y"));
+    on(6, "a", Some("y"));
+    on(7, "b", None);
+    assert!(names("x").is_empty());
+    assert_eq!(names("y"), ["a", "c"]);
+    let snapshot = cache.snapshot(0);
+    cache.load(snapshot.map, 8);
+    assert_eq!(names("y"), ["a", "c"]);
+    assert_eq!(cache.snapshot_of_node(0, "y").revision, 8);
+}

@@ -6,7 +6,7 @@
 use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 use meta::{Reason, Status};
-use openapi::{Document, Documents, Encoding};
+use openapi::{CustomKinds, Document, Documents, Encoding};
 use serde_json::{Map, Value, json};
 
 use crate::body::Body;
@@ -44,7 +44,7 @@ pub(super) async fn serve(
 async fn v2(ctx: &RequestContext) -> Result<Response<Body>, Status> {
     let encoding = encoding(ctx).ok_or_else(not_acceptable)?;
     let content_type = if encoding == Encoding::Json { JSON } else { PROTOBUF };
-    let document = render(ctx, move |documents| documents.v2(encoding)).await?;
+    let document = render(ctx, move |documents, custom| documents.v2(encoding, custom)).await?;
     Ok(etag::answer(&ctx.headers, content_type, document.bytes.into(), &document.hash))
 }
 
@@ -60,12 +60,12 @@ fn encoding(ctx: &RequestContext) -> Option<Encoding> {
 
 /// Where the documents of v3 are. Upstream does not say what it is: its file server guesses.
 async fn index(ctx: &RequestContext) -> Result<Response<Body>, Status> {
-    let paths: Map<String, Value> = render(ctx, |documents| {
-        let entry = |(path, hash): &(String, std::sync::Arc<str>)| {
+    let paths: Map<String, Value> = render(ctx, |documents, custom| {
+        let entry = |(path, hash): (String, std::sync::Arc<str>)| {
             let url = format!("/openapi/v3/{path}?hash={hash}");
-            (path.clone(), json!({ "serverRelativeURL": url }))
+            (path, json!({ "serverRelativeURL": url }))
         };
-        documents.v3_index().iter().map(entry).collect()
+        documents.v3_index(custom).into_iter().map(entry).collect()
     })
     .await?;
     let text = json!({ "paths": paths }).to_string().into_bytes();
@@ -78,7 +78,8 @@ async fn v3(ctx: &RequestContext, path: &str) -> Result<Response<Body>, Status> 
         return Err(not_acceptable());
     }
     let wanted = path.to_owned();
-    let document: Option<Document> = render(ctx, move |documents| documents.v3(&wanted)).await?;
+    let document: Option<Document> =
+        render(ctx, move |documents, custom| documents.v3(&wanted, custom)).await?;
     let document = document.ok_or_else(errors::no_such_resource)?;
     let asked = ctx.query.non_empty("hash");
     if asked.is_some_and(|asked| *asked != *document.hash) {
@@ -109,10 +110,14 @@ fn keep(ctx: &RequestContext, response: &mut Response<Body>) {
 
 async fn render<T: Send + 'static>(
     ctx: &RequestContext,
-    make: impl FnOnce(&Documents) -> T + Send + 'static,
+    make: impl FnOnce(&Documents, &dyn CustomKinds) -> T + Send + 'static,
 ) -> Result<T, Status> {
     let server = ctx.server.clone();
-    tokio::task::spawn_blocking(move || make(&server.documents)).await.map_err(errors::internal)
+    let made = tokio::task::spawn_blocking(move || {
+        let served = server.resources.served();
+        make(&server.documents, &*served)
+    });
+    made.await.map_err(errors::internal)
 }
 
 fn not_acceptable() -> Status {

@@ -1,6 +1,6 @@
 //! Definitions of custom resources: names are completed, and stored versions remembered.
 //!
-//! Whether names are accepted is for [`crate::crd_naming`] to say, afterwards.
+//! Whether names are accepted is for [`crate::custom::conditions`] to say, afterwards.
 
 use meta::Status;
 use serde_json::{Value, json};
@@ -34,6 +34,14 @@ impl Strategy for CustomResourceDefinitions {
             versions.push(stored);
         }
         Ok(())
+    }
+
+    fn mark(&self, object: &mut Value, now: &str) -> bool {
+        if object.pointer("/metadata/deletionTimestamp").is_none() {
+            crate::custom::cleanup::mark(object, now);
+            return true;
+        }
+        false
     }
 }
 

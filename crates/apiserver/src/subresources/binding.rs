@@ -20,12 +20,14 @@ pub(super) async fn of_pod(
     request: &WriteRequest<'_>,
     resource: &Resource,
 ) -> Result<Response<Body>, Status> {
-    let binding = decoded(request)?;
+    let mut binding = decoded(request)?;
     let name = request.ctx.info.name.clone();
     let given = write::text(&binding, "/metadata/name");
     if !given.is_empty() && given != name {
         return Err(errors::bad_request("name in URL does not match name in Binding object"));
     }
+    let is_dry_run = request.ctx.is_dry_run()?;
+    super::admit_created(request.ctx, resource, &name, is_dry_run, &mut binding)?;
     bind(request, resource, &name, &binding).await
 }
 

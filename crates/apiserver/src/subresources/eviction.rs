@@ -31,7 +31,7 @@ pub(super) async fn evict(
         return Err(errors::internal("no table for Eviction"));
     };
     let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
-    let eviction = decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value;
+    let mut eviction = decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value;
     let name = write::text(&eviction, "/metadata/name");
     if name != ctx.info.name {
         return Err(errors::bad_request("name in URL does not match name in Eviction object"));
@@ -39,6 +39,7 @@ pub(super) async fn evict(
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     let options = options(ctx, &eviction)?;
     ctx.server.pump.fresh().await?;
+    super::admit_created(ctx, resource, &name, options.is_dry_run, &mut eviction)?;
     let pod = ctx.server.find("", "pods", &ctx.info.namespace, &name);
     let pod = pod.ok_or_else(|| errors::not_found(&resource.group_resource(), &name))?;
     if !is_beyond_budget(&pod) {

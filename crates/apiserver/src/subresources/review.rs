@@ -30,7 +30,7 @@ pub(super) fn create(
     check_metadata_namespace(ctx, &review)?;
     settle_metadata(ctx, &mut review, resource);
     ownership::record(ctx, Target::of(resource), &options.manager, None, &mut review);
-    match resource.definition.name {
+    match &*resource.definition.name {
         "tokenreviews" => {
             if review.pointer("/spec/token").is_none() {
                 let message = "token is required for TokenReview in authentication";
@@ -200,7 +200,7 @@ pub(super) fn component_statuses(ctx: &RequestContext, resource: &Resource) -> R
     if ctx.info.verb == "get" {
         if ctx.info.name != "etcd-0" {
             // Upstream's storage of these names itself in the singular.
-            let group = resource.definition.group.to_owned();
+            let group = resource.definition.group.to_string();
             let name = meta::GroupResource { group, resource: "componentstatus".to_owned() };
             let missing = errors::not_found(&name, &ctx.info.name);
             return render::status(&missing, form);

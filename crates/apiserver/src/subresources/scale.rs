@@ -146,7 +146,7 @@ fn of(resource: &Resource, object: &Value) -> Value {
             metadata[field] = value.clone();
         }
     }
-    let selector = match resource.definition.name {
+    let selector = match &*resource.definition.name {
         // A map, where the others have a selector.
         "replicationcontrollers" => {
             let map = object.pointer("/spec/selector").and_then(Value::as_object);

@@ -11,6 +11,7 @@ use crate::decode;
 use crate::errors;
 use crate::negotiate::{Shape, form};
 use crate::render;
+use crate::resources::Resource;
 use crate::write;
 
 /// Upstream's bounds and default of a token's life.
@@ -22,7 +23,10 @@ const DEFAULT_SECONDS: i64 = 3600;
 const MOUNTED_SECONDS: i64 = 60 * 60 + 7;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 60 * 60;
 
-pub(super) async fn create(request: &WriteRequest<'_>) -> Result<Response<Body>, Status> {
+pub(super) async fn create(
+    request: &WriteRequest<'_>,
+    resource: &Resource,
+) -> Result<Response<Body>, Status> {
     let ctx = request.ctx;
     let gvk = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let Some(ty) = schema::registry().kind(&gvk) else {
@@ -34,9 +38,9 @@ pub(super) async fn create(request: &WriteRequest<'_>) -> Result<Response<Body>,
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     ctx.server.pump.fresh().await?;
     let (namespace, name) = (&ctx.info.namespace, &ctx.info.name);
+    super::admit_created(ctx, resource, name, ctx.is_dry_run()?, &mut token)?;
     let account = ctx.server.find("", "serviceaccounts", namespace, name);
-    let resource = GroupResource { group: String::new(), resource: "serviceaccounts".to_owned() };
-    let account = account.ok_or_else(|| errors::not_found(&resource, name))?;
+    let account = account.ok_or_else(|| errors::not_found(&resource.group_resource(), name))?;
     let seconds = token.pointer("/spec/expirationSeconds").and_then(Value::as_i64);
     let seconds = seconds.unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds)?;

@@ -35,8 +35,7 @@ pub(crate) async fn create_object(
     if storage.is_namespaced && ctx.info.namespace.is_empty() {
         return Err(errors::method_not_allowed(&resource.group_resource(), "create"));
     }
-    let decoded =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, options.validation)?;
+    let decoded = decode::object(ctx, &request.body, resource, options.validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let is_generated = write::text(&decoded.value, "/metadata/name").is_empty()
         && !write::text(&decoded.value, "/metadata/generateName").is_empty();

@@ -13,6 +13,7 @@ use store::{Expect, KeyValue, Outcome};
 use super::{object_form, table_options};
 use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest, check_dry_run};
+use crate::custom::convert;
 use crate::errors;
 use crate::negotiate::Form;
 use crate::render;
@@ -212,17 +213,34 @@ pub(crate) async fn delete_object(
         let found = ctx.server.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
         let found = found.ok_or_else(|| errors::not_found(&group_resource, name))?;
         let old = write::stored(storage, &found)?;
+        // Webhooks are shown what the client would see.
+        let served = write::old_form(ctx, resource, &old).await?;
         check_preconditions(&old, options, &resource.gvk.kind, &group_resource, name)?;
         let operation = admission::Operation::Delete;
         let request = write::admission_request(ctx, resource, namespace, name, operation);
         let request = admission::Request { is_dry_run: options.is_dry_run, ..request };
         ctx.server.admission.validate(&request, None, Some(&old), &*ctx.server)?;
-        webhook::delete(ctx, resource, &request, &old).await?;
-        if let Some(deleted) = try_delete(ctx, storage, &old, &found, options).await? {
-            return Ok(deleted);
+        webhook::delete(ctx, resource, &request, &served).await?;
+        if let Some(deleted) = try_delete(ctx, storage, old, &found, options).await? {
+            return presented(ctx, resource, deleted).await;
         }
     }
     Err(errors::modified(&group_resource, name))
+}
+
+/// In the version of the resource, where a webhook is needed for that.
+async fn presented(
+    ctx: &RequestContext,
+    resource: &Resource,
+    deleted: Deleted,
+) -> Result<Deleted, Status> {
+    Ok(match deleted {
+        // Nobody is told what it was.
+        Deleted::Gone(object) => Deleted::Gone(object),
+        Deleted::Pending(object) => {
+            Deleted::Pending(convert::presented_one(&ctx.server, resource, object).await?)
+        }
+    })
 }
 
 fn check_preconditions(
@@ -262,38 +280,36 @@ fn check_preconditions(
 async fn try_delete(
     ctx: &RequestContext,
     storage: &Storage,
-    old: &Value,
+    mut object: Value,
     found: &KeyValue,
     options: &DeleteOptions,
 ) -> Result<Option<Deleted>, Status> {
-    let mut new = old.clone();
-    let changed = mark(ctx, storage, &mut new, options)?;
-    let goes = write::is_finished(&new) || can_go(storage, &new, options);
-    let mut bare = new.clone();
-    crate::strategy::remove(&mut bare["metadata"], "resourceVersion");
-    let json = render::encode(storage.ty, &bare);
+    let was_marked = object.pointer("/metadata/deletionTimestamp").is_some();
+    let changed = mark(ctx, storage, &mut object, options)?;
+    let goes = write::is_finished(&object) || can_go(storage, &object, options);
+    crate::strategy::remove(&mut object["metadata"], "resourceVersion");
+    let json = render::encode(storage.ty, &object);
     if options.is_dry_run || (!goes && !changed) {
-        let object = write::at(storage, &json, found.mod_revision)?;
+        let object = write::at(storage, &object, &json, found.mod_revision)?;
         return Ok(Some(if goes { Deleted::Gone(object) } else { Deleted::Pending(object) }));
     }
     // A wait that is cut short is seen before the end, as upstream's watchers see it.
-    let is_cut_short = changed && old.pointer("/metadata/deletionTimestamp").is_some();
-    let goes_now = goes && !is_cut_short;
+    let goes_now = goes && !(changed && was_marked);
     let value = if goes_now { None } else { Some(&json) };
     let expect = Expect::ModRevision(found.mod_revision);
     let write = write::stamped(found.key.clone(), value, expect);
     let outcome = write::commit(ctx, write).await?;
     let Outcome::Committed(committed) = outcome else { return Ok(None) };
-    let object = write::at(storage, &json, committed.revision)?;
     if goes && !goes_now {
         return Ok(None);
     }
+    let written = write::at(storage, &object, &json, committed.revision)?;
     if !goes {
-        return Ok(Some(Deleted::Pending(object)));
+        return Ok(Some(Deleted::Pending(written)));
     }
-    storage.strategy.deleted(&ctx.write(), &new);
-    write::addresses::keep(ctx, storage, None, Some(&new)).await;
-    Ok(Some(Deleted::Gone(object)))
+    storage.strategy.deleted(&ctx.write(), &object);
+    write::addresses::keep(ctx, storage, None, Some(&object)).await;
+    Ok(Some(Deleted::Gone(written)))
 }
 
 /// Sets finalizers and the deletion timestamp as the options ask; whether anything changed.
@@ -303,6 +319,10 @@ fn mark(
     object: &mut Value,
     options: &DeleteOptions,
 ) -> Result<bool, Status> {
+    let now = meta::time::rfc3339(ctx.server.clock.now());
+    if storage.strategy.mark(object, &now) {
+        return Ok(true);
+    }
     let before = object["metadata"].clone();
     let finalizers = propagate(storage, object, options);
     let deletion = storage.strategy.deletion(object, options.grace);

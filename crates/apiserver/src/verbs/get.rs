@@ -6,6 +6,7 @@ use meta::Status;
 use super::{object_form, table_options};
 use crate::body::Body;
 use crate::context::RequestContext;
+use crate::custom::convert;
 use crate::errors;
 use crate::render;
 use crate::resources::Resource;
@@ -28,5 +29,6 @@ pub(crate) async fn get(
     let found = storage.cache.get(&key);
     let object =
         found.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
+    let object = convert::presented_one(&ctx.server, resource, object).await?;
     Ok(render::object(StatusCode::OK, resource, &object, form, table_options(ctx)))
 }

@@ -15,6 +15,7 @@ use super::{list_form, table_options};
 use crate::body::Body;
 use crate::cache::{Selection, Snapshot};
 use crate::context::RequestContext;
+use crate::custom::{convert, selection as custom_selection};
 use crate::errors::bad_request;
 use crate::render::{self, ListMeta};
 use crate::resources::{Resource, Storage};
@@ -69,9 +70,18 @@ pub(crate) async fn select(
     request: &ListRequest,
 ) -> Result<Found, Status> {
     let storage = storage(resource)?;
+    let afterwards = custom_selection::afterwards(resource, &request.selection.fields);
     let snapshot = snapshot(ctx, storage, request).await?;
     let start = request.continues.as_ref().map(|token| token.start.as_str());
-    let page = page(storage, &snapshot, request, start);
+    let found_by = match &afterwards {
+        Some(_) => &custom_selection::before(request.selection.clone()),
+        None => &request.selection,
+    };
+    let mut page = page(storage, &snapshot, (found_by, request.limit), start);
+    page.objects = convert::presented(&ctx.server, resource, page.objects).await?;
+    if let Some(fields) = &afterwards {
+        page.objects.retain(|object| custom_selection::matches(fields, object));
+    }
     let mut meta =
         ListMeta { resource_version: snapshot.revision.to_string(), ..ListMeta::default() };
     if let Some(last) = &page.next {
@@ -99,11 +109,15 @@ async fn snapshot(
         pump.reach(revision).await?;
         return storage.cache.snapshot_at(revision).ok_or_else(|| expired(token));
     }
+    // What kubelets list. Pages are left to the walk over everything, which can be continued.
+    let node = request.selection.fields.exact("spec.nodeName");
+    let node = node.filter(|node| !node.is_empty() && request.limit == 0);
+    let newest = |applied| match node {
+        Some(node) => storage.cache.snapshot_of_node(applied, node),
+        None => storage.cache.snapshot(applied),
+    };
     match (request.version, request.version_match) {
-        (None, _) => {
-            let applied = pump.fresh().await?;
-            Ok(storage.cache.snapshot(applied))
-        }
+        (None, _) => Ok(newest(pump.fresh().await?)),
         (Some(version), VersionMatch::Exact) => {
             pump.reach(version).await?;
             let too_old = || {
@@ -116,7 +130,7 @@ async fn snapshot(
         }
         (Some(version), _) => {
             pump.reach(version).await?;
-            Ok(storage.cache.snapshot(pump.applied()))
+            Ok(newest(pump.applied()))
         }
     }
 }
@@ -131,33 +145,33 @@ struct Page {
 fn page(
     storage: &Storage,
     snapshot: &Snapshot,
-    request: &ListRequest,
+    (selection, limit): (&Selection, usize),
     start: Option<&str>,
 ) -> Page {
-    let namespace = &request.selection.namespace;
+    let namespace = &selection.namespace;
     let is_scoped = storage.is_namespaced && !namespace.is_empty();
     let prefix = if is_scoped { format!("{namespace}/") } else { String::new() };
     let mut objects = Vec::new();
     // The common look-up by name needs no walk.
-    if let Some(name) = request.selection.fields.exact("metadata.name")
+    if let Some(name) = selection.fields.exact("metadata.name")
         && (is_scoped || !storage.is_namespaced)
         && start.is_none()
     {
         let key = format!("{prefix}{name}");
         let found = snapshot.map.get(key.as_str());
-        objects.extend(found.filter(|object| request.selection.matches(object.header())).cloned());
+        objects.extend(found.filter(|object| selection.matches(object.header())).cloned());
         return Page { objects, next: None, remaining: 0 };
     }
     let from: Arc<str> = match start {
         Some(start) => format!("{prefix}{start}").into(),
         None => prefix.as_str().into(),
     };
-    let limit = if request.limit == 0 { usize::MAX } else { request.limit };
+    let limit = if limit == 0 { usize::MAX } else { limit };
     let mut last: Option<Arc<str>> = None;
     let mut walk = snapshot.map.range(from..).take_while(|(key, _)| key.starts_with(&prefix));
-    let is_plain = request.selection.is_plain();
+    let is_plain = selection.is_plain();
     for (key, object) in walk.by_ref() {
-        if !is_plain && !request.selection.matches(object.header()) {
+        if !is_plain && !selection.matches(object.header()) {
             continue;
         }
         if objects.len() == limit {
@@ -208,6 +222,9 @@ pub(crate) fn selection(ctx: &RequestContext, resource: &Resource) -> Result<Sel
     let fields = FieldSelector::parse(fields).map_err(|error| bad_request(error.to_string()))?;
     let known = schema::registry().field_selectors(&resource.gvk);
     let to_stored = |key: &str| -> Result<String, String> {
+        if let Some(version) = &resource.custom {
+            return custom_selection::resolve(version, key);
+        }
         let key = known.resolve(key)?;
         let renamed = resource
             .conversion

@@ -38,11 +38,17 @@ pub(crate) fn check_list(query: &Query) -> Result<(), Status> {
     refuse(causes)
 }
 
-/// Checks the options of a watch.
-pub(crate) fn check_watch(query: &Query) -> Result<(), Status> {
+/// Checks the options of a watch. `has_initial` is the feature gate `WatchList`.
+pub(crate) fn check_watch(query: &Query, has_initial: bool) -> Result<(), Status> {
     let mut causes = Vec::new();
     let version_match = query.get("resourceVersionMatch").unwrap_or_default();
     let wants_initial = query.get(INITIAL).is_some();
+    if wants_initial && !has_initial {
+        causes.push(forbidden(
+            INITIAL,
+            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+        ));
+    }
     if wants_initial && version_match != "NotOlderThan" {
         causes.push(forbidden(
             MATCH,
@@ -99,7 +105,8 @@ mod tests {
 
     fn check(query: &str, expected: &[&str]) {
         let query = Query::parse(query);
-        let checked = if query.flag("watch") { check_watch(&query) } else { check_list(&query) };
+        let checked =
+            if query.flag("watch") { check_watch(&query, true) } else { check_list(&query) };
         let causes = checked.err().and_then(|status| status.details).unwrap_or_default().causes;
         let found: Vec<_> =
             causes.iter().map(|cause| format!("{} {}", cause.field, cause.reason)).collect();
@@ -117,6 +124,18 @@ mod tests {
         check("resourceVersionMatch=Nope", &[FORBIDDEN, UNSUPPORTED]);
         check("resourceVersion=1&resourceVersionMatch=Exact&continue=x", &[FORBIDDEN]);
         check("sendInitialEvents=false", &["sendInitialEvents FieldValueForbidden"]);
+    }
+
+    #[test]
+    fn initial_events_have_a_feature_gate() {
+        let query =
+            Query::parse("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
+        assert!(check_watch(&query, true).is_ok());
+        let status = check_watch(&query, false).unwrap_err();
+        assert!(status.message.ends_with(
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the \
+             WatchList feature gate is enabled"
+        ));
     }
 
     #[test]

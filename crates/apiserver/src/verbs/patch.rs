@@ -57,7 +57,10 @@ pub(crate) async fn patch(
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
-        let decoded = patch.apply(resource.ty, &resource.gvk, old)?;
+        let decoded = match &resource.custom {
+            Some(version) => crate::custom::patch::apply(&patch, resource, version, old)?,
+            None => patch.apply(resource.ty, &resource.gvk, old)?,
+        };
         decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
         let mut new = decoded.value;
         if is_approval {
@@ -102,6 +105,12 @@ impl Patch<'_> {
         gvk: &GroupVersionKind,
         old: &Value,
     ) -> Result<Decoded, Status> {
+        if let Some(value) = self.merge_touched(ty, old) {
+            let mut decoded = Decoded { value, warnings: Vec::new() };
+            super::apply::check_named(&decoded.value, self.name)?;
+            stamp(&mut decoded.value, gvk);
+            return Ok(decoded);
+        }
         let managed = apply::managed_fields(old);
         if !managed.is_empty() && self.leaves_managed_fields() {
             // They are half of many an object, and would be printed and read for nothing.
@@ -114,6 +123,19 @@ impl Patch<'_> {
             // What is wrong is told with all of the object.
         }
         self.apply_to(ty, gvk, old)
+    }
+
+    /// The patched working form, when the patch merges and nothing about it is odd.
+    fn merge_touched(&self, ty: &Type, old: &Value) -> Option<Value> {
+        let merge = match self.patch_type {
+            PatchType::Merge => patch::Merge::Plain,
+            PatchType::Strategic => patch::Merge::Strategic,
+            PatchType::Json | PatchType::Apply => return None,
+        };
+        if !self.findings(ty, self.validation).is_empty() {
+            return None;
+        }
+        patch::merge_touched(ty, old, self.body, merge)
     }
 
     /// Whether the patch does not touch managed fields. It merges, and does not name them.
@@ -185,7 +207,12 @@ impl Patch<'_> {
     }
 
     /// What the patch made is not an object of the kind.
-    fn undecodable(&self, before: &[u8], patched: &Value, error: &DecodeError) -> Status {
+    pub(crate) fn undecodable(
+        &self,
+        before: &[u8],
+        patched: &Value,
+        error: &dyn std::fmt::Display,
+    ) -> Status {
         let shown = match self.patch_type {
             PatchType::Json | PatchType::Merge => {
                 print(serde_json::from_slice(before).ok(), patched)
@@ -232,7 +259,7 @@ fn print_object(before: Option<&str>, map: &serde_json::Map<String, Value>) -> S
     format!("{{{}}}", members.join(","))
 }
 
-fn refused(error: &patch::PatchError) -> Status {
+pub(crate) fn refused(error: &patch::PatchError) -> Status {
     let text = error.to_string();
     match error {
         patch::PatchError::Malformed(_) => errors::bad_request(text),

@@ -19,8 +19,7 @@ pub(crate) async fn update(
     let ctx = request.ctx;
     let form = object_form(ctx)?;
     let options = WriteOptions::read(ctx)?;
-    let decoded =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, options.validation)?;
+    let decoded = decode::object(ctx, &request.body, resource, options.validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let update = Update {
         namespace: &ctx.info.namespace,

@@ -5,30 +5,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use http::{HeaderValue, Response, StatusCode};
 use meta::{Object, ResourceVersion, Status, WatchEvent};
 use rand::RngExt;
 use serde_json::json;
 
-use super::list::{parse_timeout, parse_version, selection};
+use super::list::{self, parse_timeout, parse_version};
 use super::list_options::check_watch;
 use super::{table_options, watch_form};
 use crate::body::Body;
 use crate::cache::{Cursor, Expired, Selected, Selection};
 use crate::context::RequestContext;
+use crate::custom::convert;
+use crate::custom::selection::{self, Sight};
 use crate::errors;
 use crate::negotiate::{Encoding, Form, Shape};
 use crate::render::{self, TableOptions};
 use crate::resources::{Resource, Storage};
 use crate::server::Server;
+use crate::websocket;
 use crate::write::storage;
 
 /// Upstream sends a bookmark about every minute.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Upstream's `--min-request-timeout`; a watch lasts between one and two of it.
 const MIN_TIMEOUT_SECS: u64 = 1800;
+
+/// Events that are joined when so many are ready.
+const TOGETHER: usize = 32;
 
 /// What a watch hands out.
 enum Item {
@@ -49,6 +56,8 @@ struct Watch {
     sends_bookmarks: bool,
     bookmarked: u64,
     bookmark_due: std::time::Instant,
+    /// Resolves when a bookmark or the end is due, or the server ends; made anew only then.
+    alarm: BoxFuture<'static, ()>,
     deadline: std::time::Instant,
     ended: bool,
     /// Told how long the initial events took.
@@ -60,17 +69,22 @@ pub(crate) async fn watch(
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Status> {
     let form = watch_form(ctx)?;
-    let watch = start(ctx, resource).await?;
+    let watch = presented(ctx, resource).await?;
     let options = table_options(ctx);
     let resource = resource.clone();
     let mut is_first = true;
-    let labels = [&*resource.gvk.group, resource.definition.name, &*resource.gvk.version];
+    let labels = [&*resource.gvk.group, &*resource.definition.name, &*resource.gvk.version];
     let sent = ctx.server.metrics.watch_events.with_label_values(&labels);
-    let stream = watch.map(move |item| {
-        sent.inc();
-        let frame = frame(&resource, &item, form, options, is_first);
-        is_first &= matches!(item, Item::Bookmark { .. });
-        Ok(frame)
+    // What is there already goes out as one piece; a message of a websocket is one event.
+    let together = if websocket::is_asked(&ctx.headers) { 1 } else { TOGETHER };
+    let stream = watch.ready_chunks(together).map(move |items| {
+        sent.inc_by(items.len() as u64);
+        let mut out = BytesMut::new();
+        for item in items {
+            frame(&resource, &item, (form, options, is_first), &mut out);
+            is_first &= matches!(item, Item::Bookmark { .. });
+        }
+        Ok(out.freeze())
     });
     let mut response =
         render::respond(StatusCode::OK, form.stream_content_type(), Body::Stream(stream.boxed()));
@@ -84,7 +98,7 @@ pub(crate) async fn watch_objects(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
 ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-    let watch = start(ctx, resource).await?;
+    let watch = presented(ctx, resource).await?;
     let resource = resource.clone();
     let events = watch.map(move |item| match item {
         Item::Failed(status) => Err(*status),
@@ -104,9 +118,45 @@ pub(crate) async fn watch_objects(
     Ok(events.boxed())
 }
 
+/// The watch with its objects converted, where a webhook does that.
+async fn presented(
+    ctx: &RequestContext,
+    resource: &Arc<Resource>,
+) -> Result<BoxStream<'static, Item>, Status> {
+    let watch = start(ctx, resource).await?;
+    if resource.custom.as_ref().is_none_or(|version| version.kind.hook.is_none()) {
+        return Ok(watch.boxed());
+    }
+    let fields = selection::afterwards(resource, &list::selection(ctx, resource)?.fields);
+    let state = (ctx.server.clone(), resource.clone(), fields.map(Sight::new), watch.boxed());
+    let stream = futures::stream::unfold(state, |(server, resource, mut sight, mut watch)| async {
+        loop {
+            let item = watch.next().await?;
+            let item = match item {
+                Item::Change(change) => {
+                    let object = change.object().clone();
+                    match convert::presented_one(&server, &resource, object).await {
+                        Ok(object) => match &mut sight {
+                            Some(sight) => match sight.follow(&change, object) {
+                                Some(change) => Item::Change(change),
+                                None => continue,
+                            },
+                            None => Item::Change(change.with(object)),
+                        },
+                        Err(status) => Item::Failed(Box::new(status)),
+                    }
+                }
+                other => other,
+            };
+            return Some((item, (server, resource, sight, watch)));
+        }
+    });
+    Ok(stream.boxed())
+}
+
 /// The object in the version of the resource; the same one when it is stored so.
 pub(crate) fn in_version(resource: &Resource, object: &Arc<Object>) -> Arc<Object> {
-    if resource.conversion.is_none() {
+    if resource.conversion.is_none() && resource.custom.is_none() {
         return object.clone();
     }
     Arc::new(Object::new(object.header().clone(), render::versioned(resource, object)))
@@ -118,14 +168,17 @@ async fn start(
     resource: &Resource,
 ) -> Result<impl futures::Stream<Item = Item> + Send + use<>, Status> {
     let storage = storage(resource)?;
-    let mut selection = selection(ctx, resource)?;
+    let mut selection = list::selection(ctx, resource)?;
+    if selection::afterwards(resource, &selection.fields).is_some() {
+        selection = selection::before(selection);
+    }
     // `GET …/name?watch=true` is a watch of that name.
     if !ctx.info.name.is_empty() && selection.fields.is_empty() {
         let text = format!("metadata.name={}", ctx.info.name);
         selection.fields = meta::FieldSelector::parse(&text)
             .map_err(|error| errors::bad_request(error.to_string()))?;
     }
-    check_watch(&ctx.query)?;
+    check_watch(&ctx.query, ctx.server.config.features.is_enabled("WatchList"))?;
     let version = ctx.query.non_empty("resourceVersion").map(parse_version).transpose()?;
     let timeout = match parse_timeout(ctx)? {
         Some(seconds) if seconds > 0 => seconds,
@@ -139,6 +192,7 @@ async fn start(
             return Ok(futures::stream::once(std::future::ready(failed)).left_stream());
         }
     };
+    let deadline = now + Duration::from_secs(timeout);
     let watch = Watch {
         server: ctx.server.clone(),
         cursor,
@@ -148,7 +202,8 @@ async fn start(
         sends_bookmarks: ctx.query.flag("allowWatchBookmarks"),
         bookmarked: 0,
         bookmark_due: now + BOOKMARK_EVERY,
-        deadline: now + Duration::from_secs(timeout),
+        alarm: alarm(&ctx.server, deadline.min(now + BOOKMARK_EVERY)),
+        deadline,
         ended: false,
         listing: owes_end.map(|_| (now, watch_list(ctx, resource))),
     };
@@ -158,7 +213,7 @@ async fn start(
 fn watch_list(ctx: &RequestContext, resource: &Resource) -> prometheus::Histogram {
     let scope = if ctx.info.namespace.is_empty() { "cluster" } else { "namespace" };
     let gvk = &resource.gvk;
-    let labels = [&*gvk.group, resource.definition.name, scope, &*gvk.version];
+    let labels = [&*gvk.group, &*resource.definition.name, scope, &*gvk.version];
     ctx.server.metrics.watch_list.with_label_values(&labels)
 }
 
@@ -197,7 +252,10 @@ async fn begin(
             pump.applied()
         }
     };
-    let snapshot = storage.cache.snapshot(applied);
+    let snapshot = match selection.fields.exact("spec.nodeName").filter(|node| !node.is_empty()) {
+        Some(node) => storage.cache.snapshot_of_node(applied, node),
+        None => storage.cache.snapshot(applied),
+    };
     let is_scoped = storage.is_namespaced && !selection.namespace.is_empty();
     let prefix = if is_scoped { format!("{}/", selection.namespace) } else { String::new() };
     let from: Arc<str> = prefix.as_str().into();
@@ -215,6 +273,19 @@ async fn begin(
 
 fn gone(expired: &Expired) -> Status {
     errors::too_old(expired.requested, expired.oldest)
+}
+
+/// Resolves at this time, or when the server ends.
+fn alarm(server: &Arc<Server>, at: std::time::Instant) -> BoxFuture<'static, ()> {
+    let server = server.clone();
+    let wait = at.saturating_duration_since(server.clock.monotonic());
+    async move {
+        tokio::select! {
+            () = server.clock.sleep(wait) => {}
+            () = server.shutdown.begun() => {}
+        }
+    }
+    .boxed()
 }
 
 impl Watch {
@@ -251,38 +322,40 @@ impl Watch {
                     }
                 }
             }
+            if self.cursor.is_closed() {
+                return None;
+            }
             // Nothing up to `applied` is left for this cursor.
             self.cursor.skip_to(applied);
+            tokio::select! {
+                () = self.cursor.changed() => continue,
+                () = &mut self.alarm => {}
+            }
             let now = self.server.clock.monotonic();
             if now >= self.deadline || self.server.shutdown.is_begun() {
                 return None;
             }
-            if now >= self.bookmark_due {
+            let is_due = now >= self.bookmark_due;
+            if is_due {
                 self.bookmark_due = now + BOOKMARK_EVERY;
-                if self.sends_bookmarks && applied > self.bookmarked {
-                    self.bookmarked = applied;
-                    return Some((Item::Bookmark { revision: applied, ends_initial: false }, self));
-                }
             }
-            let until = self.deadline.min(self.bookmark_due);
-            let wait = until.saturating_duration_since(now);
-            tokio::select! {
-                () = self.cursor.changed() => {}
-                () = self.server.clock.sleep(wait) => {}
-                () = self.server.shutdown.begun() => {}
+            self.alarm = alarm(&self.server, self.deadline.min(self.bookmark_due));
+            // Nothing up to `applied` is left for this cursor.
+            if is_due && self.sends_bookmarks && applied > self.bookmarked {
+                self.bookmarked = applied;
+                return Some((Item::Bookmark { revision: applied, ends_initial: false }, self));
             }
         }
     }
 }
 
-/// The bytes of one event.
+/// Appends the bytes of one event.
 fn frame(
     resource: &Resource,
     item: &Item,
-    form: Form,
-    options: TableOptions,
-    is_first: bool,
-) -> Bytes {
+    (form, options, is_first): (Form, TableOptions, bool),
+    out: &mut BytesMut,
+) {
     let (word, gvk, json) = match item {
         Item::Change(change) => {
             let (gvk, json) = render::watched(resource, change.object(), form, options, is_first);
@@ -305,15 +378,14 @@ fn frame(
         }
     };
     if form.encoding == Encoding::Protobuf {
-        return protobuf_frame(word, &gvk, &json);
+        return protobuf_frame(word, &gvk, &json, out);
     }
-    let mut out = BytesMut::with_capacity(json.len() + 32);
+    out.reserve(json.len() + 48);
     out.put_slice(b"{\"type\":\"");
     out.put_slice(word.as_bytes());
     out.put_slice(b"\",\"object\":");
     out.put_slice(&json);
     out.put_slice(b"}\n");
-    out.freeze()
 }
 
 fn bookmark(resource: &Resource, revision: u64, ends_initial: bool) -> Bytes {
@@ -329,7 +401,7 @@ fn bookmark(resource: &Resource, revision: u64, ends_initial: bool) -> Bytes {
 }
 
 /// A length, then `WatchEvent { type = 1, object = 2 { raw = 1 } }`.
-fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8]) -> Bytes {
+fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8], out: &mut BytesMut) {
     let value = serde_json::from_slice(json).unwrap_or_default();
     let raw = schema::encode_protobuf(gvk, &value);
     let mut extension = Vec::with_capacity(raw.len() + 8);
@@ -337,10 +409,9 @@ fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8]) -> Byte
     let mut event = Vec::with_capacity(extension.len() + 32);
     put_field(&mut event, 1, word.as_bytes());
     put_field(&mut event, 2, &extension);
-    let mut out = BytesMut::with_capacity(event.len() + 4);
+    out.reserve(event.len() + 4);
     out.put_u32(u32::try_from(event.len()).unwrap_or(u32::MAX));
     out.put_slice(&event);
-    out.freeze()
 }
 
 fn put_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {

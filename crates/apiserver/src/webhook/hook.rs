@@ -10,9 +10,12 @@ use serde_json::Value;
 use super::matching::Criteria;
 use crate::tls;
 
+/// How long a conversion may take; upstream's.
+const CONVERSION_SECS: u64 = 30;
+
 /// A webhook, ready to be matched and called.
 #[derive(Debug)]
-pub(super) struct Hook {
+pub(crate) struct Hook {
     pub(super) name: String,
     pub(super) client: ClientConfig,
     pub(super) criteria: Criteria,
@@ -143,6 +146,25 @@ impl Hook {
             reinvocation_policy: spec.reinvocation_policy,
             tls: OnceLock::new(),
         }
+    }
+
+    /// Who converts the objects of a definition.
+    pub(crate) fn for_conversion(definition: &str, client: Value) -> Self {
+        let spec = Spec {
+            name: format!("conversion_webhook_for_{definition}"),
+            client_config: serde_json::from_value(client).unwrap_or_default(),
+            rules: Vec::new(),
+            failure_policy: String::new(),
+            match_policy: String::new(),
+            namespace_selector: None,
+            object_selector: None,
+            match_conditions: Vec::new(),
+            side_effects: String::new(),
+            timeout_seconds: Some(CONVERSION_SECS),
+            admission_review_versions: Vec::new(),
+            reinvocation_policy: String::new(),
+        };
+        Self::new(spec, false)
     }
 
     pub(super) fn is_ignored_on_failure(&self) -> bool {

@@ -138,7 +138,10 @@ fn by_rules(
     if criteria.is_exact {
         return None;
     }
-    let other = ctx.server.resources.versions(storage).find(|other| fits(&other.gvr()))?;
+    let other = {
+        let versions = ctx.server.resources.versions(storage);
+        versions.into_iter().find(|other| fits(&other.gvr()))?
+    };
     Some(Matched { gvk: other.gvk.clone(), gvr: other.gvr(), resource: Some(other.clone()) })
 }
 

@@ -12,6 +12,9 @@ use super::{Storage, commit, render, set_new_metadata, stamped, text};
 use crate::context::RequestContext;
 
 const GROUP: &str = "networking.k8s.io";
+pub(crate) const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
+pub(crate) const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+pub(crate) const ALLOCATOR: &str = "ipallocator.k8s.io";
 
 /// Brings the objects in line after a service was written or removed.
 pub(crate) async fn keep(
@@ -35,21 +38,7 @@ pub(crate) async fn keep(
         }
     }
     for ip in now.iter().filter(|ip| !before.contains(ip)) {
-        let service = new.unwrap_or(&Value::Null);
-        let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
-        let mut object = json!({
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "IPAddress",
-            "metadata": {"name": ip, "labels": {
-                "ipaddress.kubernetes.io/ip-family": family,
-                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
-            }},
-            "spec": {"parentRef": {
-                "resource": "services",
-                "namespace": text(service, "/metadata/namespace"),
-                "name": text(service, "/metadata/name"),
-            }},
-        });
+        let mut object = ip_address(ip, new.unwrap_or(&Value::Null));
         let made = set_new_metadata(ctx, addresses, &mut object);
         let json = render::encode(addresses.ty, &object);
         let write = stamped(addresses.store_key("", ip), Some(&json), Expect::Absent);
@@ -63,8 +52,26 @@ pub(crate) async fn keep(
     }
 }
 
+/// The object of an address of a service.
+pub(crate) fn ip_address(ip: &str, service: &Value) -> Value {
+    let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
+        "metadata": {"name": ip, "labels": {
+            FAMILY: family,
+            MANAGED_BY: ALLOCATOR,
+        }},
+        "spec": {"parentRef": {
+            "resource": "services",
+            "namespace": text(service, "/metadata/namespace"),
+            "name": text(service, "/metadata/name"),
+        }},
+    })
+}
+
 /// Those that a service has, if any.
-fn cluster_ips(service: Option<&Value>) -> Vec<String> {
+pub(crate) fn cluster_ips(service: Option<&Value>) -> Vec<String> {
     let ips = service.and_then(|service| service.pointer("/spec/clusterIPs"));
     let texts = ips.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     texts.filter(|ip| !matches!(*ip, "" | "None")).map(str::to_owned).collect()

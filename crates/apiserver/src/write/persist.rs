@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meta::{Object, Reason, Status};
+use meta::{Header, Object, Reason, ResourceVersion, Status};
 use serde_json::Value;
 use store::{Expect, Outcome, Revision, Write};
 
 use crate::context::RequestContext;
 use crate::errors;
-use crate::pump;
+use crate::pump::{self, Prepared};
 use crate::render;
 use crate::resources::Storage;
 use crate::splice::{with_place_for_version, with_resource_version};
@@ -38,7 +38,9 @@ pub(super) async fn commit_object(
     object: &Value,
     json: Bytes,
 ) -> Result<(Outcome, Bytes), Status> {
-    let result = commit(ctx, stamped(key.clone(), Some(&json), expect)).await;
+    let note = Prepared::note(storage, object);
+    let write = Write { note, ..stamped(key.clone(), Some(&json), expect) };
+    let result = commit(ctx, write).await;
     let is_too_large =
         result.as_ref().is_err_and(|status| status.is(Reason::RequestEntityTooLarge));
     if !is_too_large || apply::managed_fields(object).is_empty() || is_applied(ctx) {
@@ -54,14 +56,17 @@ fn is_applied(ctx: &RequestContext) -> bool {
     ctx.info.verb == "patch" && PatchType::read(&ctx.headers) == Ok(PatchType::Apply)
 }
 
-/// The object of encoded bytes at a revision.
+/// A working form and its JSON as an object at a revision.
 pub(crate) fn at(
     storage: &Storage,
+    object: &Value,
     json: &Bytes,
     revision: Revision,
 ) -> Result<Arc<Object>, Status> {
     let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
-    pump::make(storage, json, revision.0).ok_or_else(broken)
+    let header = pump::header(storage, object).ok_or_else(broken)?;
+    let header = Header { resource_version: ResourceVersion(revision.0), ..header };
+    Ok(Arc::new(Object::new(header, json)))
 }
 
 /// The object of a committed write: the one in the cache, unless that is another by now.
@@ -74,7 +79,10 @@ pub(super) fn committed_at(
     let cached = storage.cache.get(cache_key);
     match cached.filter(|object| object.header().resource_version.0 == revision.0) {
         Some(object) => Ok(object),
-        None => at(storage, json, revision),
+        None => {
+            let json = with_resource_version(json, revision.0).ok_or_else(broken)?;
+            pump::make(storage, json, revision.0).ok_or_else(broken)
+        }
     }
 }
 

@@ -95,7 +95,11 @@ impl Fixture {
         let (serving_certificate, serving_key) = authority.issue("kube-apiserver", &[]);
         let (kubelet_certificate, kubelet_key) =
             authority.issue("kube-apiserver-kubelet-client", &["system:masters"]);
+        let (proxy_certificate, proxy_key) = authority.issue("front-proxy-client", &[]);
         let pki = Pki {
+            proxy_client_certificate: proxy_certificate.into(),
+            proxy_client_key: proxy_key.into(),
+            front_proxy_ca: authority.pem.clone().into(),
             kubelet_client_certificate: kubelet_certificate.into(),
             kubelet_client_key: kubelet_key.into(),
             kubelet_ca: authority.pem.clone().into(),

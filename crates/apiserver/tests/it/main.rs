@@ -1,7 +1,13 @@
 //! The server as its clients see it: over TLS, and in process.
 
 #[cfg(test)]
+mod admission;
+#[cfg(test)]
+mod aggregation;
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod field_selectors;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -18,3 +24,5 @@ mod proxied_pages;
 mod proxying;
 #[cfg(test)]
 mod reading;
+#[cfg(test)]
+mod service_ranges;

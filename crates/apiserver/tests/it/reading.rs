@@ -31,17 +31,23 @@ async fn read(server: &Fixture, path: &str, accept: &str) -> (StatusCode, Value)
     (code, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-/// The first events of a watch.
+/// The first events of a watch, a line each, however they are cut into frames.
 async fn watch(server: &Fixture, path: &str, accept: &str, count: usize) -> Vec<Bytes> {
     let response = ask(server, path, accept).await;
     assert_eq!(response.status(), StatusCode::OK);
-    let frames = response.into_body().into_data_stream();
-    frames.take(count).map(|frame| frame.expect("an event")).collect().await
+    let mut frames = response.into_body().into_data_stream();
+    let mut text = Vec::new();
+    while text.iter().filter(|byte| **byte == b'\n').count() < count {
+        let Some(frame) = frames.next().await else { break };
+        text.extend_from_slice(&frame.expect("no error"));
+    }
+    let lines = text.split_inclusive(|byte| *byte == b'\n').take(count);
+    lines.map(Bytes::copy_from_slice).collect()
 }
 
 async fn events(server: &Fixture, path: &str, accept: &str, count: usize) -> Vec<Value> {
-    let frames = watch(server, path, accept, count).await;
-    frames.iter().map(|frame| serde_json::from_slice(frame).expect("JSON")).collect()
+    let lines = watch(server, path, accept, count).await;
+    lines.iter().map(|line| serde_json::from_slice(line).expect("JSON")).collect()
 }
 
 async fn maps(server: &Fixture, names: &[&str]) {

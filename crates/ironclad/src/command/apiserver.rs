@@ -8,6 +8,7 @@ use anyhow::Context;
 use clock::{SharedClock, SystemClock};
 use stdx::shutdown::Shutdown;
 
+use crate::command::gates::{Gates, Versions};
 use crate::control_plane::{self, ControlPlane};
 use crate::{node_address, output, supervisor};
 
@@ -62,6 +63,15 @@ pub(super) struct Args {
     /// Authorities that kubelets' serving certificates must come from; default: not verified.
     #[arg(long)]
     kubelet_certificate_authority: Option<PathBuf>,
+    /// Certificate with which aggregated servers are called.
+    #[arg(long, requires = "proxy_client_key_file", requires = "requestheader_client_ca_file")]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "proxy_client_cert_file")]
+    proxy_client_key_file: Option<PathBuf>,
+    /// Authorities of that certificate, for aggregated servers to verify it by.
+    #[arg(long)]
+    requestheader_client_ca_file: Option<PathBuf>,
     /// Requests other than watches worked on at once.
     #[arg(long, default_value_t = 600)]
     max_requests_inflight: usize,
@@ -74,6 +84,10 @@ pub(super) struct Args {
     /// Where to write an administrator's kubeconfig.
     #[arg(long)]
     write_kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    gates: Gates,
+    #[command(flatten)]
+    versions: Versions,
 }
 
 /// Runs it until it is told to stop.
@@ -82,6 +96,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         args.etcd_servers.is_none(),
         "--etcd-servers: an external etcd is not supported; the embedded store in --data-dir is used"
     );
+    let features = args.gates.read()?;
+    args.versions.apply(&features)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let advertise_address = match args.advertise_address {
         Some(address) => address,
@@ -102,7 +118,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = telemetry::Registry::new();
     let store = plane.open_store(&clock, &metrics)?;
     let pki = plane.pki(&*clock)?;
-    let config = configure(&args, &plane, &pki)?;
+    let config = ::apiserver::Config { features, ..configure(&args, &plane, &pki)? };
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     let host =
         if args.bind_address.is_unspecified() { advertise_address } else { args.bind_address };
@@ -141,6 +157,15 @@ fn configure(
     // Upstream's default: a kubelet that was given no certificate has one that nobody knows.
     keys.kubelet_ca =
         args.kubelet_certificate_authority.as_ref().map(read).transpose()?.unwrap_or_default();
+    if let (Some(certificate), Some(key)) =
+        (&args.proxy_client_cert_file, &args.proxy_client_key_file)
+    {
+        keys.proxy_client_certificate = read(certificate)?;
+        keys.proxy_client_key = read(key)?;
+    }
+    if let Some(path) = &args.requestheader_client_ca_file {
+        keys.front_proxy_ca = read(path)?;
+    }
     if let Some(path) = &args.service_account_signing_key_file {
         keys.service_account_key = read(path)?;
     }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::ArgAction;
 
 use crate::command::alone::Alone;
+use crate::command::gates::Gates;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -32,10 +33,13 @@ pub(crate) struct Args {
     /// Whether only one of several copies works.
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     leader_elect: bool,
+    #[command(flatten)]
+    gates: Gates,
 }
 
 /// Runs it until it is told to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    args.gates.read()?;
     let alone = Alone::new(&args.kubeconfig, "kube-controller-manager")?;
     let root_ca = match &args.root_ca_file {
         Some(path) => std::fs::read_to_string(path)

@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use crate::agent::Agent;
 use crate::command::alone::Alone;
+use crate::command::gates::Gates;
 use crate::supervisor::Supervisor;
 use crate::{control_plane, node_address};
 
@@ -49,10 +50,13 @@ pub(crate) struct Args {
     /// Endpoint of another container runtime.
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
+    #[command(flatten)]
+    gates: Gates,
 }
 
 /// Runs it until it is told to stop. Pods go on running.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    args.gates.read()?;
     anyhow::ensure!(
         args.container_runtime_endpoint.is_none(),
         "--container-runtime-endpoint: other container runtimes are not supported; the embedded \

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::command::alone::Alone;
+use crate::command::gates::Gates;
 use crate::node_address;
 
 /// Arguments, with upstream's names.
@@ -22,10 +23,13 @@ pub(crate) struct Args {
     /// Where health is served.
     #[arg(long, default_value = "0.0.0.0:10256")]
     healthz_bind_address: SocketAddr,
+    #[command(flatten)]
+    gates: Gates,
 }
 
 /// Runs it until it is told to stop. Its rules stay.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    args.gates.read()?;
     let alone = Alone::new(&args.kubeconfig, "kube-proxy")?;
     let config = ::proxy::Config {
         node_name: args.hostname_override.unwrap_or_else(node_address::host_name),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::ArgAction;
 
 use crate::command::alone::Alone;
+use crate::command::gates::Gates;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -16,10 +17,13 @@ pub(crate) struct Args {
     /// Whether only one of several copies works.
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     leader_elect: bool,
+    #[command(flatten)]
+    gates: Gates,
 }
 
 /// Runs it until it is told to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    args.gates.read()?;
     let alone = Alone::new(&args.kubeconfig, "kube-scheduler")?;
     let deps = ::scheduler::Deps {
         client: alone.client.clone(),

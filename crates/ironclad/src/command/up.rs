@@ -20,6 +20,7 @@ use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
 
 use crate::agent::Agent;
+use crate::command::gates::{Gates, Versions};
 use crate::control_plane::{self, ControlPlane};
 use crate::in_process::InProcess;
 use crate::supervisor::{self, Supervisor};
@@ -62,10 +63,16 @@ pub(super) struct Args {
     /// The cgroup below which those of pods are made.
     #[arg(long, default_value = "/")]
     cgroup_root: String,
+    #[command(flatten)]
+    gates: Gates,
+    #[command(flatten)]
+    versions: Versions,
 }
 
 /// Runs the cluster until it is told to stop. Pods go on running then.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let features = args.gates.read()?;
+    args.versions.apply(&features)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let mut progress = Progress::new(&clock);
     command::doctor::require()?;
@@ -84,7 +91,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let store = plane.open_store(&clock, &metrics)?;
     progress.step("store opened");
     let pki = plane.pki(&*clock)?;
-    let config = plane.config(plane.server_pki(&pki)?);
+    let config = apiserver::Config { features, ..plane.config(plane.server_pki(&pki)?) };
     progress.step("certificates ready");
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     progress.step(&format!("API server on port {}", args.secure_port));

@@ -16,6 +16,8 @@ mod pods;
 #[cfg(test)]
 mod services;
 #[cfg(test)]
+mod versions;
+#[cfg(test)]
 mod workloads;
 #[cfg(test)]
 mod wrong_input;

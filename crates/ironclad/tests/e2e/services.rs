@@ -1,5 +1,6 @@
 //! Services and names.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Harness, collection, server};
@@ -62,4 +63,39 @@ fn a_pod_reaches_itself_through_its_service() {
     harness.until("the pod reaches itself", || {
         harness.fetch(&address, 8080, &path).ok().filter(|name| name == "web")
     });
+}
+
+#[test]
+fn a_service_range_is_kept_while_a_service_uses_it() {
+    let harness = Harness::start();
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    let range = json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["10.44.0.0/28"] } });
+    harness.request(Method::POST, ranges, Some(&range)).unwrap();
+    let path = format!("{ranges}/more");
+    let ready = |range: &Value| {
+        let conditions = range["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "Ready")
+    };
+    let condition = harness.until("the range is ready", || ready(&harness.get(&path)));
+    assert_eq!(condition["status"], "True");
+    assert_eq!(condition["message"], "Kubernetes Service CIDR is ready");
+    let range = harness.get(&path);
+    let finalizers = json!(["networking.k8s.io/service-cidr-finalizer"]);
+    assert_eq!(range["metadata"]["finalizers"], finalizers);
+    let mut service = service("ClusterIP");
+    service["spec"]["clusterIP"] = json!("10.44.0.5");
+    harness.create("services", &service);
+
+    harness.delete(&path);
+    let condition = harness.until("the range waits", || {
+        ready(&harness.get(&path)).filter(|condition| condition["status"] == "False")
+    });
+    assert_eq!(condition["reason"], "Terminating");
+    service["metadata"]["name"] = json!("late");
+    service["spec"]["clusterIP"] = json!("10.44.0.6");
+    let refused = harness.request(Method::POST, &collection("services"), Some(&service));
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("does not match the current range"), "{error}");
+    harness.delete(&format!("{}/web", collection("services")));
+    harness.until("the range is gone", || (!harness.exists(&path)).then_some(()));
 }

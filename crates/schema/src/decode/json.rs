@@ -16,16 +16,20 @@ const MAX_DEPTH: usize = 120;
 /// `sigs.k8s.io/json` stops collecting after this many findings.
 const MAX_FINDINGS: usize = 100;
 
-pub(super) fn decode(ty: &Type, bytes: &[u8], strict: bool) -> Result<Decoded, DecodeError> {
-    let mut decoder = Decoder {
-        scanner: Scanner::new(bytes),
-        strict,
-        findings: Vec::new(),
-        path: Vec::new(),
-        structs: Vec::new(),
-        mismatch: None,
-        depth: 0,
+/// JSON without a table; findings are the members given twice.
+pub(super) fn decode_untyped(bytes: &[u8], strict: bool) -> Result<Decoded, DecodeError> {
+    let mut decoder = Decoder::new(bytes, strict);
+    decoder.follows_any = strict;
+    let value = match decoder.any() {
+        Ok(value) => value,
+        Err(Stop::Syntax(text) | Stop::Scalar(text)) => return Err(DecodeError::Syntax(text)),
     };
+    decoder.scanner.end().map_err(DecodeError::Syntax)?;
+    Ok(Decoded { value, warnings: decoder.findings })
+}
+
+pub(super) fn decode(ty: &Type, bytes: &[u8], strict: bool) -> Result<Decoded, DecodeError> {
+    let mut decoder = Decoder::new(bytes, strict);
     let value = match decoder.object_of(ty, Map::new()) {
         Ok(value) => value,
         Err(Stop::Syntax(text)) => return Err(DecodeError::Syntax(text)),
@@ -135,6 +139,23 @@ struct Decoder<'t, 'a> {
     structs: Vec<&'t Type>,
     mismatch: Option<String>,
     depth: usize,
+    /// Whether members given twice are told of values without a table too.
+    follows_any: bool,
+}
+
+impl<'a> Decoder<'_, 'a> {
+    fn new(bytes: &'a [u8], strict: bool) -> Self {
+        Self {
+            scanner: Scanner::new(bytes),
+            strict,
+            findings: Vec::new(),
+            path: Vec::new(),
+            structs: Vec::new(),
+            mismatch: None,
+            depth: 0,
+            follows_any: false,
+        }
+    }
 }
 
 impl<'t> Decoder<'t, '_> {
@@ -353,7 +374,7 @@ impl<'t> Decoder<'t, '_> {
                 self.object_of(inner.get(), before)?
             }
             kind => {
-                let keep_zero = keeps_zero(field) || self.shows_empty(ty, field);
+                let keep_zero = field.keeps_zero() || self.shows_empty(ty, field);
                 self.value(kind, &field.go_type, keep_zero)?
             }
         };
@@ -378,9 +399,18 @@ impl<'t> Decoder<'t, '_> {
                 let mut map = Map::new();
                 if !self.scanner.open(b'}') {
                     loop {
-                        let key = self.scanner.key()?.into_owned();
+                        let key = self.scanner.key()?;
+                        if self.follows_any {
+                            if map.contains_key(&*key) {
+                                self.note_finding("duplicate", &key);
+                            }
+                            self.path.push(Segment::Key(key.clone()));
+                        }
                         let value = self.any()?;
-                        map.insert(key, value);
+                        if self.follows_any {
+                            self.path.pop();
+                        }
+                        map.insert(key.into_owned(), value);
                         if !self.scanner.next_item(b'}')? {
                             break;
                         }
@@ -394,7 +424,14 @@ impl<'t> Decoder<'t, '_> {
                 let mut items = Vec::new();
                 if !self.scanner.open(b']') {
                     loop {
-                        items.push(self.any()?);
+                        if self.follows_any {
+                            self.path.push(Segment::Index(items.len()));
+                        }
+                        let value = self.any()?;
+                        if self.follows_any {
+                            self.path.pop();
+                        }
+                        items.push(value);
                         if !self.scanner.next_item(b']')? {
                             break;
                         }
@@ -591,13 +628,16 @@ fn push_name(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
-/// Whether Go tells the zero value of a field from its absence. Empty lists and maps are dropped
-/// too, also where Go would print them: upstream stores objects in protobuf, which has none. Only
-/// of managed fields an empty list is kept, because it asks for something: to forget them.
-fn keeps_zero(field: &Field) -> bool {
-    field.pointer
-        || (matches!(field.kind, Kind::Bytes) && !field.omit_empty)
-        || field.go_type == "[]v1.ManagedFieldsEntry"
+impl Field {
+    /// Whether Go tells the zero value of a field from its absence. Empty lists and maps are
+    /// dropped too, also where Go would print them: upstream stores objects in protobuf, which has
+    /// none. Only of managed fields an empty list is kept, because it asks for something: to forget
+    /// them.
+    pub fn keeps_zero(&self) -> bool {
+        self.pointer
+            || (matches!(self.kind, Kind::Bytes) && !self.omit_empty)
+            || self.go_type == "[]v1.ManagedFieldsEntry"
+    }
 }
 
 /// The type as Go's reflection names it: package and name.

@@ -10,6 +10,9 @@ use crate::{FieldError, Path};
 pub(super) fn validate(schema: &Node<'_>, out: &mut Findings) {
     let default = schema.get("default");
     if default.is_set() {
+        if has_unknown(default.value, schema) {
+            out.push(default.invalid("must not have unknown fields"));
+        }
         check(default.value, schema, &default.path, "", out);
     }
     let items = schema.get("items");
@@ -17,6 +20,31 @@ pub(super) fn validate(schema: &Node<'_>, out: &mut Findings) {
         validate(&items, out);
     }
     schema.get("properties").entries().for_each(|(_, property)| validate(&property, out));
+}
+
+/// Whether pruning would take something away.
+fn has_unknown(value: &Value, schema: &Node<'_>) -> bool {
+    let preserves = schema.get("x-kubernetes-preserve-unknown-fields").is_true();
+    let is_embedded = schema.get("x-kubernetes-embedded-resource").is_true();
+    let more = schema.get("additionalProperties");
+    match value {
+        Value::Object(map) => map.iter().any(|(name, value)| {
+            let mut properties = schema.get("properties").entries();
+            match properties.find(|(key, _)| key == name) {
+                Some((_, property)) => has_unknown(value, &property),
+                None if more.value.is_object() => has_unknown(value, &more),
+                None => {
+                    let is_meta = matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
+                    !(preserves || more.is_true() || (is_embedded && is_meta))
+                }
+            }
+        }),
+        Value::Array(items) => {
+            let of = schema.get("items");
+            of.value.is_object() && items.iter().any(|item| has_unknown(item, &of))
+        }
+        _ => false,
+    }
 }
 
 fn type_of(value: &Value) -> &'static str {

@@ -95,7 +95,10 @@ pub(super) fn schema(given: &Node<'_>, has_status: bool, out: &mut Findings) {
         out.push(nullable.forbidden("nullable cannot be true at the root"));
     }
     let before = out.len();
-    structural::validate(&root, out);
+    // A schema elsewhere says what this one lacks; that it is elsewhere is told below.
+    if !structural::has_references(&root) {
+        structural::validate(&root, out);
+    }
     if out.len() == before {
         defaults::validate(&root, out);
     }

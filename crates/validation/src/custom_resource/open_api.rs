@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::FieldError;
 use crate::custom_resource::selectable;
+use crate::go_regexp;
 use crate::node::{Findings, Node};
 
 const RULE_REASONS: [&str; 4] =
@@ -89,6 +90,11 @@ fn keywords(schema: &Node<'_>, place: &Place, out: &mut Findings) {
             out.push(given.forbidden(format!("{keyword} is not supported")));
         }
     }
+    let pattern = schema.get("pattern");
+    if let Some(why) = go_regexp::error(pattern.text()) {
+        let detail = format!("must be a valid regular expression, but isn't: {why}");
+        out.push(pattern.invalid(detail));
+    }
     if ty.text() == "null" {
         out.push(ty.forbidden("type cannot be set to null, use nullable as an alternative"));
     }
@@ -148,7 +154,7 @@ fn lists(schema: &Node<'_>, out: &mut Findings) {
             _ => {}
         }
     }
-    list_type.one_of(&["atomic", "map", "set"], out);
+    list_type.one_of(&["atomic", "set", "map"], out);
 }
 
 fn list_map_keys(schema: &Node<'_>, out: &mut Findings) {

@@ -20,6 +20,18 @@ pub(super) fn validate(root: &Node<'_>, out: &mut Findings) {
     out.extend(found);
 }
 
+/// Whether a schema refers to another one.
+pub(super) fn has_references(schema: &Node<'_>) -> bool {
+    !schema.get("$ref").text().is_empty()
+        || has_reference_in(&schema.get("items"))
+        || has_reference_in(&schema.get("additionalProperties"))
+        || properties(schema).any(|(_, property)| has_references(&property))
+}
+
+fn has_reference_in(schema: &Node<'_>) -> bool {
+    schema.value.is_object() && has_references(schema)
+}
+
 /// Properties by name; an object's order is its own.
 fn properties<'a>(schema: &Node<'a>) -> impl Iterator<Item = (&'a str, Node<'a>)> + use<'a> {
     schema.get("properties").entries()

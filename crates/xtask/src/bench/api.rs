@@ -1,134 +1,203 @@
 //! API operations over HTTPS: how many per second, and what each costs the server.
+//!
+//! The answers are not decoded: on a machine of two cores the client must leave room to the server.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
-use client::{Client, KubeConfig, ListOptions, Patch, Remote, ResourcePath};
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use client::{Client, ClientError};
 use clock::{Clock, SystemClock};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use http::Method;
 use serde_json::{Value, json};
-use testkit::Cluster;
 
+use super::server::{Server, connect, send};
 use super::{Figure, process};
 
 /// Gets and lists are repeated this often.
 const GETS: usize = 5000;
 const LISTS: usize = 20;
+/// Connections that the requests are spread over.
+const CONNECTIONS: usize = 8;
+/// Where the pods of the load are.
+pub(crate) const PODS: &str = "/api/v1/namespaces/bench/pods";
 
+/// Operations on a number of pods.
 pub(crate) fn measure(
-    cluster: &Cluster,
+    server: &Server,
     objects: usize,
     in_flight: usize,
 ) -> anyhow::Result<Vec<Figure>> {
-    let kubeconfig = cluster.kubeconfig();
-    let pid = cluster.pid().context("the cluster runs")?;
-    cluster.host().run(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(Load { pid, objects, in_flight }.run(kubeconfig))
+    let pid = server.pid();
+    server.run(async move |kubeconfig| {
+        let load = Load::prepare(&kubeconfig, pid, in_flight).await?;
+        Ok(vec![
+            load.create(0..objects).await?.named("create"),
+            load.get(objects, GETS).await?.named("get"),
+            load.list("").await?.named(&format!("list of {objects} pods")),
+            load.list("?labelSelector=shard%3D5").await?.named("list of 1/97 of them by label"),
+            load.status(0..objects).await?.named("status patch"),
+            load.delete(0..objects).await?.named("delete"),
+        ])
     })
 }
 
-/// A client with the administrator's credentials.
-pub(crate) fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
-    let config = KubeConfig::load(kubeconfig)?;
-    let remote = Remote::new(&config, "ironclad-bench", Arc::new(SystemClock))?;
-    Ok(Client::new(Arc::new(remote)))
+/// What some operations took.
+pub(crate) struct Cost {
+    count: usize,
+    took: Duration,
+    cpu: Duration,
 }
 
-struct Load {
+impl Cost {
+    /// Operations per second and the server's CPU for each.
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub(crate) fn named(&self, work: &str) -> Figure {
+        let per_second = self.count as f64 / self.took.as_secs_f64();
+        Figure::new(
+            format!("API: {work}"),
+            format!("{per_second:.0}/s, {:.3} ms of CPU each", self.cpu_ms()),
+        )
+    }
+
+    /// Milliseconds of CPU per operation.
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub(crate) fn cpu_ms(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e3 / self.count as f64
+    }
+}
+
+/// A client that loads a server.
+pub(crate) struct Load {
+    clients: Vec<Client>,
     pid: u32,
-    objects: usize,
     in_flight: usize,
 }
 
 impl Load {
-    async fn run(self, kubeconfig: PathBuf) -> anyhow::Result<Vec<Figure>> {
-        let client = connect(&kubeconfig)?;
-        let namespaces = client.dynamic::<Value>(path("namespaces"), "");
-        namespaces.create(&json!({ "metadata": { "name": "bench" } })).await?;
-        let accounts = client.dynamic::<Value>(path("serviceaccounts"), "bench");
-        while accounts.get_opt("default").await?.is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    /// Connects, and makes the namespace of the load if it is not there.
+    pub(crate) async fn prepare(
+        kubeconfig: &Path,
+        pid: u32,
+        in_flight: usize,
+    ) -> anyhow::Result<Self> {
+        let clients: Result<Vec<_>, _> = (0..CONNECTIONS).map(|_| connect(kubeconfig)).collect();
+        let load = Self { clients: clients?, pid, in_flight };
+        let made = [
+            ("/api/v1/namespaces", "bench"),
+            // Nobody else is there to make it.
+            ("/api/v1/namespaces/bench/serviceaccounts", "default"),
+        ];
+        for (path, name) in made {
+            let body = json!({ "metadata": { "name": name } }).to_string();
+            match send(&load.clients[0], Method::POST, path, body.into()).await {
+                Err(error) if error.is_already_exists() => {}
+                result => drop(result?),
+            }
         }
-        let pods = client.dynamic::<Value>(ResourcePath::of::<Pod>(), "bench");
-        let pods = &pods;
-        let name = |n: usize| format!("pod-{n}");
-        let patch = &Patch::Merge(json!({ "status": { "message": "measured" } }));
-        let mut figures = Vec::new();
-        let create = |n| async move { pods.create(&pod(&name(n))).await.map(drop) };
-        figures.push(self.each("create", self.objects, create).await?);
-        let get = |n| async move { pods.get(&name(n % self.objects)).await.map(drop) };
-        figures.push(self.each("get", GETS, get).await?);
-        figures.push(self.lists(&client).await?);
-        let status =
-            |n| async move { pods.patch_subresource(&name(n), "status", patch).await.map(drop) };
-        figures.push(self.each("status patch", self.objects, status).await?);
-        let now = client::DeleteOptions { grace_period_secs: Some(0), ..Default::default() };
-        let now = &now;
-        let delete = |n| async move { pods.delete(&name(n), now).await };
-        figures.push(self.each("delete", self.objects, delete).await?);
-        Ok(figures)
+        Ok(load)
     }
 
-    async fn each<F, Fut>(&self, work: &str, count: usize, one: F) -> anyhow::Result<Figure>
+    /// Creates pods.
+    pub(crate) async fn create(&self, numbers: std::ops::Range<usize>) -> anyhow::Result<Cost> {
+        let body = |n| Bytes::from(pod(n).to_string());
+        self.each(numbers, |n| self.send(n, Method::POST, PODS.to_owned(), body(n))).await
+    }
+
+    /// Gets pods out of the first `objects`.
+    pub(crate) async fn get(&self, objects: usize, count: usize) -> anyhow::Result<Cost> {
+        // A prime, so that neighbours in time are no neighbours in the store.
+        let path = |n: usize| format!("{PODS}/pod-{}", n * 7919 % objects);
+        self.each(0..count, |n| self.send(n, Method::GET, path(n), Bytes::new())).await
+    }
+
+    /// Writes what a kubelet would.
+    pub(crate) async fn status(&self, numbers: std::ops::Range<usize>) -> anyhow::Result<Cost> {
+        let condition = json!({
+            "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let status = json!({ "phase": "Running", "podIP": "10.0.0.1", "conditions": [condition] });
+        let body = Bytes::from(json!({ "status": status }).to_string());
+        let path = |n| format!("{PODS}/pod-{n}/status");
+        self.each(numbers, |n| self.send(n, Method::PATCH, path(n), body.clone())).await
+    }
+
+    /// Deletes pods at once.
+    pub(crate) async fn delete(&self, numbers: std::ops::Range<usize>) -> anyhow::Result<Cost> {
+        let path = |n| format!("{PODS}/pod-{n}?gracePeriodSeconds=0");
+        self.each(numbers, |n| self.send(n, Method::DELETE, path(n), Bytes::new())).await
+    }
+
+    /// Lists all pods, one list after the other.
+    pub(crate) async fn list(&self, query: &str) -> anyhow::Result<Cost> {
+        let alone = Self { clients: self.clients.clone(), pid: self.pid, in_flight: 1 };
+        let path = || format!("{PODS}{query}");
+        alone.each(0..LISTS, |n| alone.send(n, Method::GET, path(), Bytes::new())).await
+    }
+
+    async fn send(
+        &self,
+        n: usize,
+        method: Method,
+        path: String,
+        body: Bytes,
+    ) -> Result<(), ClientError> {
+        send(&self.clients[n % CONNECTIONS], method, &path, body).await.map(drop)
+    }
+
+    async fn each<F, Fut>(&self, numbers: std::ops::Range<usize>, one: F) -> anyhow::Result<Cost>
     where
         F: Fn(usize) -> Fut,
-        Fut: Future<Output = Result<(), client::ClientError>>,
+        Fut: Future<Output = Result<(), ClientError>>,
     {
+        let count = numbers.len();
+        ensure!(count > 0, "nothing to measure");
         let clock = SystemClock;
         let (cpu, begun) = (process::cpu(self.pid)?, clock.monotonic());
-        let mut requests =
-            futures::stream::iter((0..count).map(one)).buffer_unordered(self.in_flight);
+        let mut requests = futures::stream::iter(numbers.map(one)).buffer_unordered(self.in_flight);
         while let Some(result) = requests.next().await {
-            result.with_context(|| work.to_owned())?;
+            result.context("a request of the load")?;
         }
         let took = clock.monotonic().saturating_duration_since(begun);
         let cpu = process::cpu(self.pid)?.saturating_sub(cpu);
-        Ok(figure(work, count, took, cpu))
-    }
-
-    async fn lists(&self, client: &Client) -> anyhow::Result<Figure> {
-        let clock = SystemClock;
-        let (cpu, begun) = (process::cpu(self.pid)?, clock.monotonic());
-        for _ in 0..LISTS {
-            let path = ResourcePath::of::<Pod>();
-            client.list_page(&path, "bench", &ListOptions::all()).await?;
-        }
-        let took = clock.monotonic().saturating_duration_since(begun);
-        let cpu = process::cpu(self.pid)?.saturating_sub(cpu);
-        Ok(figure(&format!("list of {} pods", self.objects), LISTS, took, cpu))
+        Ok(Cost { count, took, cpu })
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-fn figure(work: &str, count: usize, took: Duration, cpu: Duration) -> Figure {
-    let per_second = count as f64 / took.as_secs_f64();
-    let cpu_ms = cpu.as_secs_f64() * 1e3 / count as f64;
-    Figure::new(format!("API: {work}"), format!("{per_second:.0}/s, {cpu_ms:.3} ms of CPU each"))
-}
-
-fn path(resource: &str) -> ResourcePath {
-    ResourcePath::new(meta::GroupVersionResource::new("", "v1", resource))
-}
-
-/// A pod of about 3 KB that no node takes.
-fn pod(name: &str) -> Value {
-    let env: Vec<Value> = (0..20)
-        .map(|n| json!({ "name": format!("VARIABLE_{n}"), "value": "a value of some length" }))
+/// A pod of about 3 KB that nobody schedules.
+fn pod(n: usize) -> Value {
+    let env: Vec<Value> = (0..8)
+        .map(|k| json!({ "name": format!("VARIABLE_{k}"), "value": format!("value {k} of {n}") }))
         .collect();
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": { "name": name, "labels": { "app": "bench", "tier": "load" } },
+        "metadata": {
+            "name": format!("pod-{n}"),
+            "labels": {
+                "app": "bench", "tier": format!("tier-{}", n % 7), "shard": format!("{}", n % 97),
+            },
+            "annotations": { "bench/description": "x".repeat(200) },
+        },
         "spec": {
-            "nodeName": "no-such-node",
+            "schedulerName": "nobody",
+            "automountServiceAccountToken": false,
             "containers": [{
-                "name": "c", "image": "bench:1", "env": env,
-                "resources": { "requests": { "cpu": "10m", "memory": "16Mi" } },
+                "name": "main", "image": "bench:1", "env": env,
+                "ports": [{ "name": "http", "containerPort": 8080 }],
+                "resources": {
+                    "requests": { "cpu": "10m", "memory": "16Mi" },
+                    "limits": { "cpu": "1", "memory": "64Mi" },
+                },
+                "livenessProbe": { "httpGet": { "path": "/healthz", "port": 8080 } },
+                "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+            }],
+            "volumes": [{ "name": "data", "emptyDir": {} }],
+            "tolerations": [{
+                "key": "dedicated", "operator": "Equal", "value": "bench", "effect": "NoSchedule",
             }],
         },
     })

@@ -13,7 +13,7 @@ use meta::WatchEvent;
 use serde_json::{Value, json};
 use testkit::{Cluster, ImageBuilder};
 
-use super::{Figure, api};
+use super::{Figure, server};
 use crate::run;
 
 const SERIAL: usize = 20;
@@ -28,7 +28,7 @@ pub(crate) fn measure(cluster: &Cluster) -> anyhow::Result<Vec<Figure>> {
     cluster.host().run(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let client = api::connect(&kubeconfig)?;
+            let client = server::connect(&kubeconfig)?;
             tokio::time::timeout(PATIENCE, starts(&client)).await.context("pods are not ready")?
         })
     })

@@ -40,7 +40,8 @@ pub(crate) fn resident(pid: u32, data_dir: &Path) -> anyhow::Result<(u64, usize)
     Ok((bytes, processes))
 }
 
-fn resident_of(pid: u32) -> anyhow::Result<u64> {
+/// Resident bytes of one process.
+pub(crate) fn resident_of(pid: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;

@@ -22,7 +22,7 @@ impl Source<'_> {
             if storage.gvk.group != wanted.group || storage.gvk.kind != kind.kind {
                 continue;
             }
-            for resource in self.resources.versions(storage) {
+            for resource in self.resources.versions(&storage) {
                 if resource.gvk.version == wanted.version {
                     return Some((storage.clone(), resource.clone()));
                 }

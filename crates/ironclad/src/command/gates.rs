@@ -1,0 +1,52 @@
+//! Flags that every component has: feature gates; and the API server's choice of versions.
+
+use anyhow::Context;
+use features::Features;
+
+/// The gates that switch something in this program. Others are upstream's, and are taken so that
+/// one set of flags does for every part of a cluster.
+const SWITCHED: [&str; 5] = [
+    "APIResponseCompression",
+    "ClusterTrustBundle",
+    "CoordinatedLeaderElection",
+    "MutatingAdmissionPolicy",
+    "WatchList",
+];
+
+/// Feature gates.
+#[derive(clap::Args)]
+pub(crate) struct Gates {
+    /// Feature gates: Name=true or Name=false; AllAlpha and AllBeta stand for all of a stage.
+    #[arg(long, value_name = "NAME=BOOL")]
+    feature_gates: Vec<String>,
+}
+
+impl Gates {
+    /// What was chosen.
+    pub(crate) fn read(&self) -> anyhow::Result<Features> {
+        let features = Features::parse(&self.feature_gates).context("--feature-gates")?;
+        for (gate, value) in features.changed().filter(|(gate, _)| !SWITCHED.contains(gate)) {
+            tracing::warn!(gate, value, "this feature gate switches nothing here");
+        }
+        Ok(features)
+    }
+}
+
+/// Versions of the API.
+#[derive(clap::Args)]
+pub(crate) struct Versions {
+    /// Versions to serve or not: group/version=true, group/version/resource=false, api/beta=true;
+    /// default: those that are stable.
+    #[arg(long, value_name = "KEY=BOOL")]
+    runtime_config: Vec<String>,
+}
+
+impl Versions {
+    /// Makes the process serve them.
+    pub(crate) fn apply(&self, features: &Features) -> anyhow::Result<()> {
+        let is_open = |gate: &str| features.is_enabled(gate);
+        let config = schema::RuntimeConfig::parse(&self.runtime_config, is_open)
+            .context("--runtime-config")?;
+        Ok(schema::configure(config)?)
+    }
+}
