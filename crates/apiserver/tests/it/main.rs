@@ -5,6 +5,8 @@ mod admission;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod custom_resources;
+#[cfg(test)]
 mod field_selectors;
 #[cfg(test)]
 mod fixture;
