@@ -86,7 +86,10 @@ mod tests {
         assert_eq!(chosen(&[], &plain), Value::Null);
         let other = class("c", "2021-01-01T00:00:00Z", "other");
         assert_eq!(chosen(&[other], &plain), Value::Null);
-        assert_eq!(chosen(&[old.clone()], &json!({"spec": {"storageClassName": ""}})), "");
+        assert_eq!(
+            chosen(std::slice::from_ref(&old), &json!({"spec": {"storageClassName": ""}})),
+            ""
+        );
         let annotated = json!({"metadata": {"annotations": {BETA_CLASS: "x"}}, "spec": {}});
         assert_eq!(chosen(&[old], &annotated), Value::Null);
     }

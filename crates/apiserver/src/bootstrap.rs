@@ -24,8 +24,27 @@ pub(crate) async fn run(handle: &Handle) -> Result<(), Status> {
     for class in priority_classes() {
         ensure(handle, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
     }
+    crate::flow_objects::maintain(handle).await?;
     ensure(handle, "/apis/networking.k8s.io/v1/servicecidrs", &service_cidr(handle)).await?;
+    put(handle, "/api/v1/namespaces/kube-system/configmaps", &authentication(handle)).await?;
     kubernetes_service(handle).await
+}
+
+/// How aggregated servers can tell who asks them, directly or through this server.
+fn authentication(handle: &Handle) -> Value {
+    let pki = &handle.server.config.pki;
+    let mut data = json!({"client-ca-file": String::from_utf8_lossy(&pki.client_ca)});
+    if !pki.front_proxy_ca.is_empty() {
+        data["requestheader-client-ca-file"] = json!(String::from_utf8_lossy(&pki.front_proxy_ca));
+        data["requestheader-allowed-names"] = json!(r#"["front-proxy-client"]"#);
+        data["requestheader-username-headers"] = json!(r#"["X-Remote-User"]"#);
+        data["requestheader-uid-headers"] = json!(r#"["X-Remote-Uid"]"#);
+        data["requestheader-group-headers"] = json!(r#"["X-Remote-Group"]"#);
+        data["requestheader-extra-headers-prefix"] = json!(r#"["X-Remote-Extra-"]"#);
+    }
+    json!({"kind": "ConfigMap", "apiVersion": "v1",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": data})
 }
 
 fn priority_classes() -> [Value; 2] {
@@ -110,17 +129,29 @@ pub(super) async fn put(handle: &Handle, path: &str, object: &Value) -> Result<(
     }
 }
 
+/// Sends an object as JSON.
 pub(crate) async fn send(
     handle: &Handle,
     method: Method,
     path: &str,
     object: &Value,
 ) -> Result<(), Status> {
+    send_as(handle, method, path, "application/json", object).await
+}
+
+/// Sends an object under another name than JSON's own.
+pub(crate) async fn send_as(
+    handle: &Handle,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    object: &Value,
+) -> Result<(), Status> {
     let user = UserInfo::new("system:apiserver", &[UserInfo::MASTERS, UserInfo::AUTHENTICATED]);
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("content-type", "application/json")
+        .header("content-type", content_type)
         .body(Bytes::from(object.to_string()))
         .map_err(crate::errors::internal)?;
     let response = handle.call(&user, request).await;

@@ -142,9 +142,8 @@ pub(crate) fn too_old(requested: u64, oldest: u64) -> Status {
 /// What a failure of the store means to a client.
 pub(crate) fn from_store(error: &store::StoreError) -> Status {
     match error {
-        store::StoreError::TooLarge { .. } => {
-            Status::failure(Reason::RequestEntityTooLarge, error.to_string())
-        }
+        // What upstream passes on from etcd.
+        store::StoreError::TooLarge { .. } => unexpected("etcdserver: request is too large"),
         store::StoreError::Compacted { .. } => {
             Status::failure(Reason::Expired, "The provided resource version is too old.")
         }

@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aggregation;
 mod body;
 mod bootstrap;
 mod cache;
@@ -30,6 +31,7 @@ mod errors;
 mod etag;
 mod event_expiry;
 mod fields;
+mod flow_objects;
 mod handle;
 #[cfg(test)]
 mod hostile;
@@ -58,6 +60,7 @@ mod strategy;
 mod subresources;
 mod table;
 mod tls;
+mod traffic;
 mod verbs;
 mod warnings;
 mod webhook;

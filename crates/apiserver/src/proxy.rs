@@ -26,7 +26,7 @@ use dial::dial;
 use links::Prefix;
 use target::{Target, find};
 
-pub(crate) use target::ready_endpoint;
+pub(crate) use target::service_endpoint;
 
 /// Whether the request is for somebody else, and may last.
 pub(crate) fn is_long_running(info: &RequestInfo) -> bool {
@@ -67,6 +67,15 @@ pub(crate) async fn serve(
         let (parts, body) = response.into_parts();
         return Ok(Response::from_parts(parts, Body::Incoming(body)));
     }
+    tunnel(ctx, upgrade, response)
+}
+
+/// Joins a client that switches protocols with who has agreed to.
+pub(crate) fn tunnel(
+    ctx: &RequestContext,
+    upgrade: OnUpgrade,
+    mut response: Response<hyper::body::Incoming>,
+) -> Result<Response<Body>, Status> {
     let Some(client) = upgrade else {
         return Err(Status::failure(
             Reason::BadRequest,
@@ -181,7 +190,7 @@ async fn forward(
 }
 
 /// Headers that are about one connection only.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in [
         "connection",
         "keep-alive",

@@ -8,6 +8,7 @@ use meta::{GroupResource, Object};
 use stdx::shutdown::Shutdown;
 use store::Store;
 
+use crate::aggregation::Backends;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pump::Pump;
@@ -15,6 +16,7 @@ use crate::quota::Quotas;
 use crate::rbac_source::RbacSource;
 use crate::resources::Resources;
 use crate::service_addresses::ServiceAddresses;
+use crate::traffic::Traffic;
 use crate::webhook::Webhooks;
 
 /// Everything a request may need.
@@ -31,10 +33,11 @@ pub(crate) struct Server {
     pub(crate) services: ServiceAddresses,
     pub(crate) quotas: Quotas,
     pub(crate) webhooks: Webhooks,
+    pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
     pub(crate) shutdown: Shutdown,
-    pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
+    pub(crate) traffic: Traffic,
     pub(crate) is_ready: AtomicBool,
     pub(crate) kubelet_tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) no_resource: GroupResource,

@@ -18,6 +18,7 @@ use crate::resources::Resources;
 use crate::server::{Living, Server, authorizer};
 use crate::service_addresses::ServiceAddresses;
 use crate::tls;
+use crate::traffic::Traffic;
 
 /// A way into the server that was started, and the task that ends when it has been drained.
 pub type Started = (Handle, JoinHandle<Option<()>>);
@@ -60,11 +61,18 @@ impl ApiServer {
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
+        drop(stdx::task::spawn("api services", crate::aggregation::run(handle.clone())));
         drop(stdx::task::spawn(
             "custom resource conditions",
             crate::custom::conditions::run(handle.clone()),
         ));
         crate::service_ranges::follow(&server);
+        if let Some(control) = server.traffic.flow_control() {
+            let shares = control.clone().run(shutdown.clone());
+            drop(stdx::task::spawn("flow control seats", shares));
+            let follow = crate::flow_objects::run(handle.clone(), control.clone());
+            drop(stdx::task::spawn("flow control objects", follow));
+        }
         drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
@@ -107,7 +115,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         Some(path) => authn::StaticTokens::read(path)?,
         None => authn::StaticTokens::default(),
     };
-    let metrics = Metrics::new(deps.metrics, &config.features);
+    let metrics = Metrics::new(deps.metrics.clone(), &config.features);
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
@@ -115,7 +123,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         authorizer: authorizer(&config, &resources),
         pump: Pump::new(deps.store.clone(), deps.clock.clone(), metrics.stored_events.clone()),
         services: ServiceAddresses::new(config.service_cluster_ip_range),
-        in_flight: Arc::new(Semaphore::new(config.max_requests_inflight)),
+        traffic: Traffic::new(&config, &deps.clock, &deps.metrics),
         kubelet_tls: tls::kubelet_config(&config.pki)?,
         metrics,
         documents: openapi::Documents::new(),
@@ -124,6 +132,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         admission: admission::Chain::new(&config.features),
         quotas: crate::quota::Quotas::default(),
         webhooks: crate::webhook::Webhooks::new(&resources),
+        backends: crate::aggregation::Backends::new(&resources),
         is_ready: AtomicBool::new(false),
         no_resource: meta::GroupResource { group: String::new(), resource: String::new() },
         authenticator,

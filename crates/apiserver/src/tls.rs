@@ -71,6 +71,41 @@ pub(crate) fn webhook_config(bundle: Option<&str>) -> Result<Arc<ClientConfig>, 
     Ok(Arc::new(config))
 }
 
+/// TLS towards an aggregated server, with the certificate of the front proxy. Trusted are the
+/// authorities of a bundle (PEM), or anybody without one.
+pub(crate) fn aggregated_config(
+    pki: &Pki,
+    bundle: Option<&[u8]>,
+) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match bundle {
+        None => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        }
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem).flatten() {
+                roots.add(certificate).map_err(|error| error.to_string())?;
+            }
+            builder.with_root_certificates(roots)
+        }
+    };
+    let mut config = if pki.proxy_client_certificate.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let show = |error: StartError| telemetry::Chain(&error).to_string();
+        let what = "front proxy certificate";
+        let chain = certificates(&pki.proxy_client_certificate, what).map_err(show)?;
+        let key = private_key(&pki.proxy_client_key, what).map_err(show)?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
 fn unusable(
     what: &'static str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -1,8 +1,8 @@
-//! Admission webhooks: others are asked before a write, and may change or refuse it.
+//! Admission webhooks and policies: who is asked before a write, and may change or refuse it.
 //!
-//! Mutating webhooks are asked one after the other, validating ones together. Configurations are
-//! read anew when one of them changes. Nobody is asked about the configurations themselves, or a
-//! broken webhook could not be removed.
+//! Policies come before webhooks. Mutating webhooks are asked one after the other, validating ones
+//! together. Configurations are read anew when one of them changes. Nobody is asked about the
+//! configurations themselves, or a broken webhook could not be removed.
 //!
 //! Upstream: `apiserver/pkg/admission/plugin/webhook`.
 
@@ -12,6 +12,7 @@ mod hook;
 mod matching;
 mod policy;
 mod review;
+mod seen;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,7 @@ pub(crate) use connect::connect;
 pub(crate) use call::post;
 pub(crate) use hook::Hook;
 use matching::{Matched, find};
-use policy::Policies;
+use policy::{Invoked, Policies};
 use review::{Answer, Failure};
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -40,8 +41,8 @@ const GROUP: &str = "admissionregistration.k8s.io";
 pub(crate) struct Webhooks {
     mutating: Configured,
     validating: Configured,
-    mutating_policies: Policies,
-    validating_policies: Policies,
+    mutating_policies: Policies<::policy::Mutating>,
+    validating_policies: Policies<::policy::Validating>,
 }
 
 /// Webhooks of one kind, compiled from their configurations.
@@ -65,9 +66,9 @@ impl Webhooks {
         }
     }
 
-    /// Whether any webhook may change what is written.
+    /// Whether any webhook or policy may change what is written.
     pub(crate) fn is_any_mutating(&self) -> bool {
-        !self.mutating.hooks().is_empty()
+        !self.mutating.hooks().is_empty() || !self.mutating_policies.is_empty()
     }
 
     fn is_empty(&self) -> bool {
@@ -136,8 +137,9 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Asks mutating webhooks about a working form and changes it as they answer. When one did, the
-/// plugins are run again, and those webhooks that wish it are asked again, once.
+/// Runs mutating policies, then asks mutating webhooks about a working form, and changes it as they
+/// say. When anything changed, the plugins are run again, and those policies and webhooks that wish
+/// it are asked again, once.
 pub(crate) async fn mutate(
     ctx: &RequestContext,
     resource: &Resource,
@@ -151,14 +153,17 @@ pub(crate) async fn mutate(
         return Ok(());
     }
     let attributes = Attributes::of(resource, request);
-    webhooks.mutating_policies.check(ctx, &attributes, Some(object), old)?;
     if attributes.is_exempt() {
         return Ok(());
     }
+    let (policies, mut invoked) = (&webhooks.mutating_policies, Invoked::new());
+    let did_policies =
+        policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked))?;
+    let by_policies = object.clone();
     let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new() };
     let all: BTreeSet<usize> = (0..hooks.len()).collect();
-    let (is_changed, mut again) = round.run(&hooks, &all, object).await?;
-    if !is_changed {
+    let (did_webhooks, mut again) = round.run(&hooks, &all, object).await?;
+    if !did_policies && !did_webhooks {
         return Ok(());
     }
     let before = object.clone();
@@ -166,7 +171,13 @@ pub(crate) async fn mutate(
         ctx.server.admission.admit(request, object, old, &*ctx.server)?;
         resource.apply_defaults(object);
     }
-    if *object != before {
+    let did_plugins = *object != before;
+    if !invoked.is_empty() && (did_policies || *object != by_policies) {
+        let (policies, mut last) = (&webhooks.mutating_policies, Invoked::new());
+        let again = (Some(&invoked), &mut last);
+        policy::mutate(ctx, policies, &attributes, object, old, again)?;
+    }
+    if did_plugins || *object != before {
         again.clone_from(&round.asked);
     }
     let (is_changed, _) = round.run(&hooks, &again, object).await?;
@@ -239,7 +250,11 @@ pub(crate) async fn delete(
     if ctx.server.webhooks.is_empty() {
         return Ok(());
     }
-    let attributes = Attributes::of(resource, request);
+    let mut attributes = Attributes::of(resource, request);
+    // A request for many objects names none of them.
+    if ctx.info.verb == "deletecollection" {
+        attributes.name = "";
+    }
     let old = resource.served(old);
     ask_mutating(ctx, &attributes, None, Some(&old)).await?;
     ask_validating(ctx, &attributes, None, Some(&old)).await
@@ -253,7 +268,6 @@ async fn ask_mutating(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     let webhooks = &ctx.server.webhooks;
-    webhooks.mutating_policies.check(ctx, attributes, object, old)?;
     let hooks = webhooks.mutating.hooks();
     if attributes.is_exempt() {
         return Ok(());
@@ -279,7 +293,7 @@ async fn ask_validating(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     let webhooks = &ctx.server.webhooks;
-    webhooks.validating_policies.check(ctx, attributes, object, old)?;
+    policy::validate(ctx, &webhooks.validating_policies, attributes, object, old)?;
     let hooks = webhooks.validating.hooks();
     if hooks.is_empty() || attributes.is_exempt() {
         return Ok(());
@@ -340,7 +354,13 @@ fn patched(
     if patched == document {
         return Ok(None);
     }
-    let decoded = schema::decode_value(seen.ty, &patched, FieldValidation::Ignore);
+    rebuilt(resource, matched, &patched).map(Some)
+}
+
+/// The working form of a document in the version that matched, with defaults.
+fn rebuilt(resource: &Resource, matched: &Matched, document: &Value) -> Result<Value, Status> {
+    let seen = matched.resource.as_deref().unwrap_or(resource);
+    let decoded = schema::decode_value(seen.ty, document, FieldValidation::Ignore);
     let mut new = decoded.map_err(errors::internal)?.value;
     stamp(&mut new, &seen.gvk);
     let mut new = matched.convert_back(resource, new);
@@ -348,5 +368,5 @@ fn patched(
         version.compiled().admit(&mut new).map_err(errors::internal)?;
     }
     resource.apply_defaults(&mut new);
-    Ok(Some(new))
+    Ok(new)
 }

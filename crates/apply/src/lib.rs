@@ -18,6 +18,7 @@
 
 mod check;
 mod compare;
+mod configuration;
 mod created;
 mod element;
 mod fields_of;
@@ -35,6 +36,7 @@ mod shape;
 
 pub use check::misfit;
 pub use compare::{Comparison, compare};
+pub use configuration::merged;
 pub use element::Element;
 pub use fields_v1::FieldsError;
 pub use filter::Filter;

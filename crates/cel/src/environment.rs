@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::check::check;
+use crate::check::{Reference, check};
 use crate::declaration::{Declaration, Fields};
 use crate::estimate;
 use crate::plan::plan;
@@ -33,15 +33,26 @@ impl Environment {
         self
     }
 
+    /// With `variables`, even if there are none so far.
+    #[must_use]
+    pub fn composing(mut self) -> Self {
+        self.declare_composed();
+        self
+    }
+
     /// With `variables.name`, whose value is that of a program; see [`crate::Activation::compose`].
     #[must_use]
     pub fn with_composed(mut self, name: &str, ty: Type) -> Self {
         self.composed.push((name.to_owned(), ty));
+        self.declare_composed();
+        self
+    }
+
+    fn declare_composed(&mut self) {
         let known = self.composed.iter().map(|(name, ty)| (name, Declaration::of(ty.clone())));
         let fields = Fields::plain("kubernetes.variables", known);
         self.variables.retain(|(name, _)| name != "variables");
         self.variables.push(("variables".to_owned(), Arc::new(Declaration::object(fields))));
-        self
     }
 
     /// With `Object{…}`, `JSONPatch{…}` and the library for the latter, as policies that mutate.
@@ -62,7 +73,10 @@ impl Environment {
         let cost = estimate::cost(self, &expr, &checked);
         let result = checked.types[usize::try_from(expr.id).unwrap_or(0)].clone();
         let plan = plan(self, &expr, &checked);
-        Ok(Program::new(plan, result, cost))
+        let used = |at: &usize| checked.references.contains(&Reference::Variable(*at));
+        let used = (0..self.variables.len()).filter(used);
+        let variables = used.map(|at| self.variables[at].0.clone()).collect();
+        Ok(Program::new(plan, result, cost, variables))
     }
 
     /// The names of its variables, in order.

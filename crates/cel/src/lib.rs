@@ -15,8 +15,8 @@
 //! before an expression looks at it. Compiled programs are immutable and shared. Error texts are
 //! upstream's.
 //!
-//! What it deliberately does not do: it knows no policies, rules or requests (`policy`,
-//! `validation`), speaks no protobuf, and reads no clock.
+//! What it deliberately does not do: it evaluates no policies and rules (`policy`, `apiserver`) and
+//! knows of requests only what expressions see of them, speaks no protobuf, and reads no clock.
 //!
 //! Tested by tables of expressions beside the code, by properties (no text panics), and through the
 //! crates that use it by the conformance corpus.
@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+pub mod admission;
 mod authorizer;
 mod budget;
 mod charge;
@@ -43,6 +44,7 @@ mod program;
 mod schema;
 mod source;
 mod syntax;
+mod table;
 mod types;
 mod value;
 

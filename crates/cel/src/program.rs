@@ -20,11 +20,18 @@ struct Inner {
     node: Node,
     result: Type,
     cost: Range,
+    /// The variables it looks at.
+    variables: Vec<String>,
 }
 
 impl Program {
-    pub(crate) fn new(node: Node, result: Type, cost: Range) -> Self {
-        Self { inner: Arc::new(Inner { node, result, cost }) }
+    pub(crate) fn new(node: Node, result: Type, cost: Range, variables: Vec<String>) -> Self {
+        Self { inner: Arc::new(Inner { node, result, cost, variables }) }
+    }
+
+    /// Whether it looks at a variable.
+    pub fn uses(&self, variable: &str) -> bool {
+        self.inner.variables.iter().any(|known| known == variable)
     }
 
     /// The type of its value.

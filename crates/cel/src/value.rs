@@ -227,6 +227,39 @@ impl<'a> Value<'a> {
     }
 
     /// The name of its type.
+    pub fn type_text(&self) -> String {
+        self.type_name().to_string()
+    }
+
+    /// Whether the objects that were made have the types of the fields that they are in:
+    /// `Object.spec` in field `spec` of `Object`.
+    ///
+    /// # Errors
+    /// Which one has not.
+    pub fn check_type_names(&self) -> Result<(), String> {
+        self.check_type_name("Object")
+    }
+
+    fn check_type_name(&self, expected: &str) -> Result<(), String> {
+        match self {
+            Self::Object(made) if *made.ty != *expected => Err(format!(
+                "unexpected type name {:?}, expected {expected:?}, which matches field name path \
+                 from root Object type",
+                &*made.ty
+            )),
+            Self::Object(made) => made
+                .fields
+                .iter()
+                .try_for_each(|(name, value)| value.check_type_name(&format!("{expected}.{name}"))),
+            Self::List(items) => items.iter().try_for_each(|item| item.check_type_name(expected)),
+            Self::Map(entries) => {
+                entries.values().try_for_each(|value| value.check_type_name(expected))
+            }
+            Self::Optional(Some(inner)) => inner.check_type_name(expected),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn type_name(&self) -> Arc<str> {
         match self {
             Self::Null => "null_type".into(),

@@ -52,6 +52,7 @@ impl ControlPlane {
             addresses,
         })?;
         let kubelet_client = pki.api_server_kubelet_client()?;
+        let proxy_client = pki.front_proxy_client()?;
         let (token_key, token_public) = pki.token_keys()?;
         Ok(apiserver::Pki {
             serving_certificate: serving.certificate.into_bytes(),
@@ -62,6 +63,9 @@ impl ControlPlane {
             kubelet_client_certificate: kubelet_client.certificate.into_bytes(),
             kubelet_client_key: kubelet_client.key.into_bytes(),
             kubelet_ca: pki.authority().as_bytes().to_vec(),
+            proxy_client_certificate: proxy_client.certificate.into_bytes(),
+            proxy_client_key: proxy_client.key.into_bytes(),
+            front_proxy_ca: pki.front_proxy_authority().as_bytes().to_vec(),
         })
     }
 

@@ -59,6 +59,7 @@ pub struct ServingNames {
 pub struct Pki {
     directory: PathBuf,
     authority: KeyedCertificate,
+    front_proxy_authority: KeyedCertificate,
     now: Timestamp,
 }
 
@@ -76,7 +77,7 @@ impl Pki {
             made.map_err(|source| PkiError::Make { name: name.to_owned(), source })
         };
         let authority = pair(directory, "ca", || make("kubernetes"))?;
-        pair(directory, "front-proxy-ca", || make("front-proxy-ca"))?;
+        let front_proxy_authority = pair(directory, "front-proxy-ca", || make("front-proxy-ca"))?;
         let (key, public) = (directory.join("sa.key"), directory.join("sa.pub"));
         if !key.exists() {
             let (private_pem, public_pem) = certificate::make_signing_key()
@@ -87,7 +88,7 @@ impl Pki {
         } else if !public.exists() {
             return Err(PkiError::Half { present: key, missing: public });
         }
-        Ok(Self { directory: directory.to_path_buf(), authority, now })
+        Ok(Self { directory: directory.to_path_buf(), authority, front_proxy_authority, now })
     }
 
     /// The certificate of the cluster's authority, PEM.
@@ -131,6 +132,22 @@ impl Pki {
         self.kept(file, user, Purpose::Client(group))
     }
 
+    /// The certificate with which the API server calls aggregated servers, kept as
+    /// `front-proxy-client.crt`. Another authority than the cluster's signs it: who has it may say
+    /// to be anybody.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn front_proxy_client(&self) -> Result<KeyedCertificate, PkiError> {
+        let name = "front-proxy-client";
+        self.kept_by(&self.front_proxy_authority, name, name, Purpose::Client(None))
+    }
+
+    /// The certificate of the front proxy's authority, PEM.
+    pub fn front_proxy_authority(&self) -> &str {
+        &self.front_proxy_authority.certificate
+    }
+
     /// The kubelet's serving certificate, kept as `kubelet.crt`.
     ///
     /// # Errors
@@ -156,6 +173,16 @@ impl Pki {
     }
 
     fn kept(&self, file: &str, name: &str, purpose: Purpose) -> Result<KeyedCertificate, PkiError> {
+        self.kept_by(&self.authority, file, name, purpose)
+    }
+
+    fn kept_by(
+        &self,
+        authority: &KeyedCertificate,
+        file: &str,
+        name: &str,
+        purpose: Purpose,
+    ) -> Result<KeyedCertificate, PkiError> {
         let (certificate_path, key_path) = paths(&self.directory, file);
         if certificate_path.exists() && key_path.exists() {
             let kept = KeyedCertificate {
@@ -166,11 +193,11 @@ impl Pki {
                 Purpose::Server(names) => names.as_slice(),
                 Purpose::Client(_) => &[],
             };
-            if certificate::is_usable(&kept.certificate, self.authority(), names, self.now) {
+            if certificate::is_usable(&kept.certificate, &authority.certificate, names, self.now) {
                 return Ok(kept);
             }
         }
-        let made = self.make(name, &purpose)?;
+        let made = self.make_by(authority, name, &purpose)?;
         // The key first: a crash in between leaves a certificate that does not fit, and no
         // certificate is taken for usable unless it is renewed together with its key.
         fs::remove_file(&certificate_path).or_else(absent_is_fine).map_err(|source| {
@@ -182,7 +209,16 @@ impl Pki {
     }
 
     fn make(&self, name: &str, purpose: &Purpose) -> Result<KeyedCertificate, PkiError> {
-        certificate::make_leaf(&self.authority, name, purpose, self.now)
+        self.make_by(&self.authority, name, purpose)
+    }
+
+    fn make_by(
+        &self,
+        authority: &KeyedCertificate,
+        name: &str,
+        purpose: &Purpose,
+    ) -> Result<KeyedCertificate, PkiError> {
+        certificate::make_leaf(authority, name, purpose, self.now)
             .map_err(|source| PkiError::Make { name: name.to_owned(), source })
     }
 }

@@ -1,16 +1,15 @@
 //! Admission policies and their bindings.
 //!
-//! Upstream: `pkg/apis/admissionregistration/validation`. What the expressions mean is left to
-//! those who evaluate them.
+//! Upstream: `pkg/apis/admissionregistration/validation`.
 
 use std::collections::BTreeSet;
 
+use cel::admission::Sees;
+use cel::{Environment, Type};
 use meta::names;
 
 use crate::FieldError;
-use crate::match_rules::{
-    expression, lone_name, match_conditions, match_resources, mutable_operations,
-};
+use crate::match_rules::{compiled, match_conditions, match_resources, mutable_operations};
 use crate::metadata::label_selector;
 use crate::node::{Findings, Node};
 
@@ -22,8 +21,9 @@ pub(crate) fn validating(object: &Node<'_>, out: &mut Findings) {
     failure_policy(&spec, out);
     param_kind(&spec.get("paramKind"), out);
     constraints(&spec.get("matchConstraints"), out);
-    match_conditions(&spec.get("matchConditions"), out);
-    spec.get("variables").items().for_each(|item| variable(&item, out));
+    let environments = Environments::new(&spec);
+    match_conditions(&spec.get("matchConditions"), &environments.conditions, out);
+    let environments = environments.with_variables(&spec.get("variables"), out);
     let (rules, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
     if rules.len() + annotations.len() == 0 {
         let detail = "validations or auditAnnotations must contain at least one item";
@@ -31,8 +31,9 @@ pub(crate) fn validating(object: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::required(&annotations.path, detail));
         return;
     }
-    rules.items().for_each(|item| validation(&item, out));
-    audit_annotations(&annotations, object.get("metadata").get("name").text(), out);
+    rules.items().for_each(|item| validation(&item, &environments, out));
+    let name = object.get("metadata").get("name");
+    audit_annotations(&annotations, name.text(), &environments, out);
 }
 
 pub(crate) fn mutating(object: &Node<'_>, out: &mut Findings) {
@@ -41,15 +42,54 @@ pub(crate) fn mutating(object: &Node<'_>, out: &mut Findings) {
     param_kind(&spec.get("paramKind"), out);
     constraints(&spec.get("matchConstraints"), out);
     mutable_operations(&spec.get("matchConstraints"), out);
-    match_conditions(&spec.get("matchConditions"), out);
-    spec.get("variables").items().for_each(|item| variable(&item, out));
+    let environments = Environments::new(&spec);
+    match_conditions(&spec.get("matchConditions"), &environments.conditions, out);
+    let environments = environments.with_variables(&spec.get("variables"), out);
     let mutations = spec.get("mutations");
     if mutations.len() == 0 {
         let detail = "mutations must contain at least one item";
         out.push(FieldError::required(&mutations.path, detail));
     }
-    mutations.items().for_each(|item| mutation(&item, out));
+    mutations.items().for_each(|item| mutation(&item, &environments.patches, out));
     spec.get("reinvocationPolicy").require_one_of(&["IfNeeded", "Never"], out);
+}
+
+/// What the expressions of a policy see.
+struct Environments {
+    conditions: Environment,
+    rules: Environment,
+    messages: Environment,
+    patches: Environment,
+}
+
+impl Environments {
+    fn new(spec: &Node<'_>) -> Self {
+        let params = spec.get("paramKind").is_set();
+        let all = Sees { params, authorizer: true, patches: false };
+        Self {
+            conditions: Environment::admission(all),
+            rules: Environment::admission(all),
+            messages: Environment::admission(Sees { authorizer: false, ..all }),
+            patches: Environment::admission(Sees { patches: true, ..all }),
+        }
+    }
+
+    /// Each variable sees those before it, and everything else sees all of them.
+    fn with_variables(mut self, variables: &Node<'_>, out: &mut Findings) -> Self {
+        if variables.len() == 0 {
+            return self;
+        }
+        self.rules = self.rules.composing();
+        for item in variables.items() {
+            let ty = variable(&item, &self.rules, out);
+            let name = item.get("name");
+            let of = |environment: Environment| environment.with_composed(name.text(), ty.clone());
+            self.rules = of(self.rules);
+            self.messages = of(self.messages);
+            self.patches = of(self.patches);
+        }
+        self
+    }
 }
 
 fn failure_policy(spec: &Node<'_>, out: &mut Findings) {
@@ -112,7 +152,7 @@ fn param_kind(kind: &Node<'_>, out: &mut Findings) {
     }
 }
 
-fn variable(variable: &Node<'_>, out: &mut Findings) {
+fn variable(variable: &Node<'_>, environment: &Environment, out: &mut Findings) -> Type {
     let (name, value) = (variable.get("name"), variable.get("expression"));
     if name.text().is_empty() {
         out.push(FieldError::required(&name.path, "name is not specified"));
@@ -121,9 +161,9 @@ fn variable(variable: &Node<'_>, out: &mut Findings) {
     }
     if value.text().trim().is_empty() {
         out.push(FieldError::required(&value.path, "expression is not specified"));
-    } else {
-        lone_name(&value, out);
+        return Type::Dyn;
     }
+    compiled(&value, environment, &[], out)
 }
 
 /// A name that an expression can use.
@@ -153,18 +193,18 @@ fn is_identifier(text: &str) -> bool {
         && !matches!(text, "var" | "void" | "while")
 }
 
-fn validation(validation: &Node<'_>, out: &mut Findings) {
+fn validation(validation: &Node<'_>, environments: &Environments, out: &mut Findings) {
     let (rule, message) = (validation.get("expression"), validation.get("message"));
     let (computed, reason) = (validation.get("messageExpression"), validation.get("reason"));
     if rule.text().trim().is_empty() {
         out.push(FieldError::required(&rule.path, "expression is not specified"));
     } else {
-        lone_name(&rule, out);
+        compiled(&rule, &environments.rules, &[Type::Bool], out);
     }
     if !computed.text().is_empty() && computed.text().trim().is_empty() {
         out.push(computed.invalid("must be non-empty if specified"));
     } else if !computed.text().is_empty() {
-        lone_name(&computed, out);
+        compiled(&computed, &environments.messages, &[Type::String], out);
     }
     let trimmed = message.text().trim();
     if !message.text().is_empty() && trimmed.is_empty() {
@@ -181,7 +221,12 @@ fn validation(validation: &Node<'_>, out: &mut Findings) {
     }
 }
 
-fn audit_annotations(annotations: &Node<'_>, policy: &str, out: &mut Findings) {
+fn audit_annotations(
+    annotations: &Node<'_>,
+    policy: &str,
+    environments: &Environments,
+    out: &mut Findings,
+) {
     if annotations.len() > MAX_ANNOTATIONS {
         let detail = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
         out.push(annotations.invalid(detail));
@@ -204,7 +249,8 @@ fn audit_annotations(annotations: &Node<'_>, policy: &str, out: &mut Findings) {
             let detail = format!("must not exceed {MAX_VALUE_EXPRESSION} bytes in length");
             out.push(FieldError::required(&value.path, detail));
         } else {
-            lone_name(&value, out);
+            let wanted = [Type::String, Type::Null];
+            compiled(&value, &environments.rules, &wanted, out);
         }
         if !seen.insert(key.text()) {
             out.push(FieldError::duplicate(&key.path, key.text()));
@@ -212,7 +258,7 @@ fn audit_annotations(annotations: &Node<'_>, policy: &str, out: &mut Findings) {
     }
 }
 
-fn mutation(mutation: &Node<'_>, out: &mut Findings) {
+fn mutation(mutation: &Node<'_>, environment: &Environment, out: &mut Findings) {
     let kind = mutation.get("patchType");
     let members = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
     if !kind.require(out) {
@@ -230,7 +276,7 @@ fn mutation(mutation: &Node<'_>, out: &mut Findings) {
         let patch = mutation.get(member);
         if of == kind.text() {
             if patch.is_set() {
-                expression(&patch.get("expression"), out);
+                patch_expression(&patch.get("expression"), of, environment, out);
             } else {
                 let detail = format!("must be specified when patchType is {of}");
                 out.push(FieldError::required(&patch.path, detail));
@@ -242,6 +288,23 @@ fn mutation(mutation: &Node<'_>, out: &mut Findings) {
             out.push(patch.invalid(detail).shown_as(&ty));
         }
     }
+}
+
+fn patch_expression(
+    expression: &Node<'_>,
+    kind: &str,
+    environment: &Environment,
+    out: &mut Findings,
+) {
+    if expression.text().trim().is_empty() {
+        out.push(FieldError::required(&expression.path, ""));
+        return;
+    }
+    let wanted = match kind {
+        "JSONPatch" => cel::admission::patches(),
+        _ => cel::admission::configuration(),
+    };
+    compiled(expression, environment, &[wanted], out);
 }
 
 pub(crate) fn validating_binding(object: &Node<'_>, out: &mut Findings) {
@@ -353,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_is_validated_has_a_reason_and_a_message_of_one_line() {
-        let validations = json!([{"expression": "a\nb"}, {"expression": "true", "message": "x\ny"},
+        let validations = json!([{"expression": "true\n== true"}, {"expression": "true", "message": "x\ny"},
             {"expression": " ", "reason": "Odd", "messageExpression": " "}]);
         check(
             GROUP,

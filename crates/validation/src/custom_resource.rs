@@ -6,6 +6,7 @@
 mod defaults;
 mod definition;
 mod open_api;
+mod rules;
 mod selectable;
 mod structural;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use cel::{Environment, Type};
 use meta::names;
 
 use crate::FieldError;
@@ -17,54 +18,6 @@ const MAX_CONDITIONS: usize = 64;
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 /// Operations of policies that mutate: nothing of what is deleted can be changed.
 const MUTABLE_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
-
-/// Names that an expression may have by itself somewhere: variables, types, and words of the
-/// language, about which more is to be said than that they are unknown.
-const KNOWN_NAMES: [&str; 43] = [
-    "as",
-    "authorizer",
-    "bool",
-    "break",
-    "bytes",
-    "const",
-    "continue",
-    "device",
-    "double",
-    "duration",
-    "dyn",
-    "else",
-    "false",
-    "for",
-    "function",
-    "if",
-    "import",
-    "in",
-    "int",
-    "let",
-    "list",
-    "loop",
-    "map",
-    "namespace",
-    "namespaceObject",
-    "null",
-    "null_type",
-    "object",
-    "oldObject",
-    "package",
-    "params",
-    "request",
-    "return",
-    "string",
-    "timestamp",
-    "true",
-    "type",
-    "uint",
-    "var",
-    "variables",
-    "void",
-    "while",
-    "optional_type",
-];
 
 /// Operations, groups, versions and resources.
 pub(crate) fn rule(rule: &Node<'_>, out: &mut Findings) {
@@ -194,12 +147,21 @@ fn resource_names(list: &Node<'_>, out: &mut Findings) {
     }
 }
 
-/// Conditions: everything but what their expressions mean.
-pub(crate) fn match_conditions(conditions: &Node<'_>, out: &mut Findings) {
+/// Conditions, whose expressions see this environment.
+pub(crate) fn match_conditions(
+    conditions: &Node<'_>,
+    environment: &Environment,
+    out: &mut Findings,
+) {
     conditions.at_most(MAX_CONDITIONS, out);
     let mut seen = BTreeSet::new();
     for condition in conditions.items() {
-        expression(&condition.get("expression"), out);
+        let expression = condition.get("expression");
+        if expression.text().trim().is_empty() {
+            out.push(FieldError::required(&expression.path, ""));
+        } else {
+            compiled(&expression, environment, &[Type::Bool], out);
+        }
         let name = condition.get("name");
         if name.require(out) {
             name.invalid_each(names::qualified_name(name.text()), out);
@@ -210,47 +172,31 @@ pub(crate) fn match_conditions(conditions: &Node<'_>, out: &mut Findings) {
     }
 }
 
-/// One expression that must be there: everything but what it means.
-pub(crate) fn expression(expression: &Node<'_>, out: &mut Findings) {
-    if expression.text().trim().is_empty() {
-        out.push(FieldError::required(&expression.path, ""));
-    } else {
-        lone_name(expression, out);
-    }
-}
-
-/// An expression that is a name alone, which must be that of a variable. It is the one mistake in
-/// an expression that can be told without reading the language.
-pub(crate) fn lone_name(expression: &Node<'_>, out: &mut Findings) {
-    let text = expression.text();
-    if names::c_identifier(text).is_empty() && !KNOWN_NAMES.contains(&text) {
-        out.push(expression.invalid(format!(
-            "compilation failed: ERROR: <input>:1:1: undeclared reference to '{text}' (in \
-             container '')\n | {text}\n | ^"
-        )));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_name_alone_must_be_known() {
-        let found = |text: &str| {
-            let (value, mut out) = (json!(text), Findings::new());
-            lone_name(&Node { value: &value, path: crate::Path::new("e") }, &mut out);
-            out.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        for text in ["object", "true", "x.y", "x == 1", "-x"] {
-            assert!(found(text).is_empty(), "{text}");
+/// Compiles an expression whose value must be of one of these types; of any when there are none.
+/// The type that it has.
+pub(crate) fn compiled(
+    expression: &Node<'_>,
+    environment: &Environment,
+    wanted: &[Type],
+    out: &mut Findings,
+) -> Type {
+    let program = match environment.compile(expression.text()) {
+        Ok(program) => program,
+        Err(why) => {
+            out.push(expression.invalid(format!("compilation failed: {why}")));
+            return Type::Dyn;
         }
-        assert_eq!(
-            found("x"),
-            ["e: Invalid value: \"x\": compilation failed: ERROR: <input>:1:1: undeclared \
-              reference to 'x' (in container '')\n | x\n | ^"]
-        );
+    };
+    let found = program.result();
+    if !wanted.is_empty() && !wanted.iter().any(|wanted| found.is_exactly(wanted)) {
+        let detail = match wanted {
+            [one] => format!("must evaluate to {one} but got {found}"),
+            several => {
+                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+                format!("must evaluate to one of [{}] but got {found}", names.join(" "))
+            }
+        };
+        out.push(expression.invalid(detail));
     }
+    found.clone()
 }

@@ -1,7 +1,6 @@
 //! What the kinds of `resource.k8s.io` share: device requests, their configuration, names.
 //!
-//! Upstream: `pkg/apis/resource/validation`. CEL selectors are checked by [`selector`], except for
-//! what their expressions mean.
+//! Upstream: `pkg/apis/resource/validation`. CEL selectors are checked by [`selector`].
 
 pub(crate) mod claim;
 pub(crate) mod class;
@@ -11,20 +10,18 @@ pub(crate) mod status;
 
 use std::collections::BTreeSet;
 
+use cel::{Environment, Type};
 use meta::names;
 
 use crate::FieldError;
-use crate::match_rules::lone_name;
 use crate::node::{Findings, Node};
 
 /// Most requests, constraints, configurations and selectors of a claim or class.
 const MAX_ENTRIES: usize = 32;
 /// Longest expression of a selector.
 const MAX_EXPRESSION: usize = 10 * 1024;
-/// What is said of an expression without anything in it.
-const NOTHING: &str = "ERROR: <input>:1:0: Syntax error: mismatched input '<EOF>' expecting {'[', \
-                       '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, \
-                       NUM_UINT, STRING, BYTES, IDENTIFIER}";
+/// Most that a selector may be estimated to cost.
+const MAX_SELECTOR_COST: u64 = 1_000_000;
 /// Longest parameters for a driver.
 const MAX_PARAMETERS: usize = 10 * 1024;
 /// Longest name of an attribute without its domain.
@@ -117,7 +114,7 @@ fn selectors(selectors: &Node<'_>, out: &mut Findings) {
     selectors.items().for_each(|item| selector(&item, out));
 }
 
-/// One way to choose devices: everything but what the expression means.
+/// One way to choose devices.
 fn selector(selector: &Node<'_>, out: &mut Findings) {
     let cel = selector.get("cel");
     if !cel.is_set() {
@@ -129,10 +126,19 @@ fn selector(selector: &Node<'_>, out: &mut Findings) {
     if expression.text().len() > MAX_EXPRESSION {
         return;
     }
-    if expression.text().is_empty() {
-        out.push(expression.invalid_text(format!("compilation failed: {NOTHING}")));
-    } else {
-        lone_name(&expression, out);
+    let program = match Environment::device().compile(expression.text()) {
+        Ok(program) => program,
+        Err(why) => {
+            out.push(expression.invalid_text(format!("compilation failed: {why}")));
+            return;
+        }
+    };
+    let result = program.result();
+    if !matches!(result, Type::Bool | Type::Dyn) {
+        let detail = format!("must evaluate to bool or the unknown type, not {result}");
+        out.push(expression.invalid(detail));
+    } else if program.estimate().max > MAX_SELECTOR_COST {
+        out.push(expression.forbidden("too complex, exceeds cost limit"));
     }
 }
 

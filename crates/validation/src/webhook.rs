@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use cel::Environment;
+use cel::admission::Sees;
 use meta::names;
 
 use crate::FieldError;
@@ -43,7 +45,8 @@ fn webhook(hook: &Node<'_>, mutating: bool, out: &mut Findings) {
         hook.get("reinvocationPolicy").one_of(&["IfNeeded", "Never"], out);
     }
     client_config(&hook.get("clientConfig"), out);
-    match_conditions(&hook.get("matchConditions"), out);
+    let sees = Sees { authorizer: true, ..Sees::default() };
+    match_conditions(&hook.get("matchConditions"), &Environment::admission(sees), out);
 }
 
 /// Where a webhook is.

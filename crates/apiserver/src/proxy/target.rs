@@ -211,8 +211,37 @@ fn is_pod(server: &Server, namespace: &str, endpoint: &Endpoint) -> bool {
         && endpoint.address.parse().is_ok_and(is_global)
 }
 
+/// Where a port of a service leads: to one of its ready endpoints, so that the server need not be on
+/// the pod network's side of the service proxy.
+///
+/// # Errors
+/// Upstream's words for why it leads nowhere.
+pub(crate) fn service_endpoint(
+    server: &Server,
+    namespace: &str,
+    name: &str,
+    port: u16,
+) -> Result<(String, u16), String> {
+    let service = server.find("", "services", namespace, name);
+    let service: Value = service
+        .ok_or_else(|| format!("service {name:?} not found"))?
+        .decode()
+        .map_err(|error| error.to_string())?;
+    if service["spec"]["type"] == "ExternalName" {
+        let host = service["spec"]["externalName"].as_str().unwrap_or_default();
+        return Ok((host.to_owned(), port));
+    }
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let found = ports.find(|found| found["port"] == port);
+    let found =
+        found.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
+    let port_name = found["name"].as_str().unwrap_or_default();
+    ready_endpoint(server, namespace, name, port_name)
+        .ok_or_else(|| format!("no endpoints available for service {name:?}"))
+}
+
 /// Any ready endpoint of a service's port.
-pub(crate) fn ready_endpoint(
+fn ready_endpoint(
     server: &Server,
     namespace: &str,
     service: &str,

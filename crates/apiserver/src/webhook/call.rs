@@ -14,8 +14,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::hook::{Hook, ServiceReference};
-use crate::proxy::ready_endpoint;
+use super::hook::Hook;
+use crate::proxy::service_endpoint;
 use crate::server::Server;
 
 /// The longest answer that is read; upstream reads requests up to this.
@@ -58,7 +58,7 @@ fn target(server: &Server, hook: &Hook) -> Result<Target, String> {
         let path = service.path.as_deref().unwrap_or("/");
         let port = service.port.unwrap_or(PORT);
         let url = parse(&format!("https://{server_name}:{port}{path}?{timeout}"))?;
-        let address = resolve(server, service, port);
+        let address = service_endpoint(server, &service.namespace, &service.name, port);
         return Ok(Target { url, server_name, address });
     }
     let text = hook.client.url.as_deref().unwrap_or_default();
@@ -75,31 +75,6 @@ fn query(timeout: Duration) -> String {
 
 fn parse(url: &str) -> Result<Uri, String> {
     url.parse().map_err(|error: http::uri::InvalidUri| format!("parse {url:?}: {error}"))
-}
-
-/// One of the service's ready endpoints.
-fn resolve(
-    server: &Server,
-    reference: &ServiceReference,
-    port: u16,
-) -> Result<(String, u16), String> {
-    let (namespace, name) = (&reference.namespace, &reference.name);
-    let service = server.find("", "services", namespace, name);
-    let service: serde_json::Value = service
-        .ok_or_else(|| format!("service {name:?} not found"))?
-        .decode()
-        .map_err(|error| error.to_string())?;
-    if service["spec"]["type"] == "ExternalName" {
-        let host = service["spec"]["externalName"].as_str().unwrap_or_default();
-        return Ok((host.to_owned(), port));
-    }
-    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
-    let found = ports.find(|found| found["port"] == port);
-    let found =
-        found.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
-    let port_name = found["name"].as_str().unwrap_or_default();
-    ready_endpoint(server, namespace, name, port_name)
-        .ok_or_else(|| format!("no endpoints available for service {name:?}"))
 }
 
 async fn exchange(

@@ -20,7 +20,7 @@ pub(crate) struct Hook {
     pub(super) client: ClientConfig,
     pub(super) criteria: Criteria,
     /// Expressions say further when it is asked.
-    pub(super) has_conditions: bool,
+    pub(super) conditions: policy::Conditions,
     pub(super) timeout: Duration,
     pub(super) review_versions: Vec<String>,
     pub(super) is_mutating: bool,
@@ -97,7 +97,7 @@ struct Spec {
     namespace_selector: Option<Value>,
     object_selector: Option<Value>,
     #[serde(default)]
-    match_conditions: Vec<Value>,
+    match_conditions: Vec<policy::Condition>,
     #[serde(default)]
     side_effects: String,
     timeout_seconds: Option<u64>,
@@ -136,7 +136,7 @@ impl Hook {
             name: spec.name,
             client: spec.client_config,
             criteria,
-            has_conditions: !spec.match_conditions.is_empty(),
+            conditions: policy::Conditions::new(&spec.match_conditions, false),
             // Upstream's default.
             timeout: Duration::from_secs(spec.timeout_seconds.unwrap_or(10)),
             review_versions: spec.admission_review_versions,

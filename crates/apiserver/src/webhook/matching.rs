@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Attributes;
 use super::hook::{Hook, Rule};
+use super::seen::Seen;
 use crate::context::RequestContext;
 use crate::errors;
 use crate::resources::Resource;
@@ -72,7 +73,7 @@ impl Matched {
     }
 }
 
-/// Compares a webhook with a request. Its match conditions are never evaluated, so that they fail.
+/// Compares a webhook with a request.
 pub(super) fn find(
     ctx: &RequestContext,
     hook: &Hook,
@@ -80,20 +81,24 @@ pub(super) fn find(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<Option<Matched>, Status> {
-    let matched = select(ctx, &hook.criteria, attributes, object, old)?;
-    if matched.is_none() || !hook.has_conditions {
-        return Ok(matched);
-    }
-    let why = format!(
-        "webhook {:?} has matchConditions, and this server does not evaluate CEL expressions",
-        hook.name
-    );
-    if hook.is_ignored_on_failure() {
-        tracing::warn!(%why, "the webhook is not asked");
+    let Some(matched) = select(ctx, &hook.criteria, attributes, object, old)? else {
         return Ok(None);
+    };
+    if hook.conditions.is_empty() {
+        return Ok(Some(matched));
     }
-    let resource = attributes.gvr.group_resource();
-    Err(errors::forbidden(&resource, attributes.name, &why))
+    let seen = Seen::new(ctx, attributes, &matched, object, old);
+    match hook.conditions.hold(&seen.input(None)) {
+        Ok(holds) => Ok(holds.then_some(matched)),
+        Err(why) if hook.is_ignored_on_failure() => {
+            tracing::warn!(%why, webhook = hook.name, "match conditions fail, it is not asked");
+            Ok(None)
+        }
+        Err(why) => {
+            let resource = attributes.gvr.group_resource();
+            Err(errors::forbidden(&resource, attributes.name, &why))
+        }
+    }
 }
 
 /// Compares rules and selectors with a request.

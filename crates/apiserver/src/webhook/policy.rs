@@ -1,50 +1,59 @@
-//! Admission policies, whose expressions this server does not evaluate.
-//!
-//! A policy that is bound and is about a request therefore fails, and its failure policy says what
-//! comes of it, as upstream does for any expression that cannot be evaluated.
+//! Admission policies and their bindings: kept compiled, matched, and evaluated.
 //!
 //! Upstream: `apiserver/pkg/admission/plugin/policy`.
 
+mod mutate;
+mod parameters;
+mod validate;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use meta::{Object, Reason, Status};
+use ::policy::{ParamKind, ParamRef};
+use meta::{Object, ResourceVersion, Status};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::hook::Rule;
-use super::matching::{Criteria, select};
+use super::matching::{Criteria, Matched, select};
 use super::{Attributes, GROUP};
 use crate::context::RequestContext;
-use crate::errors;
 use crate::resources::{Resources, Storage};
 
-/// Policies of one kind, and their bindings.
-pub(super) struct Policies {
-    kind: &'static str,
+pub(super) use mutate::{Invoked, mutate};
+pub(super) use validate::validate;
+
+/// Policies of one kind with their bindings, compiled when one of them changes.
+pub(super) struct Policies<P> {
     policies: Option<Arc<Storage>>,
     bindings: Option<Arc<Storage>>,
-    compiled: Mutex<Compiled>,
+    compile: fn(&Value) -> P,
+    compiled: Mutex<Compiled<P>>,
 }
 
-/// What was made, and the versions of policies and bindings it was made from.
-type Compiled = ((u64, u64), Arc<Vec<Enforced>>);
-
-/// A policy with one of its bindings.
-#[derive(Debug)]
-struct Enforced {
-    policy: String,
-    binding: String,
-    /// Those of the policy, and of the binding when it has any.
-    criteria: Vec<Criteria>,
-    /// Whether a failure refuses the request.
-    denies: bool,
+/// What was compiled, and what it was compiled from.
+struct Compiled<P> {
+    /// The newest versions of policies and bindings.
+    versions: (u64, u64),
+    bound: Arc<Vec<Bound<P>>>,
+    /// By name of the policy, with its version: what did not change is not compiled again.
+    policies: BTreeMap<String, (ResourceVersion, Arc<P>)>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PolicySpec {
-    failure_policy: Option<String>,
-    match_constraints: Option<MatchResources>,
+/// A policy with its bindings.
+pub(super) struct Bound<P> {
+    name: String,
+    criteria: Criteria,
+    policy: Arc<P>,
+    bindings: Vec<Binding>,
+}
+
+/// Where a policy holds, with which parameters, and what comes of it.
+struct Binding {
+    name: String,
+    criteria: Option<Criteria>,
+    param_ref: Option<ParamRef>,
+    actions: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -52,7 +61,8 @@ struct PolicySpec {
 struct BindingSpec {
     policy_name: String,
     match_resources: Option<MatchResources>,
-    validation_actions: Option<Vec<String>>,
+    param_ref: Option<ParamRef>,
+    validation_actions: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,30 +80,55 @@ struct Specified<T> {
     spec: T,
 }
 
-impl Policies {
+/// What the two kinds of policies have in common.
+pub(super) trait Parametrized {
+    /// What the parameters of the policy are.
+    fn param_kind(&self) -> Option<&ParamKind>;
+}
+
+impl Parametrized for ::policy::Validating {
+    fn param_kind(&self) -> Option<&ParamKind> {
+        self.param_kind.as_ref()
+    }
+}
+
+impl Parametrized for ::policy::Mutating {
+    fn param_kind(&self) -> Option<&ParamKind> {
+        self.param_kind.as_ref()
+    }
+}
+
+impl Policies<::policy::Validating> {
     pub(super) fn validating(resources: &Resources) -> Self {
-        Self::of(resources, "ValidatingAdmissionPolicy", "validatingadmissionpolic")
+        Self::of(resources, "validatingadmissionpolic", ::policy::Validating::new)
     }
+}
 
+impl Policies<::policy::Mutating> {
     pub(super) fn mutating(resources: &Resources) -> Self {
-        Self::of(resources, "MutatingAdmissionPolicy", "mutatingadmissionpolic")
+        Self::of(resources, "mutatingadmissionpolic", ::policy::Mutating::new)
     }
+}
 
-    fn of(resources: &Resources, kind: &'static str, stem: &str) -> Self {
+impl<P> Policies<P> {
+    fn of(resources: &Resources, stem: &str, compile: fn(&Value) -> P) -> Self {
         let storage = |end: &str| resources.storage(GROUP, &format!("{stem}{end}")).cloned();
+        let compiled =
+            Compiled { versions: (0, 0), bound: Arc::default(), policies: BTreeMap::new() };
         Self {
-            kind,
             policies: storage("ies"),
             bindings: storage("ybindings"),
-            compiled: Mutex::default(),
+            compile,
+            compiled: Mutex::new(compiled),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.enforced().is_empty()
+        self.bound().is_empty()
     }
 
-    fn enforced(&self) -> Arc<Vec<Enforced>> {
+    /// The policies that are bound, in the order of their names.
+    fn bound(&self) -> Arc<Vec<Bound<P>>> {
         let (Some(policies), Some(bindings)) = (&self.policies, &self.bindings) else {
             return Arc::default();
         };
@@ -101,62 +136,39 @@ impl Policies {
         if policies.len() == 0 || bindings.len() == 0 {
             return Arc::default();
         }
-        let newest = (policies.newest(), bindings.newest());
+        let versions = (policies.newest(), bindings.newest());
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if compiled.0 != newest {
+        if compiled.versions != versions {
             let (policies, bindings) = (policies.snapshot(0).map, bindings.snapshot(0).map);
-            let of = |binding| policies.values().find_map(|policy| enforce(policy, binding));
-            let enforced = bindings.values().filter_map(|binding| of(binding)).collect();
-            *compiled = (newest, Arc::new(enforced));
-        }
-        compiled.1.clone()
-    }
-
-    /// Refuses what a policy is about that may not fail.
-    pub(super) fn check(
-        &self,
-        ctx: &RequestContext,
-        attributes: &Attributes<'_>,
-        object: Option<&Value>,
-        old: Option<&Value>,
-    ) -> Result<(), Status> {
-        let enforced = self.enforced();
-        if enforced.is_empty() || attributes.is_exempt() {
-            return Ok(());
-        }
-        for one in enforced.iter() {
-            let mut is_matched = true;
-            for criteria in &one.criteria {
-                let matched = select(ctx, criteria, attributes, object, old)?;
-                is_matched = is_matched && matched.is_some();
+            let mut by_policy: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
+            for (policy, binding) in bindings.values().filter_map(|object| bind(object)) {
+                by_policy.entry(policy).or_default().push(binding);
             }
-            if !is_matched {
-                continue;
+            let before = std::mem::take(&mut compiled.policies);
+            let mut bound = Vec::new();
+            for object in policies.values() {
+                let name = &object.header().name;
+                let Some(bindings) = by_policy.remove(name) else { continue };
+                let Some((spec, criteria)) = specification(object) else { continue };
+                let version = object.header().resource_version;
+                let policy = match before.get(name) {
+                    Some((known, policy)) if *known == version => policy.clone(),
+                    _ => Arc::new((self.compile)(&spec)),
+                };
+                compiled.policies.insert(name.clone(), (version, policy.clone()));
+                bound.push(Bound { name: name.clone(), criteria, policy, bindings });
             }
-            let why = format!(
-                "{} '{}' with binding '{}' denied request: this server does not evaluate CEL \
-                 expressions",
-                self.kind, one.policy, one.binding
-            );
-            if one.denies {
-                let resource = attributes.gvr.group_resource();
-                let message = errors::forbidden(&resource, attributes.name, &why).message;
-                return Err(Status::failure(Reason::Invalid, message));
-            }
-            tracing::warn!(%why, "the policy is passed over");
+            compiled.bound = Arc::new(bound);
+            compiled.versions = versions;
         }
-        Ok(())
+        compiled.bound.clone()
     }
 }
 
-/// The two together, when they belong together.
-fn enforce(policy: &Object, binding: &Object) -> Option<Enforced> {
-    let bound = binding.decode::<Specified<BindingSpec>>().ok()?.spec;
-    if bound.policy_name != policy.header().name {
-        return None;
-    }
-    let spec = policy.decode::<Specified<PolicySpec>>().ok()?.spec;
-    let narrowed = bound.match_resources.map(|resources| {
+/// The binding and the name of its policy.
+fn bind(object: &Object) -> Option<(String, Binding)> {
+    let spec = object.decode::<Specified<BindingSpec>>().ok()?.spec;
+    let criteria = spec.match_resources.map(|resources| {
         let mut criteria = criteria(resources);
         // A binding without rules leaves them to the policy.
         if criteria.rules.is_empty() {
@@ -164,12 +176,15 @@ fn enforce(policy: &Object, binding: &Object) -> Option<Enforced> {
         }
         criteria
     });
-    let criteria = spec.match_constraints.map(criteria).into_iter().chain(narrowed).collect();
-    let actions = bound.validation_actions;
-    let denies = actions.is_none_or(|list| list.iter().any(|action| action == "Deny"))
-        && spec.failure_policy.as_deref() != Some("Ignore");
-    let (policy, binding) = (policy.header().name.clone(), binding.header().name.clone());
-    Some(Enforced { policy, binding, criteria, denies })
+    let name = object.header().name.clone();
+    let (param_ref, actions) = (spec.param_ref, spec.validation_actions);
+    Some((spec.policy_name, Binding { name, criteria, param_ref, actions }))
+}
+
+fn specification(object: &Object) -> Option<(Value, Criteria)> {
+    let spec = object.decode::<Specified<Value>>().ok()?.spec;
+    let matching = MatchResources::deserialize(&spec["matchConstraints"]).ok()?;
+    Some((spec, criteria(matching)))
 }
 
 fn criteria(resources: MatchResources) -> Criteria {
@@ -180,4 +195,46 @@ fn criteria(resources: MatchResources) -> Criteria {
         resources.object_selector.as_ref(),
         &resources.match_policy,
     )
+}
+
+impl Binding {
+    /// Whether the binding is about the request as well.
+    fn matches(
+        &self,
+        ctx: &RequestContext,
+        attributes: &Attributes<'_>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<bool, Status> {
+        match &self.criteria {
+            None => Ok(true),
+            Some(criteria) => Ok(select(ctx, criteria, attributes, object, old)?.is_some()),
+        }
+    }
+}
+
+impl<P: Parametrized> Bound<P> {
+    fn matches(
+        &self,
+        ctx: &RequestContext,
+        attributes: &Attributes<'_>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<Option<Matched>, Status> {
+        select(ctx, &self.criteria, attributes, object, old)
+    }
+
+    /// The parameters of a binding, or how it is wrong.
+    fn params(
+        &self,
+        ctx: &RequestContext,
+        binding: &Binding,
+        attributes: &Attributes<'_>,
+    ) -> Result<Vec<::policy::Param>, String> {
+        let source = parameters::Source { resources: &ctx.server.resources };
+        let why = |why| format!("failed to configure binding: {why}");
+        let kind = self.policy.param_kind();
+        ::policy::collect(kind, binding.param_ref.as_ref(), attributes.namespace, &source)
+            .map_err(why)
+    }
 }

@@ -10,6 +10,7 @@ use super::Attributes;
 use super::call;
 use super::hook::Hook;
 use super::matching::Matched;
+use super::seen;
 use crate::context::RequestContext;
 use crate::render;
 use crate::resources::Resource;
@@ -100,20 +101,28 @@ fn request(
     (object, old): (Option<&Value>, Option<&Value>),
     uid: &str,
 ) -> Value {
-    let shown = |object: Option<&Value>| match (object, attributes.resource) {
-        (None, _) => Value::Null,
-        (Some(object), None) => object.clone(),
-        (Some(object), Some(resource)) => printed(resource, matched, object),
+    let part = |object: Option<&Value>| {
+        object.map_or(Value::Null, |object| shown(attributes, matched, object))
     };
-    let kind = |gvk: &meta::GroupVersionKind| json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind});
-    let resource = |gvr: &meta::GroupVersionResource| json!({"group": gvr.group, "version": gvr.version, "resource": gvr.resource});
+    let mut request = facts(ctx, attributes, matched);
+    request.insert("uid".to_owned(), json!(uid));
+    request.insert("object".to_owned(), part(object));
+    request.insert("oldObject".to_owned(), part(old));
+    Value::Object(request)
+}
+
+/// Everything about a request but its objects.
+pub(super) fn facts(
+    ctx: &RequestContext,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+) -> Map<String, Value> {
     let mut request = Map::new();
     let mut put = |key: &str, value: Value| drop(request.insert(key.to_owned(), value));
-    put("uid", json!(uid));
-    put("kind", kind(&matched.gvk));
-    put("resource", resource(&matched.gvr));
-    put("requestKind", kind(&attributes.gvk));
-    put("requestResource", resource(&attributes.gvr));
+    put("kind", seen::kind(&matched.gvk));
+    put("resource", seen::resource(&matched.gvr));
+    put("requestKind", seen::kind(&attributes.gvk));
+    put("requestResource", seen::resource(&attributes.gvr));
     if !attributes.subresource.is_empty() {
         put("subResource", json!(attributes.subresource));
         put("requestSubResource", json!(attributes.subresource));
@@ -126,15 +135,21 @@ fn request(
     }
     put("operation", json!(attributes.operation.as_str()));
     put("userInfo", serde_json::to_value(&ctx.user).unwrap_or_default());
-    put("object", shown(object));
-    put("oldObject", shown(old));
     put("dryRun", json!(attributes.is_dry_run));
     put("options", options(ctx, attributes));
-    Value::Object(request)
+    request
 }
 
-/// An object as clients of the version see it.
-fn printed(resource: &Resource, matched: &Matched, object: &Value) -> Value {
+/// An object as clients of the version that matched see it.
+pub(super) fn shown(attributes: &Attributes<'_>, matched: &Matched, object: &Value) -> Value {
+    match attributes.resource {
+        None => object.clone(),
+        Some(resource) => printed(resource, matched, object),
+    }
+}
+
+/// An object of a resource as clients of the version that matched see it.
+pub(super) fn printed(resource: &Resource, matched: &Matched, object: &Value) -> Value {
     let seen = matched.resource.as_deref().unwrap_or(resource);
     let json = render::encode(seen.ty, &matched.convert(resource, object));
     serde_json::from_slice(&json).unwrap_or_default()

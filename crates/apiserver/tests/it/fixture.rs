@@ -91,11 +91,31 @@ impl Fixture {
     }
 
     async fn start_with(store: Arc<dyn store::Store>, clock: SharedClock) -> Self {
+        Self::start_all(store, clock, |_| {}).await
+    }
+
+    /// With another configuration.
+    pub(crate) async fn start_configured(
+        store: Arc<dyn store::Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_all(store, Arc::new(SystemClock), change).await
+    }
+
+    async fn start_all(
+        store: Arc<dyn store::Store>,
+        clock: SharedClock,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let authority = Authority::new();
         let (serving_certificate, serving_key) = authority.issue("kube-apiserver", &[]);
         let (kubelet_certificate, kubelet_key) =
             authority.issue("kube-apiserver-kubelet-client", &["system:masters"]);
+        let (proxy_certificate, proxy_key) = authority.issue("front-proxy-client", &[]);
         let pki = Pki {
+            proxy_client_certificate: proxy_certificate.into(),
+            proxy_client_key: proxy_key.into(),
+            front_proxy_ca: authority.pem.clone().into(),
             kubelet_client_certificate: kubelet_certificate.into(),
             kubelet_client_key: kubelet_key.into(),
             kubelet_ca: authority.pem.clone().into(),
@@ -109,7 +129,8 @@ impl Fixture {
             ..Pki::default()
         };
         let bind = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-        let config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
+        let mut config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
+        change(&mut config);
         let deps = Deps { store, clock, metrics: telemetry::Registry::new() };
         let shutdown = Shutdown::new();
         let (handle, _) =

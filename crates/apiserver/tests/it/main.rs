@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod aggregation;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod custom_resources;
@@ -10,6 +12,10 @@ mod custom_resources;
 mod field_selectors;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod flow_control;
+#[cfg(test)]
+mod hostile_clients;
 #[cfg(test)]
 mod in_process;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a version, or all of them together, say of the resource.
 
 use crate::FieldError;
-use crate::custom_resource::{defaults, open_api, selectable, structural};
+use crate::custom_resource::{defaults, open_api, rules, selectable, structural};
 use crate::node::{Findings, Node};
 
 const SCHEMA: &str = "apiextensions/v1.JSONSchemaProps";
@@ -102,7 +102,11 @@ pub(super) fn schema(given: &Node<'_>, has_status: bool, out: &mut Findings) {
     if out.len() == before {
         defaults::validate(&root, out);
     }
+    let is_structural = out.len() == before;
     open_api::validate(&root, &open_api::Place::root(), out);
+    if is_structural {
+        rules::validate(&root, out);
+    }
 }
 
 /// The schema of the status is taken out of it, which only works for plain objects.

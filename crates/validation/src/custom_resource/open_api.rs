@@ -1,6 +1,6 @@
 //! What schemas may use of OpenAPI, and Kubernetes' extensions of it.
 //!
-//! What the expressions of `x-kubernetes-validations` mean is not checked.
+//! The expressions of `x-kubernetes-validations` are compiled in `rules`.
 
 use std::collections::BTreeSet;
 

@@ -1,0 +1,193 @@
+//! Policies that change objects.
+
+use std::collections::BTreeSet;
+
+use ::policy::{Mutating, Param, Patch};
+use meta::{Reason, Status};
+use serde_json::Value;
+
+use super::validate::refusal;
+use super::{Binding, Bound, Policies};
+use crate::context::RequestContext;
+use crate::resources::Resource;
+use crate::webhook::matching::Matched;
+use crate::webhook::seen::Seen;
+use crate::webhook::{Attributes, rebuilt, review};
+
+/// Which policies were run and wish to be run again after changes: policy, binding and parameter.
+pub(in crate::webhook) type Invoked = BTreeSet<(String, String, String)>;
+
+/// Runs every policy that is about an object, and changes it. The second time, those alone that
+/// were run before and wish so. Whether anything changed.
+pub(in crate::webhook) fn mutate(
+    ctx: &RequestContext,
+    policies: &Policies<Mutating>,
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+    (again, invoked): (Option<&Invoked>, &mut Invoked),
+) -> Result<bool, Status> {
+    let bound = policies.bound();
+    if bound.is_empty() || attributes.is_exempt() {
+        return Ok(false);
+    }
+    let Some(resource) = attributes.resource else { return Ok(false) };
+    let before = object.clone();
+    let mut run = Run { ctx, attributes, resource, old, failures: Vec::new() };
+    for policy in bound.iter() {
+        // The object may have changed since the policy before.
+        let Some(matched) = policy.matches(ctx, attributes, Some(&before), old)? else { continue };
+        for binding in &policy.bindings {
+            if !binding.matches(ctx, attributes, Some(&before), old)? {
+                continue;
+            }
+            match policy.params(ctx, binding, attributes) {
+                Ok(params) => {
+                    for param in params {
+                        let key = key(policy, binding, &param);
+                        if again.is_some_and(|again| !again.contains(&key)) {
+                            continue;
+                        }
+                        run.policy(policy, binding, &matched, &param, object)?;
+                        if policy.policy.is_reinvoked {
+                            invoked.insert(key);
+                        }
+                    }
+                }
+                Err(why) => run.fail(policy, binding, &why),
+            }
+        }
+    }
+    run.finish(object)?;
+    Ok(*object != before)
+}
+
+fn key(bound: &Bound<Mutating>, binding: &Binding, param: &Param) -> (String, String, String) {
+    let text = |param: &Value, field: &str| {
+        param["metadata"][field].as_str().unwrap_or_default().to_owned()
+    };
+    let param = param.as_ref();
+    let param = param.map(|p| format!("{}/{}", text(p, "namespace"), text(p, "name")));
+    (bound.name.clone(), binding.name.clone(), param.unwrap_or_default())
+}
+
+struct Run<'a> {
+    ctx: &'a RequestContext,
+    attributes: &'a Attributes<'a>,
+    resource: &'a Resource,
+    old: Option<&'a Value>,
+    failures: Vec<String>,
+}
+
+impl Run<'_> {
+    /// One policy with one binding and parameter: its changes, one after the other.
+    fn policy(
+        &mut self,
+        bound: &Bound<Mutating>,
+        binding: &Binding,
+        matched: &Matched,
+        param: &Param,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        let (ctx, attributes, old) = (self.ctx, self.attributes, self.old);
+        let see = |object: &Value| Seen::new(ctx, attributes, matched, Some(object), old);
+        let mut seen = see(object);
+        match bound.policy.matches(&seen.input(param.as_ref())) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(why) => {
+                self.fail(bound, binding, &why);
+                return Ok(());
+            }
+        }
+        for at in 0..bound.policy.mutations() {
+            let patch = bound.policy.mutate(at, &seen.input(param.as_ref()));
+            match patch.and_then(|patch| self.patched(matched, object, &patch)) {
+                Ok(Some(document)) => {
+                    *object = rebuilt(self.resource, matched, &document)?;
+                    seen = see(object);
+                }
+                Ok(None) => {}
+                Err(why) => self.fail(bound, binding, &why),
+            }
+        }
+        Ok(())
+    }
+
+    /// The object after a patch; `None` when it is the same.
+    fn patched(
+        &self,
+        matched: &Matched,
+        object: &Value,
+        patch: &Patch,
+    ) -> Result<Option<Value>, String> {
+        let document = review::printed(self.resource, matched, object);
+        let patched = match patch {
+            Patch::Configuration(config) => {
+                let ty = matched.resource.as_deref().unwrap_or(self.resource).ty;
+                apply::merged(ty, &document, config)
+                    .map_err(|why| format!("error applying patch: {why}"))?
+            }
+            Patch::Operations(operations) => match operate(&document, operations)? {
+                Some(patched) => patched,
+                None => return Ok(None),
+            },
+        };
+        Ok((patched != document).then_some(patched))
+    }
+
+    /// Remembers what went wrong, unless that is to be ignored.
+    fn fail(&mut self, bound: &Bound<Mutating>, binding: &Binding, why: &str) {
+        if bound.policy.fails_closed {
+            self.failures.push(format!(
+                "policy '{}' with binding '{}' denied request: {why}",
+                bound.name, binding.name
+            ));
+        }
+    }
+
+    /// Everything that went wrong, the first of it as the message.
+    fn finish(self, object: &Value) -> Result<(), Status> {
+        let Some(first) = self.failures.first() else { return Ok(()) };
+        let mut status = refusal(self.attributes, Some(object), first, first, Reason::Invalid);
+        status.message.clone_from(first);
+        if let Some(details) = &mut status.details {
+            let more = self.failures.iter().skip(1);
+            let more = more.map(|why| meta::Cause { message: why.clone(), ..Default::default() });
+            details.causes.extend(more);
+        }
+        Err(status)
+    }
+}
+
+/// Applies operations. `None` when one of them is a test that does not hold: then none is.
+fn operate(document: &Value, operations: &Value) -> Result<Option<Value>, String> {
+    let mut document = document.clone();
+    for operation in operations.as_array().into_iter().flatten() {
+        let patch = Value::from(vec![operation.clone()]).to_string();
+        match patch::json(&document, patch.as_bytes()) {
+            Ok(patched) => document = patched,
+            Err(_) if operation["op"] == "test" => return Ok(None),
+            Err(_) => return Err(format!("error applying JSON Patch: {operation}")),
+        }
+    }
+    Ok(Some(document))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_test_that_does_not_hold_leaves_the_object_as_it_is() {
+        let document = json!({"a": 1});
+        let add = json!({"op": "add", "path": "/b", "value": 2});
+        let test = |value| json!({"op": "test", "path": "/a", "value": value});
+        assert_eq!(operate(&document, &json!([add, test(2)])), Ok(None));
+        assert_eq!(operate(&document, &json!([test(1), add])), Ok(Some(json!({"a": 1, "b": 2}))));
+        let wrong = json!([{"op": "remove", "path": "/z"}]);
+        assert!(operate(&document, &wrong).unwrap_err().starts_with("error applying JSON Patch"));
+    }
+}

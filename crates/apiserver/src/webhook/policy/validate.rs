@@ -1,0 +1,143 @@
+//! Policies that refuse.
+
+use ::policy::{Denial, Outcome, Validating};
+use meta::{Cause, Reason, Status};
+use serde_json::Value;
+
+use super::{Binding, Bound, Policies};
+use crate::context::RequestContext;
+use crate::errors;
+use crate::webhook::Attributes;
+use crate::webhook::matching::Matched;
+use crate::webhook::seen::Seen;
+
+/// Asks every policy that is about a request; the first that refuses it is told.
+pub(in crate::webhook) fn validate(
+    ctx: &RequestContext,
+    policies: &Policies<Validating>,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let bound = policies.bound();
+    if bound.is_empty() || attributes.is_exempt() {
+        return Ok(());
+    }
+    let mut run = Run { ctx, attributes, object, old, refusal: None };
+    for policy in bound.iter() {
+        if let Some(matched) = policy.matches(ctx, attributes, object, old)? {
+            run.policy(policy, &matched)?;
+        }
+    }
+    run.refusal.map_or(Ok(()), |status| Err(*status))
+}
+
+struct Run<'a> {
+    ctx: &'a RequestContext,
+    attributes: &'a Attributes<'a>,
+    object: Option<&'a Value>,
+    old: Option<&'a Value>,
+    /// The first refusal.
+    refusal: Option<Box<Status>>,
+}
+
+impl Run<'_> {
+    fn policy(&mut self, bound: &Bound<Validating>, matched: &Matched) -> Result<(), Status> {
+        let mut seen = None;
+        for binding in &bound.bindings {
+            if !binding.matches(self.ctx, self.attributes, self.object, self.old)? {
+                continue;
+            }
+            let params = match bound.params(self.ctx, binding, self.attributes) {
+                Ok(params) => params,
+                Err(why) => {
+                    if bound.policy.fails_closed {
+                        self.refuse(bound, binding, &why, "");
+                    }
+                    continue;
+                }
+            };
+            let seen = seen.get_or_insert_with(|| {
+                Seen::new(self.ctx, self.attributes, matched, self.object, self.old)
+            });
+            for param in params {
+                let outcome = bound.policy.validate(&seen.input(param.as_ref()));
+                self.outcome(bound, binding, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, bound: &Bound<Validating>, binding: &Binding, outcome: Outcome) {
+        for denial in &outcome.denials {
+            for action in &binding.actions {
+                match action.as_str() {
+                    "Deny" => self.refuse(bound, binding, &denial.message, &denial.reason),
+                    "Warn" => self.ctx.warn(format!(
+                        "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                        bound.name, binding.name, denial.message
+                    )),
+                    "Audit" => note_failure(bound, binding, denial),
+                    _ => {}
+                }
+            }
+        }
+        for why in outcome.refusals {
+            self.refuse(bound, binding, &why, "");
+        }
+        for annotation in outcome.annotations {
+            let key = format!("{}/{}", bound.name, annotation.key);
+            tracing::info!(key, value = annotation.value, "audit annotation of a policy");
+        }
+    }
+
+    fn refuse(&mut self, bound: &Bound<Validating>, binding: &Binding, why: &str, reason: &str) {
+        if self.refusal.is_some() {
+            return;
+        }
+        let why = format!(
+            "ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {why}",
+            bound.name, binding.name
+        );
+        let reason = Reason::parse(reason).unwrap_or(Reason::Invalid);
+        let status = refusal(self.attributes, self.object, &why, &why, reason);
+        self.refusal = Some(Box::new(Status { code: reason.code().as_u16(), ..status }));
+    }
+}
+
+/// 403 about the object of a request, with a cause.
+pub(super) fn refusal(
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    why: &str,
+    cause: &str,
+    reason: Reason,
+) -> Status {
+    let given = |field: &str| {
+        let name = object.and_then(|object| object["metadata"][field].as_str());
+        name.filter(|name| !name.is_empty())
+    };
+    let name = match attributes.name {
+        "" => given("name").or_else(|| given("generateName")).unwrap_or("Unknown"),
+        name => name,
+    };
+    let mut status = errors::forbidden(&attributes.gvr.group_resource(), name, why);
+    status.reason = reason.as_str().to_owned();
+    if let Some(details) = &mut status.details {
+        details.causes.push(Cause { message: cause.to_owned(), ..Cause::default() });
+    }
+    status
+}
+
+/// What upstream writes into the audit log.
+fn note_failure(bound: &Bound<Validating>, binding: &Binding, denial: &Denial) {
+    tracing::info!(
+        key = "validation.policy.admission.k8s.io/validation_failure",
+        policy = bound.name,
+        binding = binding.name,
+        expression_index = denial.index,
+        message = denial.message,
+        validation_actions = ?binding.actions,
+        "audit annotation of a policy"
+    );
+}
