@@ -10,6 +10,7 @@
 
 mod availability;
 mod backend;
+mod discovery;
 mod forward;
 mod registration;
 
@@ -17,12 +18,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use meta::Status;
+
 use crate::cache::{Cursor, Selection};
 use crate::handle::Handle;
 use crate::resources::{Resources, Storage};
 use crate::server::Server;
 
 pub(crate) use backend::Backend;
+pub(crate) use discovery::{add_aggregated, add_documents, add_groups};
 pub(crate) use forward::serve;
 
 pub(crate) const GROUP: &str = "apiregistration.k8s.io";
@@ -106,11 +110,14 @@ pub(crate) async fn run(handle: Handle) {
         // Before anything is read: what changes while it is looked at is looked at again.
         let cursors: Vec<Cursor> =
             watched.iter().filter_map(|(group, name)| cursor(&server, group, name)).collect();
-        let registered = registration::keep(&handle).await;
-        let checked = availability::keep(&handle).await;
-        let wait = match (&registered, &checked) {
-            (Ok(()), Ok(())) => EVERY,
-            (Err(status), _) | (_, Err(status)) => {
+        let kept = tokio::select! {
+            kept = keep(&handle) => kept,
+            // After that nobody follows the store any more, and each write would wait in vain.
+            () = server.shutdown.begun() => return,
+        };
+        let wait = match kept {
+            Ok(()) => EVERY,
+            Err(status) => {
                 tracing::debug!(%status, "an APIService could not be written");
                 RETRY
             }
@@ -122,6 +129,11 @@ pub(crate) async fn run(handle: Handle) {
             () = server.shutdown.begun() => {}
         }
     }
+}
+
+async fn keep(handle: &Handle) -> Result<(), Status> {
+    registration::keep(handle).await?;
+    availability::keep(handle).await
 }
 
 fn cursor(server: &Server, group: &str, resource: &str) -> Option<Cursor> {

@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use clock::SharedClock;
+use futures::FutureExt;
 use futures::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use meta::{Reason, Status};
+use meta::{Reason, Status, StatusDetails};
 
 /// Upstream's limit of a request body.
 pub(crate) const REQUEST_BYTES: usize = 3 * 1024 * 1024;
@@ -145,11 +148,15 @@ pub(crate) enum RequestBody {
 }
 
 impl RequestBody {
-    /// Reads all of it, up to the limit.
+    /// Reads all of it, up to the limit, and not for longer than the patience.
     ///
     /// What is too large is read on for as much again before it is refused: HTTP/1 would break the
     /// connection under a client that is still writing.
-    pub(crate) async fn read(self) -> Result<Bytes, Status> {
+    pub(crate) async fn read(
+        self,
+        clock: &SharedClock,
+        patience: Duration,
+    ) -> Result<Bytes, Status> {
         let mut incoming = match self {
             Self::Whole(bytes) if bytes.len() > REQUEST_BYTES => return Err(too_large()),
             Self::Whole(bytes) => return Ok(bytes),
@@ -157,7 +164,17 @@ impl RequestBody {
         };
         let mut collected = BytesMut::new();
         let mut total = 0;
-        while let Some(frame) = incoming.frame().await {
+        // Most bodies have come with their head: then there is nothing to be patient about.
+        let mut end = None;
+        loop {
+            let frame = match incoming.frame().now_or_never() {
+                Some(frame) => frame,
+                None => tokio::select! {
+                    frame = incoming.frame() => frame,
+                    () = end.get_or_insert_with(|| clock.sleep(patience)) => return Err(too_slow()),
+                },
+            };
+            let Some(frame) = frame else { break };
             let frame =
                 frame.map_err(|error| Status::failure(Reason::BadRequest, error.to_string()))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -171,6 +188,12 @@ impl RequestBody {
         }
         if total > REQUEST_BYTES { Err(too_large()) } else { Ok(collected.freeze()) }
     }
+}
+
+/// 504 as upstream's filter for requests that take too long gives it.
+fn too_slow() -> Status {
+    let message = "Timeout: request did not complete within the allotted timeout";
+    Status::failure(Reason::Timeout, message).with_details(StatusDetails::default())
 }
 
 fn too_large() -> Status {

@@ -24,6 +24,7 @@ pub(crate) async fn run(handle: &Handle) -> Result<(), Status> {
     for class in priority_classes() {
         ensure(handle, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
     }
+    crate::flow_objects::maintain(handle).await?;
     ensure(handle, "/apis/networking.k8s.io/v1/servicecidrs", &service_cidr(handle)).await?;
     put(handle, "/api/v1/namespaces/kube-system/configmaps", &authentication(handle)).await?;
     kubernetes_service(handle).await
@@ -128,17 +129,29 @@ pub(super) async fn put(handle: &Handle, path: &str, object: &Value) -> Result<(
     }
 }
 
+/// Sends an object as JSON.
 pub(crate) async fn send(
     handle: &Handle,
     method: Method,
     path: &str,
     object: &Value,
 ) -> Result<(), Status> {
+    send_as(handle, method, path, "application/json", object).await
+}
+
+/// Sends an object under another name than JSON's own.
+pub(crate) async fn send_as(
+    handle: &Handle,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    object: &Value,
+) -> Result<(), Status> {
     let user = UserInfo::new("system:apiserver", &[UserInfo::MASTERS, UserInfo::AUTHENTICATED]);
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("content-type", "application/json")
+        .header("content-type", content_type)
         .body(Bytes::from(object.to_string()))
         .map_err(crate::errors::internal)?;
     let response = handle.call(&user, request).await;

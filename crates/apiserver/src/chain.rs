@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use authn::{Authenticated, Impersonation, UserInfo};
 use futures::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
 
 use crate::body::{Body, RequestBody};
@@ -24,7 +24,7 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{aggregation, custom, discovery, non_resource, proxy};
+use crate::{aggregation, custom, discovery, non_resource, proxy, traffic};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
@@ -45,17 +45,33 @@ pub(crate) async fn serve_connection(
     let request = Request::from_parts(parts, RequestBody::Incoming(body));
     match authenticated {
         Ok(authenticated) => {
-            let response = serve(server, authenticated.user, request, Some(upgrade)).await;
+            let is_kept = outlives_connection(&request);
+            let served = serve(server, authenticated.user, request, Some(upgrade));
+            let response = if is_kept { kept(served).await } else { served.await };
             if compresses { compress::large(response) } else { response }
         }
         Err(_) => {
             let (parts, body) = request.into_parts();
-            drain(body).await;
+            drain(&server, body).await;
             let request = Request::from_parts(parts, ());
             let query = Query::parse(request.uri().query().unwrap_or_default());
             let form = negotiate::error_form(request.headers(), &query);
             render::status(&Status::failure(Reason::Unauthorized, "Unauthorized"), form)
         }
+    }
+}
+
+/// Whether a request goes on when its client does not wait for it. Writes of services take
+/// addresses and ports before they are stored, and have to say what became of them.
+fn outlives_connection<T>(request: &Request<T>) -> bool {
+    *request.method() != Method::GET && request.uri().path().contains("/services")
+}
+
+async fn kept(served: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
+    match stdx::task::spawn("request", served).await {
+        Ok(Some(response)) => response,
+        // It is `serve` that catches panics.
+        _ => render::status(&errors::internal("the request was given up"), negotiate::Form::JSON),
     }
 }
 
@@ -94,12 +110,24 @@ pub(crate) async fn serve(
         }
     }
     headers.insert("audit-id", audit_id);
+    if let Some(flow) = &ctx.flow {
+        let uids = [(SCHEMA_UID, flow.schema_uid()), (LEVEL_UID, flow.level_uid())];
+        for (name, uid) in uids {
+            if let Ok(value) = HeaderValue::from_str(uid) {
+                headers.insert(name, value);
+            }
+        }
+    }
     if !headers.contains_key("cache-control") {
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
     }
     metrics::record(&ctx, &response, started);
     metrics::hold(&ctx, response)
 }
+
+/// Upstream's headers with the objects of flow control that a request was matched to.
+const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 fn audit_id(headers: &HeaderMap) -> HeaderValue {
     headers.get("audit-id").cloned().unwrap_or_else(|| {
@@ -111,60 +139,47 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
 type Handled = (RequestContext, Result<Response<Body>, Status>);
 
 async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) -> Handled {
-    let result = admit(&mut ctx).await;
-    let permit = match result {
-        Ok(permit) => permit,
-        Err(status) => {
-            drain(body).await;
-            return (ctx, Err(status));
-        }
+    let is_ours = ctx.info.is_resource && aggregated(&ctx).is_none();
+    if is_ours && !discovery::is_built_in(&ctx.info.group) {
+        custom::requests::without_protobuf(&mut ctx.headers);
+    }
+    if let Err(status) = impersonate(&mut ctx) {
+        drain(&ctx.server, body).await;
+        return (ctx, Err(status));
+    }
+    let turn = ctx.server.clone();
+    let Ok(permit) = turn.traffic.admit(&mut ctx).await else {
+        drain(&ctx.server, body).await;
+        return (ctx, Ok(traffic::too_many()));
     };
+    if let Err(status) = authorize(&ctx) {
+        drain(&ctx.server, body).await;
+        return (ctx, Err(status));
+    }
     let kind =
         if matches!(ctx.method, Method::GET | Method::HEAD) { "readOnly" } else { "mutating" };
-    let gauge = ctx.server.metrics.inflight.with_label_values(&[kind]);
-    gauge.inc();
+    let counted = metrics::InFlight::new(&ctx.server.metrics, kind);
     let result = route(&ctx, body, upgrade).await;
-    gauge.dec();
-    drop(permit);
+    drop((counted, permit));
     (ctx, result)
 }
 
 /// Reads a body nobody wants, up to the limit of bodies: HTTP/1 would close the connection.
-async fn drain(body: RequestBody) {
+async fn drain(server: &Server, body: RequestBody) {
     // Whatever is wrong with it, the answer is decided.
-    body.read().await.ok();
+    body.read(&server.clock, server.config.request_timeout).await.ok();
 }
 
-/// Impersonation, authorization and the limit of requests.
-async fn admit(
-    ctx: &mut RequestContext,
-) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Status> {
-    if ctx.info.is_resource && !discovery::is_built_in(&ctx.info.group) {
-        custom::requests::without_protobuf(&mut ctx.headers);
+fn authorize(ctx: &RequestContext) -> Result<(), Status> {
+    if non_resource::is_always_allowed(&ctx.info) {
+        return Ok(());
     }
-    impersonate(ctx)?;
     let attributes = ctx.info.attributes();
-    if !non_resource::is_always_allowed(&ctx.info) {
-        let decision = ctx.server.authorizer.authorize(ctx.subject(), &attributes);
-        if !decision.is_allowed() {
-            return Err(authz::forbidden_status(&ctx.user.name, &attributes, decision.reason()));
-        }
+    let decision = ctx.server.authorizer.authorize(ctx.subject(), &attributes);
+    if decision.is_allowed() {
+        return Ok(());
     }
-    let is_long = ctx.info.verb == "watch"
-        || proxy::is_long_running(&ctx.info)
-        || non_resource::is_long_running(&ctx.info);
-    if is_long || ctx.user.is_in(UserInfo::MASTERS) {
-        return Ok(None);
-    }
-    match ctx.server.in_flight.clone().try_acquire_owned() {
-        Ok(permit) => Ok(Some(permit)),
-        Err(_) => {
-            let details =
-                meta::StatusDetails { retry_after_seconds: 1, ..meta::StatusDetails::default() };
-            let message = "Too many requests, please try again later.";
-            Err(Status::failure(Reason::TooManyRequests, message).with_details(details))
-        }
-    }
+    Err(authz::forbidden_status(&ctx.user.name, &attributes, decision.reason()))
 }
 
 fn impersonate(ctx: &mut RequestContext) -> Result<(), Status> {
@@ -209,7 +224,7 @@ async fn route(
         return aggregation::serve(ctx, &backend, body, upgrade).await;
     }
     if !info.is_resource {
-        drain(body).await;
+        drain(&ctx.server, body).await;
         if let Some(answer) = discovery::serve(ctx)? {
             return Ok(answer);
         }
@@ -217,13 +232,13 @@ async fn route(
     }
     let own = info.path.strip_suffix(&info.rest).unwrap_or(&info.path);
     if own.contains("//") {
-        drain(body).await;
+        drain(&ctx.server, body).await;
         return Err(errors::no_such_resource());
     }
     if proxy::is_long_running(info) {
         return proxy::serve(ctx, body, upgrade).await;
     }
-    let body = body.read().await?;
+    let body = body.read(&ctx.server.clock, ctx.server.config.request_timeout).await?;
     if ctx.method == Method::HEAD {
         return Err(not_allowed());
     }
@@ -255,7 +270,9 @@ async fn route(
 
 /// The other server that everything under a group and version is for, if there is one.
 fn aggregated(ctx: &RequestContext) -> Option<Arc<aggregation::Backend>> {
-    let mut parts = ctx.info.path.strip_prefix("/apis/")?.splitn(3, '/');
+    // Documents of an API come from whom the API is.
+    let path = ctx.info.path.strip_prefix("/openapi/v3").unwrap_or(&ctx.info.path);
+    let mut parts = path.strip_prefix("/apis/")?.splitn(3, '/');
     let (group, version) = (parts.next()?, parts.next()?);
     ctx.server.backends.find(&ctx.server, group, version)
 }

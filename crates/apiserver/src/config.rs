@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// PEM bytes of every key and certificate the server uses.
 #[derive(Clone, Default)]
@@ -58,8 +59,17 @@ pub struct Config {
     pub authorization_mode: Vec<authz::Mode>,
     /// Whether requests without credentials get as far as authorization.
     pub anonymous: authn::Anonymous,
-    /// Requests other than watches that are worked on at once.
-    pub max_requests_inflight: usize,
+    /// Reads that are worked on at once. With priority and fairness this and the next one count
+    /// together.
+    pub max_requests_inflight: u32,
+    /// Writes that are worked on at once.
+    pub max_mutating_requests_inflight: u32,
+    /// Whether requests are told apart by priority levels and flows when there are too many.
+    pub enable_priority_and_fairness: bool,
+    /// How long a client may take to send a request.
+    pub request_timeout: Duration,
+    /// How long it may take to send the head of one.
+    pub header_timeout: Duration,
     /// Connections at once.
     pub max_connections: usize,
     /// Whether `/debug/pprof` is served to those who may read it.
@@ -80,8 +90,12 @@ impl Config {
             token_auth_file: None,
             authorization_mode: vec![authz::Mode::Node, authz::Mode::Rbac],
             anonymous: authn::Anonymous::Allowed,
-            // Upstream's 400 reading and 200 writing together.
-            max_requests_inflight: 600,
+            // Upstream's defaults.
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            enable_priority_and_fairness: true,
+            request_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(32),
             max_connections: 10_000,
             // Upstream's default.
             profiling: true,

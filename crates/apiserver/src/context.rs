@@ -20,6 +20,8 @@ pub(crate) struct RequestContext {
     pub(crate) info: RequestInfo,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+    /// What flow control took it for.
+    pub(crate) flow: Option<flowcontrol::Flow>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -36,7 +38,7 @@ impl RequestContext {
         headers: HeaderMap,
     ) -> Self {
         let warnings = Mutex::default();
-        Self { server, user, method, info, query, headers, warnings }
+        Self { server, user, method, info, query, headers, flow: None, warnings }
     }
 
     /// Tells the client something beside the answer.

@@ -6,6 +6,7 @@ use meta::{GroupVersionKind, Status};
 use schema::{Group, Resource, Version};
 use serde_json::{Value, json};
 
+use crate::aggregation;
 use crate::body::Body;
 use crate::chain::not_allowed;
 use crate::context::RequestContext;
@@ -33,14 +34,21 @@ pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Stat
             if let Some(wanted) = Aggregated::wanted(ctx) {
                 return Ok(Some(aggregated(ctx, named(), wanted)));
             }
-            let list: Vec<Value> = named().map(|found| group(found, false)).collect();
+            let mut list: Vec<Value> = named().map(group).collect();
+            aggregation::add_groups(&ctx.server, &mut list);
             ("APIGroupList", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}))
         }
         ["api", version] => ("APIResourceList", resources(&groups, "", version)?),
         ["apis", name] => {
             let found = named().find(|group| group.name == *name);
-            match found {
-                Some(found) => ("APIGroup", group(found, true)),
+            let mut list: Vec<Value> = found.map(group).into_iter().collect();
+            aggregation::add_groups(&ctx.server, &mut list);
+            match list.into_iter().find(|group| group["name"] == *name) {
+                Some(mut group) => {
+                    group["kind"] = json!("APIGroup");
+                    group["apiVersion"] = json!("v1");
+                    ("APIGroup", group)
+                }
                 None => return Ok(Some(no_such_path())),
             }
         }
@@ -95,16 +103,11 @@ fn api_versions(ctx: &RequestContext) -> Value {
         [{"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]})
 }
 
-fn group(group: &Group, with_kind: bool) -> Value {
+fn group(group: &Group) -> Value {
     let version = |version: &str| json!({"groupVersion": format!("{}/{version}", group.name), "version": version});
     let versions: Vec<Value> = group.versions.iter().map(|v| version(&v.version)).collect();
-    let mut found = json!({"name": group.name, "versions": versions,
-        "preferredVersion": version(&group.preferred_version)});
-    if with_kind {
-        found["kind"] = json!("APIGroup");
-        found["apiVersion"] = json!("v1");
-    }
-    found
+    json!({"name": group.name, "versions": versions,
+        "preferredVersion": version(&group.preferred_version)})
 }
 
 fn resources(groups: &[&Group], group: &str, version: &str) -> Result<Value, Status> {
@@ -248,7 +251,7 @@ fn aggregated<'a>(
     groups: impl Iterator<Item = &'a Group>,
     wanted: Aggregated,
 ) -> Response<Body> {
-    let items: Vec<Value> = groups
+    let mut items: Vec<Value> = groups
         .map(|group| {
             let versions: Vec<Value> = group.versions.iter().map(aggregated_entry).collect();
             let metadata = if group.name.is_empty() {
@@ -259,6 +262,9 @@ fn aggregated<'a>(
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
+    if ctx.info.path.starts_with("/apis") {
+        aggregation::add_aggregated(&ctx.server, &mut items);
+    }
     let list = json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": format!("apidiscovery.k8s.io/{}", wanted.version),

@@ -31,6 +31,7 @@ mod errors;
 mod etag;
 mod event_expiry;
 mod fields;
+mod flow_objects;
 mod handle;
 #[cfg(test)]
 mod hostile;
@@ -59,6 +60,7 @@ mod strategy;
 mod subresources;
 mod table;
 mod tls;
+mod traffic;
 mod verbs;
 mod warnings;
 mod webhook;

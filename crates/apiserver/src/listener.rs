@@ -21,9 +21,10 @@ use crate::chain;
 use crate::config::StartError;
 use crate::server::Server;
 
-/// A peer that has not finished its handshake or header by then is let go.
+/// A peer that has not finished its handshake by then is let go.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(30);
+/// How often a peer is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long requests may take to end after shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Upstream's limit of requests on one HTTP/2 connection.
@@ -123,7 +124,7 @@ async fn connection(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(server.config.header_timeout)
         .max_headers(HEADER_COUNT)
         .max_buf_size(HEADER_BYTES.max(8192));
     builder
@@ -131,7 +132,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(HEADERS));
+        .keep_alive_interval(Some(KEEP_ALIVE));
     let service = service_fn(move |request| {
         let server = server.clone();
         let certified = certified.clone();

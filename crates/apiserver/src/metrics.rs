@@ -26,7 +26,7 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     sizes: HistogramVec,
-    pub(crate) inflight: IntGaugeVec,
+    inflight: IntGaugeVec,
     long_running: IntGaugeVec,
     deprecated: IntGaugeVec,
     pub(crate) objects: IntGaugeVec,
@@ -242,13 +242,30 @@ pub(crate) fn record(ctx: &RequestContext, response: &Response<Body>, started: I
     metrics.requests.with_label_values(&labels).inc();
 }
 
+/// A request at work, counted until this is dropped: its client may go at any time.
+pub(crate) struct InFlight(IntGauge);
+
+impl InFlight {
+    pub(crate) fn new(metrics: &Metrics, kind: &str) -> Self {
+        let gauge = metrics.inflight.with_label_values(&[kind]);
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// An answer that may last, counted for as long as it does.
 pub(crate) fn hold(ctx: &RequestContext, response: Response<Body>) -> Response<Body> {
     let is_long = ctx.info.verb == "watch" || proxy::is_long_running(&ctx.info);
     if !is_long || !response.status().is_success() {
         return response;
     }
-    let held = Held::of(ctx);
+    let held = (Held::of(ctx), ctx.server.traffic.watched(ctx));
     response.map(|body| Body::Held { body: Box::new(body), held: Box::new(held) })
 }
 

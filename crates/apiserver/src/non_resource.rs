@@ -55,6 +55,9 @@ pub(crate) async fn serve(ctx: &RequestContext) -> Result<Response<Body>, Status
     if let Some(answer) = profile::serve(ctx, path).await? {
         return Ok(answer);
     }
+    if let Some(answer) = flow_control(ctx, path) {
+        return Ok(answer);
+    }
     // What follows is behind upstream's router, which knows methods and types.
     let answer = match path {
         "/version" => version(),
@@ -101,6 +104,19 @@ fn index(ctx: &RequestContext) -> Response<Body> {
     }
     paths.sort();
     json_answer(&json!({ "paths": paths }))
+}
+
+/// What flow control is doing; not listed in the index.
+fn flow_control(ctx: &RequestContext, path: &str) -> Option<Response<Body>> {
+    let what = path.strip_prefix("/debug/api_priority_and_fairness/")?;
+    let control = ctx.server.traffic.flow_control()?;
+    let text = match what {
+        "dump_priority_levels" => control.dump_levels(),
+        "dump_queues" => control.dump_queues(),
+        "dump_requests" => control.dump_requests(),
+        _ => return None,
+    };
+    Some(respond(StatusCode::OK, "text/plain; charset=utf-8", text.into_bytes().into()))
 }
 
 fn version() -> Response<Body> {

@@ -16,6 +16,7 @@ use crate::quota::Quotas;
 use crate::rbac_source::RbacSource;
 use crate::resources::Resources;
 use crate::service_addresses::ServiceAddresses;
+use crate::traffic::Traffic;
 use crate::webhook::Webhooks;
 
 /// Everything a request may need.
@@ -36,7 +37,7 @@ pub(crate) struct Server {
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
     pub(crate) shutdown: Shutdown,
-    pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
+    pub(crate) traffic: Traffic,
     pub(crate) is_ready: AtomicBool,
     pub(crate) kubelet_tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) no_resource: GroupResource,

@@ -18,6 +18,7 @@ use crate::resources::Resources;
 use crate::server::{Living, Server, authorizer};
 use crate::service_addresses::ServiceAddresses;
 use crate::tls;
+use crate::traffic::Traffic;
 
 /// A way into the server that was started, and the task that ends when it has been drained.
 pub type Started = (Handle, JoinHandle<Option<()>>);
@@ -54,8 +55,8 @@ impl ApiServer {
         let server = Arc::new(build(config, deps, shutdown.clone())?);
         let loaded = server.pump.load(&server.resources).await?;
         let pump = stdx::task::spawn("apiserver watch cache", {
-            let (server, shutdown) = (server.clone(), shutdown.clone());
-            async move { server.pump.run(&server.resources, loaded, &shutdown).await }
+            let server = server.clone();
+            async move { server.pump.run(&server.resources, loaded).await }
         });
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
@@ -66,7 +67,13 @@ impl ApiServer {
             crate::custom::conditions::run(handle.clone()),
         ));
         crate::service_ranges::follow(&server);
-        drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
+        if let Some(control) = server.traffic.flow_control() {
+            let shares = control.clone().run(shutdown.clone());
+            drop(stdx::task::spawn("flow control seats", shares));
+            let follow = crate::flow_objects::run(handle.clone(), control.clone());
+            spawn("flow control objects", &shutdown, follow);
+        }
+        spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners
@@ -85,10 +92,23 @@ impl ApiServer {
         let task = stdx::task::spawn("apiserver", async move {
             futures::future::join_all(serving).await;
             shutdown.begun().await;
+            // Requests that were still answered found what they wrote in the caches.
+            server.pump.end();
             pump.await.ok();
         });
         Ok((handle, task))
     }
+}
+
+/// Starts a task that is dropped at shutdown, wherever it is: a write of it may not end then.
+fn spawn(name: &'static str, shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    drop(stdx::task::spawn(name, async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown.begun() => {}
+        }
+    }));
 }
 
 fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, StartError> {
@@ -108,7 +128,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         Some(path) => authn::StaticTokens::read(path)?,
         None => authn::StaticTokens::default(),
     };
-    let metrics = Metrics::new(deps.metrics, &config.features);
+    let metrics = Metrics::new(deps.metrics.clone(), &config.features);
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
@@ -116,7 +136,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         authorizer: authorizer(&config, &resources),
         pump: Pump::new(deps.store.clone(), deps.clock.clone(), metrics.stored_events.clone()),
         services: ServiceAddresses::new(config.service_cluster_ip_range),
-        in_flight: Arc::new(Semaphore::new(config.max_requests_inflight)),
+        traffic: Traffic::new(&config, &deps.clock, &deps.metrics),
         kubelet_tls: tls::kubelet_config(&config.pki)?,
         metrics,
         documents: openapi::Documents::new(),

@@ -163,7 +163,7 @@ async fn kind_of(
     resource: &str,
 ) -> Option<GroupVersionKind> {
     if let Some(found) = schema::registry().resource(group, version, resource) {
-        return Some(GroupVersionKind::new(group, version, found.kind.as_ref()));
+        return Some(GroupVersionKind::new(group, version, &*found.kind));
     }
     if group.is_empty() {
         return None;

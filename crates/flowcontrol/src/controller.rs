@@ -57,15 +57,26 @@ pub struct Classified<'a> {
     distinguisher: &'a str,
 }
 
-impl Classified<'_> {
-    /// The schema's uid, for the answer's header.
+/// What a request was found to be, for its answer; cheap to clone.
+#[derive(Clone)]
+pub struct Flow(Arc<Schema>);
+
+impl Flow {
+    /// The schema's uid.
     pub fn schema_uid(&self) -> &str {
-        &self.schema.config.uid
+        &self.0.config.uid
     }
 
-    /// The level's uid, for the answer's header.
+    /// The level's uid.
     pub fn level_uid(&self) -> &str {
-        &self.schema.level_uid
+        &self.0.level_uid
+    }
+}
+
+impl Classified<'_> {
+    /// What the answer says of it.
+    pub fn flow(&self) -> Flow {
+        Flow(self.schema.clone())
     }
 
     /// The most seats that a request of the level may ask for.

@@ -35,7 +35,7 @@ mod watches;
 mod width;
 
 pub use config::{FlowSchema, PriorityLevel};
-pub use controller::{Classified, FlowControl, Rejection, Seats};
+pub use controller::{Classified, Flow, FlowControl, Rejection, Seats};
 pub use matching::Digest;
 pub use objects::{AUTO_UPDATE, Wanted, dangling_condition, wanted};
 pub use watches::{Watched, Watches};

@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use http::header::LOCATION;
-use http::{Method, Request};
+use http::Method;
 use meta::Status;
 use serde_json::{Value, json};
 
 use super::backend::Backend;
-use super::forward::identify;
+use super::discovery::Refused;
 use super::{GROUP, PATH, RESOURCE};
-use crate::body::Body;
 use crate::bootstrap;
 use crate::handle::Handle;
 use crate::query::escape;
@@ -94,7 +92,10 @@ async fn check(server: &Server, backend: &Backend) -> Verdict {
         return verdict;
     }
     let checked = tokio::select! {
-        checked = discover(server, backend) => checked,
+        checked = backend.describe(server) => checked.map_err(|refused| match refused {
+            Refused::Status(code) => format!("bad status from {}: {code}", url(server, backend)),
+            Refused::Transport(why) => why,
+        }),
         () = server.clock.sleep(CHECK) => Err("context deadline exceeded".to_owned()),
     };
     match checked {
@@ -160,31 +161,7 @@ fn url(server: &Server, backend: &Backend) -> String {
     let found =
         crate::proxy::service_endpoint(server, &backend.namespace, &backend.service, backend.port);
     let (host, port) = found.unwrap_or_else(|_| (backend.server_name(), backend.port));
-    format!("https://{host}:{port}{}", path(backend))
-}
-
-fn path(backend: &Backend) -> String {
-    match backend.group.as_str() {
-        "" => format!("/api/{}", backend.version),
-        group => format!("/apis/{group}/{}", backend.version),
-    }
-}
-
-/// Asks for the description of the API.
-async fn discover(server: &Server, backend: &Backend) -> Result<(), String> {
-    let mut request = Request::new(Body::empty());
-    *request.uri_mut() = path(backend).parse().map_err(|_| "the path is none".to_owned())?;
-    let groups = ["system:masters".to_owned()];
-    identify(request.headers_mut(), ("system:kube-aggregator", ""), &groups, []);
-    if let Ok(host) = backend.server_name().parse() {
-        request.headers_mut().insert(http::header::HOST, host);
-    }
-    let sent = backend.send(server, request, false).await;
-    let response = sent.map_err(|error| telemetry::Chain(&error).to_string())?;
-    if response.status().is_success() && !response.headers().contains_key(LOCATION) {
-        return Ok(());
-    }
-    Err(format!("bad status from {}: {}", url(server, backend), response.status().as_u16()))
+    format!("https://{host}:{port}{}", backend.path())
 }
 
 #[cfg(test)]

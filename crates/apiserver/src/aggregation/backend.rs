@@ -1,6 +1,6 @@
 //! The server behind one `APIService`, and the connection to it.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::discovery::Description;
 use crate::body::Body;
 use crate::config::Pki;
 use crate::proxy::service_endpoint;
@@ -45,6 +46,7 @@ pub(crate) struct Backend {
     tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
     /// One connection is enough for HTTP/2.
     shared: Arc<Mutex<Option<http2::SendRequest<Body>>>>,
+    description: Arc<Mutex<Description>>,
 }
 
 /// Whose certificates are believed.
@@ -128,6 +130,7 @@ impl Backend {
             pki: pki.clone(),
             tls: OnceLock::new(),
             shared: Arc::default(),
+            description: Arc::default(),
         })
     }
 
@@ -138,7 +141,12 @@ impl Backend {
     }
 
     pub(super) fn with_connection_of(self, other: &Self) -> Self {
-        Self { shared: other.shared.clone(), tls: other.tls.clone(), ..self }
+        Self {
+            shared: other.shared.clone(),
+            description: other.description.clone(),
+            tls: other.tls.clone(),
+            ..self
+        }
     }
 
     /// Sends a request. Those that switch protocols have a connection of their own, which only
@@ -166,6 +174,11 @@ impl Backend {
             connection.with_upgrades().await.ok();
         }));
         sender.send_request(request).await.map_err(SendError::Http)
+    }
+
+    /// What the server said of its API when it was last asked.
+    pub(super) fn description(&self) -> MutexGuard<'_, Description> {
+        self.description.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The name in the server's certificate.

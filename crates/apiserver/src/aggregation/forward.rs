@@ -1,5 +1,7 @@
 //! Requests on their way to another server, and its answers on their way back.
 
+use std::time::Duration;
+
 use http::header::{CONNECTION, HOST, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use meta::{Reason, Status};
@@ -11,6 +13,9 @@ use crate::context::RequestContext;
 use crate::proxy::{strip_hop_by_hop, tunnel};
 use crate::query::escape;
 use crate::render::respond;
+
+/// How long an answer may be in coming, unless it is a watch; upstream's limit of any request.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const USER: &str = "x-remote-user";
 const UID: &str = "x-remote-uid";
@@ -42,7 +47,16 @@ pub(crate) async fn serve(
         .parse()
         .map_err(|_| Status::failure(Reason::BadRequest, "the path cannot be forwarded"))?;
     *request.headers_mut() = headers(ctx, backend, switches);
-    let response = match backend.send(&ctx.server, request, switches).await {
+    let is_long = switches || ctx.query.flag("watch") || ctx.info.path.contains("/watch/");
+    let sent = backend.send(&ctx.server, request, switches);
+    let sent = tokio::select! {
+        sent = sent => sent,
+        () = ctx.server.clock.sleep(PATIENCE), if !is_long => {
+            let why = "Timeout: request did not complete within the allotted timeout";
+            return Err(Status::failure(Reason::Timeout, why));
+        }
+    };
+    let response = match sent {
         Ok(response) => response,
         Err(SendError::Resolve(why)) => {
             tracing::warn!(service = %backend.name, why, "an aggregated server is not to be found");

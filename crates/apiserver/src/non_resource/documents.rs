@@ -9,6 +9,7 @@ use meta::{Reason, Status};
 use openapi::{CustomKinds, Document, Documents, Encoding};
 use serde_json::{Map, Value, json};
 
+use crate::aggregation;
 use crate::body::Body;
 use crate::context::RequestContext;
 use crate::errors;
@@ -60,7 +61,7 @@ fn encoding(ctx: &RequestContext) -> Option<Encoding> {
 
 /// Where the documents of v3 are. Upstream does not say what it is: its file server guesses.
 async fn index(ctx: &RequestContext) -> Result<Response<Body>, Status> {
-    let paths: Map<String, Value> = render(ctx, |documents, custom| {
+    let mut paths: Map<String, Value> = render(ctx, |documents, custom| {
         let entry = |(path, hash): (String, std::sync::Arc<str>)| {
             let url = format!("/openapi/v3/{path}?hash={hash}");
             (path, json!({ "serverRelativeURL": url }))
@@ -68,6 +69,7 @@ async fn index(ctx: &RequestContext) -> Result<Response<Body>, Status> {
         documents.v3_index(custom).into_iter().map(entry).collect()
     })
     .await?;
+    aggregation::add_documents(&ctx.server, &mut paths);
     let text = json!({ "paths": paths }).to_string().into_bytes();
     let hash = etag::strong(&text);
     Ok(etag::answer(&ctx.headers, "text/plain; charset=utf-8", text.into(), &hash))

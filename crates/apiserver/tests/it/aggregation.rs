@@ -53,7 +53,13 @@ async fn backend(server: &Fixture, code: &'static str) -> u16 {
                     std::future::pending::<()>().await;
                 }
                 let moved = head.contains("/moved");
-                let body = json!({ "head": head }).to_string();
+                let apples = json!({"name": "apples", "singularName": "apple", "namespaced": true,
+                    "kind": "Apple", "verbs": ["get", "list"], "shortNames": ["ap"]});
+                let status_of = json!({"name": "apples/status", "kind": "Apple", "verbs": ["get"]});
+                let body = json!({ "head": head, "resources": [apples, status_of],
+                    "paths": {"apis/fruit.example.com/v1": {
+                        "serverRelativeURL": "/openapi/v3/apis/fruit.example.com/v1?hash=ABC"}} })
+                .to_string();
                 let status =
                     if moved { "302 Found\r\nLocation: https://evil.example" } else { code };
                 let answer = format!(
@@ -121,6 +127,49 @@ async fn requests_of_a_group_go_to_who_serves_it() {
     }
     let (code, _) = server.admin(Method::GET, &format!("{GROUP}/moved"), &Value::Null).await;
     assert_eq!(code, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn groups_of_others_are_discovered_here() {
+    let server = Fixture::start().await;
+    let port = backend(&server, "200 OK").await;
+    register(&server, port).await;
+    condition(&server, "v1.fruit.example.com", "Passed").await;
+    let (_, groups) = server.admin(Method::GET, "/apis", &Value::Null).await;
+    let named = |list: &Value, pointer: &str| -> Vec<Value> {
+        let list = list.as_array().unwrap().iter();
+        list.filter(|item| item.pointer(pointer) == Some(&json!("fruit.example.com")))
+            .cloned()
+            .collect()
+    };
+    let found = named(&groups["groups"], "/name");
+    assert_eq!(found[0]["preferredVersion"]["groupVersion"], "fruit.example.com/v1");
+    let (_, group) = server.admin(Method::GET, "/apis/fruit.example.com", &Value::Null).await;
+    assert_eq!(
+        (&group["kind"], &group["versions"][0]["version"]),
+        (&json!("APIGroup"), &json!("v1"))
+    );
+    let (_, list) = server.admin(Method::GET, GROUP, &Value::Null).await;
+    assert_eq!(list["resources"][0]["name"], "apples");
+
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let request = http::Request::get("/apis").header("accept", accept).body(bytes::Bytes::new());
+    let response = server.handle.call(&admin(), request.unwrap()).await;
+    let body = response.into_body().collect().await.unwrap();
+    let list: Value = serde_json::from_slice(&body).unwrap();
+    let version = &named(&list["items"], "/metadata/name")[0]["versions"][0];
+    assert_eq!(version["freshness"], "Current");
+    let apples = &version["resources"][0];
+    assert_eq!(apples["responseKind"]["group"], "fruit.example.com");
+    assert_eq!(apples["subresources"][0]["subresource"], "status");
+    let (_, index) = server.admin(Method::GET, "/openapi/v3", &Value::Null).await;
+    let url = &index["paths"]["apis/fruit.example.com/v1"]["serverRelativeURL"];
+    assert_eq!(url, "/openapi/v3/apis/fruit.example.com/v1?hash=ABC");
+    let (_, document) = server.admin(Method::GET, url.as_str().unwrap(), &Value::Null).await;
+    assert!(
+        document["head"].as_str().unwrap().starts_with("GET /openapi/v3/apis/fruit"),
+        "{document}"
+    );
 }
 
 #[tokio::test]

@@ -91,6 +91,22 @@ impl Fixture {
     }
 
     async fn start_with(store: Arc<dyn store::Store>, clock: SharedClock) -> Self {
+        Self::start_all(store, clock, |_| {}).await
+    }
+
+    /// With another configuration.
+    pub(crate) async fn start_configured(
+        store: Arc<dyn store::Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_all(store, Arc::new(SystemClock), change).await
+    }
+
+    async fn start_all(
+        store: Arc<dyn store::Store>,
+        clock: SharedClock,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let authority = Authority::new();
         let (serving_certificate, serving_key) = authority.issue("kube-apiserver", &[]);
         let (kubelet_certificate, kubelet_key) =
@@ -113,7 +129,8 @@ impl Fixture {
             ..Pki::default()
         };
         let bind = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-        let config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
+        let mut config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
+        change(&mut config);
         let deps = Deps { store, clock, metrics: telemetry::Registry::new() };
         let shutdown = Shutdown::new();
         let (handle, _) =

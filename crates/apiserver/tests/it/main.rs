@@ -7,9 +7,15 @@ mod aggregation;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod custom_resources;
+#[cfg(test)]
 mod field_selectors;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod flow_control;
+#[cfg(test)]
+mod hostile_clients;
 #[cfg(test)]
 mod in_process;
 #[cfg(test)]

@@ -24,14 +24,14 @@ async fn value(server: &Fixture, name: &str) -> Option<f64> {
 #[tokio::test]
 async fn requests_are_counted_under_upstreams_labels() {
     let server = Fixture::start().await;
-    let maps = "/api/v1/namespaces/default/configmaps";
-    server.create(maps, &json!({"metadata": {"name": "a"}})).await;
-    server.admin(Method::GET, maps, &Value::Null).await;
-    server.admin(Method::GET, maps, &Value::Null).await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    server.create(secrets, &json!({"metadata": {"name": "a"}})).await;
+    server.admin(Method::GET, secrets, &Value::Null).await;
+    server.admin(Method::GET, secrets, &Value::Null).await;
     server.admin(Method::GET, "/api/v1/namespaces/default/nonsense", &Value::Null).await;
     let about = |scope: &str| {
         format!(
-            "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",\
+            "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"secrets\",\
              scope=\"{scope}\",subresource=\"\""
         )
     };
@@ -46,7 +46,7 @@ async fn requests_are_counted_under_upstreams_labels() {
         about("resource")
     );
     assert_eq!(value(&server, &took).await, Some(1.0));
-    let objects = "apiserver_storage_objects{resource=\"configmaps\"}";
+    let objects = "apiserver_storage_objects{resource=\"secrets\"}";
     assert_eq!(value(&server, objects).await, Some(1.0));
     let (_, text) = text(&server, "/metrics").await;
     assert!(!text.contains("nonsense"), "what clients make up is no label");

@@ -72,7 +72,7 @@ fn the_mandatory_objects_cannot_be_made_other_than_they_are() {
     let masters = groups(&["system:masters"]);
     let found = control.classify(&of("admin", &masters));
     assert_eq!(found.schema.level.response(), Response::Exempt);
-    assert_eq!(found.level_uid(), "u");
+    assert_eq!(found.flow().level_uid(), "u");
     let lost = json!({"metadata": {"name": "lost"}, "spec": {"matchingPrecedence": 1,
         "priorityLevelConfiguration": {"name": "nowhere"}}});
     control.configure(&[lost], &[]);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clock::{SharedClock, SystemClock};
@@ -72,9 +73,18 @@ pub(super) struct Args {
     /// Authorities of that certificate, for aggregated servers to verify it by.
     #[arg(long)]
     requestheader_client_ca_file: Option<PathBuf>,
-    /// Requests other than watches worked on at once.
-    #[arg(long, default_value_t = 600)]
-    max_requests_inflight: usize,
+    /// Reads worked on at once; with priority and fairness, a part of the seats of all.
+    #[arg(long, default_value_t = 400)]
+    max_requests_inflight: u32,
+    /// Writes worked on at once; with priority and fairness, the other part.
+    #[arg(long, default_value_t = 200)]
+    max_mutating_requests_inflight: u32,
+    /// How long a client may take to send a request, such as 1m0s.
+    #[arg(long, default_value = "1m0s", value_parser = duration)]
+    request_timeout: Duration,
+    /// Whether flow schemas and priority levels decide when there are too many requests.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    enable_priority_and_fairness: bool,
     /// Whether profiles are served under /debug/pprof.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     profiling: bool,
@@ -138,6 +148,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A duration as Go writes it.
+fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = meta::time::parse_duration(text)?;
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| "it is negative".to_owned())
+}
+
 fn configure(
     args: &Args,
     plane: &ControlPlane,
@@ -176,6 +192,9 @@ fn configure(
     let mut config = plane.config(keys);
     config.token_auth_file.clone_from(&args.token_auth_file);
     config.max_requests_inflight = args.max_requests_inflight;
+    config.max_mutating_requests_inflight = args.max_mutating_requests_inflight;
+    config.request_timeout = args.request_timeout;
+    config.enable_priority_and_fairness = args.enable_priority_and_fairness;
     config.profiling = args.profiling;
     if let Some(issuer) = &args.service_account_issuer {
         config.issuer.clone_from(issuer);

@@ -36,7 +36,8 @@ fn every_row_is_as_wide_as_its_table() {
     for group in registry().groups() {
         for version in &group.versions {
             for resource in version.resources.iter().filter(|r| !r.columns.is_empty()) {
-                let gvr = GroupVersionResource::new(group.name, version.version, resource.name);
+                let gvr =
+                    GroupVersionResource::new(&*group.name, &*version.version, &*resource.name);
                 let row = table_row(&gvr, &json!({"metadata": {"name": "x"}}), now());
                 // Upstream prints an age that has no column.
                 let extra = usize::from(resource.name == "ipaddresses");
