@@ -170,7 +170,9 @@ fn versions(spec: &Node<'_>, shared: &Shared<'_>, out: &mut Findings) {
         let own = Node { value: &own, path: version.path.clone() };
         definition::version(&own, shared.has_status, out);
     }
-    let own = spec.is_set().then(|| {
+    // No list and an empty one are the same by now; who writes a spec writes a list.
+    let has_list = versions.is_set() || !spec.get("group").text().is_empty();
+    let own = has_list.then(|| {
         versions.items().map(|version| version_without(&version, shared)).collect::<Value>()
     });
     let own = own.unwrap_or_default();
