@@ -34,14 +34,14 @@ pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Stat
             if let Some(wanted) = Aggregated::wanted(ctx) {
                 return Ok(Some(aggregated(ctx, named(), wanted)));
             }
-            let mut list: Vec<Value> = named().map(|found| group(found)).collect();
+            let mut list: Vec<Value> = named().map(group).collect();
             aggregation::add_groups(&ctx.server, &mut list);
             ("APIGroupList", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}))
         }
         ["api", version] => ("APIResourceList", resources(&groups, "", version)?),
         ["apis", name] => {
             let found = named().find(|group| group.name == *name);
-            let mut list: Vec<Value> = found.map(|found| group(found)).into_iter().collect();
+            let mut list: Vec<Value> = found.map(group).into_iter().collect();
             aggregation::add_groups(&ctx.server, &mut list);
             match list.into_iter().find(|group| group["name"] == *name) {
                 Some(mut group) => {

@@ -139,11 +139,18 @@ pub(crate) fn too_old(requested: u64, oldest: u64) -> Status {
     Status::failure(Reason::Expired, format!("too old resource version: {requested} ({oldest})"))
 }
 
+/// What upstream passes on from etcd.
+const TOO_LARGE: &str = "etcdserver: request is too large";
+
+/// Whether the store found an object too large.
+pub(crate) fn is_too_large(status: &Status) -> bool {
+    status.message == TOO_LARGE
+}
+
 /// What a failure of the store means to a client.
 pub(crate) fn from_store(error: &store::StoreError) -> Status {
     match error {
-        // What upstream passes on from etcd.
-        store::StoreError::TooLarge { .. } => unexpected("etcdserver: request is too large"),
+        store::StoreError::TooLarge { .. } => unexpected(TOO_LARGE),
         store::StoreError::Compacted { .. } => {
             Status::failure(Reason::Expired, "The provided resource version is too old.")
         }

@@ -55,25 +55,23 @@ impl ApiServer {
         let server = Arc::new(build(config, deps, shutdown.clone())?);
         let loaded = server.pump.load(&server.resources).await?;
         let pump = stdx::task::spawn("apiserver watch cache", {
-            let (server, shutdown) = (server.clone(), shutdown.clone());
-            async move { server.pump.run(&server.resources, loaded, &shutdown).await }
+            let server = server.clone();
+            async move { server.pump.run(&server.resources, loaded).await }
         });
         adopt_services(&server);
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
         drop(stdx::task::spawn("api services", crate::aggregation::run(handle.clone())));
-        drop(stdx::task::spawn(
-            "custom resource conditions",
-            crate::custom::conditions::run(handle.clone()),
-        ));
+        let conditions = crate::custom::conditions::run(handle.clone());
+        spawn("custom resource conditions", &shutdown, conditions);
         crate::service_ranges::follow(&server);
         if let Some(control) = server.traffic.flow_control() {
             let shares = control.clone().run(shutdown.clone());
             drop(stdx::task::spawn("flow control seats", shares));
             let follow = crate::flow_objects::run(handle.clone(), control.clone());
-            drop(stdx::task::spawn("flow control objects", follow));
+            spawn("flow control objects", &shutdown, follow);
         }
-        drop(stdx::task::spawn("service ranges", crate::service_ranges::run(handle.clone())));
+        spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let serving: Vec<_> = listeners
@@ -92,10 +90,23 @@ impl ApiServer {
         let task = stdx::task::spawn("apiserver", async move {
             futures::future::join_all(serving).await;
             shutdown.begun().await;
+            // Requests that were still answered found what they wrote in the caches.
+            server.pump.end();
             pump.await.ok();
         });
         Ok((handle, task))
     }
+}
+
+/// Starts a task that is dropped at shutdown, wherever it is: a write of it may not end then.
+fn spawn(name: &'static str, shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    drop(stdx::task::spawn(name, async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown.begun() => {}
+        }
+    }));
 }
 
 fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, StartError> {

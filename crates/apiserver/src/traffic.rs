@@ -151,13 +151,9 @@ fn list_size(ctx: &RequestContext) -> ListSize {
     };
     let map = storage.cache.snapshot(0).map;
     let sample = map.values().take(SAMPLE).map(|object| object.json().len() as u64);
-    let (sum, count) = sample.fold((0, 0), |(sum, count), bytes| (sum + bytes, count + 1));
+    let (sum, count) = sample.fold((0_u64, 0), |(sum, count), bytes| (sum + bytes, count + 1));
     let limit = ctx.query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(0);
-    ListSize {
-        objects: map.len() as u64,
-        object_bytes: if count == 0 { 0 } else { sum / count },
-        limit,
-    }
+    ListSize { objects: map.len() as u64, object_bytes: sum.checked_div(count).unwrap_or(0), limit }
 }
 
 /// `pods`, or `deployments.apps`.

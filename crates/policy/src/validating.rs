@@ -179,7 +179,7 @@ impl Compiled {
 
     fn denials(&self, input: &Input<'_>, fails_closed: bool) -> Result<Vec<Denial>, Failure> {
         let mut activation = self.activation(&self.rules, input);
-        let mut budget = Budget::new(RUNTIME_BUDGET);
+        let mut budget = input.budget(RUNTIME_BUDGET);
         let mut denials = Vec::new();
         let mut failed = Vec::new();
         for (index, validation) in self.validations.iter().enumerate() {
@@ -211,7 +211,7 @@ impl Compiled {
             return outcome;
         }
         let mut activation = self.activation(&self.rules, input);
-        let mut budget = Budget::new(RUNTIME_BUDGET);
+        let mut budget = input.budget(RUNTIME_BUDGET);
         for (key, expression) in &self.annotations {
             match expression.evaluate(&mut activation, &mut budget) {
                 Ok(Value::Null) => {}
@@ -294,6 +294,7 @@ mod tests {
             params: None,
             authorizer: &Nobody,
             resource: &Check::default(),
+            interrupted: None,
         };
         Validating::new(&spec).validate(&input)
     }

@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Whether a version belongs to a stage.
+type IsOf = fn(&str) -> bool;
+
 /// Stages that can be switched as a whole, in the order in which they apply.
-const STAGES: [(&str, fn(&str) -> bool); 4] = [
+const STAGES: [(&str, IsOf); 4] = [
     ("api/all", |_| true),
     ("api/ga", |version| stage(version) == Stage::Ga),
     ("api/beta", |version| stage(version) == Stage::Beta),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meta::{Header, Object, Reason, ResourceVersion, Status};
+use meta::{Header, Object, ResourceVersion, Status};
 use serde_json::Value;
 use store::{Expect, Outcome, Revision, Write};
 
@@ -41,8 +41,7 @@ pub(super) async fn commit_object(
     let note = Prepared::note(storage, object);
     let write = Write { note, ..stamped(key.clone(), Some(&json), expect) };
     let result = commit(ctx, write).await;
-    let is_too_large =
-        result.as_ref().is_err_and(|status| status.is(Reason::RequestEntityTooLarge));
+    let is_too_large = result.as_ref().is_err_and(errors::is_too_large);
     if !is_too_large || apply::managed_fields(object).is_empty() || is_applied(ctx) {
         return Ok((result?, json));
     }

@@ -35,6 +35,22 @@ fn resident() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
+/// Whether this process runs one test and no other, so that its memory is that of the test. When it
+/// does not, another process is made that does, and has to pass.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "IRONCLAD_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    #[expect(clippy::disallowed_methods, reason = "the test runs itself once more")]
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = format!("hostile_clients::{test}");
+    let output = command.args(["--exact", &name]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
+
 /// The time of some writes of somebody who does nothing wrong.
 async fn others(server: &Fixture, prefix: &str) -> Duration {
     let begun = tokio::time::Instant::now();
@@ -129,6 +145,9 @@ async fn http2(server: &Fixture) -> hyper::client::conn::http2::SendRequest<Empt
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_idle_watches_cost_little() {
+    if !is_alone("ten_thousand_idle_watches_cost_little") {
+        return;
+    }
     const CONNECTIONS: usize = 50;
     const STREAMS: usize = 200;
     let server = Fixture::start().await;
@@ -160,6 +179,9 @@ async fn ten_thousand_idle_watches_cost_little() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_its_watch_costs_only_itself() {
+    if !is_alone("a_client_that_never_reads_its_watch_costs_only_itself") {
+        return;
+    }
     let server = Fixture::start().await;
     let mut deaf = Vec::new();
     for _ in 0..20 {
@@ -251,6 +273,9 @@ async fn filled(count: usize) -> Arc<LogStore> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_objects_are_listed_whole_and_in_pages() {
+    if !is_alone("a_hundred_thousand_objects_are_listed_whole_and_in_pages") {
+        return;
+    }
     const COUNT: usize = 100_000;
     let server = Fixture::start_on(filled(COUNT).await).await;
     let ask = async |path: &str| {
@@ -338,7 +363,7 @@ async fn requests_whose_client_goes_are_done_or_not_done() {
     let (_, maps) = server.admin(Method::GET, MAPS, &Value::Null).await;
     for name in items(&maps, "/metadata/name").iter().filter(|name| name.starts_with('m')) {
         let number: u64 = name[1..].parse().unwrap();
-        assert!(number % 5 != 0, "half of {name} was never sent");
+        assert!(!number.is_multiple_of(5), "half of {name} was never sent");
     }
     let metrics = "apiserver_flowcontrol_current_executing_requests{flow_schema=\"exempt\",\
                    priority_level=\"exempt\"}";
@@ -353,68 +378,63 @@ fn items<'a>(list: &'a Value, pointer: &str) -> Vec<&'a str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_leaves_room_for_others() {
-    let server = Fixture::start_configured(filled(2000).await, |config| {
-        config.max_requests_inflight = 20;
-        config.max_mutating_requests_inflight = 10;
+    let server = Fixture::start_configured(volatile(), |config| {
+        config.max_requests_inflight = 40;
+        config.max_mutating_requests_inflight = 20;
     })
     .await;
-    let role = json!({"metadata": {"name": "readers"}, "rules":
-        [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]});
+    let role = json!({"metadata": {"name": "writers"}, "rules":
+        [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}]});
     server.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await;
-    let binding = json!({"metadata": {"name": "readers"},
+    let binding = json!({"metadata": {"name": "writers"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
-            "name": "readers"},
+            "name": "writers"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group",
             "name": "system:authenticated"}]});
     server.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).await;
-    let list = |user: String| {
-        let handle = server.handle.clone();
-        let user = UserInfo::new(user, &[UserInfo::AUTHENTICATED]);
-        async move {
-            let request = Request::builder().uri(format!("{MAPS}?limit=500")).body(Bytes::new());
-            let answer = handle.call(&user, request.unwrap()).await;
-            let status = answer.status();
-            answer.into_body().collect().await.unwrap();
-            status
-        }
-    };
-    let p99 = async |count: usize| {
+    let quiet = async |count: usize| {
+        let user = UserInfo::new("quiet", &[UserInfo::AUTHENTICATED]);
         let mut times = Vec::new();
         for _ in 0..count {
             let begun = tokio::time::Instant::now();
-            assert_eq!(list("quiet".to_owned()).await, StatusCode::OK);
+            assert_eq!(write(&server.handle, &user).await, StatusCode::CREATED);
             times.push(begun.elapsed());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         times.sort();
         times[times.len() * 99 / 100]
     };
-    p99(20).await;
+    quiet(20).await;
+    let alone = quiet(100).await;
     let flood: Vec<_> = (0..500)
         .map(|_| {
-            let list = list("loud".to_owned());
             let handle = server.handle.clone();
             stdx::task::spawn("flood", async move {
-                list.await;
                 let user = UserInfo::new("loud", &[UserInfo::AUTHENTICATED]);
                 loop {
-                    let path = format!("{MAPS}?limit=500");
-                    let request = Request::builder().uri(path).body(Bytes::new()).unwrap();
-                    let answer = handle.call(&user, request).await;
-                    if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+                    if write(&handle, &user).await == StatusCode::TOO_MANY_REQUESTS {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
-                    answer.into_body().collect().await.unwrap();
+                    tokio::task::yield_now().await;
                 }
             })
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let flooded = p99(200).await;
+    let flooded = quiet(200).await;
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
     let rejected = "apiserver_flowcontrol_rejected_requests_total{flow_schema=\"global-default\",\
                     priority_level=\"global-default\",reason=\"queue-full\"}";
     assert!(metric(&server, rejected).await.is_some_and(|count| count > 0.0));
-    flood.iter().for_each(tokio::task::JoinHandle::abort);
-    // Without queues it would wait for some hundreds of others.
-    assert!(flooded < Duration::from_millis(250), "{flooded:?}");
+    // Twice as long, and the time in which a busy machine gives it a turn at all.
+    let limit = alone * 2 + Duration::from_millis(100);
+    assert!(flooded < limit, "{flooded:?} in a flood, {alone:?} alone");
+}
+
+/// Creates something as somebody.
+async fn write(handle: &apiserver::Handle, user: &UserInfo) -> StatusCode {
+    let map = json!({"metadata": {"generateName": "m-"}}).to_string();
+    let request = Request::builder().method(Method::POST).uri(MAPS);
+    let request = request.header("content-type", "application/json").body(Bytes::from(map));
+    handle.call(user, request.unwrap()).await.status()
 }

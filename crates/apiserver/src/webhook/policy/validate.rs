@@ -1,7 +1,7 @@
 //! Policies that refuse.
 
 use ::policy::{Denial, Outcome, Validating};
-use meta::{Cause, Reason, Status};
+use meta::{Cause, GroupVersionResource, Reason, Status};
 use serde_json::Value;
 
 use super::{Binding, Bound, Policies};
@@ -24,9 +24,11 @@ pub(in crate::webhook) fn validate(
         return Ok(());
     }
     let mut run = Run { ctx, attributes, object, old, refusal: None };
+    // The object is printed once for every version of it that policies name.
+    let mut seen: Vec<(GroupVersionResource, Seen<'_>)> = Vec::new();
     for policy in bound.iter() {
         if let Some(matched) = policy.matches(ctx, attributes, object, old)? {
-            run.policy(policy, &matched)?;
+            run.policy(policy, &matched, &mut seen)?;
         }
     }
     run.refusal.map_or(Ok(()), |status| Err(*status))
@@ -41,9 +43,13 @@ struct Run<'a> {
     refusal: Option<Box<Status>>,
 }
 
-impl Run<'_> {
-    fn policy(&mut self, bound: &Bound<Validating>, matched: &Matched) -> Result<(), Status> {
-        let mut seen = None;
+impl<'a> Run<'a> {
+    fn policy(
+        &mut self,
+        bound: &Bound<Validating>,
+        matched: &Matched,
+        all: &mut Vec<(GroupVersionResource, Seen<'a>)>,
+    ) -> Result<(), Status> {
         for binding in &bound.bindings {
             if !binding.matches(self.ctx, self.attributes, self.object, self.old)? {
                 continue;
@@ -57,9 +63,11 @@ impl Run<'_> {
                     continue;
                 }
             };
-            let seen = seen.get_or_insert_with(|| {
-                Seen::new(self.ctx, self.attributes, matched, self.object, self.old)
-            });
+            if !all.iter().any(|(gvr, _)| *gvr == matched.gvr) {
+                let seen = Seen::new(self.ctx, self.attributes, matched, self.object, self.old);
+                all.push((matched.gvr.clone(), seen));
+            }
+            let Some((_, seen)) = all.iter().find(|(gvr, _)| *gvr == matched.gvr) else { continue };
             for param in params {
                 let outcome = bound.policy.validate(&seen.input(param.as_ref()));
                 self.outcome(bound, binding, outcome);
