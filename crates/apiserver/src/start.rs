@@ -70,10 +70,8 @@ impl ApiServer {
         let handle = Handle { server: server.clone(), addresses };
         bootstrap::run(&handle).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
         drop(stdx::task::spawn("api services", crate::aggregation::run(handle.clone())));
-        drop(stdx::task::spawn(
-            "custom resource conditions",
-            crate::custom::conditions::run(handle.clone()),
-        ));
+        let conditions = crate::custom::conditions::run(handle.clone());
+        spawn("custom resource conditions", &shutdown, conditions);
         crate::service_ranges::follow(&server);
         if let Some(control) = server.traffic.flow_control() {
             let shares = control.clone().run(shutdown.clone());
