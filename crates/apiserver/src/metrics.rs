@@ -14,10 +14,10 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::body::Body;
 use crate::context::RequestContext;
 use crate::non_resource;
 use crate::proxy;
+use connection::Body;
 
 /// The metrics of one server; cheap to clone.
 #[derive(Clone)]
