@@ -5,6 +5,7 @@
 //!
 //! Upstream: `apiextensions-apiserver/pkg/controller/{status,establish,apiapproval,nonstructuralschema}`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authn::UserInfo;
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cleanup::{self, Cleaning};
-use super::naming::{Taken, accept};
+use super::naming::{ByOthers, Taken, accept};
 use crate::handle::Handle;
 
 const GROUP: &str = "apiextensions.k8s.io";
@@ -39,43 +40,79 @@ pub(crate) async fn run(handle: Handle) {
                 return;
             }
         };
+        let mut followed = Followed::of(&handle);
         while let Some(Ok(event)) = watch.next().await {
-            let (object, is_gone) = match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                WatchEvent::Deleted(object) => (object, true),
-                WatchEvent::Bookmark { .. } => continue,
-            };
-            if is_gone {
-                // Its names are free for those that waited for them.
-                for other in definitions(&handle).iter().filter(|other| waits(other)) {
-                    follow(&handle, &user, other).await;
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    follow(&handle, &user, &object, &mut followed).await;
+                    if object.header().deletion_timestamp.is_some() {
+                        cleanup::begin(&handle, &user, &cleaning, &object);
+                    }
                 }
-                continue;
-            }
-            follow(&handle, &user, &object).await;
-            if object.header().deletion_timestamp.is_some() {
-                cleanup::begin(&handle, &user, &cleaning, &object);
+                WatchEvent::Deleted(object) => {
+                    followed.forget(&object.header().name);
+                    // Its names are free for those that waited for them.
+                    for name in followed.waiting.clone() {
+                        let Some(other) = definition(&handle, &name) else { continue };
+                        follow(&handle, &user, &other, &mut followed).await;
+                    }
+                }
+                WatchEvent::Bookmark { .. } => {}
             }
         }
     }
 }
 
-fn definitions(handle: &Handle) -> Vec<Arc<Object>> {
-    admission::View::list(&*handle.server, GROUP, RESOURCE, "")
+/// What is known of the definitions, of which there may be thousands.
+#[derive(Default)]
+struct Followed {
+    taken: Taken,
+    /// Those whose names are not all accepted.
+    waiting: BTreeSet<String>,
 }
 
-/// Whether not all names of a definition are accepted.
-fn waits(object: &Object) -> bool {
-    custom::Definition::parse(object.json()).is_ok_and(|definition| !definition.is("NamesAccepted"))
+impl Followed {
+    fn of(handle: &Handle) -> Self {
+        let mut followed = Self::default();
+        for object in admission::View::list(&*handle.server, GROUP, RESOURCE, "") {
+            if let Ok(named) = object.decode::<Named>() {
+                let name = &object.header().name;
+                followed.taken.put(name, &named.spec.group, &named.status.accepted_names);
+            }
+        }
+        followed
+    }
+
+    fn note(&mut self, definition: &Value) {
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let group = definition["spec"]["group"].as_str().unwrap_or_default();
+        self.taken.put(name, group, &definition["status"]["acceptedNames"]);
+        if Conditions::of(&definition["status"], "").is_true("NamesAccepted") {
+            self.waiting.remove(name);
+        } else {
+            self.waiting.insert(name.to_owned());
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.taken.remove(name);
+        self.waiting.remove(name);
+    }
 }
 
-async fn follow(handle: &Handle, user: &UserInfo, object: &Arc<Object>) {
+fn definition(handle: &Handle, name: &str) -> Option<Arc<Object>> {
+    admission::View::get(&*handle.server, GROUP, RESOURCE, "", name)
+}
+
+async fn follow(handle: &Handle, user: &UserInfo, object: &Arc<Object>, followed: &mut Followed) {
     let Ok(mut definition) = object.decode::<Value>() else { return };
-    let Some(status) = status_of(handle, &definition) else { return };
+    followed.note(&definition);
+    let Some(status) = status_of(handle, &definition, &followed.taken) else { return };
     definition["status"] = status;
-    // A conflict means that a newer version follows in the watch.
-    if let Err(code) = put_status(handle, user, &definition).await {
-        tracing::debug!(%code, "the status of a definition was not written");
+    match put_status(handle, user, &definition).await {
+        Ok(()) => followed.note(&definition),
+        // A conflict means that a newer version follows in the watch.
+        Err(code) => tracing::debug!(%code, "the status of a definition was not written"),
     }
 }
 
@@ -110,21 +147,11 @@ pub(super) async fn call(
 }
 
 /// The status the definition should have; `None` when it has it.
-fn status_of(handle: &Handle, definition: &Value) -> Option<Value> {
+fn status_of(handle: &Handle, definition: &Value, taken: &Taken) -> Option<Value> {
     let now = meta::time::rfc3339(handle.server.clock.now());
-    let mut taken = Taken::default();
-    // Names that are accepted are not looked at again: there may be thousands.
-    if definition["spec"]["names"] != definition["status"]["acceptedNames"] {
-        let own = definition["metadata"]["name"].as_str().unwrap_or_default();
-        for other in definitions(handle).iter().filter(|other| other.header().name != own) {
-            if let Ok(other) = other.decode::<Named>()
-                && definition["spec"]["group"] == *other.spec.group
-            {
-                taken.add(&other.status.accepted_names);
-            }
-        }
-    }
-    let status = next_status(definition, &taken, &now);
+    let own = definition["metadata"]["name"].as_str().unwrap_or_default();
+    let group = definition["spec"]["group"].as_str().unwrap_or_default();
+    let status = next_status(definition, taken.by_others(own, group), &now);
     (status != definition["status"]).then_some(status)
 }
 
@@ -147,7 +174,7 @@ struct NamedStatus {
     accepted_names: Value,
 }
 
-fn next_status(definition: &Value, taken: &Taken, now: &str) -> Value {
+fn next_status(definition: &Value, taken: ByOthers<'_>, now: &str) -> Value {
     let mut status = definition["status"].clone();
     let spec = &definition["spec"];
     let (names, conflict) = accept(&spec["names"], &status["acceptedNames"], taken);
@@ -273,21 +300,21 @@ mod tests {
     fn names_that_are_free_are_accepted() {
         let definition = json!({"spec": {"group": "a.b", "names": {"plural": "foos",
             "kind": "Foo"}}, "status": {}});
-        let status = next_status(&definition, &Taken::default(), "t");
+        let status = next_status(&definition, Taken::default().by_others("", "a.b"), "t");
         assert_eq!(status["acceptedNames"], definition["spec"]["names"]);
         assert_eq!(condition(&status, "Established").unwrap()["reason"], "InitialNamesAccepted");
         let again = json!({"spec": definition["spec"], "status": status});
-        assert_eq!(next_status(&again, &Taken::default(), "later"), status);
+        assert_eq!(next_status(&again, Taken::default().by_others("", "a.b"), "later"), status);
     }
 
     #[test]
     fn what_is_established_stays_so() {
         let mut taken = Taken::default();
-        taken.add(&json!({"plural": "bars"}));
+        taken.put("bars.a.b", "a.b", &json!({"plural": "bars"}));
         let definition = json!({"spec": {"group": "a.b", "names": {"plural": "foos",
             "singular": "bars", "kind": "Foo"}}, "status": {"acceptedNames": {"plural": "foos"},
             "conditions": [{"type": "Established", "status": "True"}]}});
-        let status = next_status(&definition, &taken, "t");
+        let status = next_status(&definition, taken.by_others("foos.a.b", "a.b"), "t");
         assert_eq!(condition(&status, "NamesAccepted").unwrap()["reason"], "SingularConflict");
         assert_eq!(condition(&status, "Established").unwrap()["status"], "True");
     }
@@ -297,7 +324,7 @@ mod tests {
         let check = |annotation: &str, reason: &str, message: &str| {
             let definition = json!({"metadata": {"annotations": {APPROVAL: annotation}},
                 "spec": {"group": "x.k8s.io", "names": {"plural": "foos"}}, "status": {}});
-            let status = next_status(&definition, &Taken::default(), "t");
+            let status = next_status(&definition, Taken::default().by_others("", "a.b"), "t");
             let found = condition(&status, "KubernetesAPIApprovalPolicyConformant").unwrap();
             assert_eq!(found["reason"], reason);
             assert!(found["message"].as_str().unwrap().starts_with(message), "{found}");
