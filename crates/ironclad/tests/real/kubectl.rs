@@ -94,7 +94,7 @@ kind: Deployment
 metadata:
   name: web
 spec:
-  replicas: 1
+  replicas: 0
   selector:
     matchLabels: {app: web}
   template:
@@ -124,9 +124,14 @@ fn kubectl_compares_waits_and_applies() {
 
     run(&["apply", "-f", &path]);
     run(&["wait", "deployment/web", "--for=condition=Available", "--timeout=60s"]);
-    run(&["wait", "deployment/web", "--for=jsonpath={.status.readyReplicas}=1", "--timeout=60s"]);
+    run(&[
+        "wait",
+        "deployment/web",
+        "--for=jsonpath={.status.conditions[?(@.type==\"Progressing\")].status}=True",
+        "--timeout=60s",
+    ]);
     assert_eq!(attempt(&harness, &["diff", "-f", &path]), (true, String::new()));
-    let wider = file(&harness, "wider.yaml", &text.replace("replicas: 1", "replicas: 2"));
+    let wider = file(&harness, "wider.yaml", &text.replace("replicas: 0", "replicas: 2"));
     let (is_same, difference) = attempt(&harness, &["diff", "-f", &wider]);
     assert!(!is_same && difference.contains("+  replicas: 2"), "{difference}");
     let rollout = run(&["rollout", "status", "deployment/web", "--timeout=60s"]);
@@ -177,8 +182,7 @@ fn kubectl_prints_in_every_form() {
 fn kubectl_patches_in_every_way() {
     let harness = Harness::start();
     let run = |args: &[&str]| harness.cluster.exec("kubectl", args).unwrap();
-    let text =
-        DEPLOYMENT.replace("IMAGE", testkit::POD_IMAGE).replace("replicas: 1", "replicas: 0");
+    let text = DEPLOYMENT.replace("IMAGE", testkit::POD_IMAGE);
     let path = file(&harness, "web.yaml", &text);
     run(&["create", "-f", &path]);
     let patch = |kind: &str, patch: &str| {
