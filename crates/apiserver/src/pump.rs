@@ -37,12 +37,14 @@ pub(crate) struct Pump {
     store: Arc<dyn Store>,
     clock: SharedClock,
     received: IntCounterVec,
+    /// Nobody follows the store after that.
+    ended: Shutdown,
 }
 
 impl Pump {
     /// `received` counts changes by group and resource.
     pub(crate) fn new(store: Arc<dyn Store>, clock: SharedClock, received: IntCounterVec) -> Self {
-        Self { applied: watch::Sender::new(0), store, clock, received }
+        Self { applied: watch::Sender::new(0), store, clock, received, ended: Shutdown::new() }
     }
 
     /// The revision up to which every cache is complete.
@@ -68,6 +70,7 @@ impl Pump {
                 reached.map(|_| ()).map_err(|_| errors::internal("the watch cache has ended"))
             }
             () = self.clock.sleep(CATCH_UP) => Err(too_large(revision, self.applied())),
+            () = self.ended.begun() => Err(errors::internal("the watch cache has ended")),
         }
     }
 
@@ -90,12 +93,17 @@ impl Pump {
         Ok(result.revision)
     }
 
-    /// Follows the store from `after` until shutdown.
-    pub(crate) async fn run(&self, resources: &Resources, after: Revision, shutdown: &Shutdown) {
+    /// Ends following the store.
+    pub(crate) fn end(&self) {
+        self.ended.begin();
+    }
+
+    /// Follows the store from `after` until it is told to end.
+    pub(crate) async fn run(&self, resources: &Resources, after: Revision) {
         let mut after = after;
         loop {
             tokio::select! {
-                () = shutdown.begun() => return,
+                () = self.ended.begun() => return,
                 () = self.compact(resources) => {}
                 error = self.follow(resources, after) => {
                     tracing::error!(%error, "the watch of the store ended, reading it anew");

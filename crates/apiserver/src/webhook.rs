@@ -159,7 +159,8 @@ pub(crate) async fn mutate(
     let (policies, mut invoked) = (&webhooks.mutating_policies, Invoked::new());
     let did_policies =
         policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked))?;
-    let by_policies = object.clone();
+    // Only who wishes to be run again needs to know what changed since.
+    let by_policies = (!invoked.is_empty()).then(|| object.clone());
     let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new() };
     let all: BTreeSet<usize> = (0..hooks.len()).collect();
     let (did_webhooks, mut again) = round.run(&hooks, &all, object).await?;
@@ -172,7 +173,7 @@ pub(crate) async fn mutate(
         resource.apply_defaults(object);
     }
     let did_plugins = *object != before;
-    if !invoked.is_empty() && (did_policies || *object != by_policies) {
+    if by_policies.is_some_and(|by_policies| did_policies || *object != by_policies) {
         let (policies, mut last) = (&webhooks.mutating_policies, Invoked::new());
         let again = (Some(&invoked), &mut last);
         policy::mutate(ctx, policies, &attributes, object, old, again)?;
@@ -182,7 +183,7 @@ pub(crate) async fn mutate(
     }
     let (is_changed, _) = round.run(&hooks, &again, object).await?;
     if is_changed && request.subresource.is_empty() {
-        schema::apply_defaults(&resource.gvk, object);
+        resource.apply_defaults(object);
     }
     Ok(())
 }

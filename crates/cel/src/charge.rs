@@ -36,6 +36,8 @@ pub(crate) enum Charge {
     Result,
     /// The number of items that come out.
     Items,
+    /// A text twice. Upstream does not charge for what comes out, which may be very much longer.
+    Replace,
     /// A pattern and what is printed with it.
     Format,
     /// The number of items of the first argument.
@@ -69,7 +71,8 @@ impl Charge {
             | "jsonpatch.escapeKey"
             | "strings.quote" => Self::Text(0, 1),
             "format" => Self::Format,
-            "replace" | "split" | "ip.isCanonical" => Self::Text(0, 2),
+            "split" | "ip.isCanonical" => Self::Text(0, 2),
+            "replace" => Self::Replace,
             "@in" => Self::Contained,
             "_<_" | "_<=_" | "_>_" | "_>=_" => Self::Compare,
             "_+_" => Self::Add,
@@ -94,6 +97,7 @@ impl Charge {
         match self {
             Self::One | Self::Result | Self::Items => 1,
             Self::Format => tenth(size(0)),
+            Self::Replace => tenth(size(0).saturating_mul(2)),
             Self::Check => CHECK_COST,
             Self::Text(at, times) => tenth(size(at).saturating_mul(times)),
             Self::Contained => match args.get(1) {
@@ -138,6 +142,7 @@ impl Charge {
             Self::Result => tenth(size().saturating_mul(2)),
             Self::Items => size(),
             Self::Format => tenth(size()),
+            Self::Replace => size() / 1_000,
             _ => 0,
         }
     }

@@ -44,6 +44,7 @@ mod program;
 mod schema;
 mod source;
 mod syntax;
+mod table;
 mod types;
 mod value;
 

@@ -22,6 +22,19 @@ impl Declaration {
         of(schema, is_root)
     }
 
+    /// What the schema of a custom kind says, with this for its metadata.
+    pub fn custom(schema: &Json, metadata: Declaration) -> Self {
+        let properties = schema["properties"].as_object();
+        let fields = properties.into_iter().flatten().filter_map(|(name, property)| {
+            let is_own = !matches!(&**name, "kind" | "apiVersion" | "metadata");
+            is_own.then(|| Some((name.clone(), of(property, false)?))).flatten()
+        });
+        let text = || Declaration::of(Type::String);
+        let own = [("kind", text()), ("apiVersion", text()), ("metadata", metadata)];
+        let own = own.map(|(name, declaration)| (name.to_owned(), declaration));
+        Self::object(Fields::new("object", fields.chain(own)))
+    }
+
     /// How many such values one request can have at the most.
     pub fn most_in_a_request(&self) -> u64 {
         // There is a comma between two of them.

@@ -5,6 +5,10 @@ use std::fmt;
 /// A place in a text: a number of characters from its beginning.
 pub(crate) type Offset = u32;
 
+/// Most mistakes that are told, and longest line that is shown. Upstream: cel-go's `common`.
+const MAX_TOLD: usize = 100;
+const MAX_LINE: usize = 16_384;
+
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mistake {
@@ -31,7 +35,11 @@ impl CompileErrors {
     pub(crate) fn new(source: &str, mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort_by_key(|mistake| mistake.at);
         mistakes.dedup();
-        let printed: Vec<String> = mistakes.iter().map(|mistake| print(source, mistake)).collect();
+        let told = mistakes.iter().take(MAX_TOLD);
+        let mut printed: Vec<String> = told.map(|mistake| print(source, mistake)).collect();
+        if let Some(more) = mistakes.len().checked_sub(MAX_TOLD).filter(|more| *more > 0) {
+            printed.push(format!("{more} more errors were truncated"));
+        }
         Self { text: printed.join("\n") }
     }
 }
@@ -55,6 +63,9 @@ fn print(source: &str, mistake: &Mistake) -> String {
         return format!("ERROR: <input>:1:0: {}", mistake.text);
     }
     let mut out = format!("ERROR: <input>:{}:{}: {}", line + 1, column + 1, mistake.text);
+    if text.len() > MAX_LINE {
+        return out;
+    }
     let is_wide = |c: char| c.len_utf8() > 1;
     let shown: String = text.chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
     out.push_str("\n | ");

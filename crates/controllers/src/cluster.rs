@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::Typed;
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -19,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
 use crate::pod_view::{PodIndex, PodView};
+use crate::validating_admission_policy_status::PolicyView;
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -52,6 +54,7 @@ pub(crate) struct Informers {
     pub(crate) service_cidrs: Lister<ServiceCIDR>,
     /// Only those that the API server keeps for services.
     pub(crate) ip_addresses: Lister<Option<IpAddr>>,
+    pub(crate) validating_policies: Lister<PolicyView>,
 }
 
 impl Informers {
@@ -104,6 +107,13 @@ impl Informers {
                 selected::<IPAddress>(ListOptions::labels(OF_SERVICES)),
                 shutdown,
                 |object| Ok(object.header().name.parse().ok()),
+            ),
+            validating_policies: Informer::spawn(
+                client,
+                clock,
+                selected::<ValidatingAdmissionPolicy>(all()),
+                shutdown,
+                |object| object.decode::<PolicyView>(),
             ),
         }
     }

@@ -43,6 +43,7 @@ mod service_lb;
 mod service_pods;
 mod taint_eviction;
 mod ttl_after_finished;
+mod validating_admission_policy_status;
 
 use std::sync::Arc;
 
@@ -116,6 +117,9 @@ const STARTS: &[(&str, Start)] = &[
     ("resourcequota-controller", |ctx| Box::pin(resource_quota::run(ctx))),
     ("service-cidr-controller", |ctx| Box::pin(service_cidr::run(ctx))),
     ("service-lb-controller", |ctx| Box::pin(service_lb::run(ctx))),
+    ("validatingadmissionpolicy-status-controller", |ctx| {
+        Box::pin(validating_admission_policy_status::run(ctx))
+    }),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
 ];

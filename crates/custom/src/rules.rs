@@ -110,7 +110,7 @@ impl Rule {
         let program = environment.compile(&written.rule).map_err(|error| error.to_string());
         let text = written.message_expression.trim();
         let message = (!text.is_empty()).then(|| environment.compile(text).ok()).flatten();
-        let uses_old = written.rule.contains("oldSelf");
+        let uses_old = program.as_ref().is_ok_and(|program| program.uses("oldSelf"));
         Some(Self { written, environment, program, message, uses_old })
     }
 

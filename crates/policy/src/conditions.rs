@@ -3,7 +3,7 @@
 //! Upstream: `apiserver/pkg/admission/plugin/webhook/matchconditions`.
 
 use cel::admission::Sees;
-use cel::{Budget, Environment, MATCH_CONDITIONS_BUDGET};
+use cel::{Environment, MATCH_CONDITIONS_BUDGET};
 use serde::Deserialize;
 
 use crate::evaluate::Expression;
@@ -53,7 +53,7 @@ impl Conditions {
         // Upstream does not show them the namespace.
         let input = Input { namespace: None, ..*input };
         let mut activation = input.activation(&self.environment);
-        let mut budget = Budget::new(MATCH_CONDITIONS_BUDGET);
+        let mut budget = input.budget(MATCH_CONDITIONS_BUDGET);
         let mut failures = Vec::new();
         for expression in &self.expressions {
             match expression.evaluate(&mut activation, &mut budget) {

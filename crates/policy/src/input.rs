@@ -1,7 +1,7 @@
 //! What expressions see of a request.
 
 use cel::admission::{namespace, request};
-use cel::{Activation, Authorizer, Check, Environment, Value};
+use cel::{Activation, Authorizer, Budget, Check, Environment, Value};
 use serde_json::Value as Json;
 
 /// A request, as expressions see it. Objects are as clients of their version see them.
@@ -21,9 +21,20 @@ pub struct Input<'a> {
     pub authorizer: &'a dyn Authorizer,
     /// What the request is about, for `authorizer.requestResource`.
     pub resource: &'a Check,
+    /// Whether the request has waited long enough.
+    pub interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
 impl<'a> Input<'a> {
+    /// What all expressions of a run may cost.
+    pub(crate) fn budget(&self, total: u64) -> Budget<'a> {
+        let budget = Budget::new(total);
+        match self.interrupted {
+            Some(interrupted) => budget.interrupted_by(interrupted),
+            None => budget,
+        }
+    }
+
     /// The variables of an environment. What it does not have is passed over.
     pub(crate) fn activation(&self, environment: &Environment) -> Activation<'a> {
         let dynamic = |json: Option<&'a Json>| json.map_or(Value::Null, |j| Value::json(j, None));

@@ -3,7 +3,7 @@
 //! Upstream: `apiserver/pkg/admission/plugin/policy/mutating`.
 
 use cel::admission::Sees;
-use cel::{Budget, Environment, RUNTIME_BUDGET};
+use cel::{Environment, RUNTIME_BUDGET};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -114,7 +114,7 @@ impl Mutating {
         };
         let activation = input.activation(&compiled.environment);
         let mut activation = compiled.variables.bind(activation);
-        let mut budget = Budget::new(RUNTIME_BUDGET);
+        let mut budget = input.budget(RUNTIME_BUDGET);
         let value = expression.evaluate(&mut activation, &mut budget);
         let value = value.map_err(crate::evaluate::Failure::text)?;
         let json = value.to_json().map_err(|why| why.to_string());
@@ -175,6 +175,7 @@ mod tests {
             params: None,
             authorizer: &Nobody,
             resource: &Check::default(),
+            interrupted: None,
         };
         Mutating::new(&spec).mutate(0, &input)
     }

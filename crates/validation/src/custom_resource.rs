@@ -170,7 +170,10 @@ fn versions(spec: &Node<'_>, shared: &Shared<'_>, out: &mut Findings) {
         let own = Node { value: &own, path: version.path.clone() };
         definition::version(&own, shared.has_status, out);
     }
-    let own = spec.is_set().then(|| {
+    // Of a specification that was not sent there is what is filled in, and its list is no list.
+    let mut sent =
+        spec.value.as_object().into_iter().flatten().filter(|(key, _)| *key != "conversion");
+    let own = sent.next().map(|_| {
         versions.items().map(|version| version_without(&version, shared)).collect::<Value>()
     });
     let own = own.unwrap_or_default();

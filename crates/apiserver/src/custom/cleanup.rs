@@ -43,8 +43,14 @@ pub(super) fn begin(handle: &Handle, user: &UserInfo, cleaning: &Cleaning, objec
     let (handle, user, cleaning) = (handle.clone(), user.clone(), cleaning.clone());
     let name = header.name.clone();
     drop(stdx::task::spawn("custom resource cleanup", async move {
-        while !handle.server.shutdown.is_begun() && !clean(&handle, &user, &name).await {
-            handle.server.clock.sleep(RETRY).await;
+        let tried = async {
+            while !clean(&handle, &user, &name).await {
+                handle.server.clock.sleep(RETRY).await;
+            }
+        };
+        tokio::select! {
+            () = tried => {}
+            () = handle.server.shutdown.begun() => {}
         }
         cleaning.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
     }));

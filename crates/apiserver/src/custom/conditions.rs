@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request};
 use meta::{Object, WatchEvent};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cleanup::{self, Cleaning};
@@ -46,8 +47,8 @@ pub(crate) async fn run(handle: Handle) {
             };
             if is_gone {
                 // Its names are free for those that waited for them.
-                for other in definitions(&handle) {
-                    follow(&handle, &user, &other).await;
+                for other in definitions(&handle).iter().filter(|other| waits(other)) {
+                    follow(&handle, &user, other).await;
                 }
                 continue;
             }
@@ -61,6 +62,11 @@ pub(crate) async fn run(handle: Handle) {
 
 fn definitions(handle: &Handle) -> Vec<Arc<Object>> {
     admission::View::list(&*handle.server, GROUP, RESOURCE, "")
+}
+
+/// Whether not all names of a definition are accepted.
+fn waits(object: &Object) -> bool {
+    custom::Definition::parse(object.json()).is_ok_and(|definition| !definition.is("NamesAccepted"))
 }
 
 async fn follow(handle: &Handle, user: &UserInfo, object: &Arc<Object>) {
@@ -107,17 +113,38 @@ pub(super) async fn call(
 fn status_of(handle: &Handle, definition: &Value) -> Option<Value> {
     let now = meta::time::rfc3339(handle.server.clock.now());
     let mut taken = Taken::default();
-    let own = definition["metadata"]["name"].as_str().unwrap_or_default();
-    for other in definitions(handle) {
-        if other.header().name != own
-            && let Ok(other) = other.decode::<Value>()
-            && other["spec"]["group"] == definition["spec"]["group"]
-        {
-            taken.add(&other["status"]["acceptedNames"]);
+    // Names that are accepted are not looked at again: there may be thousands.
+    if definition["spec"]["names"] != definition["status"]["acceptedNames"] {
+        let own = definition["metadata"]["name"].as_str().unwrap_or_default();
+        for other in definitions(handle).iter().filter(|other| other.header().name != own) {
+            if let Ok(other) = other.decode::<Named>()
+                && definition["spec"]["group"] == *other.spec.group
+            {
+                taken.add(&other.status.accepted_names);
+            }
         }
     }
     let status = next_status(definition, &taken, &now);
     (status != definition["status"]).then_some(status)
+}
+
+/// What a definition says of its names; the rest is not read.
+#[derive(Deserialize)]
+struct Named {
+    spec: NamedSpec,
+    #[serde(default)]
+    status: NamedStatus,
+}
+
+#[derive(Deserialize)]
+struct NamedSpec {
+    group: String,
+}
+
+#[derive(Default, Deserialize)]
+struct NamedStatus {
+    #[serde(rename = "acceptedNames", default)]
+    accepted_names: Value,
 }
 
 fn next_status(definition: &Value, taken: &Taken, now: &str) -> Value {

@@ -1,5 +1,7 @@
 //! What expressions see of a request, gathered when the first one asks.
 
+use std::time::Duration;
+
 use cel::{Authorizer, Check, Decision};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +18,12 @@ pub(super) struct Seen<'a> {
     namespace: Option<Value>,
     authorizer: Asked<'a>,
     resource: Check,
+    is_late: Box<dyn Fn() -> bool + Send + Sync + 'a>,
 }
+
+/// How long the expressions of a policy or webhook may take. What they cost is limited, too, but what
+/// a step takes differs.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl<'a> Seen<'a> {
     /// Objects are shown in the version that matched.
@@ -28,6 +35,8 @@ impl<'a> Seen<'a> {
         old: Option<&Value>,
     ) -> Self {
         let shown = |object| review::shown(attributes, matched, object);
+        let clock = &ctx.server.clock;
+        let begun = clock.monotonic();
         Self {
             object: object.map(shown),
             old: old.map(shown),
@@ -42,6 +51,7 @@ impl<'a> Seen<'a> {
                 name: attributes.name.to_owned(),
                 ..Check::default()
             },
+            is_late: Box::new(move || clock.monotonic().duration_since(begun) > PATIENCE),
         }
     }
 
@@ -54,6 +64,7 @@ impl<'a> Seen<'a> {
             params,
             authorizer: &self.authorizer,
             resource: &self.resource,
+            interrupted: Some(&*self.is_late),
         }
     }
 }

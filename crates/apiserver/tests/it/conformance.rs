@@ -10,6 +10,7 @@ mod field_validation;
 mod limit_range;
 mod namespaces;
 mod plain_kinds;
+mod policies;
 mod resource_quota;
 mod subject_review;
 mod watchers;

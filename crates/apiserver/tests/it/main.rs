@@ -7,6 +7,8 @@ mod aggregation;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod custom_resources;
+#[cfg(test)]
 mod field_selectors;
 #[cfg(test)]
 mod fixture;

@@ -58,6 +58,36 @@ fn size_is_bounded() {
 }
 
 #[test]
+fn many_mistakes_are_not_all_told() {
+    let found = refused(&"a||".repeat(33_000));
+    assert!(found.len() < 1 << 20, "{}", found.len());
+    let found = refused(&vec!["nope"; 2_000].join("||\n"));
+    assert!(found.ends_with("\n1900 more errors were truncated"));
+}
+
+#[test]
+fn long_texts_are_read_in_a_moment() {
+    let cases = [
+        vec!["object.a.b.c == 'x'"; 4_500].join("||"),
+        format!("[{}]", vec!["1"; 49_000].join(",")),
+        format!("{{{}}}", (0..7_000).map(|n| format!("'k{n}': {n}")).collect::<Vec<_>>().join(",")),
+        vec!["[1].all(x, x > 0)"; 5_000].join("&&"),
+        vec![format!("object{}", ".a".repeat(200)); 240].join("||"),
+    ];
+    for text in cases {
+        assert_eq!(refused(&text), "taken", "{}", &text[..20]);
+    }
+}
+
+#[test]
+fn texts_that_grow_end_at_the_limit() {
+    let text = "lists.range(20000).all(x, size('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'\
+                .replace('', object.name + object.name).replace('', 'bbbbbbbbbbbbbbbbbbbbbbb')\
+                .replace('', 'cccccccccccccccccccccccccccccccc')) > 0)";
+    assert_eq!(value(text), "error: operation cancelled: actual cost limit exceeded");
+}
+
+#[test]
 fn types_that_double_do_not_grow_without_bound() {
     let text: String =
         (0..60).map(|n| format!(".map(x{n}, {{'a': [x{n}], 'b': [x{n}]}})")).collect();

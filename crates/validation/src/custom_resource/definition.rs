@@ -99,10 +99,10 @@ pub(super) fn schema(given: &Node<'_>, has_status: bool, out: &mut Findings) {
     if !structural::has_references(&root) {
         structural::validate(&root, out);
     }
-    let is_structural = out.len() == before;
-    if is_structural {
+    if out.len() == before {
         defaults::validate(&root, out);
     }
+    let is_structural = out.len() == before;
     open_api::validate(&root, &open_api::Place::root(), out);
     if is_structural {
         rules::validate(&root, out);

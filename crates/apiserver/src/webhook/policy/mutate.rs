@@ -32,13 +32,19 @@ pub(in crate::webhook) fn mutate(
         return Ok(false);
     }
     let Some(resource) = attributes.resource else { return Ok(false) };
-    let before = object.clone();
+    let mut is_changed = false;
     let mut run = Run { ctx, attributes, resource, old, failures: Vec::new() };
     for policy in bound.iter() {
         // The object may have changed since the policy before.
-        let Some(matched) = policy.matches(ctx, attributes, Some(&before), old)? else { continue };
+        let Some(matched) = policy.matches(ctx, attributes, Some(object), old)? else { continue };
+        if let Some(why) = policy.misconfigured(ctx) {
+            if policy.policy.fails_closed {
+                run.failures.push(format!("policy '{}' denied request: {why}", policy.name));
+            }
+            continue;
+        }
         for binding in &policy.bindings {
-            if !binding.matches(ctx, attributes, Some(&before), old)? {
+            if !binding.matches(ctx, attributes, Some(object), old)? {
                 continue;
             }
             match policy.params(ctx, binding, attributes) {
@@ -48,7 +54,7 @@ pub(in crate::webhook) fn mutate(
                         if again.is_some_and(|again| !again.contains(&key)) {
                             continue;
                         }
-                        run.policy(policy, binding, &matched, &param, object)?;
+                        is_changed |= run.policy(policy, binding, &matched, &param, object)?;
                         if policy.policy.is_reinvoked {
                             invoked.insert(key);
                         }
@@ -59,7 +65,7 @@ pub(in crate::webhook) fn mutate(
         }
     }
     run.finish(object)?;
-    Ok(*object != before)
+    Ok(is_changed)
 }
 
 fn key(bound: &Bound<Mutating>, binding: &Binding, param: &Param) -> (String, String, String) {
@@ -80,7 +86,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One policy with one binding and parameter: its changes, one after the other.
+    /// One policy with one binding and parameter: its changes, one after the other. Whether there
+    /// were any.
     fn policy(
         &mut self,
         bound: &Bound<Mutating>,
@@ -88,30 +95,38 @@ impl Run<'_> {
         matched: &Matched,
         param: &Param,
         object: &mut Value,
-    ) -> Result<(), Status> {
+    ) -> Result<bool, Status> {
         let (ctx, attributes, old) = (self.ctx, self.attributes, self.old);
         let see = |object: &Value| Seen::new(ctx, attributes, matched, Some(object), old);
         let mut seen = see(object);
         match bound.policy.matches(&seen.input(param.as_ref())) {
             Ok(true) => {}
-            Ok(false) => return Ok(()),
+            Ok(false) => return Ok(false),
             Err(why) => {
                 self.fail(bound, binding, &why);
-                return Ok(());
+                return Ok(false);
             }
         }
+        let mut is_changed = false;
         for at in 0..bound.policy.mutations() {
+            let begun = ctx.server.clock.monotonic();
             let patch = bound.policy.mutate(at, &seen.input(param.as_ref()));
-            match patch.and_then(|patch| self.patched(matched, object, &patch)) {
+            let patched = patch.and_then(|patch| self.patched(matched, object, &patch));
+            let took = ctx.server.clock.monotonic().duration_since(begun);
+            let error = if patched.is_ok() { "no_error" } else { "invalid_error" };
+            let labels = [error, bound.name.as_str(), binding.name.as_str()];
+            ctx.server.metrics.mutating_policies.observe(&labels, took);
+            match patched {
                 Ok(Some(document)) => {
                     *object = rebuilt(self.resource, matched, &document)?;
                     seen = see(object);
+                    is_changed = true;
                 }
                 Ok(None) => {}
                 Err(why) => self.fail(bound, binding, &why),
             }
         }
-        Ok(())
+        Ok(is_changed)
     }
 
     /// The object after a patch; `None` when it is the same.

@@ -1,7 +1,9 @@
 //! Policies that refuse.
 
+use std::time::Duration;
+
 use ::policy::{Denial, Outcome, Validating};
-use meta::{Cause, Reason, Status};
+use meta::{Cause, GroupVersionResource, Reason, Status};
 use serde_json::Value;
 
 use super::{Binding, Bound, Policies};
@@ -24,9 +26,11 @@ pub(in crate::webhook) fn validate(
         return Ok(());
     }
     let mut run = Run { ctx, attributes, object, old, refusal: None };
+    // The object is printed once for every version of it that policies name.
+    let mut seen: Vec<(GroupVersionResource, Seen<'_>)> = Vec::new();
     for policy in bound.iter() {
         if let Some(matched) = policy.matches(ctx, attributes, object, old)? {
-            run.policy(policy, &matched)?;
+            run.policy(policy, &matched, &mut seen)?;
         }
     }
     run.refusal.map_or(Ok(()), |status| Err(*status))
@@ -41,9 +45,20 @@ struct Run<'a> {
     refusal: Option<Box<Status>>,
 }
 
-impl Run<'_> {
-    fn policy(&mut self, bound: &Bound<Validating>, matched: &Matched) -> Result<(), Status> {
-        let mut seen = None;
+impl<'a> Run<'a> {
+    fn policy(
+        &mut self,
+        bound: &Bound<Validating>,
+        matched: &Matched,
+        all: &mut Vec<(GroupVersionResource, Seen<'a>)>,
+    ) -> Result<(), Status> {
+        if let Some(why) = bound.misconfigured(self.ctx) {
+            if bound.policy.fails_closed {
+                let who = format!("ValidatingAdmissionPolicy '{}'", bound.name);
+                self.refuse(&who, &why, "");
+            }
+            return Ok(());
+        }
         for binding in &bound.bindings {
             if !binding.matches(self.ctx, self.attributes, self.object, self.old)? {
                 continue;
@@ -52,27 +67,45 @@ impl Run<'_> {
                 Ok(params) => params,
                 Err(why) => {
                     if bound.policy.fails_closed {
-                        self.refuse(bound, binding, &why, "");
+                        self.refuse(&who(bound, binding), &why, "");
                     }
                     continue;
                 }
             };
-            let seen = seen.get_or_insert_with(|| {
-                Seen::new(self.ctx, self.attributes, matched, self.object, self.old)
-            });
+            if !all.iter().any(|(gvr, _)| *gvr == matched.gvr) {
+                let seen = Seen::new(self.ctx, self.attributes, matched, self.object, self.old);
+                all.push((matched.gvr.clone(), seen));
+            }
+            let Some((_, seen)) = all.iter().find(|(gvr, _)| *gvr == matched.gvr) else { continue };
             for param in params {
+                let begun = self.ctx.server.clock.monotonic();
                 let outcome = bound.policy.validate(&seen.input(param.as_ref()));
-                self.outcome(bound, binding, outcome);
+                let took = self.ctx.server.clock.monotonic().duration_since(begun);
+                self.outcome(bound, binding, outcome, took);
             }
         }
         Ok(())
     }
 
-    fn outcome(&mut self, bound: &Bound<Validating>, binding: &Binding, outcome: Outcome) {
+    fn outcome(
+        &mut self,
+        bound: &Bound<Validating>,
+        binding: &Binding,
+        outcome: Outcome,
+        took: Duration,
+    ) {
+        let metrics = &self.ctx.server.metrics.validating_policies;
+        let count = |action: &str, error: &str| {
+            let labels = [action, error, bound.name.as_str(), binding.name.as_str()];
+            metrics.observe(&labels, took);
+        };
         for denial in &outcome.denials {
             for action in &binding.actions {
+                count(&action.to_lowercase(), denial.error);
                 match action.as_str() {
-                    "Deny" => self.refuse(bound, binding, &denial.message, &denial.reason),
+                    "Deny" => {
+                        self.refuse(&who(bound, binding), &denial.message, &denial.reason);
+                    }
                     "Warn" => self.ctx.warn(format!(
                         "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
                         bound.name, binding.name, denial.message
@@ -83,7 +116,8 @@ impl Run<'_> {
             }
         }
         for why in outcome.refusals {
-            self.refuse(bound, binding, &why, "");
+            count("deny", "invalid_error");
+            self.refuse(&who(bound, binding), &why, "");
         }
         for annotation in outcome.annotations {
             let key = format!("{}/{}", bound.name, annotation.key);
@@ -91,18 +125,21 @@ impl Run<'_> {
         }
     }
 
-    fn refuse(&mut self, bound: &Bound<Validating>, binding: &Binding, why: &str, reason: &str) {
+    fn refuse(&mut self, who: &str, why: &str, reason: &str) {
         if self.refusal.is_some() {
             return;
         }
-        let why = format!(
-            "ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {why}",
-            bound.name, binding.name
-        );
+        let why = format!("{who} denied request: {why}");
         let reason = Reason::parse(reason).unwrap_or(Reason::Invalid);
         let status = refusal(self.attributes, self.object, &why, &why, reason);
         self.refusal = Some(Box::new(Status { code: reason.code().as_u16(), ..status }));
     }
+}
+
+/// A policy and the binding by which it was asked.
+fn who(bound: &Bound<Validating>, binding: &Binding) -> String {
+    let (policy, binding) = (&bound.name, &binding.name);
+    format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}'")
 }
 
 /// 403 about the object of a request, with a cause.

@@ -1,0 +1,127 @@
+//! A conversion webhook, played by the test.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::fixture::Fixture;
+
+/// What the webhook does with a request.
+pub(super) enum Reply {
+    /// The converted objects.
+    Objects(Vec<Value>),
+    /// This response, whatever the request's uid is.
+    Response(Value),
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// Nothing, for a long time.
+    Never,
+}
+
+/// A webhook: its port and how many objects it was asked to convert each time.
+pub(super) struct Converter {
+    port: u16,
+    pub(super) asked: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Converter {
+    pub(super) async fn serve(server: &Fixture, reply: fn(&Value) -> Reply) -> Self {
+        let names = ["localhost", "127.0.0.1"];
+        let (certificate, key) = server.authority.issue_for("converter", &[], &names);
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a chain")];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a certificate");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("a port").port();
+        let asked: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let seen = asked.clone();
+        drop(stdx::task::spawn("test converter", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, seen) = (acceptor.clone(), seen.clone());
+                drop(stdx::task::spawn("test converter connection", async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = hyper::service::service_fn(move |request| {
+                        let seen = seen.clone();
+                        async move { Ok::<_, hyper::Error>(answer(request, reply, &seen).await) }
+                    });
+                    let connection = hyper::server::conn::http1::Builder::new();
+                    connection.serve_connection(TokioIo::new(stream), service).await.ok();
+                }));
+            }
+        }));
+        Self { port, asked }
+    }
+
+    /// The conversion of a definition.
+    pub(super) fn conversion(&self, server: &Fixture) -> Value {
+        let url = format!("https://localhost:{}/convert", self.port);
+        let bundle = STANDARD.encode(&server.authority.pem);
+        json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": url, "caBundle": bundle}}})
+    }
+}
+
+async fn answer(
+    request: Request<hyper::body::Incoming>,
+    reply: fn(&Value) -> Reply,
+    seen: &Mutex<Vec<usize>>,
+) -> Response<Full<Bytes>> {
+    let body = request.into_body().collect().await.expect("a body").to_bytes();
+    let review: Value = serde_json::from_slice(&body).expect("a review");
+    let request = &review["request"];
+    let count = request["objects"].as_array().map_or(0, Vec::len);
+    seen.lock().expect("nobody panicked").push(count);
+    let response = match reply(request) {
+        Reply::Objects(objects) => json!({"uid": request["uid"],
+            "result": {"status": "Success"}, "convertedObjects": objects}),
+        Reply::Response(response) => response,
+        Reply::Bytes(bytes) => return Response::new(Full::new(bytes.into())),
+        Reply::Never => {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            Value::Null
+        }
+    };
+    let body = json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1",
+        "response": response});
+    Response::new(Full::new(body.to_string().into()))
+}
+
+/// v1 has `hostPort`, v2 has `host` and `port`.
+pub(super) fn host_and_port(request: &Value) -> Reply {
+    let wanted = request["desiredAPIVersion"].as_str().expect("a version").to_owned();
+    let objects = request["objects"].as_array().cloned().unwrap_or_default();
+    let convert = |mut object: Value| {
+        let spec = object["spec"].clone();
+        let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+        object["spec"] = match wanted.as_str() {
+            "example.com/v1" => json!({"hostPort": format!("{}:{}", text("host"), text("port"))}),
+            _ => {
+                let (host, port) = spec["hostPort"]
+                    .as_str()
+                    .and_then(|text| text.split_once(':'))
+                    .unwrap_or_default();
+                json!({"host": host, "port": port})
+            }
+        };
+        object["apiVersion"] = json!(wanted);
+        object
+    };
+    Reply::Objects(objects.into_iter().map(convert).collect())
+}

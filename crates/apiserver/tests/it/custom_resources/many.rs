@@ -1,0 +1,63 @@
+//! Thousands of definitions.
+
+use std::sync::Arc;
+
+use clock::SystemClock;
+use http::StatusCode;
+use serde_json::json;
+use store::{Expect, LogStore, Options, Store, Write};
+
+use super::{code_of, read};
+use crate::fixture::Fixture;
+
+const DEFINITIONS: usize = 2000;
+
+/// What a definition of some size looks like in the store.
+fn stored(at: usize) -> (String, String) {
+    let name = format!("foos{at}.many.example.com");
+    let properties: serde_json::Map<_, _> = (0..40)
+        .map(|field| {
+            let schema = json!({"type": "string", "maxLength": 63, "description": "x".repeat(80)});
+            (format!("field{field}"), schema)
+        })
+        .collect();
+    let names = json!({"plural": format!("foos{at}"), "singular": format!("foo{at}"),
+        "kind": format!("Foo{at}"), "listKind": format!("Foo{at}List")});
+    let object = json!({"kind": "CustomResourceDefinition",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"name": name, "uid": format!("u{at}"), "generation": 1,
+            "creationTimestamp": "2024-01-01T00:00:00Z"},
+        "spec": {"group": "many.example.com", "scope": "Namespaced", "names": names,
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema":
+            {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object",
+            "properties": properties}}}}}], "conversion": {"strategy": "None"}},
+        "status": {"acceptedNames": names, "storedVersions": ["v1"], "conditions": [
+            {"type": "NamesAccepted", "status": "True", "reason": "NoConflicts",
+                "message": "no conflicts found", "lastTransitionTime": "2024-01-01T00:00:00Z"},
+            {"type": "Established", "status": "True", "reason": "InitialNamesAccepted",
+                "message": "the initial names have been accepted",
+                "lastTransitionTime": "2024-01-01T00:00:00Z"}]}});
+    (format!("/registry/apiextensions.k8s.io/customresourcedefinitions/{name}"), object.to_string())
+}
+
+/// Schemas are compiled when they are first used, so that thousands are there at once.
+#[tokio::test]
+async fn thousands_of_definitions_are_served_from_the_start() {
+    let store = LogStore::volatile(&Options::default(), Arc::new(SystemClock)).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    for at in 0..DEFINITIONS {
+        let (key, value) = stored(at);
+        let write = Write::new(key.into(), Some(value.into()), Expect::Any);
+        store.write(write).await.unwrap();
+    }
+    let server = Fixture::start_on(store).await;
+    let path = "/apis/many.example.com/v1/namespaces/default/foos1999";
+    assert_eq!(code_of(&server, path).await, StatusCode::OK);
+    let resources = read(&server, "/apis/many.example.com/v1").await;
+    assert_eq!(resources["resources"].as_array().unwrap().len(), DEFINITIONS);
+    let object = json!({"apiVersion": "many.example.com/v1", "kind": "Foo7",
+        "metadata": {"name": "a"}, "spec": {"field1": "x", "other": 1}});
+    let created =
+        server.create("/apis/many.example.com/v1/namespaces/default/foos7", &object).await;
+    assert_eq!(created["spec"], json!({"field1": "x"}));
+}

@@ -1,0 +1,3 @@
+//! What must hold for every schema and every object.
+
+mod properties;
