@@ -8,8 +8,6 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
 
-use crate::body::{Body, RequestBody};
-use crate::compress;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::metrics;
@@ -25,6 +23,8 @@ use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
 use crate::{aggregation, custom, discovery, non_resource, proxy, traffic};
+use connection::compress;
+use connection::{Body, RequestBody};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;

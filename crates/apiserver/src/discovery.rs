@@ -7,7 +7,6 @@ use schema::{Group, Resource, Version};
 use serde_json::{Value, json};
 
 use crate::aggregation;
-use crate::body::Body;
 use crate::chain::not_allowed;
 use crate::context::RequestContext;
 use crate::errors;
@@ -15,6 +14,7 @@ use crate::etag;
 use crate::negotiate::{Encoding, Form, Shape, form};
 use crate::non_resource::no_such_path;
 use crate::render::value;
+use connection::Body;
 
 /// Answers the paths of discovery; `None` when the path is none of them.
 pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Status> {

@@ -6,8 +6,8 @@ use http::header::{ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use sha2::{Digest, Sha512};
 
-use crate::body::Body;
 use crate::render::respond;
+use connection::Body;
 
 /// A strong hash of an answer, as upstream prints it.
 pub(crate) fn strong(bytes: &[u8]) -> String {

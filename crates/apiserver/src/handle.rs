@@ -10,7 +10,6 @@ use futures::stream::BoxStream;
 use http::{HeaderMap, Method, Request, Response};
 use meta::{Object, ResourceVersion, Status, WatchEvent};
 
-use crate::body::{Body, RequestBody};
 use crate::chain;
 use crate::context::RequestContext;
 use crate::errors;
@@ -19,6 +18,7 @@ use crate::request_info::RequestInfo;
 use crate::resources::Resource;
 use crate::server::Server;
 use crate::verbs;
+use connection::{Body, RequestBody};
 
 /// Objects of a collection, and the version of the list.
 pub type Listed = (ResourceVersion, Vec<Arc<Object>>);

@@ -16,11 +16,9 @@
 #![forbid(unsafe_code)]
 
 mod aggregation;
-mod body;
 mod bootstrap;
 mod cache;
 mod chain;
-mod compress;
 mod config;
 mod context;
 mod conversion;
@@ -35,7 +33,6 @@ mod flow_objects;
 mod handle;
 #[cfg(test)]
 mod hostile;
-mod listener;
 mod metrics;
 mod negotiate;
 mod node_graph;
@@ -67,7 +64,7 @@ mod webhook;
 mod websocket;
 mod write;
 
-pub use body::{Body, BodyError};
 pub use config::{Config, Deps, Pki, StartError};
+pub use connection::{Body, BodyError};
 pub use handle::{Handle, Listed};
 pub use start::{ApiServer, Started};

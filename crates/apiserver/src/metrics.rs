@@ -3,7 +3,7 @@
 //! Upstream: `endpoints/metrics/metrics.go`. Only words that the server knows become labels: anybody
 //! could fill the memory with others.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use http::header::CONTENT_TYPE;
@@ -14,10 +14,10 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::body::Body;
 use crate::context::RequestContext;
 use crate::non_resource;
 use crate::proxy;
+use connection::Body;
 
 /// The metrics of one server; cheap to clone.
 #[derive(Clone)]
@@ -33,10 +33,38 @@ pub(crate) struct Metrics {
     pub(crate) watch_events: IntCounterVec,
     pub(crate) watch_list: HistogramVec,
     pub(crate) stored_events: IntCounterVec,
+    pub(crate) validating_policies: Checks,
+    pub(crate) mutating_policies: Checks,
     health: IntGaugeVec,
     health_total: IntCounterVec,
 }
 
+/// How often policies were asked with what result, and how long that took.
+#[derive(Clone)]
+pub(crate) struct Checks {
+    total: IntCounterVec,
+    duration: HistogramVec,
+}
+
+impl Checks {
+    fn new(add: &Adder<'_>, kind: &str, labels: &[&str]) -> Self {
+        let name = |what: &str| format!("apiserver_{kind}_admission_policy_check_{what}");
+        let help = "Checks by admission policies, by result.";
+        let total = add.counter(&name("total"), help, labels);
+        let help = "Time that checks by admission policies took.";
+        let duration = add.histogram(&name("duration_seconds"), help, labels, &CHECKS);
+        Self { total, duration }
+    }
+
+    /// Counts a check, with the values of its labels in their order.
+    pub(crate) fn observe(&self, labels: &[&str], took: Duration) {
+        self.total.with_label_values(labels).inc();
+        self.duration.with_label_values(labels).observe(took.as_secs_f64());
+    }
+}
+
+/// Upstream's buckets of `apiserver_validating_admission_policy_check_duration_seconds`.
+const CHECKS: [f64; 5] = [5e-7, 0.001, 0.01, 0.1, 1.0];
 /// Upstream's buckets of `apiserver_request_duration_seconds`.
 const DURATIONS: [f64; 23] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
@@ -74,6 +102,16 @@ impl Metrics {
                 "Bytes of the answers to reads.",
                 &ABOUT,
                 &SIZES,
+            ),
+            validating_policies: Checks::new(
+                &add,
+                "validating",
+                &["enforcement_action", "error_type", "policy", "policy_binding"],
+            ),
+            mutating_policies: Checks::new(
+                &add,
+                "mutating",
+                &["error_type", "policy", "policy_binding"],
             ),
             inflight: add.gauge(
                 "apiserver_current_inflight_requests",

@@ -9,12 +9,12 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use meta::Status;
 use serde_json::{Value, json};
 
-use crate::body::Body;
 use crate::chain::not_allowed;
 use crate::context::RequestContext;
 use crate::negotiate;
 use crate::render::respond;
 use crate::request_info::RequestInfo;
+use connection::Body;
 
 /// The version that is spoken.
 pub(crate) const VERSION: &str = "v1.36.0";

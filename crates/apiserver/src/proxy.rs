@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use meta::{Reason, Status};
 
-use crate::body::{Body, RequestBody};
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
 use crate::metrics::Held;
@@ -21,6 +20,7 @@ use crate::render::respond;
 use crate::request_info::RequestInfo;
 use crate::webhook;
 use crate::websocket;
+use connection::{Body, RequestBody, outbound};
 
 use dial::dial;
 use links::Prefix;
@@ -137,17 +137,6 @@ async fn forward(
     is_plain: bool,
 ) -> Result<Response<hyper::body::Incoming>, Status> {
     let stream = dial(ctx, target).await?;
-    let unreachable = |error: hyper::Error| {
-        let message = format!("error trying to reach service: {}", telemetry::Chain(&error));
-        Status::failure(Reason::ServiceUnavailable, message)
-    };
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(unreachable)?;
-    drop(stdx::task::spawn("apiserver proxy connection", async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a proxied connection ended");
-        }
-    }));
     let mut headers = ctx.headers.clone();
     let upgrades = headers.get(UPGRADE).filter(|_| !is_plain).cloned();
     strip_hop_by_hop(&mut headers);
@@ -186,7 +175,10 @@ async fn forward(
     *request.method_mut() = ctx.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
-    sender.send_request(request).await.map_err(unreachable)
+    outbound::send(stream, request).await.map_err(|error| {
+        let message = format!("error trying to reach service: {}", telemetry::Chain(&error));
+        Status::failure(Reason::ServiceUnavailable, message)
+    })
 }
 
 /// Headers that are about one connection only.

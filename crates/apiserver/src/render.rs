@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use meta::{GroupVersionKind, Object, Status};
 use serde_json::{Value, json};
 
-use crate::body::Body;
 use crate::custom::convert;
 use crate::negotiate::{Encoding, Form, Shape};
 use crate::resources::Resource;
 use crate::splice;
 use crate::table;
+use connection::Body;
 
 /// What tables need to know besides the objects.
 #[derive(Clone, Copy, Debug)]

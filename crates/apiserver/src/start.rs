@@ -1,17 +1,21 @@
 //! Starting the server.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use connection::listener;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use stdx::shutdown::Shutdown;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::bootstrap;
+use crate::chain;
 use crate::config::{Config, Deps, StartError};
 use crate::handle::Handle;
-use crate::listener;
 use crate::metrics::Metrics;
 use crate::pump::Pump;
 use crate::resources::Resources;
@@ -47,11 +51,15 @@ impl ApiServer {
         deps: Deps,
         shutdown: Shutdown,
     ) -> Result<Started, StartError> {
-        let listeners = listener::bind(&config.bind).await?;
+        let listeners = bind(&config.bind).await?;
         config.bind = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let addresses = config.bind.clone().into();
-        let tls = Arc::new(tls::server_config(&config.pki)?);
-        let connections = Arc::new(Semaphore::new(config.max_connections));
+        let settings = listener::Settings {
+            tls: Arc::new(tls::server_config(&config.pki)?),
+            connections: Arc::new(Semaphore::new(config.max_connections)),
+            header_timeout: config.header_timeout,
+            clock: deps.clock.clone(),
+        };
         let server = Arc::new(build(config, deps, shutdown.clone())?);
         let loaded = server.pump.load(&server.resources).await?;
         let pump = stdx::task::spawn("apiserver watch cache", {
@@ -74,16 +82,12 @@ impl ApiServer {
         spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
+        let accept = accept(&server);
         let serving: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
-                let serve = listener::serve(
-                    listener,
-                    tls.clone(),
-                    server.clone(),
-                    connections.clone(),
-                    shutdown.clone(),
-                );
+                let (settings, accept) = (settings.clone(), accept.clone());
+                let serve = listener::serve(listener, settings, accept, shutdown.clone());
                 stdx::task::spawn("apiserver listener", serve)
             })
             .collect();
@@ -107,6 +111,32 @@ fn spawn(name: &'static str, shutdown: &Shutdown, work: impl Future<Output = ()>
             () = shutdown.begun() => {}
         }
     }));
+}
+
+/// Binds every address.
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for &address in addresses {
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+            _ => StartError::Bind { address, source },
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// What is done with requests: TLS has verified the certificate, and it stays the same as long as the
+/// connection lasts.
+fn accept(server: &Arc<Server>) -> listener::Accept {
+    let server = server.clone();
+    Arc::new(move |certificate| {
+        let certified = certificate.and_then(authn::Authenticator::certified).map(Arc::new);
+        let server = server.clone();
+        Arc::new(move |request| {
+            chain::serve_connection(server.clone(), certified.clone(), request).boxed()
+        })
+    })
 }
 
 fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, StartError> {

@@ -15,13 +15,13 @@ use http::Response;
 use meta::Status;
 use serde_json::Value;
 
-use crate::body::Body;
 use crate::chain::not_allowed;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::resources::Resource;
 use crate::verbs;
 use crate::write::{self, Part};
+use connection::Body;
 
 /// A request for a subresource of one object.
 pub(crate) async fn serve(

@@ -15,10 +15,10 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::body::Body;
 use crate::config::Config;
 use crate::context::RequestContext;
 use crate::{non_resource, proxy};
+use connection::Body;
 
 /// A quarter of upstream's time for a request, as upstream has it.
 const WAIT_MAX: Duration = Duration::from_secs(15);

@@ -14,7 +14,6 @@ pub(crate) mod watch;
 use http::{Response, StatusCode};
 use meta::Status;
 
-use crate::body::Body;
 use crate::context::RequestContext;
 use crate::decode::go_type;
 use crate::negotiate::{self, Form, Shape};
@@ -22,6 +21,7 @@ use crate::render::{self, TableOptions};
 use crate::resources::Resource;
 use crate::table::Include;
 use crate::write::Written;
+use connection::Body;
 
 const SHAPES: [Shape; 3] = [Shape::Object, Shape::Table, Shape::Metadata];
 

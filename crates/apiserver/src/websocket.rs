@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::body::Body;
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
 use crate::errors::bad_request;
 use crate::metrics::Held;
+use connection::Body;
 
 /// What a client may send in one message; there is nothing it should.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -103,7 +103,7 @@ pub(crate) fn carry(
     Ok(response)
 }
 
-async fn send<S>(io: S, mut body: Body, framing: Framing) -> Result<(), crate::body::BodyError>
+async fn send<S>(io: S, mut body: Body, framing: Framing) -> Result<(), connection::BodyError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

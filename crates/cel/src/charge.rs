@@ -38,7 +38,7 @@ pub(crate) enum Charge {
     Items,
     /// A text twice. Upstream does not charge for what comes out, which may be very much longer.
     Replace,
-    /// A pattern and what is printed with it.
+    /// A pattern, and a little of what is printed with it, for the same reason.
     Format,
     /// The number of items of the first argument.
     List,
@@ -141,8 +141,7 @@ impl Charge {
         match self {
             Self::Result => tenth(size().saturating_mul(2)),
             Self::Items => size(),
-            Self::Format => tenth(size()),
-            Self::Replace => size() / 1_000,
+            Self::Format | Self::Replace => size() / 1_000,
             _ => 0,
         }
     }

@@ -15,6 +15,8 @@ use crate::syntax::ast::{
 use crate::types::Type;
 use infer::Inference;
 
+/// What the names of types with dots begin with.
+const NAMESPACES: [&str; 3] = ["google", "kubernetes", "net"];
 /// Most parts of a type.
 const MAX_TYPE_SIZE: usize = 1_000;
 
@@ -140,6 +142,7 @@ impl Checker<'_> {
     fn select(&mut self, expr: &Expr, select: &Select) -> Type {
         if !select.is_test
             && !select.is_optional
+            && self.may_be_qualified(expr)
             && let Some(name) = self.qualified(expr)
             && let Some(ty) = self.known(expr.id, &name)
         {
@@ -172,6 +175,21 @@ impl Checker<'_> {
             Type::Optional(_) => found,
             found if is_optional || select.is_optional => Type::optional(found),
             found => found,
+        }
+    }
+
+    /// Whether names with dots begin as this expression does. Most do not, and the whole name of a
+    /// long chain is not to be made at each of its links.
+    fn may_be_qualified(&self, expr: &Expr) -> bool {
+        let mut root = expr;
+        while let ExprKind::Select(select) = &root.kind {
+            root = &select.operand;
+        }
+        match &root.kind {
+            ExprKind::Name { name, .. } => {
+                NAMESPACES.contains(&name.as_str()) || self.environment.has_names_below(name)
+            }
+            _ => false,
         }
     }
 

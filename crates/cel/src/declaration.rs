@@ -35,7 +35,7 @@ pub(crate) enum Shape {
 }
 
 /// The fields of an object type.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fields {
     name: String,
     /// By their names in expressions, with their names in JSON.
@@ -120,6 +120,13 @@ impl Declaration {
         }
     }
 
+    pub(crate) fn fields_mut(&mut self) -> Option<&mut Fields> {
+        match &mut self.shape {
+            Shape::Object(fields) => Some(Arc::make_mut(fields)),
+            _ => None,
+        }
+    }
+
     /// The declaration of a field by its name in JSON.
     pub(crate) fn json_field(&self, name: &str) -> Option<&Declaration> {
         match &self.shape {
@@ -168,6 +175,13 @@ impl Fields {
     /// Any fields, of any type.
     pub(crate) fn open(name: impl Into<String>) -> Self {
         Self { name: name.into(), known: BTreeMap::new(), by_json: BTreeMap::new(), is_open: true }
+    }
+
+    /// Another field, with a name that is not escaped.
+    pub(crate) fn insert(&mut self, name: &str, declaration: Declaration) {
+        let declaration = Arc::new(declaration);
+        self.by_json.insert(name.to_owned(), declaration.clone());
+        self.known.insert(name.to_owned(), (name.to_owned(), declaration));
     }
 
     /// The name of the type.

@@ -1,5 +1,6 @@
 //! What expressions may use.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::check::{Reference, check};
@@ -15,8 +16,8 @@ use crate::types::Type;
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: Vec<(String, Arc<Declaration>)>,
-    /// Programs under a name each, evaluated when `variables.name` is first asked for.
-    composed: Vec<(String, Type)>,
+    /// Places of programs that are evaluated when `variables.name` is first asked for.
+    composed: BTreeMap<String, usize>,
     has_patch_types: bool,
 }
 
@@ -36,23 +37,31 @@ impl Environment {
     /// With `variables`, even if there are none so far.
     #[must_use]
     pub fn composing(mut self) -> Self {
-        self.declare_composed();
+        self.variables_fields();
         self
     }
 
     /// With `variables.name`, whose value is that of a program; see [`crate::Activation::compose`].
     #[must_use]
     pub fn with_composed(mut self, name: &str, ty: Type) -> Self {
-        self.composed.push((name.to_owned(), ty));
-        self.declare_composed();
+        let at = self.composed.len();
+        self.composed.insert(name.to_owned(), at);
+        if let Some(fields) = self.variables_fields() {
+            fields.insert(name, Declaration::of(ty));
+        }
         self
     }
 
-    fn declare_composed(&mut self) {
-        let known = self.composed.iter().map(|(name, ty)| (name, Declaration::of(ty.clone())));
-        let fields = Fields::plain("kubernetes.variables", known);
-        self.variables.retain(|(name, _)| name != "variables");
-        self.variables.push(("variables".to_owned(), Arc::new(Declaration::object(fields))));
+    /// The fields of `variables`, which is declared with the first of them.
+    fn variables_fields(&mut self) -> Option<&mut Fields> {
+        if self.declaration("variables").is_none() {
+            let none: [(&str, Declaration); 0] = [];
+            let fields = Fields::plain("kubernetes.variables", none);
+            self.variables.push(("variables".to_owned(), Arc::new(Declaration::object(fields))));
+        }
+        let mut variables = self.variables.iter_mut();
+        let (_, declaration) = variables.find(|(name, _)| name == "variables")?;
+        Arc::make_mut(declaration).fields_mut()
     }
 
     /// With `Object{…}`, `JSONPatch{…}` and the library for the latter, as policies that mutate.
@@ -95,7 +104,13 @@ impl Environment {
 
     /// The place of `variables.name`.
     pub(crate) fn composed(&self, name: &str) -> Option<usize> {
-        self.composed.iter().position(|(known, _)| known == name)
+        self.composed.get(name).copied()
+    }
+
+    /// Whether a variable has this name and more after a dot.
+    pub(crate) fn has_names_below(&self, name: &str) -> bool {
+        let mut names = self.names();
+        names.any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
     }
 
     pub(crate) fn has_function(&self, name: &str) -> bool {

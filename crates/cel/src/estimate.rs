@@ -8,7 +8,7 @@ mod function;
 use std::collections::HashMap;
 
 use crate::charge::CHECK_COST;
-use crate::check::Checked;
+use crate::check::{Checked, Reference};
 use crate::declaration::{Declaration, Shape};
 use crate::environment::Environment;
 use crate::syntax::ast::{Call, Expr, ExprKind, Fold, FoldKind, Literal, Select};
@@ -185,7 +185,8 @@ impl<'e> Estimator<'e> {
     }
 
     fn select(&mut self, expr: &Expr, select: &Select) -> Range {
-        if let Some((_, _)) = self.environment.variable(&dotted(expr)) {
+        let at = usize::try_from(expr.id).unwrap_or(usize::MAX);
+        if let Some(Reference::Variable(_) | Reference::Type(_)) = self.checked.references.get(at) {
             return Range::exactly(1);
         }
         let operand = self.cost(&select.operand);
@@ -311,7 +312,7 @@ impl<'e> Estimator<'e> {
 
     fn is_namespaced(&self, expr: &Expr) -> bool {
         let at = usize::try_from(expr.id).unwrap_or(usize::MAX);
-        matches!(self.checked.references.get(at), Some(crate::check::Reference::Function(_)))
+        matches!(self.checked.references.get(at), Some(Reference::Function(_)))
     }
 
     fn same_size(&mut self, expr: &Expr, as_of: &Expr) {
@@ -388,18 +389,6 @@ fn is_scalar(ty: &Type) -> bool {
         }
         Type::Optional(inner) => is_scalar(inner),
         _ => false,
-    }
-}
-
-/// `a.b.c` as one name; empty when it is none.
-fn dotted(expr: &Expr) -> String {
-    match &expr.kind {
-        ExprKind::Name { name, .. } => name.clone(),
-        ExprKind::Select(select) => {
-            let operand = dotted(&select.operand);
-            if operand.is_empty() { operand } else { format!("{operand}.{}", select.field) }
-        }
-        _ => String::new(),
     }
 }
 

@@ -128,7 +128,8 @@ fn make<'a>(
                 let key = eval(key, activation, budget)?;
                 let value = eval(value, activation, budget)?;
                 if let Some(value) = present(value, *is_optional)? {
-                    insert(&mut made, &key, value)?;
+                    // The last one of several counts.
+                    made.insert(key_of(&key)?, value);
                 }
             }
             budget.charge(MAP_COST)?;
@@ -154,20 +155,23 @@ pub(crate) fn insert<'a>(
     key: &Value<'a>,
     value: Value<'a>,
 ) -> Outcome<()> {
-    let found = match key {
-        Value::Double(_) => None,
-        key => Key::of(key),
-    };
-    let Some(key) = found else {
-        let text = format!("unsupported key type: {}", key.type_name());
-        return Err(EvaluationError::failed(text));
-    };
+    let key = key_of(key)?;
     if entries.contains_key(&key) {
         let key = crate::library::strings::plain(&key.to_value());
         return Err(EvaluationError::failed(format!("insert failed: key {key} already exists")));
     }
     entries.insert(key, value);
     Ok(())
+}
+
+fn key_of<'a>(key: &Value<'a>) -> Outcome<Key<'a>> {
+    let found = match key {
+        Value::Double(_) => None,
+        key => Key::of(key),
+    };
+    found.ok_or_else(|| {
+        EvaluationError::failed(format!("unsupported key type: {}", key.type_name()))
+    })
 }
 
 /// What is in an optional item; `None` when there is nothing.
@@ -260,10 +264,50 @@ fn call<'a>(
 fn finish<'a>(called: &Called, args: &[Value<'a>], budget: &mut Budget<'_>) -> Outcome<Value<'a>> {
     // What can be told from the arguments is charged before the work is done.
     budget.charge(called.charge.before(args))?;
-    let result = (called.run)(args)?;
+    let result = (called.run)(args).map_err(|why| named(called, args, why))?;
     let after = called.charge.after(&result);
     if after > 0 {
         budget.charge(after)?;
     }
     Ok(result)
+}
+
+/// Functions that upstream finds by the type of their first argument, and those that look at their
+/// arguments themselves. All others are found by the types of all arguments, which are then told.
+const BY_FIRST: [&str; 12] =
+    ["_+_", "_-_", "_*_", "_/_", "_%_", "_<_", "_<=_", "_>_", "_>=_", "!_", "-_", "size"];
+const BY_THEMSELVES: [&str; 7] =
+    ["contains", "startsWith", "endsWith", "matches", "@in", "_[_]", "_[?_]"];
+
+/// Upstream's words for a function that does not take such arguments.
+fn named(called: &Called, args: &[Value<'_>], why: EvaluationError) -> EvaluationError {
+    let name = &*called.name;
+    if why != EvaluationError::NoSuchOverload || BY_THEMSELVES.contains(&name) {
+        return why;
+    }
+    if BY_FIRST.contains(&name) {
+        return match args.first() {
+            Some(first) if takes(name, first) => why,
+            _ => EvaluationError::failed(format!("no such overload: {name}")),
+        };
+    }
+    let types: Vec<_> = args.iter().map(Value::type_name).collect();
+    EvaluationError::failed(format!("no such overload: {name}({})", types.join(", ")))
+}
+
+/// Whether an operator is one of the type of a value, whatever the other operand is.
+fn takes(operator: &str, value: &Value<'_>) -> bool {
+    let is_number = matches!(value, Value::Int(_) | Value::Uint(_) | Value::Double(_));
+    let is_text = matches!(value, Value::String(_) | Value::Bytes(_));
+    let is_time = matches!(value, Value::Timestamp(_) | Value::Duration(_));
+    match operator {
+        "_+_" => is_number || is_text || is_time || value.items().is_some(),
+        "_-_" => is_number || is_time,
+        "_*_" | "_/_" => is_number,
+        "_%_" => matches!(value, Value::Int(_) | Value::Uint(_)),
+        "_<_" | "_<=_" | "_>_" | "_>=_" => {
+            is_number || is_text || is_time || matches!(value, Value::Bool(_))
+        }
+        _ => false,
+    }
 }

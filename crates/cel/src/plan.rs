@@ -63,6 +63,7 @@ pub(crate) struct Called {
     pub(crate) run: Run,
     pub(crate) args: Box<[Node]>,
     pub(crate) charge: Charge,
+    pub(crate) name: Arc<str>,
 }
 
 pub(crate) struct Folded {
@@ -185,7 +186,8 @@ impl Planner<'_> {
         let Some(run) = functions::find(&name).and_then(|function| function.run) else {
             return Node::Missing;
         };
-        Node::Call(Box::new(Called { run, args: args.into(), charge: Charge::of(&name) }))
+        let charge = Charge::of(&name);
+        Node::Call(Box::new(Called { run, args: args.into(), charge, name: name.into() }))
     }
 
     /// Operators that do not evaluate all their operands, and the most usual one.

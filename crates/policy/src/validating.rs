@@ -54,7 +54,16 @@ pub struct Denial {
     pub message: String,
     /// The reason of the answer; empty for upstream's default.
     pub reason: String,
+    /// What kind of failure it is, as upstream's metrics name it.
+    pub error: &'static str,
 }
+
+/// Nothing failed, the validation does not hold.
+const NO_ERROR: &str = "no_error";
+/// An expression failed.
+const INVALID: &str = "invalid_error";
+/// All expressions together cost too much.
+const BUDGET: &str = "out_of_budget";
 
 /// Something for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,23 +137,23 @@ impl Validating {
         match self.conditions.hold(input) {
             Ok(true) => {}
             Ok(false) => return Outcome::default(),
-            Err(why) => return self.failed(why),
+            Err(why) => return self.failed(why, INVALID),
         }
         let compiled = match &self.compiled {
             Ok(compiled) => compiled,
-            Err(why) => return self.failed(why.clone()),
+            Err(why) => return self.failed(why.clone(), "compile_error"),
         };
         match compiled.denials(input, self.fails_closed) {
             Ok(denials) => compiled.annotate(denials, input, self.fails_closed),
-            Err(failure) => self.failed(failure.text()),
+            Err(failure) => self.failed(failure.text(), BUDGET),
         }
     }
 
-    fn failed(&self, message: String) -> Outcome {
+    fn failed(&self, message: String, error: &'static str) -> Outcome {
         if !self.fails_closed {
             return Outcome::default();
         }
-        let denial = Denial { index: 0, message, reason: String::new() };
+        let denial = Denial { index: 0, message, reason: String::new(), error };
         Outcome { denials: vec![denial], ..Outcome::default() }
     }
 }
@@ -190,7 +199,7 @@ impl Compiled {
                 Err(_) if !fails_closed => {}
                 Err(failure) => {
                     let (message, reason) = (failure.text(), String::new());
-                    denials.push(Denial { index, message, reason });
+                    denials.push(Denial { index, message, reason, error: INVALID });
                 }
             }
         }
@@ -198,7 +207,8 @@ impl Compiled {
             let mut activation = self.activation(&self.messages, input);
             for (index, validation) in failed {
                 let message = validation.message(&mut activation, &mut budget);
-                denials.push(Denial { index, message, reason: validation.reason.clone() });
+                let reason = validation.reason.clone();
+                denials.push(Denial { index, message, reason, error: NO_ERROR });
             }
         }
         denials.sort_by_key(|denial| denial.index);

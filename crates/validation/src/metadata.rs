@@ -39,6 +39,38 @@ pub(crate) fn create(object: &Node<'_>, namespaced: bool, rule: NameRule<'_>, ou
     annotations(&metadata.get("annotations"), out);
     owners(&metadata.get("ownerReferences"), out);
     finalizers(&metadata.get("finalizers"), out);
+    managed_fields(&metadata.get("managedFields"), out);
+}
+
+/// What is wrong with entries of managed fields that can be read; others have been replaced.
+fn managed_fields(list: &Node<'_>, out: &mut Findings) {
+    for entry in list.items() {
+        let operation = entry.get("operation");
+        if !matches!(operation.text(), "Apply" | "Update") {
+            out.push(operation.invalid("must be `Apply` or `Update`"));
+        }
+        let form = entry.get("fieldsType");
+        if !matches!(form.text(), "" | "FieldsV1") {
+            out.push(form.invalid("must be `FieldsV1`"));
+        }
+        let manager = entry.get("manager");
+        manager.no_longer_than(MANAGER_MAX, out);
+        for (at, letter) in manager.text().char_indices().filter(|(_, c)| !is_printable(*c)) {
+            let code = u32::from(letter);
+            let detail = format!("invalid character U+{code:04X} (at position {at})");
+            out.push(manager.invalid(detail));
+        }
+        entry.get("subresource").no_longer_than(SUBRESOURCE_MAX, out);
+    }
+}
+
+/// Bytes of a manager's name, and of the name of a subresource: upstream's limits.
+const MANAGER_MAX: usize = 128;
+const SUBRESOURCE_MAX: usize = 256;
+
+/// As Go has it: a space is, other white space is not.
+fn is_printable(letter: char) -> bool {
+    letter == ' ' || !(letter.is_control() || letter.is_whitespace())
 }
 
 /// Findings about finalizers without a domain. Upstream has this rule only for the kinds whose
@@ -101,6 +133,7 @@ fn kept_and_well_formed(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     annotations(&metadata.get("annotations"), out);
     owners(&metadata.get("ownerReferences"), out);
     finalizers(&metadata.get("finalizers"), out);
+    managed_fields(&metadata.get("managedFields"), out);
 }
 
 /// Labels; also node selectors and everything else that must be labels. Findings stand at the map.
@@ -348,5 +381,46 @@ pub(crate) fn namespace_phase(namespace: &Node<'_>, out: &mut Findings) {
     } else if is_going && phase.text() != "Terminating" {
         let detail = "may only be 'Terminating' if `deletionTimestamp` is not empty";
         out.push(phase.invalid_text(detail));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::tests::check;
+
+    #[test]
+    fn entries_of_managed_fields_have_a_form() {
+        let map = |entry: serde_json::Value| {
+            json!({"metadata": {"name": "x", "namespace": "n", "managedFields": [entry]}})
+        };
+        let fine = json!({"manager": "a b", "operation": "Apply", "fieldsType": "FieldsV1"});
+        check("", "ConfigMap", map(fine), &[]);
+        let wrong = json!({"manager": "a\u{7}", "operation": "Make", "fieldsType": "FieldsV2"});
+        check(
+            "",
+            "ConfigMap",
+            map(wrong),
+            &[
+                "metadata.managedFields[0].operation: Invalid value: \"Make\": must be `Apply` or \
+                 `Update`",
+                "metadata.managedFields[0].fieldsType: Invalid value: \"FieldsV2\": must be \
+                 `FieldsV1`",
+                "metadata.managedFields[0].manager: Invalid value: \"a\\a\": invalid character \
+                 U+0007 (at position 1)",
+            ],
+        );
+        let long = json!({"manager": "m".repeat(129), "operation": "Update",
+            "subresource": "s".repeat(257)});
+        check(
+            "",
+            "ConfigMap",
+            map(long),
+            &[
+                "metadata.managedFields[0].manager: Too long: may not be more than 128 bytes",
+                "metadata.managedFields[0].subresource: Too long: may not be more than 256 bytes",
+            ],
+        );
     }
 }

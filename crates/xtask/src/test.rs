@@ -12,7 +12,7 @@ const PROGRAMS: [(&str, &str); 4] =
     [("node", "nodejs"), ("npm", "npm"), ("python3", "python3"), ("pip3", "python3-pip")];
 
 /// The clients of other languages, from their registries.
-const PYTHON_CLIENT: &str = "kubernetes==36.0.3";
+const PYTHON_CLIENTS: [&str; 2] = ["kubernetes==36.0.3", "kopf==1.45.2"];
 const JAVASCRIPT_CLIENT: &str = "@kubernetes/client-node@1.4.0";
 
 /// Which tests to run; without any choice, unit, component and end-to-end tests.
@@ -89,15 +89,13 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
 fn install_clients() -> anyhow::Result<()> {
     let root = testkit::real_clients();
     let python = root.join("python");
-    let mark = python.join(PYTHON_CLIENT);
+    let mark = python.join(PYTHON_CLIENTS.join(","));
     if !mark.exists() {
-        say(&format!("installing {PYTHON_CLIENT} for Python"));
+        say(&format!("installing {} for Python", PYTHON_CLIENTS.join(" and ")));
         let mut pip = testkit::command("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&python);
-        run::run({
-            pip.arg(PYTHON_CLIENT);
-            pip
-        })?;
+        pip.args(PYTHON_CLIENTS);
+        run::run(pip)?;
         std::fs::write(mark, "")?;
     }
     let javascript = root.join("javascript");

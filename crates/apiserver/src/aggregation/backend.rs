@@ -6,8 +6,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use meta::Object;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
@@ -15,16 +13,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::discovery::Description;
-use crate::body::Body;
 use crate::config::Pki;
 use crate::proxy::service_endpoint;
 use crate::server::Server;
 use crate::tls;
+use connection::Body;
+use connection::outbound::{self, Shared};
 
 /// A server that does not take a connection by then is taken to be gone.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A connection that is silent for so long is asked whether it is alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Upstream's default.
 const PORT: u16 = 443;
 
@@ -45,7 +42,7 @@ pub(crate) struct Backend {
     pki: Pki,
     tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
     /// One connection is enough for HTTP/2.
-    shared: Arc<Mutex<Option<http2::SendRequest<Body>>>>,
+    shared: Arc<Mutex<Option<Shared>>>,
     description: Arc<Mutex<Description>>,
 }
 
@@ -158,22 +155,16 @@ impl Backend {
         switches: bool,
     ) -> Result<Response<Incoming>, SendError> {
         if !switches && let Some(mut sender) = self.kept() {
-            return sender.send_request(over_http2(request, self)).await.map_err(SendError::Http);
+            return sender.send(over_http2(request, self)).await.map_err(SendError::Http);
         }
         let config = self.tls.get_or_init(|| tls::aggregated_config(&self.pki, self.trust()));
         let config = config.clone().map_err(SendError::Tls)?;
         let stream = self.connect(server, config, switches).await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let mut sender = self.share(stream).await?;
-            return sender.send_request(over_http2(request, self)).await.map_err(SendError::Http);
+            return sender.send(over_http2(request, self)).await.map_err(SendError::Http);
         }
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Http)?;
-        drop(stdx::task::spawn("aggregated server", async move {
-            // Whoever waits for an answer learns what went wrong.
-            connection.with_upgrades().await.ok();
-        }));
-        sender.send_request(request).await.map_err(SendError::Http)
+        outbound::send(Box::new(stream), request).await.map_err(SendError::Http)
     }
 
     /// What the server said of its API when it was last asked.
@@ -193,7 +184,7 @@ impl Backend {
         }
     }
 
-    fn kept(&self) -> Option<http2::SendRequest<Body>> {
+    fn kept(&self) -> Option<Shared> {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.clone().filter(|sender| !sender.is_closed())
     }
@@ -201,18 +192,10 @@ impl Backend {
     async fn share(
         &self,
         stream: tokio_rustls::client::TlsStream<TcpStream>,
-    ) -> Result<http2::SendRequest<Body>, SendError> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).adaptive_window(true);
-        let handshake = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(SendError::Http)?;
-        drop(stdx::task::spawn("aggregated server", async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to an aggregated server ended");
-            }
-        }));
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender.clone());
-        Ok(sender)
+    ) -> Result<Shared, SendError> {
+        let shared = Shared::begin(Box::new(stream)).await.map_err(SendError::Http)?;
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.clone());
+        Ok(shared)
     }
 
     async fn connect(

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::backend::Backend;
 use super::forward::identify;
-use crate::body::Body;
 use crate::discovery::is_built_in;
 use crate::server::Server;
+use connection::Body;
 
 /// The longest description that is read.
 const LONGEST: usize = 3 << 20;

@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use meta::{Reason, Status};
 
 use super::backend::{Backend, SendError};
-use crate::body::{Body, RequestBody};
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
 use crate::proxy::{strip_hop_by_hop, tunnel};
 use crate::query::escape;
 use crate::render::respond;
+use connection::{Body, RequestBody};
 
 /// How long an answer may be in coming, unless it is a watch; upstream's limit of any request.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,7 +10,6 @@ use meta::{Reason, Status};
 
 use super::kind::CustomVersion;
 use super::scale;
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::non_resource::no_such_path;
@@ -18,6 +17,7 @@ use crate::resources::Resource;
 use crate::verbs;
 use crate::verbs::patch::PatchType;
 use crate::write::Part;
+use connection::Body;
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// What an `Accept` header says that has nothing in it that is served.

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::convert;
 use super::kind::CustomVersion;
 use super::requests::check_patch;
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
@@ -21,6 +20,7 @@ use crate::resources::Resource;
 use crate::verbs::apply::applied_to;
 use crate::verbs::patch::{Patch, PatchType};
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 fn kind() -> GroupVersionKind {
     GroupVersionKind::new("autoscaling", "v1", "Scale")

@@ -10,12 +10,12 @@ use openapi::{CustomKinds, Document, Documents, Encoding};
 use serde_json::{Map, Value, json};
 
 use crate::aggregation;
-use crate::body::Body;
 use crate::context::RequestContext;
 use crate::errors;
 use crate::etag;
 use crate::negotiate;
 use crate::render::respond;
+use connection::Body;
 
 /// What clients ask for, and what upstream answers with: Go's parser of media types dislikes the
 /// at-sign of the name that came first.

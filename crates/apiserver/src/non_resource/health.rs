@@ -9,9 +9,9 @@ use http::{HeaderValue, Response, StatusCode};
 use meta::Status;
 
 use super::no_such_path;
-use crate::body::Body;
 use crate::context::RequestContext;
 use crate::render::respond;
+use connection::Body;
 
 /// Where health is answered.
 pub(super) const ROOTS: [&str; 3] = ["/healthz", "/livez", "/readyz"];

@@ -16,10 +16,10 @@ use http::{Response, StatusCode};
 use meta::Status;
 
 use super::no_such_path;
-use crate::body::Body;
 use crate::context::RequestContext;
 use crate::errors;
 use crate::render::respond;
+use connection::Body;
 
 /// What is served.
 pub(super) const PATHS: [&str; 3] =

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use connection::outbound::Stream;
 use meta::{Reason, Status};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -15,11 +15,6 @@ use crate::tls::Unverified;
 
 /// A node or pod that does not answer by then is taken to be gone.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// A stream of bytes in both directions.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connects, with TLS where the target wants it.
 pub(super) async fn dial(ctx: &RequestContext, target: &Target) -> Result<Box<dyn Stream>, Status> {

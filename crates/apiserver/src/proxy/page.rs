@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::links::{Prefix, Rewriter};
-use crate::body::{Body, BodyError};
+use connection::{Body, BodyError};
 
 /// Compressed bytes looked at in one go: a page may unpack to a thousand times its size.
 const STEP_BYTES: usize = 1 << 10;

@@ -6,7 +6,6 @@ use http::{Response, StatusCode};
 use meta::{GroupResource, GroupVersionKind, Status};
 use serde_json::{Value, json};
 
-use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
@@ -14,6 +13,7 @@ use crate::negotiate::{Shape, form};
 use crate::render;
 use crate::resources::Resource;
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 /// POST `pods/NAME/binding`.
 pub(super) async fn of_pod(

@@ -4,7 +4,6 @@ use http::Response;
 use meta::Status;
 use serde_json::Value;
 
-use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
@@ -14,6 +13,7 @@ use crate::verbs::apply::applied;
 use crate::verbs::patch::{Patch, PatchType};
 use crate::verbs::{self, answer, object_form};
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 pub(super) async fn serve(
     request: &WriteRequest<'_>,

@@ -8,7 +8,6 @@ use http::{Response, StatusCode};
 use meta::{Cause, GroupVersionKind, LabelSelector, Object, Reason, Status, StatusDetails};
 use serde_json::{Value, json};
 
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest, check_dry_run};
 use crate::decode;
 use crate::errors;
@@ -17,6 +16,7 @@ use crate::render;
 use crate::resources::Resource;
 use crate::verbs::delete::{DeleteOptions, delete_object};
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 /// Entries of `status.disruptedPods` beyond which a budget's controller must be gone.
 const DISRUPTED_PODS: usize = 2000;

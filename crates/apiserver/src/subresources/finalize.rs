@@ -4,7 +4,6 @@ use http::Response;
 use meta::Status;
 use serde_json::Value;
 
-use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
@@ -12,6 +11,7 @@ use crate::options::WriteOptions;
 use crate::resources::Resource;
 use crate::verbs::{answer, object_form};
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 pub(super) async fn finalize(
     request: &WriteRequest<'_>,

@@ -6,7 +6,6 @@ use http::{Response, StatusCode};
 use meta::Status;
 use serde_json::{Value, json};
 
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
@@ -15,6 +14,7 @@ use crate::options::WriteOptions;
 use crate::ownership::{self, Target};
 use crate::render;
 use crate::resources::Resource;
+use connection::Body;
 
 pub(super) fn create(
     request: &WriteRequest<'_>,

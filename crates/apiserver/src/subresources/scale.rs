@@ -4,7 +4,6 @@ use http::{Response, StatusCode};
 use meta::{GroupVersionKind, LabelSelector, Status};
 use serde_json::{Value, json};
 
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
@@ -16,6 +15,7 @@ use crate::resources::Resource;
 use crate::verbs::apply::applied_to;
 use crate::verbs::patch::{Patch, PatchType};
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 /// Where whatever has a scale has its replicas.
 const REPLICAS: [&str; 2] = ["spec", "replicas"];

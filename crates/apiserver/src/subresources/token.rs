@@ -5,7 +5,6 @@ use http::{Response, StatusCode};
 use meta::{Cause, GroupResource, GroupVersionKind, Status};
 use serde_json::{Value, json};
 
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
@@ -13,6 +12,7 @@ use crate::negotiate::{Shape, form};
 use crate::render;
 use crate::resources::Resource;
 use crate::write;
+use connection::Body;
 
 /// Upstream's bounds and default of a token's life.
 const MIN_SECONDS: i64 = 600;

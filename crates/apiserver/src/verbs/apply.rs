@@ -11,7 +11,6 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::{answer, object_form};
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::options::WriteOptions;
@@ -19,6 +18,7 @@ use crate::ownership::{self, Target};
 use crate::resources::Resource;
 use crate::strategy::apply_approval;
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 /// The media type of configurations.
 pub(crate) const MEDIA_TYPE: &str = "application/apply-patch+yaml";

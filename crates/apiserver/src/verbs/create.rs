@@ -4,13 +4,13 @@ use http::Response;
 use meta::Status;
 
 use super::{answer, object_form};
-use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
 use crate::options::WriteOptions;
 use crate::resources::Resource;
 use crate::write::{self, Creation, Written};
+use connection::Body;
 
 /// Tries of a generated name that happens to be taken; upstream's.
 const NAME_TRIES: usize = 8;

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome};
 
 use super::{object_form, table_options};
-use crate::body::Body;
 use crate::context::{RequestContext, WriteRequest, check_dry_run};
 use crate::custom::convert;
 use crate::errors;
@@ -21,6 +20,7 @@ use crate::resources::{Resource, Storage};
 use crate::strategy::Deletion;
 use crate::webhook;
 use crate::write;
+use connection::Body;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";

@@ -5,11 +5,11 @@ use meta::Status;
 
 use super::list::{ListRequest, select};
 use super::{delete, object_form, table_options};
-use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::errors;
 use crate::render;
 use crate::resources::Resource;
+use connection::Body;
 
 pub(crate) async fn delete_collection(
     request: &WriteRequest<'_>,

@@ -4,7 +4,6 @@ use http::{Response, StatusCode};
 use meta::Status;
 
 use super::{object_form, table_options};
-use crate::body::Body;
 use crate::context::RequestContext;
 use crate::custom::convert;
 use crate::errors;
@@ -12,6 +11,7 @@ use crate::render;
 use crate::resources::Resource;
 use crate::verbs::list::parse_version;
 use crate::write::storage;
+use connection::Body;
 
 pub(crate) async fn get(
     ctx: &RequestContext,

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::list_options::check_list;
 use super::{list_form, table_options};
-use crate::body::Body;
 use crate::cache::{Selection, Snapshot};
 use crate::context::RequestContext;
 use crate::custom::{convert, selection as custom_selection};
@@ -20,6 +19,7 @@ use crate::errors::bad_request;
 use crate::render::{self, ListMeta};
 use crate::resources::{Resource, Storage};
 use crate::write::storage;
+use connection::Body;
 
 /// The parsed parameters of a list.
 pub(crate) struct ListRequest {

@@ -11,7 +11,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{answer, object_form};
-use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode::{self, stamp};
 use crate::errors;
@@ -20,6 +19,7 @@ use crate::render;
 use crate::resources::Resource;
 use crate::strategy::apply_approval;
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 /// The sort of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use http::Response;
 use meta::Status;
 
 use super::{answer, object_form};
-use crate::body::Body;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::options::WriteOptions;
 use crate::resources::Resource;
 use crate::write::{self, Creates, Part, Update};
+use connection::Body;
 
 pub(crate) async fn update(
     request: &WriteRequest<'_>,

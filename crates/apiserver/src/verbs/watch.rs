@@ -16,7 +16,6 @@ use serde_json::json;
 use super::list::{self, parse_timeout, parse_version};
 use super::list_options::check_watch;
 use super::{table_options, watch_form};
-use crate::body::Body;
 use crate::cache::{Cursor, Expired, Selected, Selection};
 use crate::context::RequestContext;
 use crate::custom::convert;
@@ -28,6 +27,7 @@ use crate::resources::{Resource, Storage};
 use crate::server::Server;
 use crate::websocket;
 use crate::write::storage;
+use connection::Body;
 
 /// Upstream sends a bookmark about every minute.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);

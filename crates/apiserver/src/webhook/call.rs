@@ -6,10 +6,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
+use connection::{Body, outbound};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Limited};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -100,12 +100,6 @@ async fn exchange(
     let tls = TlsConnector::from(hook.tls().map_err(ExchangeError::Transport)?);
     let stream = tls.connect(name, stream).await;
     let stream = stream.map_err(|error| ExchangeError::Transport(tls_error(&error)))?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| transport(&error))?;
-    drop(stdx::task::spawn("webhook connection", async move {
-        // Whoever waits for the answer learns what went wrong.
-        connection.await.ok();
-    }));
     let path = target.url.path_and_query().map_or("/", |path| path.as_str());
     let authority = target.url.authority().map_or("", |authority| authority.as_str());
     let request = Request::builder()
@@ -115,9 +109,10 @@ async fn exchange(
         .header(CONTENT_TYPE, "application/json")
         .header(ACCEPT, "application/json, */*")
         .header(USER_AGENT, "kube-apiserver-admission")
-        .body(Full::new(body))
+        .body(Body::from(body))
         .map_err(|error| transport(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| transport(&error))?;
+    let answer = outbound::send(Box::new(stream), request).await;
+    let answer = answer.map_err(|error| transport(&error))?;
     let code = answer.status();
     let read = Limited::new(answer.into_body(), ANSWER).collect().await;
     let body = read.map_err(|error| transport(&*error))?.to_bytes();

@@ -224,6 +224,22 @@ impl<P: Parametrized> Bound<P> {
         select(ctx, &self.criteria, attributes, object, old)
     }
 
+    /// Why the policy cannot be asked with any binding: nothing is of the kind of its parameters.
+    fn misconfigured(&self, ctx: &RequestContext) -> Option<String> {
+        let kind = self.policy.param_kind()?;
+        let source = parameters::Source { resources: &ctx.server.resources };
+        if ::policy::Params::is_namespaced(&source, kind).is_some() {
+            return None;
+        }
+        // Go prints the empty group of the core, too.
+        let slash = if kind.api_version.contains('/') { "" } else { "/" };
+        Some(format!(
+            "failed to configure policy: failed to find resource referenced by paramKind: \
+             '{slash}{}, Kind={}'",
+            kind.api_version, kind.kind
+        ))
+    }
+
     /// The parameters of a binding, or how it is wrong.
     fn params(
         &self,

@@ -1,5 +1,6 @@
 //! What upstream's conformance suite demands of the API server alone, one test per description.
 
+mod accounts;
 mod api_objects;
 mod chunking;
 mod custom_resource_definition;

@@ -17,6 +17,7 @@ impl Checker<'_> {
         }
         // The target may be the namespace of a function.
         if let Some(target) = &call.target
+            && matches!(target.kind, ExprKind::Name { .. })
             && let Some(prefix) = self.qualified(target)
         {
             let name = format!("{prefix}.{}", call.function);

@@ -62,27 +62,39 @@ pub struct Cidr {
 }
 
 fn parse_ip(text: &str) -> Result<IpAddr, String> {
-    let failed = |why: &str| {
-        Err(format!("IP Address {text:?} parse error during conversion from string: {why}"))
-    };
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => {
-            failed("IPv4-mapped IPv6 addresses are not allowed")
+            Err(format!("IPv4-mapped IPv6 address {text:?} is not allowed"))
         }
         Ok(ip) => Ok(ip),
-        Err(_) if text.contains('%') => failed("IP address with zone value is not allowed"),
-        Err(_) => failed(&format!("ParseAddr({text:?}): unable to parse IP")),
+        Err(_) if text.contains('%') => {
+            Err(format!("IP address {text:?} with zone value is not allowed"))
+        }
+        Err(_) => Err(format!(
+            "IP Address {text:?} parse error during conversion from string: \
+             ParseAddr({text:?}): unable to parse IP"
+        )),
     }
 }
 
 impl Cidr {
     fn parse(text: &str) -> Result<Self, String> {
-        let failed = || format!("CIDR {text:?} parse error during conversion from string");
-        let (ip, bits) = text.rsplit_once('/').ok_or_else(failed)?;
+        let why = |why: &str| {
+            format!(
+                "network address parse error during conversion from string: \
+                 netip.ParsePrefix({text:?}): {why}"
+            )
+        };
+        let failed = || why("unable to parse IP");
+        let (ip, bits) = text.rsplit_once('/').ok_or_else(|| why("no '/'"))?;
         let ip: IpAddr = ip.parse().map_err(|_| failed())?;
         let is_mapped = matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
         let is_plain = bits == "0" || !bits.starts_with(['0', '+']);
-        let bits: u8 = bits.parse().ok().filter(|_| is_plain && !is_mapped).ok_or_else(failed)?;
+        if is_mapped {
+            return Err(format!("IPv4-mapped IPv6 address {text:?} is not allowed"));
+        }
+        let bits: Option<u8> = bits.parse().ok().filter(|_| is_plain);
+        let bits = bits.ok_or_else(|| why("bad bits after slash"))?;
         if bits > if ip.is_ipv4() { 32 } else { 128 } {
             Err(failed())
         } else {

@@ -317,6 +317,7 @@ impl<'t> Parser<'t> {
             return Err(operand);
         }
         self.take();
+        self.unsupported(&token);
         let name = token.text.trim_matches('`').to_owned();
         if !is_optional && token.kind == Kind::Identifier && self.is("(") {
             let at = self.take().at;
@@ -326,6 +327,13 @@ impl<'t> Parser<'t> {
         let at = dot.at;
         let select = Select { operand, field: name, is_test: false, is_optional };
         Ok(self.expr(at, ExprKind::Select(Box::new(select))))
+    }
+
+    /// Upstream's grammar has names in backquotes, which its environment does not allow.
+    fn unsupported(&mut self, token: &Token<'_>) {
+        if token.kind == Kind::Quoted {
+            self.mistake(token.at, "unsupported syntax: '`'");
+        }
     }
 
     /// Expressions up to a bracket.
@@ -444,6 +452,7 @@ impl<'t> Parser<'t> {
                 break;
             }
             self.take();
+            self.unsupported(&field);
             let at = self.token().at;
             self.expect(":");
             let value = self.expression();

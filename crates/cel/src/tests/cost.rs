@@ -38,6 +38,51 @@ fn what_has_no_limit_is_estimated_by_the_size_of_a_request() {
     assert!(found.estimate().max > 100 * crate::STATIC_LIMIT);
 }
 
+#[test]
+fn what_is_spent_is_within_the_estimate() {
+    let schema = json!({"type": "object", "properties": {
+        "s": {"type": "string", "maxLength": 20},
+        "n": {"type": "integer"},
+        "l": {"type": "array", "maxItems": 5, "items": {"type": "string", "maxLength": 10}},
+        "m": {"type": "object", "maxProperties": 3,
+            "additionalProperties": {"type": "string", "maxLength": 10}}}});
+    let object = json!({"s": "a string of words", "n": 3,
+        "l": ["aaaaaaaaaa", "b", "cc"], "m": {"k": "v", "other": "value"}});
+    let declaration = Declaration::from_schema(&schema, false).unwrap();
+    let environment = Environment::new().with("self", declaration.clone());
+    let texts = [
+        "self.n > 2 && self.s != ''",
+        "self.n > 5 || self.s.startsWith('a')",
+        "self.n > 5 ? self.s == 'x' : self.l[0] == 'y'",
+        "self.l.all(x, x.size() > 0)",
+        "self.l.exists(x, x.contains('b'))",
+        "self.l.exists_one(x, x == 'b')",
+        "self.l.map(x, x + 'z') == []",
+        "self.l.filter(x, x.matches('^a+$')).size() == 1",
+        "self.l.all(x, self.l.exists(y, x == y))",
+        "self.l.all(i, x, i < 9 && x != '')",
+        "self.m.all(k, self.m[k] != '')",
+        "self.m.transformList(k, v, k + v).join(',') != ''",
+        "self.s.split(' ').size() > 1",
+        "self.s.replace('s', 'tt').lowerAscii() == self.s",
+        "self.l.isSorted() || self.l.indexOf('b') > 0",
+        "'%s and %d'.format([self.s, self.n]) != ''",
+        "[self.s, 'b'].exists(x, x in self.l)",
+        "has(self.s) && {'a': self.s}['a'] != 'x'",
+        "quantity('1').isLessThan(quantity('2')) && isIP('10.0.0.1')",
+        "self.s.find('[a-z]+') == 'a' && self.s.upperAscii().trim() != ''",
+    ];
+    for text in texts {
+        let program = environment.compile(text).unwrap();
+        let mut activation =
+            Activation::new(&environment).with("self", Value::json(&object, Some(&declaration)));
+        let mut budget = Budget::new(crate::RUNTIME_BUDGET);
+        program.evaluate(&mut activation, &mut budget).unwrap();
+        let (spent, estimate) = (budget.last_cost(), program.estimate());
+        assert!(spent <= estimate.max && spent >= estimate.min, "{text}: {spent} of {estimate:?}");
+    }
+}
+
 fn spent(text: &str) -> (Result<String, EvaluationError>, u64) {
     let environment = super::environment();
     let object = super::object();

@@ -104,7 +104,13 @@ fn fields_and_items_are_found() {
         ("object.labels == {'tier': 'front', 'app': 'web'}", "true"),
         ("object.replicas > 2", "true"),
         ("object.ratio * 2.0", "1.0"),
-        ("object.`name`", "\"web\""),
+        ("{1: 'a', 1: 'b'}[1]", "\"b\""),
+        ("{'a': 1, 'a': 2}", r#"{"a":2}"#),
+        ("object.name + 1", "error: no such overload"),
+        ("object.flag + 1", "error: no such overload: _+_"),
+        ("object.name.isSorted()", "error: no such overload: isSorted(string)"),
+        ("int(object.labels)", "error: no such overload: int(map)"),
+        ("size(object.replicas)", "error: no such overload: size"),
     ]);
 }
 

@@ -37,6 +37,7 @@ fn syntax_is_explained() {
         ("a.", vec!["1:3: Syntax error: no viable alternative at input '.'".into()]),
         ("{'a': 1}.'a'", vec!["1:10: Syntax error: no viable alternative at input '.'a''".into()]),
         ("(1", vec!["1:3: Syntax error: missing ')' at '<EOF>'".into()]),
+        ("a.`b`", vec!["1:3: unsupported syntax: '`'".into()]),
         ("as", vec!["1:1: reserved identifier: as".into()]),
         ("has(1)", vec!["1:5: invalid argument to has() macro".into()]),
         ("[1].all(2, true)", vec!["1:9: argument must be a simple name".into()]),

@@ -116,9 +116,9 @@ impl Checked {
     }
 }
 
-/// As Go prints it.
+/// As Go prints it, with the empty group of the core.
 fn print(kind: &GroupVersionKind) -> String {
-    format!("{}, Kind={}", kind.group_version(), kind.kind)
+    format!("{}/{}, Kind={}", kind.group, kind.version, kind.kind)
 }
 
 /// A kind in an OpenAPI v3 document.

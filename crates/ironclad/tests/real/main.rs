@@ -17,4 +17,6 @@ mod kubectl;
 #[cfg(test)]
 mod languages;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod streams;

@@ -37,6 +37,12 @@ pub(in crate::webhook) fn mutate(
     for policy in bound.iter() {
         // The object may have changed since the policy before.
         let Some(matched) = policy.matches(ctx, attributes, Some(object), old)? else { continue };
+        if let Some(why) = policy.misconfigured(ctx) {
+            if policy.policy.fails_closed {
+                run.failures.push(format!("policy '{}' denied request: {why}", policy.name));
+            }
+            continue;
+        }
         for binding in &policy.bindings {
             if !binding.matches(ctx, attributes, Some(object), old)? {
                 continue;
@@ -103,8 +109,14 @@ impl Run<'_> {
         }
         let mut is_changed = false;
         for at in 0..bound.policy.mutations() {
+            let begun = ctx.server.clock.monotonic();
             let patch = bound.policy.mutate(at, &seen.input(param.as_ref()));
-            match patch.and_then(|patch| self.patched(matched, object, &patch)) {
+            let patched = patch.and_then(|patch| self.patched(matched, object, &patch));
+            let took = ctx.server.clock.monotonic().duration_since(begun);
+            let error = if patched.is_ok() { "no_error" } else { "invalid_error" };
+            let labels = [error, bound.name.as_str(), binding.name.as_str()];
+            ctx.server.metrics.mutating_policies.observe(&labels, took);
+            match patched {
                 Ok(Some(document)) => {
                     *object = rebuilt(self.resource, matched, &document)?;
                     seen = see(object);

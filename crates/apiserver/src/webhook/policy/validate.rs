@@ -1,5 +1,7 @@
 //! Policies that refuse.
 
+use std::time::Duration;
+
 use ::policy::{Denial, Outcome, Validating};
 use meta::{Cause, GroupVersionResource, Reason, Status};
 use serde_json::Value;
@@ -50,6 +52,13 @@ impl<'a> Run<'a> {
         matched: &Matched,
         all: &mut Vec<(GroupVersionResource, Seen<'a>)>,
     ) -> Result<(), Status> {
+        if let Some(why) = bound.misconfigured(self.ctx) {
+            if bound.policy.fails_closed {
+                let who = format!("ValidatingAdmissionPolicy '{}'", bound.name);
+                self.refuse(&who, &why, "");
+            }
+            return Ok(());
+        }
         for binding in &bound.bindings {
             if !binding.matches(self.ctx, self.attributes, self.object, self.old)? {
                 continue;
@@ -58,7 +67,7 @@ impl<'a> Run<'a> {
                 Ok(params) => params,
                 Err(why) => {
                     if bound.policy.fails_closed {
-                        self.refuse(bound, binding, &why, "");
+                        self.refuse(&who(bound, binding), &why, "");
                     }
                     continue;
                 }
@@ -69,18 +78,34 @@ impl<'a> Run<'a> {
             }
             let Some((_, seen)) = all.iter().find(|(gvr, _)| *gvr == matched.gvr) else { continue };
             for param in params {
+                let begun = self.ctx.server.clock.monotonic();
                 let outcome = bound.policy.validate(&seen.input(param.as_ref()));
-                self.outcome(bound, binding, outcome);
+                let took = self.ctx.server.clock.monotonic().duration_since(begun);
+                self.outcome(bound, binding, outcome, took);
             }
         }
         Ok(())
     }
 
-    fn outcome(&mut self, bound: &Bound<Validating>, binding: &Binding, outcome: Outcome) {
+    fn outcome(
+        &mut self,
+        bound: &Bound<Validating>,
+        binding: &Binding,
+        outcome: Outcome,
+        took: Duration,
+    ) {
+        let metrics = &self.ctx.server.metrics.validating_policies;
+        let count = |action: &str, error: &str| {
+            let labels = [action, error, bound.name.as_str(), binding.name.as_str()];
+            metrics.observe(&labels, took);
+        };
         for denial in &outcome.denials {
             for action in &binding.actions {
+                count(&action.to_lowercase(), denial.error);
                 match action.as_str() {
-                    "Deny" => self.refuse(bound, binding, &denial.message, &denial.reason),
+                    "Deny" => {
+                        self.refuse(&who(bound, binding), &denial.message, &denial.reason);
+                    }
                     "Warn" => self.ctx.warn(format!(
                         "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
                         bound.name, binding.name, denial.message
@@ -91,7 +116,8 @@ impl<'a> Run<'a> {
             }
         }
         for why in outcome.refusals {
-            self.refuse(bound, binding, &why, "");
+            count("deny", "invalid_error");
+            self.refuse(&who(bound, binding), &why, "");
         }
         for annotation in outcome.annotations {
             let key = format!("{}/{}", bound.name, annotation.key);
@@ -99,18 +125,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn refuse(&mut self, bound: &Bound<Validating>, binding: &Binding, why: &str, reason: &str) {
+    fn refuse(&mut self, who: &str, why: &str, reason: &str) {
         if self.refusal.is_some() {
             return;
         }
-        let why = format!(
-            "ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {why}",
-            bound.name, binding.name
-        );
+        let why = format!("{who} denied request: {why}");
         let reason = Reason::parse(reason).unwrap_or(Reason::Invalid);
         let status = refusal(self.attributes, self.object, &why, &why, reason);
         self.refusal = Some(Box::new(Status { code: reason.code().as_u16(), ..status }));
     }
+}
+
+/// A policy and the binding by which it was asked.
+fn who(bound: &Bound<Validating>, binding: &Binding) -> String {
+    let (policy, binding) = (&bound.name, &binding.name);
+    format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}'")
 }
 
 /// 403 about the object of a request, with a cause.

@@ -37,6 +37,31 @@ fn kinds() -> Vec<(&'static str, Value)> {
         ("/apis/storage.k8s.io/v1/csinodes", json!({"spec": {"drivers": []}})),
         ("/apis/scheduling.k8s.io/v1/priorityclasses", json!({"value": 5, "description": "d"})),
         ("/apis/node.k8s.io/v1/runtimeclasses", json!({"handler": "h"})),
+        ("/apis/storage.k8s.io/v1/csidrivers", json!({"spec": {"attachRequired": false}})),
+        (
+            "/apis/storage.k8s.io/v1/namespaces/default/csistoragecapacities",
+            json!({"storageClassName": "s", "capacity": "1Gi"}),
+        ),
+        ("/apis/storage.k8s.io/v1/storageclasses", json!({"provisioner": "p.io/x"})),
+        (
+            "/apis/storage.k8s.io/v1/volumeattachments",
+            json!({"spec": {"attacher": "a.io", "nodeName": "n",
+                "source": {"persistentVolumeName": "pv"}}}),
+        ),
+        ("/apis/resource.k8s.io/v1/deviceclasses", json!({"spec": {}})),
+        (
+            "/apis/networking.k8s.io/v1/ingressclasses",
+            json!({"spec": {"controller": "example.com/c"}}),
+        ),
+        (
+            "/apis/networking.k8s.io/v1/namespaces/default/ingresses",
+            json!({"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}),
+        ),
+        (
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}],
+                "ports": [{"name": "p", "port": 80}]}),
+        ),
     ]
 }
 

@@ -168,3 +168,20 @@ async fn expressions_see_the_request_and_the_namespace() {
     bind(&server, "validating", spec, json!({})).await;
     server.create(CONFIG_MAPS, &json!({"metadata": {"name": "x"}, "data": {"a": "1"}})).await;
 }
+
+#[tokio::test]
+async fn a_policy_whose_parameters_are_of_no_kind_refuses_what_it_is_about() {
+    let server = Fixture::start().await;
+    let spec = json!({"matchConstraints": constraints("", "configmaps"),
+        "paramKind": {"apiVersion": "v1", "kind": "Nope"},
+        "validations": [{"expression": "true"}]});
+    bind(&server, "validating", spec, json!({})).await;
+    let body = json!({"metadata": {"name": "x"}});
+    let (code, status) = server.admin(Method::POST, CONFIG_MAPS, &body).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        status["message"],
+        "configmaps \"x\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: failed to \
+         configure policy: failed to find resource referenced by paramKind: '/v1, Kind=Nope'"
+    );
+}

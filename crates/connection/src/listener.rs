@@ -2,11 +2,13 @@
 
 mod lenient;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authn::{Authenticated, Authenticator};
+use clock::SharedClock;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,9 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use self::lenient::Lenient;
-use crate::chain;
-use crate::config::StartError;
-use crate::server::Server;
+use crate::body::Body;
 
 /// A peer that has not finished its handshake by then is let go.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,33 +34,34 @@ const HEADER_COUNT: usize = 200;
 /// Pause after an accept that failed, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds every address.
-pub(crate) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for &address in addresses {
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
-            _ => StartError::Bind { address, source },
-        })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
+/// Answers the requests of one connection.
+pub type Handler =
+    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
+/// Makes the handler of a connection, given the client's verified certificate, DER.
+pub type Accept = Arc<dyn Fn(Option<&[u8]>) -> Handler + Send + Sync>;
+
+/// How connections are served.
+#[derive(Clone)]
+pub struct Settings {
+    /// TLS of the server.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Connections at once, over all listeners.
+    pub connections: Arc<Semaphore>,
+    /// How long the head of an HTTP/1 request may take.
+    pub header_timeout: Duration,
+    /// Time.
+    pub clock: SharedClock,
 }
 
 /// Serves one listener until shutdown, then drains it.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    server: Arc<Server>,
-    connections: Arc<Semaphore>,
-    shutdown: Shutdown,
-) {
-    let acceptor = TlsAcceptor::from(tls);
+pub async fn serve(listener: TcpListener, settings: Settings, accept: Accept, shutdown: Shutdown) {
+    let acceptor = TlsAcceptor::from(settings.tls.clone());
     let graceful = Arc::new(GracefulShutdown::new());
     loop {
         // A full house waits in the kernel's queue.
         let permit = tokio::select! {
-            permit = connections.clone().acquire_owned() => permit,
+            permit = settings.connections.clone().acquire_owned() => permit,
             () = shutdown.begun() => break,
         };
         let Ok(permit) = permit else { break };
@@ -72,39 +73,46 @@ pub(crate) async fn serve(
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                server.clock.sleep(ACCEPT_PAUSE).await;
+                settings.clock.sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let connection =
-            connection(stream, acceptor.clone(), server.clone(), graceful.clone(), permit);
+        let peer = Peer { stream, permit, settings: settings.clone() };
+        let connection = connection(peer, acceptor.clone(), accept.clone(), graceful.clone());
         drop(stdx::task::spawn("apiserver connection", connection));
     }
     drop(listener);
     let Some(graceful) = Arc::into_inner(graceful) else {
         // Connections hold it only while they begin; give those a moment and leave the rest.
-        server.clock.sleep(ACCEPT_PAUSE).await;
+        settings.clock.sleep(ACCEPT_PAUSE).await;
         return;
     };
     tokio::select! {
         () = graceful.shutdown() => {}
-        () = server.clock.sleep(DRAIN) => {
+        () = settings.clock.sleep(DRAIN) => {
             tracing::warn!("some connections did not end in time");
         }
     }
 }
 
-async fn connection(
+/// Who has connected.
+struct Peer {
     stream: TcpStream,
-    acceptor: TlsAcceptor,
-    server: Arc<Server>,
-    graceful: Arc<GracefulShutdown>,
     permit: OwnedSemaphorePermit,
+    settings: Settings,
+}
+
+async fn connection(
+    peer: Peer,
+    acceptor: TlsAcceptor,
+    accept: Accept,
+    graceful: Arc<GracefulShutdown>,
 ) {
+    let Peer { stream, permit, settings } = peer;
     stream.set_nodelay(true).ok();
     let handshake = tokio::select! {
         handshake = acceptor.accept(stream) => handshake,
-        () = server.clock.sleep(HANDSHAKE) => return,
+        () = settings.clock.sleep(HANDSHAKE) => return,
     };
     let stream = match handshake {
         Ok(stream) => stream,
@@ -113,18 +121,14 @@ async fn connection(
             return;
         }
     };
-    // TLS has verified it, and it stays the same as long as the connection lasts.
-    let certified: Option<Arc<Authenticated>> = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| Some(Arc::new(Authenticator::certified(chain.first()?)?)));
+    let chain = stream.get_ref().1.peer_certificates();
+    let handler = accept(chain.and_then(|chain| Some(chain.first()?.as_ref())));
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(server.config.header_timeout)
+        .header_read_timeout(settings.header_timeout)
         .max_headers(HEADER_COUNT)
         .max_buf_size(HEADER_BYTES.max(8192));
     builder
@@ -134,12 +138,8 @@ async fn connection(
         .max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(KEEP_ALIVE));
     let service = service_fn(move |request| {
-        let server = server.clone();
-        let certified = certified.clone();
-        async move {
-            let response = chain::serve_connection(server, certified, request).await;
-            Ok::<_, std::convert::Infallible>(response)
-        }
+        let answer = handler(request);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let served = if is_http2 {
         let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

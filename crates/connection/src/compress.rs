@@ -23,14 +23,14 @@ const THRESHOLD_BYTES: u64 = 128 << 10;
 const STEP_BYTES: usize = 64 << 10;
 
 /// Whether the client takes gzip. Upstream looks for the bare word; a quality is another word.
-pub(crate) fn is_accepted(method: &Method, headers: &HeaderMap) -> bool {
+pub fn is_accepted(method: &Method, headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     *method == Method::GET
         && accepted.is_some_and(|text| text.split(',').any(|word| word.trim() == "gzip"))
 }
 
 /// Compresses an answer that is large; streams of unknown length are left alone.
-pub(crate) fn large(response: Response<Body>) -> Response<Body> {
+pub fn large(response: Response<Body>) -> Response<Body> {
     let is_large = response.body().size_hint().exact().is_some_and(|size| size > THRESHOLD_BYTES);
     let is_ours = matches!(response.body(), Body::Full(_) | Body::Chunks { .. });
     if !is_large || !is_ours || response.headers().contains_key(CONTENT_ENCODING) {

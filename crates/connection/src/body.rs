@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use meta::{Reason, Status, StatusDetails};
 
 /// Upstream's limit of a request body.
-pub(crate) const REQUEST_BYTES: usize = 3 * 1024 * 1024;
+pub const REQUEST_BYTES: usize = 3 * 1024 * 1024;
 /// Small chunks are joined up to this size: a TLS record holds 16 KiB, and a frame has a price.
 const JOIN_BYTES: usize = 64 << 10;
 
@@ -142,8 +142,10 @@ fn next_chunk(chunks: &mut VecDeque<Bytes>) -> Option<Bytes> {
 }
 
 /// The body of a request: in one piece already, or still on its way.
-pub(crate) enum RequestBody {
+pub enum RequestBody {
+    /// In one piece.
     Whole(Bytes),
+    /// On its way.
     Incoming(Incoming),
 }
 
@@ -152,11 +154,10 @@ impl RequestBody {
     ///
     /// What is too large is read on for as much again before it is refused: HTTP/1 would break the
     /// connection under a client that is still writing.
-    pub(crate) async fn read(
-        self,
-        clock: &SharedClock,
-        patience: Duration,
-    ) -> Result<Bytes, Status> {
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    pub async fn read(self, clock: &SharedClock, patience: Duration) -> Result<Bytes, Status> {
         let mut incoming = match self {
             Self::Whole(bytes) if bytes.len() > REQUEST_BYTES => return Err(too_large()),
             Self::Whole(bytes) => return Ok(bytes),

@@ -1,0 +1,75 @@
+//! Requests to other servers: kubelets, pods, webhooks, aggregated servers.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::Body;
+
+/// A connection that is silent for so long is asked whether it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// A stream of bytes in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// Sends one request over a connection of its own, HTTP/1, which may switch to another protocol.
+///
+/// # Errors
+/// When the connection breaks, or what comes is no answer.
+pub async fn send(
+    stream: Box<dyn Stream>,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, hyper::Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    drop(stdx::task::spawn("outbound connection", async move {
+        // Whoever waits for the answer learns what went wrong.
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to another server ended");
+        }
+    }));
+    sender.send_request(request).await
+}
+
+/// A connection that many requests share. Clones are the same connection.
+#[derive(Clone)]
+pub struct Shared(http2::SendRequest<Body>);
+
+impl Shared {
+    /// Begins HTTP/2 on a stream.
+    ///
+    /// # Errors
+    /// When the other side does not speak it.
+    pub async fn begin(stream: Box<dyn Stream>) -> Result<Self, hyper::Error> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).adaptive_window(true);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        drop(stdx::task::spawn("outbound connection", async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to another server ended");
+            }
+        }));
+        Ok(Self(sender))
+    }
+
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Sends a request. Its address must be whole: scheme, host and path.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        self.0.send_request(request).await
+    }
+}
