@@ -1,5 +1,6 @@
 //! From definitions in the store to what is served.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use meta::Object;
@@ -37,10 +38,10 @@ pub(crate) fn adopt(resources: &Resources, items: &[Arc<KeyValue>]) {
         return;
     };
     let mut served = (*resources.served()).clone();
-    let mut gone: Vec<String> = served.entries.keys().cloned().collect();
+    let mut gone: BTreeSet<String> = served.entries.keys().cloned().collect();
     for kv in items {
         let Some(name) = name_of(&kv.key) else { continue };
-        gone.retain(|known| known != name);
+        gone.remove(name);
         put(&mut served, name, pump::object(storage, kv).as_ref());
     }
     for name in gone {
