@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a one-node cluster in the foreground.
-    Up(up::Args),
+    Up(Box<up::Args>),
     /// Remove every trace of a cluster from this host.
     Reset(reset::Args),
     /// Check whether this host can run a node.
@@ -43,7 +43,7 @@ enum Command {
     /// Work with images without a registry.
     Image(image::Args),
     /// Run the API server alone, with its store embedded.
-    Apiserver(apiserver::Args),
+    Apiserver(Box<apiserver::Args>),
     /// Run the controllers alone.
     ControllerManager(controller_manager::Args),
     /// Run the scheduler alone.
@@ -64,11 +64,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     };
     telemetry::init(format, &cli.log);
     match cli.command {
-        Command::Up(args) => block_on(up::run(args)),
+        Command::Up(args) => block_on(up::run(*args)),
         Command::Reset(args) => block_on(reset::run(args)),
         Command::Doctor => doctor::run(),
         Command::Image(args) => image::run(args),
-        Command::Apiserver(args) => block_on(apiserver::run(args)),
+        Command::Apiserver(args) => block_on(apiserver::run(*args)),
         Command::ControllerManager(args) => block_on(controller_manager::run(args)),
         Command::Scheduler(args) => block_on(scheduler::run(args)),
         Command::Kubelet(args) => block_on(kubelet::run(args)),
