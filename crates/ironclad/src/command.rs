@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a one-node cluster in the foreground.
-    Up(up::Args),
+    Up(Box<up::Args>),
     /// Remove every trace of a cluster from this host.
     Reset(reset::Args),
     /// Check whether this host can run a node.
@@ -64,7 +64,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     };
     telemetry::init(format, &cli.log);
     match cli.command {
-        Command::Up(args) => block_on(up::run(args)),
+        Command::Up(args) => block_on(up::run(*args)),
         Command::Reset(args) => block_on(reset::run(args)),
         Command::Doctor => doctor::run(),
         Command::Image(args) => image::run(args),

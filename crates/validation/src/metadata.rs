@@ -392,9 +392,7 @@ mod tests {
 
     #[test]
     fn entries_of_managed_fields_have_a_form() {
-        let map = |entry: serde_json::Value| {
-            json!({"metadata": {"name": "x", "namespace": "n", "managedFields": [entry]}})
-        };
+        let map = |entry: serde_json::Value| json!({"metadata": {"name": "x", "namespace": "n", "managedFields": [entry]}});
         let fine = json!({"manager": "a b", "operation": "Apply", "fieldsType": "FieldsV1"});
         check("", "ConfigMap", map(fine), &[]);
         let wrong = json!({"manager": "a\u{7}", "operation": "Make", "fieldsType": "FieldsV2"});

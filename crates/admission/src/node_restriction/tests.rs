@@ -1,3 +1,5 @@
+//! What nodes may and may not write, in upstream's words.
+
 use serde_json::json;
 
 use super::*;

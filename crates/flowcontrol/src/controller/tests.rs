@@ -1,3 +1,5 @@
+//! Classifying, waiting and lending, with a clock that stands still where time matters.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clock::{Clock, ManualClock, SystemClock};

@@ -1,3 +1,5 @@
+//! The queues by hand, and in simulations whose seeds make them repeatable.
+
 use std::collections::{BTreeMap, BinaryHeap};
 
 use rand::rngs::StdRng;

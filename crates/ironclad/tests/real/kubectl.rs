@@ -138,12 +138,13 @@ fn kubectl_compares_waits_and_applies() {
     assert!(rollout.contains("successfully rolled out"), "{rollout}");
 
     // Server-side, the fields that another manager owns are in dispute.
-    let (applied, dispute) = attempt(&harness, &["apply", "--server-side", "-f", &wider]);
+    let (applied, dispute) =
+        attempt(&harness, &["apply", "--server-side", "--field-manager=o", "-f", &wider]);
     assert!(
         !applied && dispute.contains("conflict with \"kubectl-client-side-apply\""),
         "{dispute}"
     );
-    run(&["apply", "--server-side", "--force-conflicts", "-f", &wider]);
+    run(&["apply", "--server-side", "--field-manager=o", "--force-conflicts", "-f", &wider]);
     assert_eq!(run(&["get", "deployment", "web", "-o", "jsonpath={.spec.replicas}"]), "2");
 
     run(&["delete", "deployment", "web", "--wait=false"]);
