@@ -1,4 +1,5 @@
 //! What must hold for every schema and every object.
 
 #[cfg(test)]
+#[cfg(test)]
 mod properties;
