@@ -95,11 +95,6 @@ impl Cluster {
         &self.host
     }
 
-    /// The same, for threads that run on it beside the test.
-    pub fn shared_host(&self) -> Arc<Host> {
-        self.host.clone()
-    }
-
     /// Where it keeps everything.
     pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")

@@ -5,11 +5,14 @@ use features::Features;
 
 /// The gates that switch something in this program. Others are upstream's, and are taken so that
 /// one set of flags does for every part of a cluster.
-const SWITCHED: [&str; 5] = [
+const SWITCHED: [&str; 8] = [
     "APIResponseCompression",
+    "AllowInsecureKubeletCertificateSigningRequests",
     "ClusterTrustBundle",
     "CoordinatedLeaderElection",
     "MutatingAdmissionPolicy",
+    "PodTopologyLabelsAdmission",
+    "ServiceAccountNodeAudienceRestriction",
     "WatchList",
 ];
 

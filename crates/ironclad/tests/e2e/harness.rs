@@ -2,19 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use client::{Client, ClientError, KubeConfig, Remote};
-use futures::StreamExt;
 use http::Method;
-use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use testkit::{Cluster, Options, POD_IMAGE, pod_image};
-use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 /// Long enough for a busy machine; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,12 +43,7 @@ impl Harness {
         Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
     }
 
-    /// Reads what is no JSON, such as a log.
-    pub(crate) fn text(&self, path: &str) -> String {
-        String::from_utf8(self.bytes(Method::GET, path, None).unwrap().to_vec()).unwrap()
-    }
-
-    fn bytes(
+    pub(crate) fn bytes(
         &self,
         method: Method,
         path: &str,
@@ -73,17 +63,6 @@ impl Harness {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let answer = client.request(method, &path, content_type, Bytes::from(body));
             runtime.block_on(answer)
-        })
-    }
-
-    /// Opens a websocket as the administrator, and gives the messages until the server closes it.
-    pub(crate) fn websocket(&self, path: &str, protocol: &str) -> Vec<Vec<u8>> {
-        let kubeconfig = self.cluster.kubeconfig();
-        let (path, protocol) = (path.to_owned(), protocol.to_owned());
-        self.cluster.host().run(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(websocket(&kubeconfig, &path, &protocol))
         })
     }
 
@@ -110,10 +89,6 @@ impl Harness {
             }
         });
         created.unwrap()
-    }
-
-    pub(crate) fn patch(&self, path: &str, patch: &Value) -> Value {
-        self.request(Method::PATCH, path, Some(patch)).unwrap()
     }
 
     pub(crate) fn delete(&self, path: &str) {
@@ -193,27 +168,6 @@ impl Harness {
         }
         text
     }
-}
-
-async fn websocket(kubeconfig: &Path, path: &str, protocol: &str) -> Vec<Vec<u8>> {
-    let config = KubeConfig::load(kubeconfig).unwrap();
-    let authority = config.server.strip_prefix("https://").unwrap().trim_end_matches('/');
-    let tcp = tokio::net::TcpStream::connect(authority).await.unwrap();
-    let tls = client::tls_config(&config).unwrap();
-    let name = ServerName::try_from(authority.rsplit_once(':').unwrap().0.to_owned()).unwrap();
-    let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.unwrap();
-    let mut request = format!("wss://{authority}{path}").into_client_request().unwrap();
-    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());
-    let (mut socket, answer) = tokio_tungstenite::client_async(request, tls).await.unwrap();
-    assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], protocol);
-    let mut messages = Vec::new();
-    while let Some(Ok(message)) = socket.next().await {
-        if message.is_close() {
-            break;
-        }
-        messages.push(message.into_data().to_vec());
-    }
-    messages
 }
 
 fn fetch(to: SocketAddr, path: &str) -> std::io::Result<String> {

@@ -14,6 +14,8 @@ mod limits;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod versions;

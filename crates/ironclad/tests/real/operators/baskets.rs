@@ -193,10 +193,11 @@ fn on_host<F: Future<Output = ()>>(
 fn an_operator_in_rust_survives_the_api_server() {
     let mut harness = Harness::start();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let (host, path) = (harness.cluster.shared_host(), harness.cluster.kubeconfig());
-    // Webhooks and operator are a process of their own in all but name: they outlive the server.
-    let operator = std::thread::spawn(move || {
-        host.run(move || {
+    let path = harness.cluster.kubeconfig();
+    // Webhooks and operator are a process of their own in all but name: they outlive the server. A
+    // thread stays on the host of the thread that made it.
+    let operator = harness.cluster.host().run(move || {
+        std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -208,14 +209,17 @@ fn an_operator_in_rust_survives_the_api_server() {
                     _ = stopped => {}
                 }
             });
-        });
+        })
     });
     on_host(&harness, |path| async move {
         let client = connect(&path).await;
         let hooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-        while hooks.get_opt("check").await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let installed = async {
+            while hooks.get_opt("check").await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, installed).await.expect("the operator installs itself");
         fill(&client, 0..MANY).await;
         until_filled(&client, MANY).await;
         let baskets: Api<Basket> = Api::namespaced(client.clone(), "default");
