@@ -26,6 +26,7 @@ use crate::decode::stamp;
 use crate::errors;
 use crate::render;
 use crate::resources::{Resource, Resources, Storage};
+use crate::server::Server;
 
 pub(crate) use connect::connect;
 
@@ -212,7 +213,8 @@ impl Round<'_> {
             let asked =
                 ask(self.ctx, hook, self.attributes, &matched, Some(object), self.old).await?;
             if let Some(patch) = asked.and_then(|answer| answer.patch)
-                && let Some(new) = patched(self.attributes, &matched, object, &patch)?
+                && let Some(new) =
+                    patched(&self.ctx.server, self.attributes, &matched, object, &patch).await?
             {
                 *object = new;
                 is_changed = true;
@@ -326,6 +328,15 @@ async fn ask(
             "admission webhook {name:?} does not support dry run"
         )));
     }
+    let (mut shown, mut shown_old) = (None, None);
+    if matched.is_by_webhook() {
+        for (from, to) in [(object, &mut shown), (old, &mut shown_old)] {
+            if let Some(object) = from {
+                *to = Some(matched.present(&ctx.server, object).await?);
+            }
+        }
+    }
+    let (object, old) = (shown.as_ref().or(object), shown_old.as_ref().or(old));
     match review::ask(ctx, hook, attributes, matched, object, old).await {
         Ok(answer) => Ok(Some(answer)),
         Err(Failure::Rejected(status)) => Err(*status),
@@ -341,7 +352,8 @@ async fn ask(
 }
 
 /// The working form after a JSON patch against what the webhook saw; `None` when it is the same.
-fn patched(
+async fn patched(
+    server: &Server,
     attributes: &Attributes<'_>,
     matched: &Matched,
     object: &Value,
@@ -349,25 +361,41 @@ fn patched(
 ) -> Result<Option<Value>, Status> {
     let Some(resource) = attributes.resource else { return Ok(None) };
     let seen = matched.resource.as_deref().unwrap_or(resource);
-    let json = render::encode(seen.ty, &matched.convert(resource, object));
+    let shown = match matched.is_by_webhook() {
+        true => matched.present(server, object).await?,
+        false => matched.convert(resource, object),
+    };
+    let json = render::encode(seen.ty, &shown);
     let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
     let patched = patch::json(&document, patch).map_err(errors::internal)?;
     if patched == document {
         return Ok(None);
     }
+    if let (true, Some(version)) = (matched.is_by_webhook(), &resource.custom) {
+        let new = decoded(seen, &patched)?;
+        let new = crate::custom::convert::from_storage(server, version, new).await?;
+        return finished(resource, new).map(Some);
+    }
     rebuilt(resource, matched, &patched).map(Some)
 }
 
-/// The working form of a document in the version that matched, with defaults.
-fn rebuilt(resource: &Resource, matched: &Matched, document: &Value) -> Result<Value, Status> {
-    let seen = matched.resource.as_deref().unwrap_or(resource);
+fn decoded(seen: &Resource, document: &Value) -> Result<Value, Status> {
     let decoded = schema::decode_value(seen.ty, document, FieldValidation::Ignore);
     let mut new = decoded.map_err(errors::internal)?.value;
     stamp(&mut new, &seen.gvk);
-    let mut new = matched.convert_back(resource, new);
+    Ok(new)
+}
+
+fn finished(resource: &Resource, mut new: Value) -> Result<Value, Status> {
     if let Some(version) = &resource.custom {
         version.compiled().admit(&mut new).map_err(errors::internal)?;
     }
     resource.apply_defaults(&mut new);
     Ok(new)
+}
+
+/// The working form of a document in the version that matched, with defaults.
+fn rebuilt(resource: &Resource, matched: &Matched, document: &Value) -> Result<Value, Status> {
+    let seen = matched.resource.as_deref().unwrap_or(resource);
+    finished(resource, matched.convert_back(resource, decoded(seen, document)?))
 }

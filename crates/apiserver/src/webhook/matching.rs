@@ -12,8 +12,10 @@ use super::Attributes;
 use super::hook::{Hook, Rule};
 use super::seen::Seen;
 use crate::context::RequestContext;
+use crate::custom;
 use crate::errors;
 use crate::resources::Resource;
+use crate::server::Server;
 
 /// What a webhook or policy is about.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Matched {
     pub(super) fn convert(&self, from: &Resource, object: &Value) -> Value {
         match &self.resource {
             None => object.clone(),
-            Some(seen) => seen.served_from(from.to_storage(object.clone())),
+            Some(seen) => between(from, seen, object.clone()),
         }
     }
 
@@ -68,7 +70,33 @@ impl Matched {
     pub(super) fn convert_back(&self, to: &Resource, object: Value) -> Value {
         match &self.resource {
             None => object,
-            Some(seen) => to.served_from(seen.to_storage(object)),
+            Some(seen) => between(seen, to, object),
+        }
+    }
+
+    /// Whether only the webhook of a definition knows the way to the version that matched:
+    /// [`Matched::convert`] leaves objects as they are then.
+    pub(super) fn is_by_webhook(&self) -> bool {
+        let custom = self.resource.as_ref().and_then(|seen| seen.custom.as_ref());
+        custom.is_some_and(|version| version.kind.hook.is_some())
+    }
+
+    /// An object in the version that matched, by the definition's webhook if need be.
+    pub(super) async fn present(&self, server: &Server, object: &Value) -> Result<Value, Status> {
+        match self.resource.as_ref().and_then(|seen| seen.custom.as_ref()) {
+            Some(version) => custom::convert::from_storage(server, version, object.clone()).await,
+            None => Ok(object.clone()),
+        }
+    }
+}
+
+fn between(from: &Resource, to: &Resource, object: Value) -> Value {
+    match &to.custom {
+        None => to.served_from(from.to_storage(object)),
+        Some(version) if version.kind.hook.is_some() => object,
+        Some(version) => {
+            let before = object.clone();
+            custom::convert::by_name(&version.kind, &version.name, object).unwrap_or(before)
         }
     }
 }

@@ -89,9 +89,8 @@ async fn reconcile(basket: Arc<Basket>, client: Arc<Client>) -> Result<Action, k
             "data": {"size": basket.spec.size.to_string()},
         });
         maps.patch(&format!("basket-{name}"), &apply, &Patch::Apply(map)).await?;
-        let status = json!({"apiVersion": Basket::api_version(&()), "kind": "Basket",
-            "status": {"filled": true}});
-        baskets.patch_status(&name, &apply, &Patch::Apply(status)).await?;
+        let status = Patch::Merge(json!({ "status": { "filled": true } }));
+        baskets.patch_status(&name, &PatchParams::default(), &status).await?;
         Ok(Action::await_change())
     })
     .await;
@@ -161,19 +160,23 @@ async fn fill(client: &Client, numbers: std::ops::Range<usize>) {
 async fn until_filled(client: &Client, count: usize) {
     let baskets: Api<Basket> = Api::namespaced(client.clone(), "default");
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let mut seen = String::new();
     let all = async {
         loop {
             let list = baskets.list(&ListParams::default()).await.unwrap();
-            let is_filled = |basket: &Basket| basket.status.as_ref().is_some_and(|it| it.filled);
+            let is_filled = |basket: &&Basket| basket.status.as_ref().is_some_and(|it| it.filled);
+            let filled = list.iter().filter(is_filled).count();
             let own = maps.list(&ListParams::default()).await.unwrap().items;
             let own = own.iter().filter(|map| map.name_any().starts_with("basket-")).count();
-            if list.items.len() == count && list.iter().all(is_filled) && own == count {
+            if list.items.len() == count && filled == count && own == count {
                 return list;
             }
+            seen = format!("{filled} of {} are filled, with {own} maps", list.items.len());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let list = tokio::time::timeout(PATIENCE, all).await.expect("every basket is filled");
+    let list = tokio::time::timeout(PATIENCE, all).await;
+    let list = list.unwrap_or_else(|_| panic!("{count} baskets are wanted; {seen}"));
     assert!(list.iter().all(|basket| basket.labels().get("seen").is_some_and(|it| it == "yes")));
 }
 
