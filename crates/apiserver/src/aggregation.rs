@@ -55,8 +55,8 @@ impl Backends {
     }
 
     /// Who serves a group and version, when it is not this server.
-    pub(crate) fn find(&self, server: &Server, group: &str, version: &str) -> Option<Arc<Backend>> {
-        let table = self.table(server);
+    pub(crate) fn find(&self, group: &str, version: &str) -> Option<Arc<Backend>> {
+        let table = self.table();
         if table.is_empty() {
             return None;
         }
@@ -64,13 +64,13 @@ impl Backends {
     }
 
     /// All of them, in the order of their groups and versions.
-    pub(crate) fn all(&self, server: &Server) -> Vec<Arc<Backend>> {
-        let mut all: Vec<_> = self.table(server).values().cloned().collect();
+    pub(crate) fn all(&self) -> Vec<Arc<Backend>> {
+        let mut all: Vec<_> = self.table().values().cloned().collect();
         all.sort_by(|a, b| (&a.group, &a.version).cmp(&(&b.group, &b.version)));
         all
     }
 
-    fn table(&self, server: &Server) -> Arc<Table> {
+    fn table(&self) -> Arc<Table> {
         let Some(cache) = self.storage.as_ref().map(|storage| &storage.cache) else {
             return Arc::default();
         };
@@ -80,7 +80,7 @@ impl Backends {
             let objects = cache.snapshot(0).map;
             let mut table = Table::new();
             for object in objects.values() {
-                let Some(backend) = Backend::of(object, &server.config.pki) else { continue };
+                let Some(backend) = Backend::of(object) else { continue };
                 let key = (backend.group.clone(), backend.version.clone());
                 // Connections outlive changes that are not about them, such as of the status.
                 let kept = compiled.1.get(&key).filter(|kept| kept.is_same(&backend));
@@ -96,25 +96,32 @@ impl Backends {
     }
 }
 
+/// What says which APIs there are.
+const REGISTRATIONS: [(&str, &str); 2] =
+    [(GROUP, RESOURCE), ("apiextensions.k8s.io", "customresourcedefinitions")];
+/// What leads to other servers. It changes all the time, and matters only when there are any.
+const WAYS: [(&str, &str); 2] = [("", "services"), ("discovery.k8s.io", "endpointslices")];
+
 /// Keeps the `APIService` objects of what is served here, and the conditions of all, until the
 /// server shuts down.
 pub(crate) async fn run(handle: Handle) {
     let server = handle.server.clone();
+    let mut registered = None;
     while !server.shutdown.is_begun() {
-        let watched = [
-            (GROUP, RESOURCE),
-            ("apiextensions.k8s.io", "customresourcedefinitions"),
-            ("", "services"),
-            ("discovery.k8s.io", "endpointslices"),
-        ];
+        let has_backends = !server.backends.table().is_empty();
+        let ways = if has_backends { &WAYS[..] } else { &[] };
         // Before anything is read: what changes while it is looked at is looked at again.
+        let watched = REGISTRATIONS.iter().chain(ways);
         let cursors: Vec<Cursor> =
-            watched.iter().filter_map(|(group, name)| cursor(&server, group, name)).collect();
+            watched.filter_map(|(group, name)| cursor(&server, group, name)).collect();
+        let newest = REGISTRATIONS.map(|(group, name)| newest(&server, group, name));
+        let is_registered = registered == Some(newest);
         let kept = tokio::select! {
-            kept = keep(&handle) => kept,
+            kept = keep(&handle, is_registered) => kept,
             // After that nobody follows the store any more, and each write would wait in vain.
             () = server.shutdown.begun() => return,
         };
+        registered = kept.is_ok().then_some(newest);
         let wait = match kept {
             Ok(()) => EVERY,
             Err(status) => {
@@ -131,9 +138,19 @@ pub(crate) async fn run(handle: Handle) {
     }
 }
 
-async fn keep(handle: &Handle) -> Result<(), Status> {
-    registration::keep(handle).await?;
+/// One round. When nothing was registered since the last one, only other servers are looked at.
+async fn keep(handle: &Handle, is_registered: bool) -> Result<(), Status> {
+    if !is_registered {
+        registration::keep(handle).await?;
+    }
+    if is_registered && handle.server.backends.table().is_empty() {
+        return Ok(());
+    }
     availability::keep(handle).await
+}
+
+fn newest(server: &Server, group: &str, resource: &str) -> u64 {
+    server.resources.storage(group, resource).map_or(0, |storage| storage.cache.newest())
 }
 
 fn cursor(server: &Server, group: &str, resource: &str) -> Option<Cursor> {

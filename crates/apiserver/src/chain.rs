@@ -139,8 +139,8 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
 type Handled = (RequestContext, Result<Response<Body>, Status>);
 
 async fn handle(mut ctx: RequestContext, body: RequestBody, upgrade: OnUpgrade) -> Handled {
-    let is_ours = ctx.info.is_resource && aggregated(&ctx).is_none();
-    if is_ours && !discovery::is_built_in(&ctx.info.group) {
+    let is_foreign = ctx.info.is_resource && !discovery::is_built_in(&ctx.info.group);
+    if is_foreign && aggregated(&ctx).is_none() {
         custom::requests::without_protobuf(&mut ctx.headers);
     }
     if let Err(status) = impersonate(&mut ctx) {
@@ -274,7 +274,7 @@ fn aggregated(ctx: &RequestContext) -> Option<Arc<aggregation::Backend>> {
     let path = ctx.info.path.strip_prefix("/openapi/v3").unwrap_or(&ctx.info.path);
     let mut parts = path.strip_prefix("/apis/")?.splitn(3, '/');
     let (group, version) = (parts.next()?, parts.next()?);
-    ctx.server.backends.find(&ctx.server, group, version)
+    ctx.server.backends.find(group, version)
 }
 
 /// Browsers cannot read an answer while it comes; a websocket they can.

@@ -6,7 +6,7 @@ mod ephemeral_containers;
 mod eviction;
 mod finalize;
 mod review;
-mod scale;
+pub(crate) mod scale;
 mod token;
 
 use std::sync::Arc;

@@ -36,7 +36,7 @@ impl Verdict {
 /// Looks at every `APIService` once and writes what has changed.
 pub(super) async fn keep(handle: &Handle) -> Result<(), Status> {
     let server = &handle.server;
-    let backends = server.backends.all(server);
+    let backends = server.backends.all();
     for object in admission::View::list(&**server, GROUP, RESOURCE, "") {
         let Ok(mut found) = object.decode::<Value>() else { continue };
         let backend = backends.iter().find(|backend| backend.name == object.header().name);

@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::discovery::Description;
-use crate::config::Pki;
 use crate::proxy::service_endpoint;
 use crate::server::Server;
 use crate::tls;
@@ -39,7 +38,6 @@ pub(crate) struct Backend {
     pub(super) service: String,
     pub(super) port: u16,
     trust: Trust,
-    pki: Pki,
     tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
     /// One connection is enough for HTTP/2.
     shared: Arc<Mutex<Option<Shared>>>,
@@ -103,7 +101,7 @@ struct Condition {
 
 impl Backend {
     /// The server an `APIService` names; `None` when that is this one.
-    pub(super) fn of(object: &Object, pki: &Pki) -> Option<Self> {
+    pub(super) fn of(object: &Object) -> Option<Self> {
         let ApiService { spec, status } = object.decode().ok()?;
         let service = spec.service?;
         let trust = if spec.insecure_skip_tls_verify {
@@ -124,7 +122,6 @@ impl Backend {
             service: service.name,
             port: service.port.unwrap_or(PORT),
             trust,
-            pki: pki.clone(),
             tls: OnceLock::new(),
             shared: Arc::default(),
             description: Arc::default(),
@@ -157,7 +154,8 @@ impl Backend {
         if !switches && let Some(mut sender) = self.kept() {
             return sender.send(over_http2(request, self)).await.map_err(SendError::Http);
         }
-        let config = self.tls.get_or_init(|| tls::aggregated_config(&self.pki, self.trust()));
+        let pki = &server.config.pki;
+        let config = self.tls.get_or_init(|| tls::aggregated_config(pki, self.trust()));
         let config = config.clone().map_err(SendError::Tls)?;
         let stream = self.connect(server, config, switches).await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {

@@ -214,7 +214,7 @@ fn add_once(versions: &mut Value, version: Value) {
 
 /// Higher priorities first.
 fn in_order(server: &Server) -> Vec<std::sync::Arc<Backend>> {
-    let mut all = server.backends.all(server);
+    let mut all = server.backends.all();
     all.retain(|backend| !backend.group.is_empty());
     all.sort_by_key(|backend| std::cmp::Reverse(backend.version_priority));
     all
@@ -222,7 +222,7 @@ fn in_order(server: &Server) -> Vec<std::sync::Arc<Backend>> {
 
 /// Groups that are not built in come in the order of their priorities.
 fn sort(server: &Server, groups: &mut [Value], name: fn(&Value) -> Option<&str>) {
-    let backends = server.backends.all(server);
+    let backends = server.backends.all();
     if backends.is_empty() {
         return;
     }

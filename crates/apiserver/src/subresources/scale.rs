@@ -14,13 +14,10 @@ use crate::render;
 use crate::resources::Resource;
 use crate::verbs::apply::applied_to;
 use crate::verbs::patch::{Patch, PatchType};
-use crate::write::{self, Creates, Part, Update};
+use crate::write::{self, Creates, Part, Update, Written};
 use connection::Body;
 
-/// Where whatever has a scale has its replicas.
-const REPLICAS: [&str; 2] = ["spec", "replicas"];
-
-fn kind() -> GroupVersionKind {
+pub(crate) fn kind() -> GroupVersionKind {
     GroupVersionKind::new("autoscaling", "v1", "Scale")
 }
 
@@ -33,7 +30,8 @@ pub(super) async fn serve(
     let object = if ctx.info.verb == "get" {
         read(ctx, resource).await?
     } else {
-        write(request, resource).await?
+        let written = write(request, resource, &BuiltIn(resource)).await?;
+        written.object.decode().map_err(errors::internal)?
     };
     Ok(render::value(StatusCode::OK, &kind(), &of(resource, &object), form))
 }
@@ -48,7 +46,40 @@ async fn read(ctx: &RequestContext, resource: &Resource) -> Result<Value, Status
     found.decode().map_err(errors::internal)
 }
 
-async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value, Status> {
+/// Where a kind has what a scale shows.
+pub(crate) trait Scaled: Sync {
+    /// The path of the wanted replicas.
+    fn replicas(&self) -> Vec<&str>;
+
+    /// The scale of an object.
+    fn shown(&self, object: &Value) -> Result<Value, Status>;
+
+    /// Sets the wanted replicas.
+    fn put(&self, object: &mut Value, replicas: i64);
+}
+
+struct BuiltIn<'a>(&'a Resource);
+
+impl Scaled for BuiltIn<'_> {
+    fn replicas(&self) -> Vec<&str> {
+        vec!["spec", "replicas"]
+    }
+
+    fn shown(&self, object: &Value) -> Result<Value, Status> {
+        Ok(of(self.0, object))
+    }
+
+    fn put(&self, object: &mut Value, replicas: i64) {
+        object["spec"]["replicas"] = json!(replicas);
+    }
+}
+
+/// Writes the replicas of an object through its scale, with the managers of that field.
+pub(crate) async fn write(
+    request: &WriteRequest<'_>,
+    resource: &Resource,
+    scaled: &dyn Scaled,
+) -> Result<Written, Status> {
     let ctx = request.ctx;
     let gvk = kind();
     let Some(ty) = schema::registry().kind(&gvk) else {
@@ -70,11 +101,14 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
         creates: Creates::Never,
         manager: None,
     };
-    let target = Target::kind(ty, &gvk);
+    let (target, path) = (Target::kind(ty, &gvk), scaled.replicas());
     let change = |old: Option<&Value>| {
         let old =
             old.ok_or_else(|| errors::not_found(&resource.group_resource(), &ctx.info.name))?;
-        let current = with_managers(of(resource, old), old);
+        let mut current = scaled.shown(old)?;
+        if let Ok(list) = apply::to_scale(apply::managed_fields(old), &path) {
+            apply::put_managed_fields(&mut current, list);
+        }
         let (body, validation) = (&request.body, options.validation);
         let mut scale = match patch_type {
             None => decode::body(&ctx.headers, body, &gvk, ty, validation)?.value,
@@ -94,28 +128,19 @@ async fn write(request: &WriteRequest<'_>, resource: &Resource) -> Result<Value,
                 ctx.info.name
             )));
         }
-        let mut new = scaled(old, &scale, &ctx.info.name)?;
+        let mut new = changed(scaled, old, &scale, &ctx.info.name)?;
         let (before, after) = (apply::managed_fields(old), apply::managed_fields(&scale));
         let version = resource.gvk.group_version().to_string();
-        if let Ok(list) = apply::from_scale(before, after, &REPLICAS, &version) {
+        if let Ok(list) = apply::from_scale(before, after, &path, &version) {
             apply::put_managed_fields(&mut new, list);
         }
         Ok(new)
     };
-    let written = write::update(ctx, resource, &update, &change).await?;
-    written.object.decode().map_err(errors::internal)
-}
-
-/// The scale with the managers of the object's replicas.
-fn with_managers(mut scale: Value, object: &Value) -> Value {
-    if let Ok(list) = apply::to_scale(apply::managed_fields(object), &REPLICAS) {
-        apply::put_managed_fields(&mut scale, list);
-    }
-    scale
+    write::update(ctx, resource, &update, &change).await
 }
 
 /// The object with the replicas of the scale, and its preconditions.
-fn scaled(old: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
+fn changed(scaled: &dyn Scaled, old: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
     let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or_default();
     if replicas < 0 {
         let cause = meta::Cause {
@@ -126,7 +151,7 @@ fn scaled(old: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
         return Err(errors::invalid("autoscaling", "Scale", name, vec![cause]));
     }
     let mut new = old.clone();
-    new["spec"]["replicas"] = json!(replicas);
+    scaled.put(&mut new, replicas);
     for field in ["resourceVersion", "uid"] {
         match scale["metadata"].get(field).filter(|value| **value != json!("")) {
             Some(value) => new["metadata"][field] = value.clone(),
@@ -140,12 +165,6 @@ fn scaled(old: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
 }
 
 fn of(resource: &Resource, object: &Value) -> Value {
-    let mut metadata = json!({});
-    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
-        if let Some(value) = object["metadata"].get(field) {
-            metadata[field] = value.clone();
-        }
-    }
     let selector = match &*resource.definition.name {
         // A map, where the others have a selector.
         "replicationcontrollers" => {
@@ -162,6 +181,17 @@ fn of(resource: &Resource, object: &Value) -> Value {
     };
     let replicas = object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or_default();
     let current = object.pointer("/status/replicas").and_then(Value::as_i64).unwrap_or_default();
+    scale_of(object, (replicas, current), &selector)
+}
+
+/// The scale of an object with so many wanted and present replicas; zeros are left out.
+pub(crate) fn scale_of(object: &Value, (replicas, current): (i64, i64), selector: &str) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object["metadata"].get(field) {
+            metadata[field] = value.clone();
+        }
+    }
     let mut scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
         "spec": {}, "status": {"replicas": current}});
     if replicas != 0 {
