@@ -9,15 +9,12 @@ use bytes::Bytes;
 use clock::SystemClock;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use store::{Expect, LogStore, Options, Store, Write};
-use tokio::net::TcpListener;
 
 use super::{MERGE, delete, patch, read};
 use crate::fixture::{Fixture, admin};
+use crate::https;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -32,35 +29,13 @@ impl Hook {
     /// Answers every request with what `answer` makes of it: the response without its uid.
     async fn serve(server: &Fixture, answer: fn(&Value) -> Value) -> Self {
         let names = ["hook.default.svc", "localhost", "127.0.0.1"];
-        let (certificate, key) = server.authority.issue_for("hook", &[], &names);
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a chain")];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a certificate");
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("a port").port();
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
         let seen = asked.clone();
-        drop(stdx::task::spawn("test webhook", async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, seen) = (acceptor.clone(), seen.clone());
-                drop(stdx::task::spawn("test webhook connection", async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = hyper::service::service_fn(move |request| {
-                        let seen = seen.clone();
-                        async move { Ok::<_, hyper::Error>(reply(request, answer, &seen).await) }
-                    });
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    connection.serve_connection(TokioIo::new(stream), service).await.ok();
-                }));
-            }
-        }));
+        let port = https::serve(server, &names, move |request| {
+            let seen = seen.clone();
+            async move { reply(request, answer, &seen).await }
+        })
+        .await;
         Self { port, asked }
     }
 

@@ -8,13 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::fixture::Fixture;
+use crate::https;
 
 /// What the webhook does with a request.
 pub(super) enum Reply {
@@ -37,35 +34,13 @@ pub(super) struct Converter {
 impl Converter {
     pub(super) async fn serve(server: &Fixture, reply: fn(&Value) -> Reply) -> Self {
         let names = ["localhost", "127.0.0.1"];
-        let (certificate, key) = server.authority.issue_for("converter", &[], &names);
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a chain")];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a certificate");
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("a port").port();
         let asked: Arc<Mutex<Vec<usize>>> = Arc::default();
         let seen = asked.clone();
-        drop(stdx::task::spawn("test converter", async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, seen) = (acceptor.clone(), seen.clone());
-                drop(stdx::task::spawn("test converter connection", async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = hyper::service::service_fn(move |request| {
-                        let seen = seen.clone();
-                        async move { Ok::<_, hyper::Error>(answer(request, reply, &seen).await) }
-                    });
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    connection.serve_connection(TokioIo::new(stream), service).await.ok();
-                }));
-            }
-        }));
+        let port = https::serve(server, &names, move |request| {
+            let seen = seen.clone();
+            async move { answer(request, reply, &seen).await }
+        })
+        .await;
         Self { port, asked }
     }
 
