@@ -303,7 +303,11 @@ async fn try_update(
     change: &Change<'_>,
 ) -> Result<Attempt, Status> {
     let old = stored(storage, found)?;
-    let old = old_form(ctx, resource, &old).await?.into_owned();
+    let old = match old_form(ctx, resource, &old).await? {
+        // Of built-in kinds it is the same, and a copy of all of it has a price.
+        Cow::Borrowed(_) => old,
+        Cow::Owned(old) => old,
+    };
     let old_served = resource.served(&old);
     let mut new = change(Some(&old_served))?;
     check_url(&new, update, storage)?;
