@@ -5,6 +5,7 @@ mod converter;
 mod documents;
 mod lifecycle;
 mod many;
+mod owners;
 mod serving;
 mod subresources;
 
