@@ -1,4 +1,5 @@
-//! Conversions by a webhook in the midst of what does not wait for anybody.
+//! What a webhook has converted for a request, lest it be asked twice, and conversions in the midst of
+//! what does not wait for anybody.
 //!
 //! Who owns what is told in the version in which each manager writes, and the way there may lead
 //! over a webhook. What is written is therefore made in rounds: what a round lacks is noted, and it
@@ -26,6 +27,9 @@ const ROUNDS: usize = 64;
 /// Objects that are converted for one request.
 const CONVERSIONS: usize = 512;
 
+/// Bytes of these objects together.
+const BYTES: usize = 64 << 20;
+
 /// The text of an object, and the version it is wanted in.
 type Wanted = (Bytes, String);
 
@@ -37,6 +41,8 @@ pub(crate) struct Conversions(Mutex<State>);
 struct State {
     known: BTreeMap<Wanted, Result<Value, String>>,
     pending: Vec<Wanted>,
+    /// Of the objects that were converted.
+    bytes: usize,
 }
 
 impl Conversions {
@@ -52,6 +58,33 @@ impl Conversions {
         found
     }
 
+    /// An object in another version, brought into form, as soon as the webhook has converted it.
+    pub(crate) async fn present(
+        &self,
+        ctx: &RequestContext,
+        version: &CustomVersion,
+        object: &Value,
+    ) -> Result<Value, Status> {
+        let wanted = version.api_version();
+        if object["apiVersion"] == *wanted {
+            return Ok(object.clone());
+        }
+        let found = match self.find(object, &wanted) {
+            Some(found) => found,
+            None => {
+                let pending = self.take_pending();
+                if !self.put(converted(ctx, version, pending).await) {
+                    return Err(too_many());
+                }
+                let found = self.find(object, &wanted);
+                found.unwrap_or_else(|| Err("the object is not readable".to_owned()))
+            }
+        };
+        let mut object = found.map_err(errors::unexpected)?;
+        version.compiled().accept(&mut object).map_err(errors::unexpected)?;
+        Ok(object)
+    }
+
     fn take_pending(&self) -> Vec<Wanted> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut state.pending)
@@ -60,8 +93,9 @@ impl Conversions {
     /// Remembers answers; `false` when there are too many.
     fn put(&self, answers: Vec<(Wanted, Result<Value, String>)>) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.bytes += answers.iter().map(|((object, _), _)| object.len()).sum::<usize>();
         state.known.extend(answers);
-        state.known.len() <= CONVERSIONS
+        state.known.len() <= CONVERSIONS && state.bytes <= BYTES
     }
 }
 
@@ -89,7 +123,11 @@ pub(crate) async fn settled<T>(
             break;
         }
     }
-    Err(errors::internal("too many conversions are needed to tell who owns which fields"))
+    Err(too_many())
+}
+
+fn too_many() -> Status {
+    errors::internal("too many conversions are needed for one request")
 }
 
 /// What the webhook says, asked once for each pair of versions.
