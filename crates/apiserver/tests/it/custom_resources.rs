@@ -1,5 +1,6 @@
 //! Custom resources, from their definitions to their end.
 
+mod admitted;
 mod conversion;
 mod converter;
 mod documents;

@@ -3,57 +3,11 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::converter::{Converter, Reply};
-use super::{FOOS, MERGE, define, definition, message, read, version};
+use super::converter::renaming;
+use super::{FOOS, MERGE, message, read};
 use crate::fixture::{Fixture, admin};
 
 const APPLY: &str = "application/apply-patch+yaml";
-
-/// The names of the two fields in each version.
-const NAMES: [(&str, [&str; 2]); 3] =
-    [("v1", ["size", "color"]), ("v2", ["magnitude", "colour"]), ("v3", ["breadth", "tint"])];
-
-/// Renames the fields; objects that say so are not converted to v3.
-fn rename(request: &Value) -> Reply {
-    let wanted = request["desiredAPIVersion"].as_str().unwrap();
-    let names = |version: &str| {
-        let version = version.strip_prefix("example.com/").unwrap();
-        NAMES.iter().find(|(name, _)| *name == version).unwrap().1
-    };
-    let mut converted = Vec::new();
-    for object in request["objects"].as_array().unwrap() {
-        let is_broken = object["metadata"]["annotations"]["broken"] == "yes";
-        if is_broken && wanted == "example.com/v3" {
-            let result = json!({"status": "Failure", "message": "it is broken"});
-            return Reply::Response(json!({"uid": request["uid"], "result": result}));
-        }
-        let (from, to) = (names(object["apiVersion"].as_str().unwrap()), names(wanted));
-        let mut spec = json!({});
-        for (from, to) in from.into_iter().zip(to) {
-            if let Some(value) = object["spec"].get(from) {
-                spec[to] = value.clone();
-            }
-        }
-        let mut object = object.clone();
-        object["spec"] = spec;
-        object["apiVersion"] = json!(wanted);
-        converted.push(object);
-    }
-    Reply::Objects(converted)
-}
-
-async fn start() -> (Fixture, Converter) {
-    let server = Fixture::start().await;
-    let converter = Converter::serve(&server, rename).await;
-    let text = json!({"type": "string"});
-    let of = |(name, fields): (&str, [&str; 2])| {
-        version(name, name == "v1", &json!({fields[0]: text, fields[1]: text}))
-    };
-    let mut definition = definition(&json!(NAMES.map(of)));
-    definition["spec"]["conversion"] = converter.conversion(&server);
-    define(&server, &definition).await;
-    (server, converter)
-}
 
 fn path(version: &str, query: &str) -> String {
     format!("{}/a?{query}", FOOS.replace("v1", version))
@@ -98,7 +52,7 @@ fn owner(name: &str, version: &str, fields: &[&str]) -> (String, String, Vec<Str
 
 #[tokio::test]
 async fn conflicts_are_told_in_the_version_of_the_owner() {
-    let (server, converter) = start().await;
+    let (server, converter) = renaming().await;
     let (code, answer) = apply(&server, "m", "v1", &json!({"size": "1", "color": "red"}), "").await;
     assert_eq!(code, StatusCode::CREATED, "{answer}");
     let (code, answer) = apply(&server, "n", "v2", &json!({"magnitude": "2"}), "").await;
@@ -123,7 +77,7 @@ async fn conflicts_are_told_in_the_version_of_the_owner() {
 
 #[tokio::test]
 async fn what_is_not_applied_any_more_goes_whatever_its_name_was() {
-    let (server, _converter) = start().await;
+    let (server, _converter) = renaming().await;
     apply(&server, "m", "v1", &json!({"size": "1", "color": "red"}), "").await;
     let (code, answer) = apply(&server, "m", "v2", &json!({"magnitude": "1"}), "").await;
     assert_eq!(code, StatusCode::OK, "{answer}");
@@ -138,7 +92,7 @@ async fn what_is_not_applied_any_more_goes_whatever_its_name_was() {
 
 #[tokio::test]
 async fn updates_take_fields_from_managers_of_other_versions() {
-    let (server, _converter) = start().await;
+    let (server, _converter) = renaming().await;
     apply(&server, "m", "v1", &json!({"size": "1"}), "").await;
     let patch = json!({"spec": {"color": "red"}});
     let object = update(&server, "u", "v1", &patch).await;
@@ -151,7 +105,7 @@ async fn updates_take_fields_from_managers_of_other_versions() {
 
 #[tokio::test]
 async fn a_version_that_cannot_be_had_fails_the_apply_and_ends_ownership_on_update() {
-    let (server, _converter) = start().await;
+    let (server, _converter) = renaming().await;
     apply(&server, "m", "v3", &json!({"breadth": "1"}), "").await;
     let body = json!({"apiVersion": "example.com/v1", "kind": "Foo",
         "metadata": {"name": "a", "annotations": {"broken": "yes"}}, "spec": {"color": "red"}});
