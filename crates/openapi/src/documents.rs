@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use sha2::{Digest, Sha512};
 
+use crate::kept::Kept;
 use crate::{CustomKinds, CustomVersion, Parts, path_of, protobuf, versions};
 
 /// How the v2 document is written.
@@ -32,6 +33,8 @@ pub struct Document {
 pub struct Documents {
     made: Mutex<HashMap<Key, Made>>,
     index: OnceLock<Vec<(String, Arc<str>)>>,
+    /// Of custom kinds.
+    kept: Kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +82,7 @@ impl Documents {
                 let make = || Parts::v3(group, version).v3_text().into();
                 Some(self.made(Key::V3(path.to_owned()), 0, make))
             }
-            None => v3_custom(path, custom),
+            None => self.v3_custom(path, custom),
         }
     }
 
@@ -98,6 +101,20 @@ impl Documents {
             }
         }
         index
+    }
+
+    /// Those that were read lately are kept.
+    fn v3_custom(&self, path: &str, custom: &dyn CustomKinds) -> Option<Document> {
+        let (group, version) = path.strip_prefix("apis/")?.split_once('/')?;
+        let of = custom.version(group, version)?;
+        let hash: Arc<str> = hash(of.fingerprint.as_bytes()).into();
+        if let Some(document) = self.kept.find(path, &hash) {
+            return Some(document);
+        }
+        let text = Parts::v3_custom(custom.kinds(group, version)).v3_text();
+        let document = Document { bytes: Bytes::from(text), hash };
+        self.kept.put(path, &document);
+        Some(document)
     }
 
     fn made(&self, key: Key, stamp: u64, make: impl FnOnce() -> Vec<u8>) -> Document {
@@ -127,14 +144,6 @@ impl Documents {
     pub(crate) fn held(&self) -> usize {
         self.made.lock().unwrap().values().filter(|made| made.bytes.strong_count() > 0).count()
     }
-}
-
-/// Made anew each time: clients keep them by their hash.
-fn v3_custom(path: &str, custom: &dyn CustomKinds) -> Option<Document> {
-    let of = custom.versions().into_iter().find(|of| custom_path(of) == path)?;
-    let kinds = custom.kinds(&of.group, &of.version);
-    let bytes = Bytes::from(Parts::v3_custom(kinds).v3_text());
-    Some(Document { bytes, hash: hash(of.fingerprint.as_bytes()).into() })
 }
 
 fn custom_path(of: &CustomVersion) -> String {
