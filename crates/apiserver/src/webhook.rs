@@ -9,6 +9,7 @@
 mod call;
 mod connect;
 mod hook;
+mod kept;
 mod matching;
 mod policy;
 mod review;
