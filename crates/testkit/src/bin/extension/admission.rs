@@ -5,6 +5,7 @@
 //! | `/allow` | allows |
 //! | `/allow-late` | the same after five seconds |
 //! | `/deny` | refuses |
+//! | `/label` | adds a label |
 //! | `/marked` | refuses what has the label `marker: deny` |
 //! | `/attach` | refuses to attach |
 //! | `/exec` | refuses to execute |
@@ -54,6 +55,9 @@ fn decide(path: &str, asked: &Value) -> Value {
         "/allow-late" => {
             late();
             allow()
+        }
+        "/label" => {
+            change(&json!([{"op": "add", "path": "/metadata/labels/hooked", "value": "yes"}]))
         }
         "/marked" if object["metadata"]["labels"]["marker"] == "deny" => {
             refuse("the object is marked")
