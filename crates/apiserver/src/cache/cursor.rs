@@ -5,7 +5,7 @@ use std::sync::Arc;
 use meta::Object;
 use tokio::sync::Notify;
 
-use super::{Cache, Change, Interest, Selection};
+use super::{Cache, Change, Interest, Pace, Selection};
 use crate::splice::with_resource_version;
 
 /// Changes looked at while the ring is locked once.
@@ -59,6 +59,7 @@ pub(crate) struct Cursor {
     cache: Arc<Cache>,
     selection: Selection,
     interest: Interest,
+    pace: Pace,
     notify: Arc<Notify>,
     reached: u64,
 }
@@ -70,6 +71,7 @@ impl Cursor {
         selection: Selection,
         after: u64,
         is_namespaced: bool,
+        pace: Pace,
     ) -> Result<Self, Expired> {
         let oldest = cache.oldest();
         if after < oldest {
@@ -83,8 +85,8 @@ impl Cursor {
             },
             interest => interest,
         };
-        let notify = cache.register(&interest);
-        Ok(Self { cache, selection, interest, notify, reached: after })
+        let notify = cache.register(&interest, pace);
+        Ok(Self { cache, selection, interest, pace, notify, reached: after })
     }
 
     /// What has happened since the last call; empty when nothing did. `true` when there is more.
@@ -122,7 +124,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        self.cache.unregister(&self.interest, &self.notify);
+        self.cache.unregister(&self.interest, self.pace, &self.notify);
     }
 }
 

@@ -12,12 +12,16 @@ fn object(name: &str, label: &str, revision: u64) -> Arc<Object> {
     Arc::new(Object::from_json(Bytes::from(json)).unwrap())
 }
 
+fn now() -> Instant {
+    clock::Clock::monotonic(&clock::SystemClock)
+}
+
 /// Writes an object, or deletes it when the label is `None`.
 fn put(cache: &Cache, revision: u64, name: &str, label: Option<&str>) {
     let key: Arc<str> = format!("n/{name}").into();
     let before = cache.get(&key);
     let after = label.map(|label| object(name, label, revision));
-    cache.apply(vec![Change { revision, key, before, after }]);
+    cache.apply(vec![Change { revision, key, before, after }], now());
 }
 
 fn labelled(text: &str) -> Selection {
@@ -53,7 +57,7 @@ fn a_snapshot_at_a_past_revision_is_what_was_there() {
 #[test]
 fn objects_enter_and_leave_a_selector() {
     let cache = Arc::new(Cache::new());
-    let mut cursor = Cursor::new(cache.clone(), labelled("l=x"), 0, true).unwrap();
+    let mut cursor = Cursor::new(cache.clone(), labelled("l=x"), 0, true, Pace::Crowd).unwrap();
     put(&cache, 2, "a", Some("y"));
     put(&cache, 3, "a", Some("x"));
     put(&cache, 4, "a", Some("x"));
@@ -72,8 +76,8 @@ async fn only_the_interested_are_woken() {
         fields: FieldSelector::parse(&format!("metadata.name={name}")).unwrap(),
         ..Selection::all("n")
     };
-    let a = Cursor::new(cache.clone(), named("a"), 0, true).unwrap();
-    let b = Cursor::new(cache.clone(), named("b"), 0, true).unwrap();
+    let a = Cursor::new(cache.clone(), named("a"), 0, true, Pace::Crowd).unwrap();
+    let b = Cursor::new(cache.clone(), named("b"), 0, true, Pace::Crowd).unwrap();
     put(&cache, 2, "a", Some("1"));
     a.changed().await;
     let wait = tokio::time::timeout(Duration::from_millis(5), b.changed());
@@ -85,11 +89,11 @@ fn a_cursor_behind_the_ring_expires() {
     let cache = Arc::new(Cache::new());
     put(&cache, 2, "a", Some("1"));
     put(&cache, 3, "a", Some("2"));
-    let mut slow = Cursor::new(cache.clone(), Selection::all(""), 0, true).unwrap();
-    cache.expire(clock::Clock::monotonic(&clock::SystemClock), 3);
+    let mut slow = Cursor::new(cache.clone(), Selection::all(""), 0, true, Pace::Crowd).unwrap();
+    cache.expire(now(), 3);
     assert!(slow.poll().is_err());
-    assert!(Cursor::new(cache.clone(), Selection::all(""), 2, true).is_err());
-    assert!(Cursor::new(cache, Selection::all(""), 3, true).is_ok());
+    assert!(Cursor::new(cache.clone(), Selection::all(""), 2, true, Pace::Crowd).is_err());
+    assert!(Cursor::new(cache, Selection::all(""), 3, true, Pace::Crowd).is_ok());
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn objects_are_found_by_the_node_they_name() {
             header.fields = [("spec.nodeName", node.into())].into();
             Arc::new(Object::new(header, plain.json().clone()))
         });
-        cache.apply(vec![Change { revision, key, before, after }]);
+        cache.apply(vec![Change { revision, key, before, after }], now());
     };
     let names = |node| {
         let found = cache.on_node(node);

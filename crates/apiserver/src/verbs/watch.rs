@@ -16,7 +16,7 @@ use serde_json::json;
 use super::list::{self, parse_timeout, parse_version};
 use super::list_options::check_watch;
 use super::{table_options, watch_form};
-use crate::cache::{Cursor, Expired, Selected, Selection};
+use crate::cache::{Cursor, Expired, Pace, Selected, Selection};
 use crate::context::RequestContext;
 use crate::custom::convert;
 use crate::custom::selection::{self, Sight};
@@ -69,7 +69,7 @@ pub(crate) async fn watch(
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Status> {
     let form = watch_form(ctx)?;
-    let watch = presented(ctx, resource).await?;
+    let watch = presented(ctx, resource, Pace::Crowd).await?;
     let options = table_options(ctx);
     let resource = resource.clone();
     let mut is_first = true;
@@ -98,7 +98,7 @@ pub(crate) async fn watch_objects(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
 ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-    let watch = presented(ctx, resource).await?;
+    let watch = presented(ctx, resource, Pace::Prompt).await?;
     let resource = resource.clone();
     let events = watch.map(move |item| match item {
         Item::Failed(status) => Err(*status),
@@ -122,8 +122,9 @@ pub(crate) async fn watch_objects(
 async fn presented(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
+    pace: Pace,
 ) -> Result<BoxStream<'static, Item>, Status> {
-    let watch = start(ctx, resource).await?;
+    let watch = start(ctx, resource, pace).await?;
     if resource.custom.as_ref().is_none_or(|version| version.kind.hook.is_none()) {
         return Ok(watch.boxed());
     }
@@ -166,6 +167,7 @@ pub(crate) fn in_version(resource: &Resource, object: &Arc<Object>) -> Arc<Objec
 async fn start(
     ctx: &RequestContext,
     resource: &Resource,
+    pace: Pace,
 ) -> Result<impl futures::Stream<Item = Item> + Send + use<>, Status> {
     let storage = storage(resource)?;
     let mut selection = list::selection(ctx, resource)?;
@@ -185,7 +187,7 @@ async fn start(
         _ => MIN_TIMEOUT_SECS + rand::rng().random_range(0..MIN_TIMEOUT_SECS),
     };
     let now = ctx.server.clock.monotonic();
-    let (cursor, initial, owes_end) = match begin(ctx, storage, selection, version).await {
+    let (cursor, initial, owes_end) = match begin(ctx, storage, selection, (version, pace)).await {
         Ok(beginning) => beginning,
         Err(status) => {
             let failed = Item::Failed(Box::new(status));
@@ -224,7 +226,7 @@ async fn begin(
     ctx: &RequestContext,
     storage: &Storage,
     selection: Selection,
-    version: Option<u64>,
+    (version, pace): (Option<u64>, Pace),
 ) -> Result<Beginning, Status> {
     let query = &ctx.query;
     let wants_initial = query.get("sendInitialEvents").is_some();
@@ -235,7 +237,7 @@ async fn begin(
     };
     let pump = &ctx.server.pump;
     let open = |after, selection| {
-        Cursor::new(storage.cache.clone(), selection, after, storage.is_namespaced)
+        Cursor::new(storage.cache.clone(), selection, after, storage.is_namespaced, pace)
             .map_err(|expired| gone(&expired))
     };
     if !streams_initial {
