@@ -8,6 +8,7 @@
 //! Invariants: the map is the ring's result; events enter in revision order; an object is spliced
 //! and parsed once, and every reader shares it. The lock is held for operations in memory only.
 
+mod batch;
 mod cursor;
 mod interests;
 mod ring;
@@ -21,11 +22,13 @@ use imbl::{OrdMap, OrdSet};
 use meta::Object;
 use tokio::sync::Notify;
 
+pub(crate) use batch::Batch;
 pub(crate) use cursor::{Cursor, Expired, Selected};
 pub(crate) use interests::{Interest, Pace};
 pub(crate) use ring::Change;
 pub(crate) use selection::Selection;
 
+use batch::Batches;
 use interests::Interests;
 use ring::Ring;
 
@@ -49,6 +52,7 @@ struct State {
     /// are few among many.
     nodes: HashMap<Box<str>, Keys>,
     ring: Ring,
+    batches: Batches,
     /// The revision of the newest change of this resource.
     newest: u64,
     /// Older revisions are gone for lists, also when nothing has changed since.
@@ -75,6 +79,7 @@ impl Cache {
                 map: Map::new(),
                 nodes: HashMap::new(),
                 ring: Ring::new(0),
+                batches: Batches::default(),
                 newest: 0,
                 compacted: 0,
                 snapshots: VecDeque::new(),
@@ -94,6 +99,7 @@ impl Cache {
         state.map = map;
         state.newest = revision;
         state.ring = Ring::new(revision);
+        state.batches.clear();
         state.snapshots.clear();
     }
 
@@ -198,6 +204,7 @@ impl Cache {
         state.snapshots.retain(|(.., since)| now.saturating_duration_since(*since) < SNAPSHOT_AGE);
         state.snapshots.retain(|(kept, ..)| *kept >= compacted);
         state.ring.forget(compacted);
+        state.batches.clear();
         state.compacted = state.compacted.max(compacted);
     }
 

@@ -91,15 +91,15 @@ fn json_body(
     let found =
         type_of(bytes, wanted).map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
     check_kind(&found, wanted)?;
-    let decoded = decoded
-        .map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?;
+    let decoded = decoded.map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?;
     finish(decoded, wanted)
 }
 
 /// Whether an object says that it is of this kind.
 fn says(object: &Value, wanted: &GroupVersionKind) -> bool {
     let text = |field: &str| object.get(field).and_then(Value::as_str);
-    let version = text("apiVersion").map(|version| version.split_once('/').unwrap_or(("", version)));
+    let version =
+        text("apiVersion").map(|version| version.split_once('/').unwrap_or(("", version)));
     text("kind") == Some(&*wanted.kind) && version == Some((&*wanted.group, &*wanted.version))
 }
 

@@ -29,12 +29,12 @@ fn labelled(text: &str) -> Selection {
 }
 
 fn seen(cursor: &mut Cursor) -> Vec<String> {
-    let (selected, _) = cursor.poll().unwrap();
+    let (batch, _) = cursor.poll().unwrap();
     let show = |s: &Selected| {
         let header = s.object().header();
         format!("{} {} {}", s.word(), header.name, header.resource_version)
     };
-    selected.iter().map(show).collect()
+    batch.changes.iter().map(show).collect()
 }
 
 #[test]
@@ -67,6 +67,38 @@ fn objects_enter_and_leave_a_selector() {
     put(&cache, 7, "b", Some("x"));
     put(&cache, 8, "b", None);
     assert_eq!(seen(&mut cursor), ["ADDED b 7", "DELETED b 8"]);
+}
+
+#[test]
+fn who_sees_the_same_shares_it() {
+    let cache = Arc::new(Cache::new());
+    let open = |selection, pace| Cursor::new(cache.clone(), selection, 0, true, pace).unwrap();
+    let mut crowd = [0, 1, 2].map(|_| open(labelled("l=x"), Pace::Crowd));
+    let mut other = open(labelled("l=y"), Pace::Crowd);
+    let mut prompt = open(labelled("l=x"), Pace::Prompt);
+    put(&cache, 2, "a", Some("x"));
+    put(&cache, 3, "b", Some("y"));
+    // One of them has moved over revisions of other resources.
+    crowd[1].skip_to(1);
+    let [first, second, third] = crowd.each_mut().map(|cursor| cursor.poll().unwrap().0);
+    assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &third));
+    assert!(!Arc::ptr_eq(&first, &prompt.poll().unwrap().0));
+    assert_eq!(seen(&mut other), ["ADDED b 3"]);
+    put(&cache, 4, "a", None);
+    assert!(crowd.iter_mut().all(|cursor| seen(cursor) == ["DELETED a 4"]));
+    assert!(crowd.iter_mut().all(|cursor| seen(cursor).is_empty()));
+}
+
+#[test]
+fn bytes_are_made_once_for_each_form() {
+    let batch = Batch::new(vec![Selected::Added(object("a", "x", 2))]);
+    let kind = |name: &str| meta::GroupVersionKind::new("", "v1", name);
+    let form = crate::negotiate::Form::JSON;
+    let first = batch.written((form, &kind("A")), || Bytes::from_static(b"first"));
+    let again = batch.written((form, &kind("A")), || unreachable!("they are there"));
+    assert_eq!(first, again);
+    let other = batch.written((form, &kind("B")), || Bytes::from_static(b"other"));
+    assert_eq!(other, "other");
 }
 
 #[tokio::test]
