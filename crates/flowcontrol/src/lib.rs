@@ -38,5 +38,5 @@ pub use config::{FlowSchema, PriorityLevel};
 pub use controller::{Classified, Flow, FlowControl, Rejection, Seats};
 pub use matching::Digest;
 pub use objects::{AUTO_UPDATE, Wanted, dangling_condition, wanted};
-pub use watches::{Watched, Watches};
+pub use watches::{Part, Watched, Watches};
 pub use width::{ListSize, Width};
