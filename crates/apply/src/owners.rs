@@ -363,7 +363,9 @@ impl Write<'_> {
         let Some(ty) = self.versions.table(version) else { return Ok(None) };
         let shape = Shape::of(ty);
         let failed = |which: &str| {
-            format!("failed add back owned items: failed to convert {which} object at version {version}: ")
+            format!(
+                "failed add back owned items: failed to convert {which} object at version {version}: "
+            )
         };
         // Both are asked for before either is looked at: conversions may be done together.
         let merged = self.between(merged, current, version);

@@ -6,7 +6,8 @@ use schema::{Field, Kind, ListType, Type, TypeRef};
 use serde_json::{Value, json};
 
 use crate::{
-    ApplyError, Filter, Unconverted, Versions, Write, applier, managed_fields, put_managed_fields, updater,
+    ApplyError, Filter, Unconverted, Versions, Write, applier, managed_fields, put_managed_fields,
+    updater,
 };
 
 /// One table, in version `v1`.

@@ -181,8 +181,9 @@ mod tests {
         for selector in ["", "spec.nodeName=n2", "spec.nodeName!=n1", "spec.nodeName"] {
             assert_eq!(ask("list", "", "pods", "", selector), refused(why), "{selector}");
         }
-        assert!(ask("deletecollection", "resource.k8s.io", "resourceslices", "",
-            "spec.nodeName=n1").0);
+        assert!(
+            ask("deletecollection", "resource.k8s.io", "resourceslices", "", "spec.nodeName=n1").0
+        );
         assert!(!ask("list", "resource.k8s.io", "resourceslices", "", "").0);
     }
 

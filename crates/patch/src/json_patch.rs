@@ -82,11 +82,7 @@ impl std::io::Write for Room {
     }
 }
 
-fn apply(
-    document: &mut Value,
-    operation: &Map<String, Value>,
-    room: &mut Room,
-) -> Option<()> {
+fn apply(document: &mut Value, operation: &Map<String, Value>, room: &mut Room) -> Option<()> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let path = text("path")?;
     let value = || operation.get("value").cloned();
@@ -208,7 +204,8 @@ mod tests {
     fn copies_of_copies_end_at_a_limit() {
         let document = serde_json::json!({"a": {"x": "y".repeat(1000)}});
         let copies = |count: usize| {
-            let one = |n| serde_json::json!({"op": "copy", "from": "/a", "path": format!("/a/c{n}")});
+            let one =
+                |n| serde_json::json!({"op": "copy", "from": "/a", "path": format!("/a/c{n}")});
             let all: Vec<Value> = (0..count).map(one).collect();
             json(&document, Value::from(all).to_string().as_bytes())
         };

@@ -321,10 +321,7 @@ fn kubelet_of_pod(
             format!("/containerLogs/{namespace}/{name}/{container}"),
             &keep(query, &LOG_OPTIONS),
         ),
-        _ => with_query(
-            format!("/{subresource}/{namespace}/{name}/{container}"),
-            &streams(query),
-        ),
+        _ => with_query(format!("/{subresource}/{namespace}/{name}/{container}"), &streams(query)),
     };
     Ok(Target { scheme: Scheme::Kubelet, host, port, path_and_query })
 }

@@ -75,9 +75,8 @@ impl Kept {
     /// Keeps a connection whose last answer was read.
     pub(super) fn put(&self, address: Address, sender: Sender, now: Instant) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_there = |one: &Idle| {
-            one.address == address && matches!(one.sender, Sender::Shared(_))
-        };
+        let is_there =
+            |one: &Idle| one.address == address && matches!(one.sender, Sender::Shared(_));
         if sender.is_closed() || (matches!(sender, Sender::Shared(_)) && idle.iter().any(is_there))
         {
             return;

@@ -196,9 +196,11 @@ async fn webhooks_cannot_send_the_server_elsewhere() {
 async fn answers_of_webhooks_that_are_garbage_are_refused() {
     for garbage in ["<html>", "[", "{\"response\":{\"allowed\":1}}"] {
         let server = Fixture::start().await;
-        hooked(&server, "validating", move |_| async move {
-            Response::new(Full::new(garbage.into()))
-        })
+        hooked(
+            &server,
+            "validating",
+            move |_| async move { Response::new(Full::new(garbage.into())) },
+        )
         .await;
         let (code, message) = post(&server, CONFIG_MAPS, &config_map("x")).await;
         assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);

@@ -16,20 +16,27 @@ fn a_pod_converts_custom_resources() {
     let extended = Extended::start();
     let harness = &extended.harness;
     let text = json!({"type": "string"});
-    let version = |name: &str, is_stored: bool, properties: Value| json!({"name": name,
+    let version = |name: &str, is_stored: bool, properties: Value| {
+        json!({"name": name,
         "served": true, "storage": is_stored,
-        "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}});
-    let versions = |stored: &str| json!([
-        version("v1", stored == "v1", json!({"hostPort": text})),
-        version("v2", stored == "v2", json!({"host": text, "port": text}))]);
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}})
+    };
+    let versions = |stored: &str| {
+        json!([
+            version("v1", stored == "v1", json!({"hostPort": text})),
+            version("v2", stored == "v2", json!({"host": text, "port": text}))
+        ])
+    };
     let conversion = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
         "clientConfig": extended.client("/convert")}});
     let definition = json!({"metadata": {"name": "ends.stable.example.com"}, "spec": {
         "group": "stable.example.com", "scope": "Namespaced", "conversion": conversion,
         "names": {"plural": "ends", "kind": "End"}, "versions": versions("v1")}});
     harness.request(Method::POST, DEFINITIONS, Some(&definition)).unwrap();
-    let end = |name: &str| json!({"apiVersion": "stable.example.com/v1", "kind": "End",
-        "metadata": {"name": name}, "hostPort": "localhost:8080"});
+    let end = |name: &str| {
+        json!({"apiVersion": "stable.example.com/v1", "kind": "End",
+        "metadata": {"name": name}, "hostPort": "localhost:8080"})
+    };
     harness.until("the custom resource is served", || {
         extended.post("stable.example.com/v1/ends", &end("a")).ok()
     });

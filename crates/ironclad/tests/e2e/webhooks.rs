@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::extension::{CONFIG_MAPS, Extended, config_map, hook, rule, with};
-use crate::harness::{server, pod};
+use crate::harness::{pod, server};
 
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 
@@ -17,7 +17,8 @@ fn webhooks_refuse_and_time_out() {
     let extended = Extended::start();
     let (harness, of) = (&extended.harness, |path: &str| extended.client(path));
     let all = ["CREATE", "UPDATE", "DELETE"];
-    extended.register("validating", &[hook("maps", &of("/config-maps"), &rule("configmaps", &all))]);
+    extended
+        .register("validating", &[hook("maps", &of("/config-maps"), &rule("configmaps", &all))]);
     let bad = config_map("bad", &json!({"webhook-e2e-test": "webhook-disallow"}));
     let why = "admission webhook \"maps.example.com\" denied the request: the configmap contains \
                unwanted key and value";
@@ -101,8 +102,7 @@ fn webhooks_change_what_is_written_and_refuse_connections() {
     let init = hook("init", &of("/init-container"), &rule("pods", &create));
     let selected = json!({"matchLabels": {"init": "yes"}});
     extended.register("mutating", &[first, second, with(init, "objectSelector", selected)]);
-    let created =
-        harness.create("configmaps", &config_map("a", &json!({"mutation-start": "yes"})));
+    let created = harness.create("configmaps", &config_map("a", &json!({"mutation-start": "yes"})));
     let expected = json!({"mutation-start": "yes", "mutation-stage-1": "yes",
         "mutation-stage-2": "yes"});
     assert_eq!(created["data"], expected);
@@ -167,14 +167,18 @@ fn webhooks_are_asked_about_custom_resources() {
         "mutation-start": {"type": "string"}, "mutation-stage-1": {"type": "string"},
         "webhook-e2e-test": {"type": "string"}}});
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"data": data}}});
-    let version = |name: &str, is_stored: bool| json!({"name": name, "served": true,
-        "storage": is_stored, "schema": schema});
+    let version = |name: &str, is_stored: bool| {
+        json!({"name": name, "served": true,
+        "storage": is_stored, "schema": schema})
+    };
     let definition = json!({"metadata": {"name": "foos.example.com"}, "spec": {
         "group": "example.com", "scope": "Namespaced", "names": {"plural": "foos", "kind": "Foo"},
         "versions": [version("v1", true), version("v2", false)]}});
     harness.request(Method::POST, definitions, Some(&definition)).unwrap();
-    let foo = |name: &str, data: &Value| json!({"apiVersion": "example.com/v1", "kind": "Foo",
-        "metadata": {"name": name}, "data": data});
+    let foo = |name: &str, data: &Value| {
+        json!({"apiVersion": "example.com/v1", "kind": "Foo",
+        "metadata": {"name": name}, "data": data})
+    };
     harness.until("the custom resource is served", || {
         extended.post("example.com/v1/foos", &foo("marker", &json!({}))).ok()
     });
@@ -185,8 +189,7 @@ fn webhooks_are_asked_about_custom_resources() {
         "mutating",
         &[hook("stage", &of("/stage-1"), &of_v2), hook("unknown", &of("/unknown-field"), &of_v2)],
     );
-    let made = harness
-        .create("example.com/v1/foos", &foo("a", &json!({"mutation-start": "yes"})));
+    let made = harness.create("example.com/v1/foos", &foo("a", &json!({"mutation-start": "yes"})));
     assert_eq!(made["data"], json!({"mutation-start": "yes", "mutation-stage-1": "yes"}));
     let all = ["CREATE", "UPDATE", "DELETE"];
     extended.register(

@@ -160,7 +160,11 @@ impl Load {
     }
 
     /// A request for each number, so many at once.
-    pub(crate) async fn each<F, Fut>(&self, numbers: std::ops::Range<usize>, one: F) -> anyhow::Result<Cost>
+    pub(crate) async fn each<F, Fut>(
+        &self,
+        numbers: std::ops::Range<usize>,
+        one: F,
+    ) -> anyhow::Result<Cost>
     where
         F: Fn(usize) -> Fut,
         Fut: Future<Output = Result<(), ClientError>>,

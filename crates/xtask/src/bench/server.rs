@@ -69,7 +69,10 @@ impl Server {
     }
 
     /// Runs on the server's host.
-    pub(crate) fn on_host<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn on_host<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         self.host.run(work)
     }
 

@@ -52,8 +52,7 @@ pub(in crate::webhook) async fn mutate(
                         if again.is_some_and(|again| !again.contains(&key)) {
                             continue;
                         }
-                        is_changed |=
-                            run.policy(policy, binding, &matched, &param, object).await?;
+                        is_changed |= run.policy(policy, binding, &matched, &param, object).await?;
                         if policy.policy.is_reinvoked {
                             invoked.insert(key);
                         }

@@ -37,8 +37,13 @@ async fn field_selectors_are_part_of_the_question() {
         (format!("{pods}.fieldSelector('?').check('list').allowed()"), false),
         (format!("{pods}.fieldSelector('?').check('list').errored()"), false),
         (format!("{pods}.labelSelector('a in (b)').check('list').allowed()"), false),
-        (format!("{pods}.check('list').reason()\
-            .endsWith('can only list/watch pods with spec.nodeName field selector')"), true),
+        (
+            format!(
+                "{pods}.check('list').reason()\
+            .endsWith('can only list/watch pods with spec.nodeName field selector')"
+            ),
+            true,
+        ),
     ];
     let validations: Vec<Value> = validations
         .iter()

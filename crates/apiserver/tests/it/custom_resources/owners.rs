@@ -57,10 +57,7 @@ async fn conflicts_are_told_in_the_version_of_the_owner() {
     assert_eq!(code, StatusCode::CREATED, "{answer}");
     let (code, answer) = apply(&server, "n", "v2", &json!({"magnitude": "2"}), "").await;
     assert_eq!(code, StatusCode::CONFLICT, "{answer}");
-    assert_eq!(
-        message(&answer),
-        "Apply failed with 1 conflict: conflict with \"m\": .spec.size"
-    );
+    assert_eq!(message(&answer), "Apply failed with 1 conflict: conflict with \"m\": .spec.size");
     // To have the live object in v2, and both that and the new one in v1.
     converter.asked.lock().unwrap().clear();
     apply(&server, "n", "v2", &json!({"magnitude": "2"}), "").await;

@@ -57,12 +57,8 @@ pub(crate) fn read(stream: &mut impl Read) -> anyhow::Result<Option<Request>> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let mut request = Request {
-        method: method.to_owned(),
-        path: path.to_owned(),
-        headers,
-        body: Vec::new(),
-    };
+    let mut request =
+        Request { method: method.to_owned(), path: path.to_owned(), headers, body: Vec::new() };
     if request.header("transfer-encoding") == Some("chunked") {
         request.body = chunks(stream)?;
     } else if let Some(length) = request.header("content-length") {

@@ -220,7 +220,9 @@ async fn client(role: &Role) -> anyhow::Result<Value> {
     let mut times = Vec::new();
     while clock.monotonic().saturating_duration_since(begun) < until {
         let asked = clock.monotonic();
-        ask(&client, &role.what, &role.who, times.len()).await.context("a request of the client")?;
+        ask(&client, &role.what, &role.who, times.len())
+            .await
+            .context("a request of the client")?;
         let took = clock.monotonic().saturating_duration_since(asked);
         times.push(took.as_secs_f64() * 1e3);
         tokio::time::sleep(PAUSE).await;

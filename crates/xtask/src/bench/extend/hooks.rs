@@ -30,11 +30,7 @@ pub(super) fn program(ironclad: &Path) -> anyhow::Result<PathBuf> {
     target_dir().map(|target| target.join("release/testkit-extension")).context("the target")
 }
 
-pub(super) fn measure(
-    server: &Server,
-    program: &Path,
-    in_flight: usize,
-) -> anyhow::Result<Figure> {
+pub(super) fn measure(server: &Server, program: &Path, in_flight: usize) -> anyhow::Result<Figure> {
     let authority = Authority::new()?;
     let webhook = Webhook::start(server, program, &authority)?;
     let (pid, bundle) = (server.pid(), STANDARD.encode(&authority.pem));

@@ -146,6 +146,8 @@ fn rule(n: usize) -> String {
         1 => format!("self.containers.all(c, c.env.all(e, e.value != 'forbidden-{n}'))"),
         2 => format!("self.schedulerName != 'scheduler-{n}'"),
         3 => format!("!has(self.tolerations) || self.tolerations.exists(t, t.key != 'k{n}')"),
-        _ => format!("self.containers.all(c, c.image.startsWith('bench') && c.image.size() < {n}0)"),
+        _ => {
+            format!("self.containers.all(c, c.image.startsWith('bench') && c.image.size() < {n}0)")
+        }
     }
 }
