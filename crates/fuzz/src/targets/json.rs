@@ -74,8 +74,14 @@ fn untyped(input: &[u8]) {
     let is_json = schema::check_json_syntax(input).is_ok();
     let Ok(decoded) = schema::decode_untyped(input, FieldValidation::Warn) else { return };
     assert!(is_json, "decoded what is no JSON");
-    let mut printed = Vec::new();
-    schema::encode_untyped(&decoded.value, &mut printed);
+    // Numbers such as 2e3 are printed as whole ones, and are whole ones from then on.
+    let print = |value: &serde_json::Value| {
+        let mut printed = Vec::new();
+        schema::encode_untyped(value, &mut printed);
+        printed
+    };
+    let printed = print(&decoded.value);
     let again = schema::decode_untyped(&printed, FieldValidation::Ignore);
-    assert_eq!(again.expect("what was printed is read").value, decoded.value);
+    let again = print(&again.expect("what was printed is read").value);
+    assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&printed));
 }

@@ -68,12 +68,16 @@ fn run(input: &[u8]) {
     let (object, patch) = halves(rest);
     let Ok(object) = schema::decode_json(ty, object, FieldValidation::Ignore) else { return };
     let working = object.value;
-    drop(patch::json(&working, patch));
+    // Patches are made against what clients see.
+    let mut printed = Vec::new();
+    schema::encode_json(ty, &working, &mut printed);
+    let document: Value = serde_json::from_slice(&printed).expect("what was printed is JSON");
+    drop(patch::json(&document, patch));
     drop(patch::json_unknown_fields(patch));
     for merge in [Merge::Plain, Merge::Strategic] {
         let whole = match merge {
-            Merge::Plain => patch::merge(working.clone(), patch),
-            Merge::Strategic => patch::strategic_merge(ty, &working, patch),
+            Merge::Plain => patch::merge(document.clone(), patch),
+            Merge::Strategic => patch::strategic_merge(ty, &document, patch),
         };
         let whole = whole.ok().and_then(|merged| {
             schema::decode_value(ty, &merged, FieldValidation::Ignore).ok().map(|it| it.value)
