@@ -12,6 +12,7 @@ use crate::custom::{CustomVersion, convert};
 use crate::decode::stamp;
 use crate::errors;
 use crate::resources::Resource;
+use crate::server::Server;
 
 /// What is written: objects of a resource, or another kind that stands for them.
 #[derive(Clone, Copy)]
@@ -42,7 +43,22 @@ pub(crate) fn record(
 ) {
     let subresource = &ctx.info.subresource;
     let manager = apply::updater(manager, subresource, &api_version(target.gvk));
-    with_write(ctx, target, &manager, |write| write.record_update(live, new));
+    with_write(&ctx.server, target, &manager, |write| write.record_update(live, new));
+}
+
+/// The server's own name as a manager, as upstream's loopback client has it.
+const OWN: &str = "kube-apiserver";
+
+/// Sets the managed fields of a working form after what the server itself changes of the status.
+pub(crate) fn record_own_status(
+    server: &Server,
+    resource: &Resource,
+    live: &Value,
+    new: &mut Value,
+) {
+    let manager = apply::updater(OWN, "status", &api_version(&resource.gvk));
+    let target = Target::of(resource);
+    with_write(server, target, &manager, |write| write.record_update(Some(live), new));
 }
 
 /// The working form after a configuration is applied to the live object, with its managed fields.
@@ -56,8 +72,9 @@ pub(crate) fn applied(
     let gvk = target.gvk;
     check_config(gvk, config)?;
     let manager = apply::applier(manager, &ctx.info.subresource, &api_version(gvk));
-    let result =
-        with_write(ctx, target, &manager, |write| write.apply_config(live, config, is_forced));
+    let result = with_write(&ctx.server, target, &manager, |write| {
+        write.apply_config(live, config, is_forced)
+    });
     let (object, managed) = result.map_err(|error| refused(error, gvk, config))?;
     let mut object = match (object, live) {
         (Some(object), _) => match target.resource.and_then(|it| it.custom.as_ref()) {
@@ -179,16 +196,16 @@ fn api_version(gvk: &GroupVersionKind) -> String {
 }
 
 fn with_write<T>(
-    ctx: &RequestContext,
+    server: &Server,
     target: Target<'_>,
     manager: &Manager,
     run: impl FnOnce(&Write<'_>) -> T,
 ) -> T {
-    let now = meta::time::rfc3339(ctx.server.clock.now());
+    let now = meta::time::rfc3339(server.clock.now());
     let storage = target.resource.and_then(|resource| resource.storage.as_deref());
-    let others = storage.map(|storage| ctx.server.resources.versions(storage));
+    let others = storage.map(|storage| server.resources.versions(storage));
     let versions = Served { others: others.unwrap_or_default(), target };
-    let filter = target.resource.map_or(&ALL, |it| filter(it, &ctx.info.subresource));
+    let filter = target.resource.map_or(&ALL, |it| filter(it, &manager.subresource));
     run(&Write {
         ty: target.ty,
         manager,
