@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::context::RequestContext;
 use crate::custom::conversions::settled;
-use crate::custom::{CustomKind, CustomVersion, convert};
+use crate::custom::{Conversions, CustomKind, CustomVersion, convert};
 use crate::decode::stamp;
 use crate::errors;
 use crate::resources::Resource;
+use crate::server::Server;
 
 /// What is written: objects of a resource, or another kind that stands for them.
 #[derive(Clone, Copy)]
@@ -44,8 +45,11 @@ pub(crate) fn record(
 ) {
     let subresource = &ctx.info.subresource;
     let manager = apply::updater(manager, subresource, &api_version(target.gvk));
+    let conversions = Some(&ctx.conversions);
     // Who manages what becomes unknown then, which is all that upstream does of it.
-    if let Err(error) = with_write(ctx, target, &manager, |write| write.record_update(live, new)) {
+    if let Err(error) =
+        with_write(&ctx.server, conversions, target, &manager, |it| it.record_update(live, new))
+    {
         tracing::warn!(%error, name = ctx.info.name, "managed fields were not updated");
     }
 }
@@ -72,6 +76,25 @@ pub(crate) async fn record_settled(
     Ok(())
 }
 
+/// The server's own name as a manager, as upstream's loopback client has it.
+const OWN: &str = "kube-apiserver";
+
+/// Sets the managed fields of a working form after what the server itself changes of the status.
+pub(crate) fn record_own_status(
+    server: &Server,
+    resource: &Resource,
+    live: &Value,
+    new: &mut Value,
+) {
+    let manager = apply::updater(OWN, "status", &api_version(&resource.gvk));
+    let target = Target::of(resource);
+    let recorded =
+        with_write(server, None, target, &manager, |write| write.record_update(Some(live), new));
+    if let Err(error) = recorded {
+        tracing::warn!(%error, kind = %resource.gvk, "managed fields were not updated");
+    }
+}
+
 /// The working form after a configuration is applied to the live object, with its managed fields.
 pub(crate) fn applied(
     ctx: &RequestContext,
@@ -83,8 +106,9 @@ pub(crate) fn applied(
     let gvk = target.gvk;
     check_config(gvk, config)?;
     let manager = apply::applier(manager, &ctx.info.subresource, &api_version(gvk));
-    let result =
-        with_write(ctx, target, &manager, |write| write.apply_config(live, config, is_forced));
+    let result = with_write(&ctx.server, Some(&ctx.conversions), target, &manager, |write| {
+        write.apply_config(live, config, is_forced)
+    });
     let (object, managed) = result.map_err(|error| refused(error, gvk, config))?;
     let mut object = match (object, live) {
         (Some(object), _) => match target.resource.and_then(|it| it.custom.as_ref()) {
@@ -206,16 +230,17 @@ fn api_version(gvk: &GroupVersionKind) -> String {
 }
 
 fn with_write<T>(
-    ctx: &RequestContext,
+    server: &Server,
+    conversions: Option<&Conversions>,
     target: Target<'_>,
     manager: &Manager,
     run: impl FnOnce(&Write<'_>) -> T,
 ) -> T {
-    let now = meta::time::rfc3339(ctx.server.clock.now());
+    let now = meta::time::rfc3339(server.clock.now());
     let storage = target.resource.and_then(|resource| resource.storage.as_deref());
-    let others = storage.map(|storage| ctx.server.resources.versions(storage));
-    let versions = Served { ctx, others: others.unwrap_or_default(), target };
-    let filter = target.resource.map_or(&ALL, |it| filter(it, &ctx.info.subresource));
+    let others = storage.map(|storage| server.resources.versions(storage));
+    let versions = Served { conversions, others: others.unwrap_or_default(), target };
+    let filter = target.resource.map_or(&ALL, |it| filter(it, &manager.subresource));
     run(&Write {
         ty: target.ty,
         manager,
@@ -228,7 +253,8 @@ fn with_write<T>(
 
 /// The versions in which something is served.
 struct Served<'a> {
-    ctx: &'a RequestContext,
+    /// Those of the request, when a webhook may be asked.
+    conversions: Option<&'a Conversions>,
     others: Vec<Arc<Resource>>,
     target: Target<'a>,
 }
@@ -268,7 +294,8 @@ impl<'a> Served<'a> {
             return convert::by_name(kind, name, object.clone()).map_err(|_| Unconverted::Unknown);
         }
         // What is not there yet is asked for after this round.
-        let found = self.ctx.conversions.find(object, to).ok_or(Unconverted::Unknown)?;
+        let found = self.conversions.and_then(|known| known.find(object, to));
+        let found = found.ok_or(Unconverted::Unknown)?;
         let object = found.map_err(Unconverted::Failed)?;
         match apply::misfit(compiled.table(), &object) {
             Some(why) => Err(Unconverted::Failed(why)),

@@ -163,7 +163,10 @@ async fn create_prepared(
     let served = resource.served(object);
     let findings = match &resource.custom {
         Some(version) => custom::write::validate_create(ctx, version, object),
-        None => validation::validate_create(&resource.gvk, &served),
+        None => {
+            let (gvk, object) = resource.validated(object, &served);
+            validation::validate_create(gvk, object)
+        }
     };
     refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
     warn(ctx, storage, object, None);
@@ -448,7 +451,9 @@ async fn store_update(
             custom::write::validate_update(ctx, version, request.subresource, new, old)
         }
         None => {
-            validation::validate_update(&resource.gvk, request.subresource, &served, &old_served)
+            let (gvk, new) = resource.validated(new, &served);
+            let (_, old) = resource.validated(old, &old_served);
+            validation::validate_update(gvk, request.subresource, new, old)
         }
     };
     // Upstream validates metadata twice on update, and lists what it finds twice.
@@ -457,6 +462,8 @@ async fn store_update(
     refuse_findings(&custom::write::told_kind(resource, new), request.name, findings)?;
     if request.subresource.is_empty() {
         warn(ctx, storage, new, Some(old));
+    } else if request.subresource == "status" {
+        storage.strategy.permits_status(&ctx.write(), new, old)?;
     }
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);

@@ -5,6 +5,7 @@
 mod bench;
 mod cluster;
 mod codegen;
+mod fuzz;
 mod prepush;
 mod replay;
 mod run;
@@ -35,6 +36,8 @@ enum Task {
     /// A part in a measurement, played by a process of its own.
     #[command(hide = true)]
     BenchRole(bench::extend::Role),
+    /// Fuzz the decoders, guided by coverage.
+    Fuzz(fuzz::Args),
     /// Replay recorded requests and answers of upstream's API server.
     Replay(replay::Args),
     /// Check what the compiler does not: layers, documents, file heads, sizes.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => cluster::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::BenchRole(role) => bench::extend::play(&role),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Replay(args) => replay::run(&args),
         Task::Tidy => tidy::run(),
         Task::Codegen { check, facts } => codegen::run(&facts, check),
