@@ -95,6 +95,19 @@ impl Traffic {
         }
     }
 
+    /// Does the work of a request when it is its turn. Safe to drop.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        ctx: &RequestContext,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let flow = ctx.flow.as_ref().and_then(flowcontrol::Flow::key);
+        match (self.flow_control(), flow) {
+            (Some(control), Some(flow)) => control.turns().run(flow, work).await,
+            _ => work.await,
+        }
+    }
+
     /// Counts a watch that has begun, for as long as it lasts.
     pub(crate) fn watched(&self, ctx: &RequestContext) -> Option<Watched> {
         let control = self.flow_control().filter(|_| ctx.info.verb == "watch")?;
