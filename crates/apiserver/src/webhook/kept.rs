@@ -11,8 +11,9 @@ use connection::outbound::{Serial, Shared};
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-/// Idle connections of one webhook; there are no more than calls were under way at once.
-const IDLE: usize = 16;
+/// Idle connections of one webhook. There are no more than calls were under way at once; those
+/// beyond would each cost a handshake.
+const IDLE: usize = 128;
 /// How long a connection is kept idle; upstream's.
 const FOR: Duration = Duration::from_secs(90);
 
