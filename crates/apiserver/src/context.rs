@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use meta::{Cause, Status};
 
+use crate::custom::Conversions;
 use crate::errors;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
@@ -22,6 +23,8 @@ pub(crate) struct RequestContext {
     pub(crate) headers: HeaderMap,
     /// What flow control took it for.
     pub(crate) flow: Option<flowcontrol::Flow>,
+    /// What was converted to tell who owns what.
+    pub(crate) conversions: Conversions,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -37,8 +40,8 @@ impl RequestContext {
         query: Query,
         headers: HeaderMap,
     ) -> Self {
-        let warnings = Mutex::default();
-        Self { server, user, method, info, query, headers, flow: None, warnings }
+        let (conversions, warnings) = (Conversions::default(), Mutex::default());
+        Self { server, user, method, info, query, headers, flow: None, conversions, warnings }
     }
 
     /// Tells the client something beside the answer.

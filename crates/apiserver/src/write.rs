@@ -312,7 +312,8 @@ async fn try_update(
         Cow::Owned(old) => old,
     };
     let old_served = resource.served(&old);
-    let mut new = change(Some(&old_served))?;
+    let made = custom::conversions::settled(ctx, resource, || change(Some(&old_served)));
+    let mut new = made.await?;
     check_url(&new, update, storage)?;
     let group_resource = resource.group_resource();
     let wanted_version = text(&new, "/metadata/resourceVersion");
@@ -347,7 +348,7 @@ async fn try_update(
         owner_references::dedup(ctx, &mut new, Stage::Request);
     }
     if let Some(manager) = update.manager {
-        ownership::record(ctx, Target::of(resource), manager, Some(&old_served), &mut new);
+        ownership::record_settled(ctx, resource, manager, &old_served, &mut new).await?;
     }
     let operation = admission::Operation::Update;
     let request = admission_request(ctx, resource, update.namespace, update.name, operation);

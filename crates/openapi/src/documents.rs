@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use sha2::{Digest, Sha512};
 
+use crate::kept::Kept;
 use crate::{CustomKinds, CustomVersion, Parts, path_of, protobuf, versions};
 
 /// How a document is written.
@@ -32,6 +33,8 @@ pub struct Document {
 pub struct Documents {
     made: Mutex<HashMap<Key, Made>>,
     index: OnceLock<Vec<(String, Arc<str>)>>,
+    /// Of custom kinds.
+    kept: Kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +78,9 @@ impl Documents {
     /// however it is written.
     pub fn v3(&self, path: &str, encoding: Encoding, custom: &dyn CustomKinds) -> Option<Document> {
         let built_in = versions().find(|(group, version)| path_of(group, version) == path);
-        let Some((group, version)) = built_in else { return v3_custom(path, encoding, custom) };
+        let Some((group, version)) = built_in else {
+            return self.v3_custom(path, encoding, custom);
+        };
         let key = |encoding| Key::V3(encoding, path.to_owned());
         let json = || Parts::v3(group, version).v3_text().into();
         if encoding == Encoding::Json {
@@ -108,6 +113,29 @@ impl Documents {
         index
     }
 
+    /// Those that were read lately are kept.
+    fn v3_custom(
+        &self,
+        path: &str,
+        encoding: Encoding,
+        custom: &dyn CustomKinds,
+    ) -> Option<Document> {
+        let (group, version) = path.strip_prefix("apis/")?.split_once('/')?;
+        let of = custom.version(group, version)?;
+        let hash: Arc<str> = hash(of.fingerprint.as_bytes()).into();
+        if let Some(document) = self.kept.find((path, encoding), &hash) {
+            return Some(document);
+        }
+        let parts = Parts::v3_custom(custom.kinds(group, version));
+        let bytes = match encoding {
+            Encoding::Json => Bytes::from(parts.v3_text()),
+            Encoding::Protobuf => Bytes::from(protobuf::v3::encode(&parts)),
+        };
+        let document = Document { bytes, hash };
+        self.kept.put((path, encoding), &document);
+        Some(document)
+    }
+
     fn made(&self, key: Key, stamp: u64, make: impl FnOnce() -> Vec<u8>) -> Document {
         let known = self.known(&key, stamp);
         if let Some((Some(bytes), hash)) = known {
@@ -135,18 +163,6 @@ impl Documents {
     pub(crate) fn held(&self) -> usize {
         self.made.lock().unwrap().values().filter(|made| made.bytes.strong_count() > 0).count()
     }
-}
-
-/// Made anew each time: clients keep them by their hash.
-fn v3_custom(path: &str, encoding: Encoding, custom: &dyn CustomKinds) -> Option<Document> {
-    let of = custom.versions().into_iter().find(|of| custom_path(of) == path)?;
-    let kinds = custom.kinds(&of.group, &of.version);
-    let parts = Parts::v3_custom(kinds);
-    let bytes = match encoding {
-        Encoding::Json => Bytes::from(parts.v3_text()),
-        Encoding::Protobuf => Bytes::from(protobuf::v3::encode(&parts)),
-    };
-    Some(Document { bytes, hash: hash(of.fingerprint.as_bytes()).into() })
 }
 
 fn custom_path(of: &CustomVersion) -> String {

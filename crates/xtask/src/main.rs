@@ -35,6 +35,9 @@ enum Task {
     Bench(bench::Args),
     /// Fuzz the decoders, guided by coverage.
     Fuzz(fuzz::Args),
+    /// A part in a measurement, played by a process of its own.
+    #[command(hide = true)]
+    BenchRole(bench::extend::Role),
     /// Replay recorded requests and answers of upstream's API server.
     Replay(replay::Args),
     /// Check what the compiler does not: layers, documents, file heads, sizes.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => cluster::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::BenchRole(role) => bench::extend::play(&role),
         Task::Replay(args) => replay::run(&args),
         Task::Tidy => tidy::run(),
         Task::Codegen { check, facts } => codegen::run(&facts, check),
