@@ -74,6 +74,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Whether `/debug/pprof` is served to those who may read it.
     pub profiling: bool,
+    /// Which requests are recorded, and where to.
+    pub audit: audit::Sinks,
     /// Feature gates.
     pub features: features::Features,
 }
@@ -99,6 +101,7 @@ impl Config {
             max_connections: 10_000,
             // Upstream's default.
             profiling: true,
+            audit: audit::Sinks::default(),
             features: features::Features::default(),
         }
     }
@@ -144,6 +147,9 @@ pub enum StartError {
     /// The token file is not usable.
     #[error("the token file is not usable")]
     TokenFile(#[from] authn::TokenFileError),
+    /// What is to be recorded cannot be.
+    #[error("audit cannot begin")]
+    Audit(#[from] audit::StartError),
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[from] store::StoreError),

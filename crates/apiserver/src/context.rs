@@ -22,6 +22,8 @@ pub(crate) struct RequestContext {
     pub(crate) headers: HeaderMap,
     /// What flow control took it for.
     pub(crate) flow: Option<flowcontrol::Flow>,
+    /// What is recorded of it, when anything is.
+    pub(crate) audit: Option<Arc<audit::AuditContext>>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -38,7 +40,7 @@ impl RequestContext {
         headers: HeaderMap,
     ) -> Self {
         let warnings = Mutex::default();
-        Self { server, user, method, info, query, headers, flow: None, warnings }
+        Self { server, user, method, info, query, headers, flow: None, audit: None, warnings }
     }
 
     /// Tells the client something beside the answer.
@@ -53,6 +55,13 @@ impl RequestContext {
     /// The warnings so far.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says something in the audit event, if there is one.
+    pub(crate) fn annotate<T: Into<String>>(&self, key: &str, value: impl FnOnce() -> T) {
+        if let Some(audit) = &self.audit {
+            audit.annotate(key, value());
+        }
     }
 
     /// The user as authorization sees it.

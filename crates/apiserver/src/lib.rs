@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod aggregation;
+mod audit;
 mod bootstrap;
 mod cache;
 mod chain;

@@ -97,6 +97,9 @@ impl ApiServer {
             // Requests that were still answered found what they wrote in the caches.
             server.pump.end();
             pump.await.ok();
+            if let Some(auditor) = &server.auditor {
+                auditor.finish().await;
+            }
         });
         Ok((handle, task))
     }
@@ -130,11 +133,15 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> 
 /// connection lasts.
 fn accept(server: &Arc<Server>) -> listener::Accept {
     let server = server.clone();
-    Arc::new(move |certificate| {
-        let certified = certificate.and_then(authn::Authenticator::certified).map(Arc::new);
+    Arc::new(move |caller| {
+        let certificate = caller.certificates.first().map(|first| first.as_ref());
+        let connected = Arc::new(chain::Connected {
+            address: caller.address.ip(),
+            certified: certificate.and_then(authn::Authenticator::certified),
+        });
         let server = server.clone();
         Arc::new(move |request| {
-            chain::serve_connection(server.clone(), certified.clone(), request).boxed()
+            chain::serve_connection(server.clone(), connected.clone(), request).boxed()
         })
     })
 }
@@ -157,6 +164,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         None => authn::StaticTokens::default(),
     };
     let metrics = Metrics::new(deps.metrics.clone(), &config.features);
+    let auditor = audit::Auditor::start(config.audit.clone(), &deps.clock, &deps.metrics)?;
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
@@ -176,6 +184,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         backends: crate::aggregation::Backends::new(&resources),
         is_ready: AtomicBool::new(false),
         no_resource: meta::GroupResource { group: String::new(), resource: String::new() },
+        auditor,
         authenticator,
         signer,
         config,

@@ -18,6 +18,7 @@ use schema::FieldValidation;
 use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome};
 
+use crate::audit;
 use crate::context::RequestContext;
 use crate::custom;
 use crate::errors;
@@ -167,6 +168,7 @@ async fn create_prepared(
     };
     refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
     warn(ctx, storage, object, None);
+    audit::admitted(ctx, request, &served, None);
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, None, &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));
@@ -457,6 +459,7 @@ async fn store_update(
     if request.subresource.is_empty() {
         warn(ctx, storage, new, Some(old));
     }
+    audit::admitted(ctx, request, &served, Some(&old_served));
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));

@@ -96,7 +96,7 @@ impl Source {
         match self {
             Self::Put(options) => {
                 let validation = options.validation;
-                Ok(decode::body(&ctx.headers, &request.body, gvk, ty, validation)?.value)
+                Ok(decode::body(ctx, &request.body, gvk, ty, validation)?.value)
             }
             Self::Patch(PatchType::Apply, options) => {
                 applied(ctx, resource, options, Some(old), &request.body)

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clock::{SharedClock, SystemClock};
 use stdx::shutdown::Shutdown;
 
+use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::control_plane::{self, ControlPlane};
 use crate::{node_address, output, supervisor};
@@ -80,7 +81,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: u32,
     /// How long a client may take to send a request, such as 1m0s.
-    #[arg(long, default_value = "1m0s", value_parser = duration)]
+    #[arg(long, default_value = "1m0s", value_parser = super::duration)]
     request_timeout: Duration,
     /// Whether flow schemas and priority levels decide when there are too many requests.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
@@ -95,6 +96,8 @@ pub(super) struct Args {
     #[arg(long)]
     write_kubeconfig: Option<PathBuf>,
     #[command(flatten)]
+    auditing: Auditing,
+    #[command(flatten)]
     gates: Gates,
     #[command(flatten)]
     versions: Versions,
@@ -106,6 +109,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         args.etcd_servers.is_none(),
         "--etcd-servers: an external etcd is not supported; the embedded store in --data-dir is used"
     );
+    let audit = args.auditing.read()?;
     let features = args.gates.read()?;
     args.versions.apply(&features)?;
     let clock: SharedClock = Arc::new(SystemClock);
@@ -128,7 +132,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = telemetry::Registry::new();
     let store = plane.open_store(&clock, &metrics)?;
     let pki = plane.pki(&*clock)?;
-    let config = ::apiserver::Config { features, ..configure(&args, &plane, &pki)? };
+    let config = ::apiserver::Config { features, audit, ..configure(&args, &plane, &pki)? };
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     let host =
         if args.bind_address.is_unspecified() { advertise_address } else { args.bind_address };
@@ -146,12 +150,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     output::line(&format!("serving {server}"));
     running.task.await?;
     Ok(())
-}
-
-/// A duration as Go writes it.
-fn duration(text: &str) -> Result<Duration, String> {
-    let nanos = meta::time::parse_duration(text)?;
-    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| "it is negative".to_owned())
 }
 
 fn configure(
