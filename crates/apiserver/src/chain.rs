@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authn::{Authenticated, Impersonation, UserInfo};
+use authn::{Impersonation, UserInfo};
 use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
@@ -34,8 +34,7 @@ pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
 /// Who is at the other end of a connection.
 pub(crate) struct Connected {
     pub(crate) address: IpAddr,
-    /// Whom the certificate names.
-    pub(crate) certified: Option<Authenticated>,
+    pub(crate) peer: authn::Peer,
 }
 
 /// A request from a connection: authenticates, then serves.
@@ -47,8 +46,11 @@ pub(crate) async fn serve_connection(
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let now = server.clock.now().as_second();
-    let certified = connected.certified.as_ref();
-    let authenticated = server.authenticator.authenticate(certified, &parts.headers, now);
+    let authenticator = &server.authenticator;
+    let authenticated = authenticator.authenticate(&connected.peer, &parts.headers, now);
+    if authenticated.is_ok() {
+        authenticator.strip(&mut parts.headers);
+    }
     if server.auditor.is_some() {
         parts.extensions.insert(audit::Peer(connected.address));
     }

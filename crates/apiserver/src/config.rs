@@ -29,7 +29,8 @@ pub struct Pki {
     pub proxy_client_certificate: Vec<u8>,
     /// Its key.
     pub proxy_client_key: Vec<u8>,
-    /// Authorities of that certificate, for aggregated servers to verify it by.
+    /// Authorities of that certificate, for aggregated servers to verify it by. Who has one of
+    /// theirs, and an allowed name, may say in headers who asks.
     pub front_proxy_ca: Vec<u8>,
 }
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub issuer: String,
     /// File of static tokens.
     pub token_auth_file: Option<PathBuf>,
+    /// The headers in which front proxies say who asks.
+    pub request_header: authn::RequestHeader,
     /// Authorizers in order.
     pub authorization_mode: Vec<authz::Mode>,
     /// Whether requests without credentials get as far as authorization.
@@ -90,6 +93,8 @@ impl Config {
             pki,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             token_auth_file: None,
+            // What kubeadm configures.
+            request_header: authn::RequestHeader::standard(&["front-proxy-client"]),
             authorization_mode: vec![authz::Mode::Node, authz::Mode::Rbac],
             anonymous: authn::Anonymous::Allowed,
             // Upstream's defaults.

@@ -54,6 +54,7 @@ impl ApiServer {
         let listeners = bind(&config.bind).await?;
         config.bind = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let addresses = config.bind.clone().into();
+        let peers = Arc::new(tls::Peers::new(&config)?);
         let settings = listener::Settings {
             tls: Arc::new(tls::server_config(&config.pki)?),
             connections: Arc::new(Semaphore::new(config.max_connections)),
@@ -82,7 +83,7 @@ impl ApiServer {
         spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
-        let accept = accept(&server);
+        let accept = accept(&server, peers);
         let serving: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
@@ -131,13 +132,12 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> 
 
 /// What is done with requests: TLS has verified the certificate, and it stays the same as long as the
 /// connection lasts.
-fn accept(server: &Arc<Server>) -> listener::Accept {
+fn accept(server: &Arc<Server>, peers: Arc<tls::Peers>) -> listener::Accept {
     let server = server.clone();
     Arc::new(move |caller| {
-        let certificate = caller.certificates.first().map(|first| first.as_ref());
         let connected = Arc::new(chain::Connected {
             address: caller.address.ip(),
-            certified: certificate.and_then(authn::Authenticator::certified),
+            peer: peers.know(caller.certificates, server.clock.now()),
         });
         let server = server.clone();
         Arc::new(move |request| {
@@ -168,6 +168,9 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
+    let has_front_proxy = !config.pki.front_proxy_ca.is_empty();
+    let authenticator =
+        authenticator.behind(has_front_proxy.then(|| config.request_header.clone()));
     Ok(Server {
         authorizer: authorizer(&config, &resources),
         pump: Pump::new(deps.store.clone(), deps.clock.clone(), metrics.stored_events.clone()),

@@ -5,6 +5,8 @@ mod admission;
 #[cfg(test)]
 mod aggregation;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod custom_resources;

@@ -47,7 +47,7 @@ pub(crate) async fn connect(
 }
 
 /// One request over a connection of its own.
-async fn get(
+pub(crate) async fn get(
     server: &Fixture,
     identity: Option<(String, String)>,
     path: &str,

@@ -71,9 +71,26 @@ pub(super) struct Args {
     /// Its key.
     #[arg(long, requires = "proxy_client_cert_file")]
     proxy_client_key_file: Option<PathBuf>,
-    /// Authorities of that certificate, for aggregated servers to verify it by.
+    /// Authorities of that certificate, for aggregated servers to verify it by. Who has one of
+    /// theirs may say in headers who asks.
     #[arg(long)]
     requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of certificates that may say who asks; default: any, and front-proxy-client
+    /// alone without --requestheader-client-ca-file.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// Headers with the user's name.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-User")]
+    requestheader_username_headers: Vec<String>,
+    /// Headers with the user's uid.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Uid")]
+    requestheader_uid_headers: Vec<String>,
+    /// Headers with the user's groups.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Group")]
+    requestheader_group_headers: Vec<String>,
+    /// What headers begin with that tell more of the user.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-")]
+    requestheader_extra_headers_prefix: Vec<String>,
     /// Reads worked on at once; with priority and fairness, a part of the seats of all.
     #[arg(long, default_value_t = 400)]
     max_requests_inflight: u32,
@@ -152,6 +169,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn request_header(args: &Args) -> anyhow::Result<authn::RequestHeader> {
+    let mut allowed_names = args.requestheader_allowed_names.clone();
+    if allowed_names.is_empty() && args.requestheader_client_ca_file.is_none() {
+        allowed_names = authn::RequestHeader::standard(&["front-proxy-client"]).allowed_names;
+    }
+    let header = authn::RequestHeader {
+        username_headers: args.requestheader_username_headers.clone(),
+        uid_headers: args.requestheader_uid_headers.clone(),
+        group_headers: args.requestheader_group_headers.clone(),
+        extra_headers_prefixes: args.requestheader_extra_headers_prefix.clone(),
+        allowed_names,
+    };
+    header.check()?;
+    Ok(header)
+}
+
 fn configure(
     args: &Args,
     plane: &ControlPlane,
@@ -189,6 +222,7 @@ fn configure(
     }
     let mut config = plane.config(keys);
     config.token_auth_file.clone_from(&args.token_auth_file);
+    config.request_header = request_header(args)?;
     config.max_requests_inflight = args.max_requests_inflight;
     config.max_mutating_requests_inflight = args.max_mutating_requests_inflight;
     config.request_timeout = args.request_timeout;
