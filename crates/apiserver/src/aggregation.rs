@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use meta::Status;
 
-use crate::cache::{Cursor, Selection};
+use crate::cache::{Cursor, Pace, Selection};
 use crate::handle::Handle;
 use crate::resources::{Resources, Storage};
 use crate::server::Server;
@@ -156,5 +156,7 @@ fn newest(server: &Server, group: &str, resource: &str) -> u64 {
 fn cursor(server: &Server, group: &str, resource: &str) -> Option<Cursor> {
     let storage = server.resources.storage(group, resource)?;
     let after = storage.cache.newest().max(storage.cache.oldest());
-    Cursor::new(storage.cache.clone(), Selection::all(""), after, storage.is_namespaced).ok()
+    let everything = Selection::all("");
+    let cache = storage.cache.clone();
+    Cursor::new(cache, everything, after, storage.is_namespaced, Pace::Prompt).ok()
 }

@@ -8,7 +8,9 @@
 //! Invariants: the map is the ring's result; events enter in revision order; an object is spliced
 //! and parsed once, and every reader shares it. The lock is held for operations in memory only.
 
+mod batch;
 mod cursor;
+mod interests;
 mod ring;
 mod selection;
 
@@ -20,10 +22,14 @@ use imbl::{OrdMap, OrdSet};
 use meta::Object;
 use tokio::sync::Notify;
 
+pub(crate) use batch::Batch;
 pub(crate) use cursor::{Cursor, Expired, Selected};
+pub(crate) use interests::{Interest, Pace};
 pub(crate) use ring::Change;
 pub(crate) use selection::Selection;
 
+use batch::Batches;
+use interests::Interests;
 use ring::Ring;
 
 /// Objects by `namespace/name`, or by name; the order is that of upstream's keys.
@@ -46,6 +52,7 @@ struct State {
     /// are few among many.
     nodes: HashMap<Box<str>, Keys>,
     ring: Ring,
+    batches: Batches,
     /// The revision of the newest change of this resource.
     newest: u64,
     /// Older revisions are gone for lists, also when nothing has changed since.
@@ -65,19 +72,6 @@ pub(crate) struct Snapshot {
     pub(crate) map: Map,
 }
 
-/// Which changes wake a watcher. A watcher is under exactly one interest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Interest {
-    All,
-    Namespace(String),
-    /// The cache key of one object.
-    Key(String),
-    /// `spec.nodeName`.
-    Node(String),
-}
-
-type Interests = HashMap<Interest, Vec<Arc<Notify>>>;
-
 impl Cache {
     pub(crate) fn new() -> Self {
         Self {
@@ -85,12 +79,13 @@ impl Cache {
                 map: Map::new(),
                 nodes: HashMap::new(),
                 ring: Ring::new(0),
+                batches: Batches::default(),
                 newest: 0,
                 compacted: 0,
                 snapshots: VecDeque::new(),
                 is_closed: false,
             }),
-            interests: Mutex::new(Interests::new()),
+            interests: Mutex::new(Interests::default()),
         }
     }
 
@@ -104,20 +99,14 @@ impl Cache {
         state.map = map;
         state.newest = revision;
         state.ring = Ring::new(revision);
+        state.batches.clear();
         state.snapshots.clear();
     }
 
-    /// Applies changes in their order and wakes who is interested.
-    pub(crate) fn apply(&self, changes: Vec<Change>) {
-        let mut wake: Vec<Arc<Notify>> = Vec::new();
-        {
-            let interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
-            if !interests.is_empty() {
-                for change in &changes {
-                    collect_interested(&interests, change, &mut wake);
-                }
-            }
-        }
+    /// Applies changes in their order and wakes who is interested; [`Cache::wake_rested`] wakes
+    /// those who are not to be woken yet.
+    pub(crate) fn apply(&self, changes: Vec<Change>, now: Instant) {
+        let wake = self.interests().touched(&changes, now);
         {
             let mut state = self.lock();
             for change in changes {
@@ -130,16 +119,20 @@ impl Cache {
                 state.ring.push(Arc::new(change));
             }
         }
-        for notify in wake {
-            notify.notify_one();
-        }
+        notify(&wake);
+    }
+
+    /// Wakes crowds whose pause is over and that have something to see; tells when the next is.
+    pub(crate) fn wake_rested(&self, now: Instant) -> Option<Instant> {
+        let (wake, next) = self.interests().rested(now);
+        notify(&wake);
+        next
     }
 
     /// Ends every watch: what comes is not told here.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
-        let interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
-        interests.values().flatten().for_each(|notify| notify.notify_one());
+        notify(&self.interests().all());
     }
 
     /// Whether nothing comes any more.
@@ -211,6 +204,7 @@ impl Cache {
         state.snapshots.retain(|(.., since)| now.saturating_duration_since(*since) < SNAPSHOT_AGE);
         state.snapshots.retain(|(kept, ..)| *kept >= compacted);
         state.ring.forget(compacted);
+        state.batches.clear();
         state.compacted = state.compacted.max(compacted);
     }
 
@@ -233,21 +227,16 @@ impl Cache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, interest: &Interest) -> Arc<Notify> {
-        let notify = Arc::new(Notify::new());
-        let mut interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
-        interests.entry(interest.clone()).or_default().push(notify.clone());
-        notify
+    fn register(&self, interest: &Interest, pace: Pace) -> Arc<Notify> {
+        self.interests().add(interest, pace)
     }
 
-    fn unregister(&self, interest: &Interest, notify: &Arc<Notify>) {
-        let mut interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waiting) = interests.get_mut(interest) {
-            waiting.retain(|found| !Arc::ptr_eq(found, notify));
-            if waiting.is_empty() {
-                interests.remove(interest);
-            }
-        }
+    fn unregister(&self, interest: &Interest, pace: Pace, notify: &Arc<Notify>) {
+        self.interests().remove(interest, pace, notify);
+    }
+
+    fn interests(&self) -> MutexGuard<'_, Interests> {
+        self.interests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -282,23 +271,8 @@ fn node_of(object: &Object) -> Option<&str> {
     Some(&**node).filter(|node| !node.is_empty())
 }
 
-fn collect_interested(interests: &Interests, change: &Change, wake: &mut Vec<Arc<Notify>>) {
-    let mut add = |interest: Interest| {
-        if let Some(waiting) = interests.get(&interest) {
-            wake.extend(waiting.iter().cloned());
-        }
-    };
-    add(Interest::All);
-    add(Interest::Key(change.key.to_string()));
-    if let Some((namespace, _)) = change.key.split_once('/') {
-        add(Interest::Namespace(namespace.to_owned()));
-    }
-    let node = |object: &Option<Arc<Object>>| node_of(object.as_ref()?).map(str::to_owned);
-    let (before, after) = (node(&change.before), node(&change.after));
-    if before != after {
-        before.into_iter().for_each(|node| add(Interest::Node(node)));
-    }
-    after.into_iter().for_each(|node| add(Interest::Node(node)));
+fn notify(wake: &[Arc<Notify>]) {
+    wake.iter().for_each(|notify| notify.notify_one());
 }
 
 #[cfg(test)]

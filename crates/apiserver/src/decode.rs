@@ -96,12 +96,25 @@ fn json_body(
     ty: &Type,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
+    let decoded = schema::decode_json(ty, bytes, validation);
+    // Nearly all are what they should be, and need not be read twice to be sure of it.
+    let decoded = match decoded {
+        Ok(decoded) if says(&decoded.value, wanted) => return finish(decoded, wanted),
+        decoded => decoded,
+    };
     let found =
         type_of(bytes, wanted).map_err(|error| bad_request(unrecognized(wanted, &error, bytes)))?;
     check_kind(&found, wanted)?;
-    let decoded = schema::decode_json(ty, bytes, validation)
-        .map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?;
+    let decoded = decoded.map_err(|error| cannot_handle(&found, wanted, &error.to_string()))?;
     finish(decoded, wanted)
+}
+
+/// Whether an object says that it is of this kind.
+fn says(object: &Value, wanted: &GroupVersionKind) -> bool {
+    let text = |field: &str| object.get(field).and_then(Value::as_str);
+    let version =
+        text("apiVersion").map(|version| version.split_once('/').unwrap_or(("", version)));
+    text("kind") == Some(&*wanted.kind) && version == Some((&*wanted.group, &*wanted.version))
 }
 
 fn protobuf(bytes: &[u8], wanted: &GroupVersionKind) -> Result<Decoded, Status> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clock::SharedClock;
@@ -123,10 +123,22 @@ impl Pump {
             Ok(watch) => watch,
             Err(error) => return error,
         };
+        let mut late = Late::default();
         loop {
-            match watch.next().await {
+            let next = tokio::select! {
+                next = watch.next() => next,
+                () = late.pause(&self.clock) => {
+                    late.wake(self.clock.monotonic());
+                    continue;
+                }
+            };
+            match next {
                 Some(Ok(batch)) => {
-                    apply(resources, &batch.events, &self.received);
+                    let now = self.clock.monotonic();
+                    for storage in apply(resources, &batch.events, &self.received, now) {
+                        late.add(storage);
+                    }
+                    late.wake(now);
                     if let Err(error) = self.follow_definitions(resources, &batch.events).await {
                         return error;
                     }
@@ -197,7 +209,45 @@ fn too_large(requested: u64, current: u64) -> Status {
     Status::failure(meta::Reason::Timeout, format!("Timeout: {message}")).with_details(details)
 }
 
-fn apply(resources: &Resources, events: &[Arc<store::Event>], received: &IntCounterVec) {
+/// Caches with watchers that are not to be woken yet.
+#[derive(Default)]
+struct Late {
+    storages: Vec<Arc<Storage>>,
+    next: Option<Instant>,
+}
+
+impl Late {
+    fn add(&mut self, storage: Arc<Storage>) {
+        if !self.storages.iter().any(|known| Arc::ptr_eq(known, &storage)) {
+            self.storages.push(storage);
+        }
+    }
+
+    /// Resolves when somebody may be woken; never when nobody waits. Safe to drop.
+    async fn pause(&self, clock: &SharedClock) {
+        match self.next {
+            Some(next) => clock.sleep(next.saturating_duration_since(clock.monotonic())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn wake(&mut self, now: Instant) {
+        self.next = None;
+        self.storages.retain(|storage| {
+            let next = storage.cache.wake_rested(now);
+            self.next = [self.next, next].into_iter().flatten().min();
+            next.is_some()
+        });
+    }
+}
+
+/// Brings the caches up to date; those that had changes are given back.
+fn apply(
+    resources: &Resources,
+    events: &[Arc<store::Event>],
+    received: &IntCounterVec,
+    now: Instant,
+) -> Vec<Arc<Storage>> {
     // Runs of one resource go in together; order within a resource is what matters.
     let mut by_prefix: BTreeMap<String, (Arc<Storage>, Vec<Change>)> = BTreeMap::new();
     for event in events {
@@ -220,11 +270,13 @@ fn apply(resources: &Resources, events: &[Arc<store::Event>], received: &IntCoun
         });
         changes.push(Change { revision: event.revision.0, key: rest.into(), before, after });
     }
-    for (storage, changes) in by_prefix.into_values() {
+    let tell = |(storage, changes): (Arc<Storage>, Vec<Change>)| {
         let labels = [&*storage.resource.group, &*storage.resource.resource];
         received.with_label_values(&labels).inc_by(changes.len() as u64);
-        storage.cache.apply(changes);
-    }
+        storage.cache.apply(changes, now);
+        storage
+    };
+    by_prefix.into_values().map(tell).collect()
 }
 
 fn read(resources: &Resources, kv: &KeyValue) -> Option<(Arc<Storage>, Arc<str>, Arc<Object>)> {

@@ -1,5 +1,6 @@
 //! Sockets: accept, shake hands, serve HTTP/1 and HTTP/2.
 
+mod gather;
 mod lenient;
 
 use std::net::SocketAddr;
@@ -153,10 +154,12 @@ async fn connection(
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let served = if is_http2 {
+        let (stream, turn) = gather::gather(stream);
+        let builder = builder.http2_only();
         let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let served = graceful.watch(served.into_owned());
         drop(graceful);
-        served.await
+        turn.run(served).await
     } else {
         let stream = TokioIo::new(Lenient::new(stream));
         let served = builder.serve_connection_with_upgrades(stream, service);

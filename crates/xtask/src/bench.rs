@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Do not write docs/performance.md.
     #[arg(long)]
     dry_run: bool,
+    /// Measure this program instead of building one; for comparisons, so nothing is written.
+    #[arg(long)]
+    program: Option<std::path::PathBuf>,
 }
 
 /// One line of the report.
@@ -57,7 +60,10 @@ impl Figure {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let wants = |what: &str| args.only.is_empty() || args.only.iter().any(|only| only == what);
-    let ironclad = build_ironclad(true)?;
+    let ironclad = match &args.program {
+        Some(program) => program.clone(),
+        None => build_ironclad(true)?,
+    };
     let mut figures = Vec::new();
     if wants("start") {
         figures.extend(cold_start(&ironclad, args.starts)?);
@@ -93,7 +99,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for figure in &figures {
         say(&format!("{:<52} {}", figure.work, figure.value));
     }
-    if args.dry_run { Ok(()) } else { report::write(&figures) }
+    if args.dry_run || args.program.is_some() { Ok(()) } else { report::write(&figures) }
 }
 
 fn cold_start(ironclad: &std::path::Path, count: usize) -> anyhow::Result<Vec<Figure>> {

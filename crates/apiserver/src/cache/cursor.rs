@@ -5,11 +5,12 @@ use std::sync::Arc;
 use meta::Object;
 use tokio::sync::Notify;
 
-use super::{Cache, Change, Interest, Selection};
+use super::batch::{Batch, Kept};
+use super::{Cache, Change, Interest, Pace, Selection};
 use crate::splice::with_resource_version;
 
-/// Changes looked at while the ring is locked once.
-const STEP: usize = 256;
+/// Changes looked at while the ring is locked once, and handed out together.
+const STEP: usize = 64;
 
 /// A change as a watcher sees it.
 #[derive(Clone, Debug)]
@@ -59,6 +60,7 @@ pub(crate) struct Cursor {
     cache: Arc<Cache>,
     selection: Selection,
     interest: Interest,
+    pace: Pace,
     notify: Arc<Notify>,
     reached: u64,
 }
@@ -70,6 +72,7 @@ impl Cursor {
         selection: Selection,
         after: u64,
         is_namespaced: bool,
+        pace: Pace,
     ) -> Result<Self, Expired> {
         let oldest = cache.oldest();
         if after < oldest {
@@ -83,25 +86,40 @@ impl Cursor {
             },
             interest => interest,
         };
-        let notify = cache.register(&interest);
-        Ok(Self { cache, selection, interest, notify, reached: after })
+        let notify = cache.register(&interest, pace);
+        Ok(Self { cache, selection, interest, pace, notify, reached: after })
     }
 
     /// What has happened since the last call; empty when nothing did. `true` when there is more.
-    pub(crate) fn poll(&mut self) -> Result<(Vec<Selected>, bool), Expired> {
-        let (changes, oldest) = {
+    pub(crate) fn poll(&mut self) -> Result<(Arc<Batch>, bool), Expired> {
+        let shares = self.pace == Pace::Crowd;
+        let changes = {
             let state = self.cache.lock();
-            (state.ring.after(self.reached, STEP), state.ring.oldest())
-        };
-        let Some(changes) = changes else {
-            return Err(Expired { requested: self.reached, oldest });
+            let Some(changes) = state.ring.after(self.reached) else {
+                return Err(Expired { requested: self.reached, oldest: state.ring.oldest() });
+            };
+            let mut changes = changes.peekable();
+            let first = changes.peek().map(|change| change.revision);
+            let known = first.filter(|_| shares);
+            if let Some(kept) = known.and_then(|first| state.batches.find(first, &self.selection)) {
+                self.reached = kept.last;
+                return Ok((kept.batch.clone(), kept.more));
+            }
+            changes.take(STEP).cloned().collect::<Vec<_>>()
         };
         let more = changes.len() == STEP;
-        if let Some(last) = changes.last() {
-            self.reached = last.revision;
-        }
         let selected = changes.iter().filter_map(|change| select(&self.selection, change));
-        Ok((selected.collect(), more))
+        let batch = Arc::new(Batch::new(selected.collect()));
+        let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
+            return Ok((batch, false));
+        };
+        self.reached = last.revision;
+        if shares && !batch.changes.is_empty() {
+            let (first, last) = (first.revision, last.revision);
+            let (selection, batch) = (self.selection.clone(), batch.clone());
+            self.cache.lock().batches.keep(Kept { first, last, more, selection, batch });
+        }
+        Ok((batch, more))
     }
 
     /// Whether nothing comes any more.
@@ -122,7 +140,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        self.cache.unregister(&self.interest, &self.notify);
+        self.cache.unregister(&self.interest, self.pace, &self.notify);
     }
 }
 

@@ -58,13 +58,13 @@ impl Ring {
         self.oldest
     }
 
-    /// At most `limit` changes after `after`; `None` when some of them are gone.
-    pub(super) fn after(&self, after: u64, limit: usize) -> Option<Vec<Arc<Change>>> {
+    /// The changes after `after`; `None` when some of them are gone.
+    pub(super) fn after(&self, after: u64) -> Option<impl Iterator<Item = &Arc<Change>>> {
         if after < self.oldest {
             return None;
         }
         let start = self.changes.partition_point(|change| change.revision <= after);
-        Some(self.changes.iter().skip(start).take(limit).cloned().collect())
+        Some(self.changes.range(start..))
     }
 
     /// The map as it was at `revision`; `None` when that is no longer known.

@@ -5,7 +5,7 @@ use meta::{FieldSelector, Header, LabelSelector};
 use super::Interest;
 
 /// Namespace, labels and fields.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
     /// Only this namespace; all when empty.
     pub(crate) namespace: String,

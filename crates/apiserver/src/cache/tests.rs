@@ -12,12 +12,16 @@ fn object(name: &str, label: &str, revision: u64) -> Arc<Object> {
     Arc::new(Object::from_json(Bytes::from(json)).unwrap())
 }
 
+fn now() -> Instant {
+    clock::Clock::monotonic(&clock::SystemClock)
+}
+
 /// Writes an object, or deletes it when the label is `None`.
 fn put(cache: &Cache, revision: u64, name: &str, label: Option<&str>) {
     let key: Arc<str> = format!("n/{name}").into();
     let before = cache.get(&key);
     let after = label.map(|label| object(name, label, revision));
-    cache.apply(vec![Change { revision, key, before, after }]);
+    cache.apply(vec![Change { revision, key, before, after }], now());
 }
 
 fn labelled(text: &str) -> Selection {
@@ -25,12 +29,12 @@ fn labelled(text: &str) -> Selection {
 }
 
 fn seen(cursor: &mut Cursor) -> Vec<String> {
-    let (selected, _) = cursor.poll().unwrap();
+    let (batch, _) = cursor.poll().unwrap();
     let show = |s: &Selected| {
         let header = s.object().header();
         format!("{} {} {}", s.word(), header.name, header.resource_version)
     };
-    selected.iter().map(show).collect()
+    batch.changes.iter().map(show).collect()
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn a_snapshot_at_a_past_revision_is_what_was_there() {
 #[test]
 fn objects_enter_and_leave_a_selector() {
     let cache = Arc::new(Cache::new());
-    let mut cursor = Cursor::new(cache.clone(), labelled("l=x"), 0, true).unwrap();
+    let mut cursor = Cursor::new(cache.clone(), labelled("l=x"), 0, true, Pace::Crowd).unwrap();
     put(&cache, 2, "a", Some("y"));
     put(&cache, 3, "a", Some("x"));
     put(&cache, 4, "a", Some("x"));
@@ -65,6 +69,38 @@ fn objects_enter_and_leave_a_selector() {
     assert_eq!(seen(&mut cursor), ["ADDED b 7", "DELETED b 8"]);
 }
 
+#[test]
+fn who_sees_the_same_shares_it() {
+    let cache = Arc::new(Cache::new());
+    let open = |selection, pace| Cursor::new(cache.clone(), selection, 0, true, pace).unwrap();
+    let mut crowd = [0, 1, 2].map(|_| open(labelled("l=x"), Pace::Crowd));
+    let mut other = open(labelled("l=y"), Pace::Crowd);
+    let mut prompt = open(labelled("l=x"), Pace::Prompt);
+    put(&cache, 2, "a", Some("x"));
+    put(&cache, 3, "b", Some("y"));
+    // One of them has moved over revisions of other resources.
+    crowd[1].skip_to(1);
+    let [first, second, third] = crowd.each_mut().map(|cursor| cursor.poll().unwrap().0);
+    assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &third));
+    assert!(!Arc::ptr_eq(&first, &prompt.poll().unwrap().0));
+    assert_eq!(seen(&mut other), ["ADDED b 3"]);
+    put(&cache, 4, "a", None);
+    assert!(crowd.iter_mut().all(|cursor| seen(cursor) == ["DELETED a 4"]));
+    assert!(crowd.iter_mut().all(|cursor| seen(cursor).is_empty()));
+}
+
+#[test]
+fn bytes_are_made_once_for_each_form() {
+    let batch = Batch::new(vec![Selected::Added(object("a", "x", 2))]);
+    let kind = |name: &str| meta::GroupVersionKind::new("", "v1", name);
+    let form = crate::negotiate::Form::JSON;
+    let first = batch.written((form, &kind("A")), || Bytes::from_static(b"first"));
+    let again = batch.written((form, &kind("A")), || unreachable!("they are there"));
+    assert_eq!(first, again);
+    let other = batch.written((form, &kind("B")), || Bytes::from_static(b"other"));
+    assert_eq!(other, "other");
+}
+
 #[tokio::test]
 async fn only_the_interested_are_woken() {
     let cache = Arc::new(Cache::new());
@@ -72,8 +108,8 @@ async fn only_the_interested_are_woken() {
         fields: FieldSelector::parse(&format!("metadata.name={name}")).unwrap(),
         ..Selection::all("n")
     };
-    let a = Cursor::new(cache.clone(), named("a"), 0, true).unwrap();
-    let b = Cursor::new(cache.clone(), named("b"), 0, true).unwrap();
+    let a = Cursor::new(cache.clone(), named("a"), 0, true, Pace::Crowd).unwrap();
+    let b = Cursor::new(cache.clone(), named("b"), 0, true, Pace::Crowd).unwrap();
     put(&cache, 2, "a", Some("1"));
     a.changed().await;
     let wait = tokio::time::timeout(Duration::from_millis(5), b.changed());
@@ -85,11 +121,11 @@ fn a_cursor_behind_the_ring_expires() {
     let cache = Arc::new(Cache::new());
     put(&cache, 2, "a", Some("1"));
     put(&cache, 3, "a", Some("2"));
-    let mut slow = Cursor::new(cache.clone(), Selection::all(""), 0, true).unwrap();
-    cache.expire(clock::Clock::monotonic(&clock::SystemClock), 3);
+    let mut slow = Cursor::new(cache.clone(), Selection::all(""), 0, true, Pace::Crowd).unwrap();
+    cache.expire(now(), 3);
     assert!(slow.poll().is_err());
-    assert!(Cursor::new(cache.clone(), Selection::all(""), 2, true).is_err());
-    assert!(Cursor::new(cache, Selection::all(""), 3, true).is_ok());
+    assert!(Cursor::new(cache.clone(), Selection::all(""), 2, true, Pace::Crowd).is_err());
+    assert!(Cursor::new(cache, Selection::all(""), 3, true, Pace::Crowd).is_ok());
 }
 
 #[test]
@@ -104,7 +140,7 @@ fn objects_are_found_by_the_node_they_name() {
             header.fields = [("spec.nodeName", node.into())].into();
             Arc::new(Object::new(header, plain.json().clone()))
         });
-        cache.apply(vec![Change { revision, key, before, after }]);
+        cache.apply(vec![Change { revision, key, before, after }], now());
     };
     let names = |node| {
         let found = cache.on_node(node);

@@ -1,28 +1,27 @@
 //! WATCH: a stream of changes from a revision on.
 
+mod frame;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use http::{HeaderValue, Response, StatusCode};
 use meta::{Object, ResourceVersion, Status, WatchEvent};
 use rand::RngExt;
-use serde_json::json;
 
 use super::list::{self, parse_timeout, parse_version};
 use super::list_options::check_watch;
 use super::{table_options, watch_form};
-use crate::cache::{Cursor, Expired, Selected, Selection};
+use crate::cache::{Batch, Cursor, Expired, Pace, Selected, Selection};
 use crate::context::RequestContext;
 use crate::custom::convert;
 use crate::custom::selection::{self, Sight};
 use crate::errors;
-use crate::negotiate::{Encoding, Form, Shape};
-use crate::render::{self, TableOptions};
+use crate::render;
 use crate::resources::{Resource, Storage};
 use crate::server::Server;
 use crate::websocket;
@@ -34,12 +33,12 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Upstream's `--min-request-timeout`; a watch lasts between one and two of it.
 const MIN_TIMEOUT_SECS: u64 = 1800;
 
-/// Events that are joined when so many are ready.
+/// Initial events that are handed out together.
 const TOGETHER: usize = 32;
 
 /// What a watch hands out.
 enum Item {
-    Change(Selected),
+    Changes(Arc<Batch>),
     Bookmark { revision: u64, ends_initial: bool },
     Failed(Box<Status>),
 }
@@ -50,7 +49,6 @@ struct Watch {
     cursor: Cursor,
     /// The objects that were there before, not yet handed out.
     initial: VecDeque<Arc<Object>>,
-    ready: VecDeque<Selected>,
     /// The bookmark that ends the initial events, still owed.
     owes_end: Option<u64>,
     sends_bookmarks: bool,
@@ -69,22 +67,23 @@ pub(crate) async fn watch(
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Status> {
     let form = watch_form(ctx)?;
-    let watch = presented(ctx, resource).await?;
+    let watch = presented(ctx, resource, Pace::Crowd).await?;
     let options = table_options(ctx);
     let resource = resource.clone();
     let mut is_first = true;
     let labels = [&*resource.gvk.group, &*resource.definition.name, &*resource.gvk.version];
     let sent = ctx.server.metrics.watch_events.with_label_values(&labels);
-    // What is there already goes out as one piece; a message of a websocket is one event.
-    let together = if websocket::is_asked(&ctx.headers) { 1 } else { TOGETHER };
-    let stream = watch.ready_chunks(together).map(move |items| {
-        sent.inc_by(items.len() as u64);
-        let mut out = BytesMut::new();
-        for item in items {
-            frame(&resource, &item, (form, options, is_first), &mut out);
-            is_first &= matches!(item, Item::Bookmark { .. });
-        }
-        Ok(out.freeze())
+    let manner = frame::Manner { form, options };
+    let stream = match websocket::is_asked(&ctx.headers) {
+        // A message is one event.
+        true => watch.flat_map(|item| futures::stream::iter(singles(item))).boxed(),
+        false => watch,
+    };
+    let stream = stream.map(move |item| {
+        sent.inc_by(item.events());
+        let bytes = frame::write(&resource, &item, manner, is_first);
+        is_first &= matches!(item, Item::Bookmark { .. });
+        Ok(bytes)
     });
     let mut response =
         render::respond(StatusCode::OK, form.stream_content_type(), Body::Stream(stream.boxed()));
@@ -98,32 +97,61 @@ pub(crate) async fn watch_objects(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
 ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-    let watch = presented(ctx, resource).await?;
+    let watch = presented(ctx, resource, Pace::Prompt).await?;
     let resource = resource.clone();
-    let events = watch.map(move |item| match item {
-        Item::Failed(status) => Err(*status),
-        Item::Bookmark { revision, ends_initial } => Ok(WatchEvent::Bookmark {
-            resource_version: ResourceVersion(revision),
-            initial_events_end: ends_initial,
-        }),
-        Item::Change(change) => {
-            let object = in_version(&resource, change.object());
-            Ok(match change {
-                Selected::Added(_) => WatchEvent::Added(object),
-                Selected::Modified(_) => WatchEvent::Modified(object),
-                Selected::Deleted(_) => WatchEvent::Deleted(object),
-            })
-        }
+    let events = watch.flat_map(move |item| {
+        let events = match item {
+            Item::Failed(status) => vec![Err(*status)],
+            Item::Bookmark { revision, ends_initial } => vec![Ok(WatchEvent::Bookmark {
+                resource_version: ResourceVersion(revision),
+                initial_events_end: ends_initial,
+            })],
+            Item::Changes(batch) => {
+                batch.changes.iter().map(|change| Ok(event(&resource, change))).collect()
+            }
+        };
+        futures::stream::iter(events)
     });
     Ok(events.boxed())
+}
+
+fn event(resource: &Resource, change: &Selected) -> WatchEvent {
+    let object = in_version(resource, change.object());
+    match change {
+        Selected::Added(_) => WatchEvent::Added(object),
+        Selected::Modified(_) => WatchEvent::Modified(object),
+        Selected::Deleted(_) => WatchEvent::Deleted(object),
+    }
+}
+
+impl Item {
+    fn events(&self) -> u64 {
+        match self {
+            Self::Changes(batch) => batch.changes.len() as u64,
+            Self::Bookmark { .. } | Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// The same with one event in each.
+fn singles(item: Item) -> Vec<Item> {
+    match item {
+        Item::Changes(batch) => {
+            let single =
+                |change: &Selected| Item::Changes(Arc::new(Batch::new(vec![change.clone()])));
+            batch.changes.iter().map(single).collect()
+        }
+        item => vec![item],
+    }
 }
 
 /// The watch with its objects converted, where a webhook does that.
 async fn presented(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
+    pace: Pace,
 ) -> Result<BoxStream<'static, Item>, Status> {
-    let watch = start(ctx, resource).await?;
+    let watch = start(ctx, resource, pace).await?;
     if resource.custom.as_ref().is_none_or(|version| version.kind.hook.is_none()) {
         return Ok(watch.boxed());
     }
@@ -131,18 +159,11 @@ async fn presented(
     let state = (ctx.server.clone(), resource.clone(), fields.map(Sight::new), watch.boxed());
     let stream = futures::stream::unfold(state, |(server, resource, mut sight, mut watch)| async {
         loop {
-            let item = watch.next().await?;
-            let item = match item {
-                Item::Change(change) => {
-                    let object = change.object().clone();
-                    match convert::presented_one(&server, &resource, object).await {
-                        Ok(object) => match &mut sight {
-                            Some(sight) => match sight.follow(&change, object) {
-                                Some(change) => Item::Change(change),
-                                None => continue,
-                            },
-                            None => Item::Change(change.with(object)),
-                        },
+            let item = match watch.next().await? {
+                Item::Changes(batch) => {
+                    match converted(&server, &resource, &mut sight, &batch).await {
+                        Ok(changes) if changes.is_empty() => continue,
+                        Ok(changes) => Item::Changes(Arc::new(Batch::new(changes))),
                         Err(status) => Item::Failed(Box::new(status)),
                     }
                 }
@@ -152,6 +173,23 @@ async fn presented(
         }
     });
     Ok(stream.boxed())
+}
+
+async fn converted(
+    server: &Arc<Server>,
+    resource: &Resource,
+    sight: &mut Option<Sight>,
+    batch: &Batch,
+) -> Result<Vec<Selected>, Status> {
+    let mut changes = Vec::new();
+    for change in &batch.changes {
+        let object = convert::presented_one(server, resource, change.object().clone()).await?;
+        match sight {
+            Some(sight) => changes.extend(sight.follow(change, object)),
+            None => changes.push(change.with(object)),
+        }
+    }
+    Ok(changes)
 }
 
 /// The object in the version of the resource; the same one when it is stored so.
@@ -166,6 +204,7 @@ pub(crate) fn in_version(resource: &Resource, object: &Arc<Object>) -> Arc<Objec
 async fn start(
     ctx: &RequestContext,
     resource: &Resource,
+    pace: Pace,
 ) -> Result<impl futures::Stream<Item = Item> + Send + use<>, Status> {
     let storage = storage(resource)?;
     let mut selection = list::selection(ctx, resource)?;
@@ -185,7 +224,7 @@ async fn start(
         _ => MIN_TIMEOUT_SECS + rand::rng().random_range(0..MIN_TIMEOUT_SECS),
     };
     let now = ctx.server.clock.monotonic();
-    let (cursor, initial, owes_end) = match begin(ctx, storage, selection, version).await {
+    let (cursor, initial, owes_end) = match begin(ctx, storage, selection, (version, pace)).await {
         Ok(beginning) => beginning,
         Err(status) => {
             let failed = Item::Failed(Box::new(status));
@@ -197,7 +236,6 @@ async fn start(
         server: ctx.server.clone(),
         cursor,
         initial: initial.into(),
-        ready: VecDeque::new(),
         owes_end,
         sends_bookmarks: ctx.query.flag("allowWatchBookmarks"),
         bookmarked: 0,
@@ -207,7 +245,8 @@ async fn start(
         ended: false,
         listing: owes_end.map(|_| (now, watch_list(ctx, resource))),
     };
-    Ok(futures::stream::unfold(watch, Watch::next).right_stream())
+    // Boxed: it moves with every item.
+    Ok(futures::stream::unfold(Box::new(watch), Watch::next).right_stream())
 }
 
 fn watch_list(ctx: &RequestContext, resource: &Resource) -> prometheus::Histogram {
@@ -224,7 +263,7 @@ async fn begin(
     ctx: &RequestContext,
     storage: &Storage,
     selection: Selection,
-    version: Option<u64>,
+    (version, pace): (Option<u64>, Pace),
 ) -> Result<Beginning, Status> {
     let query = &ctx.query;
     let wants_initial = query.get("sendInitialEvents").is_some();
@@ -235,7 +274,7 @@ async fn begin(
     };
     let pump = &ctx.server.pump;
     let open = |after, selection| {
-        Cursor::new(storage.cache.clone(), selection, after, storage.is_namespaced)
+        Cursor::new(storage.cache.clone(), selection, after, storage.is_namespaced, pace)
             .map_err(|expired| gone(&expired))
     };
     if !streams_initial {
@@ -289,13 +328,15 @@ fn alarm(server: &Arc<Server>, at: std::time::Instant) -> BoxFuture<'static, ()>
 }
 
 impl Watch {
-    async fn next(mut self) -> Option<(Item, Self)> {
+    async fn next(mut self: Box<Self>) -> Option<(Item, Box<Self>)> {
         if self.ended {
             return None;
         }
         loop {
-            if let Some(object) = self.initial.pop_front() {
-                return Some((Item::Change(Selected::Added(object)), self));
+            if !self.initial.is_empty() {
+                let count = self.initial.len().min(TOGETHER);
+                let changes = self.initial.drain(..count).map(Selected::Added).collect();
+                return Some((Item::Changes(Arc::new(Batch::new(changes))), self));
             }
             if let Some(revision) = self.owes_end.take() {
                 self.bookmarked = revision;
@@ -305,9 +346,6 @@ impl Watch {
                 }
                 return Some((Item::Bookmark { revision, ends_initial: true }, self));
             }
-            if let Some(change) = self.ready.pop_front() {
-                return Some((Item::Change(change), self));
-            }
             // Read first: what is applied later may also be seen, what is applied now must be.
             let applied = self.server.pump.applied();
             match self.cursor.poll() {
@@ -315,12 +353,11 @@ impl Watch {
                     self.ended = true;
                     return Some((Item::Failed(Box::new(gone(&expired))), self));
                 }
-                Ok((changes, more)) => {
-                    self.ready.extend(changes);
-                    if more || !self.ready.is_empty() {
-                        continue;
-                    }
+                Ok((batch, _)) if !batch.changes.is_empty() => {
+                    return Some((Item::Changes(batch), self));
                 }
+                Ok((_, true)) => continue,
+                Ok((_, false)) => {}
             }
             if self.cursor.is_closed() {
                 return None;
@@ -347,80 +384,4 @@ impl Watch {
             }
         }
     }
-}
-
-/// Appends the bytes of one event.
-fn frame(
-    resource: &Resource,
-    item: &Item,
-    (form, options, is_first): (Form, TableOptions, bool),
-    out: &mut BytesMut,
-) {
-    let (word, gvk, json) = match item {
-        Item::Change(change) => {
-            let (gvk, json) = render::watched(resource, change.object(), form, options, is_first);
-            (change.word(), gvk, json)
-        }
-        Item::Bookmark { revision, ends_initial } => {
-            let object = bookmark(resource, *revision, *ends_initial);
-            let (gvk, json) = match form.shape {
-                Shape::Object => (resource.gvk.clone(), object),
-                _ => match Object::from_json(object.clone()) {
-                    Ok(object) => render::watched(resource, &object, form, options, is_first),
-                    Err(_) => (resource.gvk.clone(), object),
-                },
-            };
-            ("BOOKMARK", gvk, json)
-        }
-        Item::Failed(status) => {
-            let gvk = meta::GroupVersionKind::new("", "v1", "Status");
-            ("ERROR", gvk, serde_json::to_vec(status).unwrap_or_default().into())
-        }
-    };
-    if form.encoding == Encoding::Protobuf {
-        return protobuf_frame(word, &gvk, &json, out);
-    }
-    out.reserve(json.len() + 48);
-    out.put_slice(b"{\"type\":\"");
-    out.put_slice(word.as_bytes());
-    out.put_slice(b"\",\"object\":");
-    out.put_slice(&json);
-    out.put_slice(b"}\n");
-}
-
-fn bookmark(resource: &Resource, revision: u64, ends_initial: bool) -> Bytes {
-    let mut object = json!({
-        "kind": resource.gvk.kind,
-        "apiVersion": resource.gvk.group_version().to_string(),
-        "metadata": {"resourceVersion": revision.to_string()},
-    });
-    if ends_initial {
-        object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-    }
-    render::encode(resource.ty, &object)
-}
-
-/// A length, then `WatchEvent { type = 1, object = 2 { raw = 1 } }`.
-fn protobuf_frame(word: &str, gvk: &meta::GroupVersionKind, json: &[u8], out: &mut BytesMut) {
-    let value = serde_json::from_slice(json).unwrap_or_default();
-    let raw = schema::encode_protobuf(gvk, &value);
-    let mut extension = Vec::with_capacity(raw.len() + 8);
-    put_field(&mut extension, 1, &raw);
-    let mut event = Vec::with_capacity(extension.len() + 32);
-    put_field(&mut event, 1, word.as_bytes());
-    put_field(&mut event, 2, &extension);
-    out.reserve(event.len() + 4);
-    out.put_u32(u32::try_from(event.len()).unwrap_or(u32::MAX));
-    out.put_slice(&event);
-}
-
-fn put_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    let mut length = bytes.len();
-    while length >= 0x80 {
-        out.push(u8::try_from(length & 0x7f).unwrap_or_default() | 0x80);
-        length >>= 7;
-    }
-    out.push(u8::try_from(length).unwrap_or_default());
-    out.extend_from_slice(bytes);
 }

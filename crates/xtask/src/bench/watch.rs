@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use client::{Client, ListOptions, ResourcePath};
 use clock::{Clock, SystemClock};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use meta::{GroupVersionResource, ResourceVersion};
 use serde_json::json;
@@ -15,8 +15,10 @@ use serde_json::json;
 use super::server::{Server, connect, send};
 use super::{Figure, process};
 
-/// Events that every watcher gets.
-const EVENTS: usize = 200;
+/// Events that all watchers together get.
+const EVENTS: usize = 600_000;
+/// Writes under way at once.
+const WRITERS: usize = 8;
 /// Watches on one connection, below what servers allow.
 const PER_CONNECTION: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,6 +35,7 @@ pub(crate) fn measure(server: &Server, watchers: usize) -> anyhow::Result<Figure
 
 async fn deliver(kubeconfig: &Path, pid: u32, watchers: usize) -> anyhow::Result<Figure> {
     let writer = connect(kubeconfig)?;
+    let each = EVENTS / watchers;
     let path = ResourcePath::new(GroupVersionResource::new("", "v1", "configmaps"));
     let options = ListOptions::labels("bench=watch");
     let from = writer.list_page(&path, "default", &options).await?.resource_version;
@@ -43,26 +46,24 @@ async fn deliver(kubeconfig: &Path, pid: u32, watchers: usize) -> anyhow::Result
     let mut tasks = Vec::new();
     for n in 0..watchers {
         let client = &connections[n / PER_CONNECTION];
-        tasks.push(open(client, &path, &options, from).await?);
+        tasks.push(open(client, &path, &options, (from, each)).await?);
     }
     let clock = SystemClock;
     let (cpu, begun) = (process::cpu(pid)?, clock.monotonic());
-    let writing = async {
-        for n in 0..EVENTS {
-            let body = json!({
-                "metadata": { "name": format!("watched-{n}"), "labels": { "bench": "watch" } },
-                "data": { "key": "v".repeat(1000) },
-            });
-            send(&writer, Method::POST, CONFIG_MAPS, Bytes::from(body.to_string())).await?;
-        }
-        anyhow::Ok(())
-    };
+    let writes = futures::stream::iter((0..each).map(|n| {
+        let body = json!({
+            "metadata": { "name": format!("watched-{n}"), "labels": { "bench": "watch" } },
+            "data": { "key": "v".repeat(1000) },
+        });
+        send(&writer, Method::POST, CONFIG_MAPS, Bytes::from(body.to_string()))
+    }));
+    let writing = writes.buffer_unordered(WRITERS).try_for_each(|_| std::future::ready(Ok(())));
     let (written, read) = futures::future::join(writing, futures::future::join_all(tasks)).await;
     written?;
     let events: usize = read.into_iter().sum();
     let took = clock.monotonic().saturating_duration_since(begun);
     let cpu = process::cpu(pid)?.saturating_sub(cpu);
-    ensure!(events == watchers * EVENTS, "{events} events arrived");
+    ensure!(events == watchers * each, "{events} events arrived");
     let all = format!("{CONFIG_MAPS}?labelSelector=bench%3Dwatch");
     send(&writer, Method::DELETE, &all, Bytes::new()).await?;
     Ok(figure(watchers, events, took, cpu))
@@ -73,11 +74,11 @@ async fn open(
     client: &Client,
     path: &ResourcePath,
     options: &ListOptions,
-    from: ResourceVersion,
+    (from, each): (ResourceVersion, usize),
 ) -> anyhow::Result<impl Future<Output = usize> + use<>> {
     let events = client.watch(path, "default", options, from, 300).await?;
     Ok(async move {
-        events.take(EVENTS).filter(|event| std::future::ready(event.is_ok())).count().await
+        events.take(each).filter(|event| std::future::ready(event.is_ok())).count().await
     })
 }
 
