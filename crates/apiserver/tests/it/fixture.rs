@@ -36,7 +36,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("the fixture works");
         let mut params = CertificateParams::new(vec![]).expect("the fixture works");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod aggregated_process;
+#[cfg(test)]
 mod aggregation;
 #[cfg(test)]
 mod audit;

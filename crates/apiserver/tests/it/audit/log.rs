@@ -126,3 +126,50 @@ async fn a_server_with_a_wrong_policy_does_not_start() {
         assert!(text.contains("policy.yaml"), "{text}");
     }
 }
+
+/// The variable with the directory for a process to log to.
+const DIRECTORY: &str = "IRONCLAD_TEST_AUDIT_DIRECTORY";
+
+/// Asks as fast as it can, in a process that is to be killed. As one of the tests it checks that it
+/// is not told to.
+#[tokio::test]
+async fn writes_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        assert!(std::env::var(DIRECTORY).is_err());
+        return;
+    };
+    let recorded = Recorded::start_with(&all("RequestResponse"), |sinks| {
+        sinks.log.as_mut().unwrap().path = std::path::Path::new(&directory).join("audit.log");
+    })
+    .await;
+    let ask = || async {
+        loop {
+            recorded.server.admin(Method::GET, MAPS, &Value::Null).await;
+        }
+    };
+    tokio::join!(ask(), ask(), ask(), ask());
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_leaves_whole_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = testkit::command(std::env::current_exe().unwrap());
+    command.args(["--exact", "audit::log::writes_until_it_is_killed"]);
+    command.env(DIRECTORY, directory.path()).stdout(std::process::Stdio::null());
+    let mut process = command.spawn().unwrap();
+    let read = || std::fs::read_to_string(log_path(&directory)).unwrap_or_default();
+    for _ in 0..1000 {
+        if read().len() > 200_000 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let text = read();
+    let whole = &text[..=text.rfind('\n').unwrap()];
+    assert!(whole.len() > 100_000, "{}", whole.len());
+    for line in whole.lines() {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+}

@@ -41,3 +41,29 @@ async fn schemas_are_published_as_long_as_they_are_served() {
     assert_eq!(last["definitions"]["com.example.v2.Foo"], Value::Null);
     assert!(last["definitions"][NAME].is_object());
 }
+
+#[tokio::test]
+async fn a_version_of_a_built_in_group_is_discovered_beside_the_others() {
+    let server = Fixture::start().await;
+    let object = json!({"metadata": {"name": "foos.networking.k8s.io", "annotations": {
+        "api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/1"}}, "spec": {"group": "networking.k8s.io",
+        "scope": "Namespaced", "names": {"plural": "foos", "kind": "Foo"},
+        "versions": [version("v7", true, &json!({}))]}});
+    define(&server, &object).await;
+    let group = read(&server, "/apis/networking.k8s.io").await;
+    let versions: Vec<&Value> =
+        group["versions"].as_array().unwrap().iter().map(|found| &found["version"]).collect();
+    assert_eq!(versions, ["v7", "v1"]);
+    assert_eq!(group["preferredVersion"]["version"], "v7");
+    let list = read(&server, "/apis/networking.k8s.io/v7").await;
+    assert_eq!(list["resources"][0]["name"], "foos");
+    assert_eq!(
+        read(&server, "/apis/networking.k8s.io/v7/namespaces/default/foos").await["kind"],
+        "FooList"
+    );
+    let own = read(&server, "/apis/networking.k8s.io/v1").await;
+    assert!(own["resources"].as_array().unwrap().iter().all(|found| found["kind"] != "Foo"));
+    let groups = read(&server, "/apis").await;
+    let groups = groups["groups"].as_array().unwrap();
+    assert_eq!(groups.iter().filter(|found| found["name"] == "networking.k8s.io").count(), 1);
+}
