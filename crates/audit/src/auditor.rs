@@ -108,6 +108,17 @@ impl Auditor {
         Ok(Some(Arc::new(Self { policy, backends, metrics, clock: clock.clone() })))
     }
 
+    /// With back ends that a test looks into.
+    #[cfg(test)]
+    pub(crate) fn with(
+        policy: Policy,
+        backends: Vec<Arc<Backend>>,
+        metrics: Arc<Metrics>,
+        clock: SharedClock,
+    ) -> Arc<Self> {
+        Arc::new(Self { policy, backends, metrics, clock })
+    }
+
     /// Begins to record a request, if the policy wants it.
     pub fn begin(
         self: &Arc<Self>,

@@ -74,7 +74,7 @@ pub(crate) struct Receipt(Option<oneshot::Receiver<bool>>);
 
 impl Receipt {
     /// Waits for it. Events that nobody waits for count as stored.
-    pub(crate) async fn is_stored(self) -> bool {
+    pub(crate) async fn wait(self) -> bool {
         match self.0 {
             Some(receiver) => receiver.await.unwrap_or(false),
             None => true,
@@ -235,7 +235,10 @@ pub(crate) mod tests {
         })
     }
 
-    fn backend(mode: Mode, size: usize) -> (Backend, mpsc::Receiver<Message>, telemetry::Registry) {
+    pub(crate) fn backend(
+        mode: Mode,
+        size: usize,
+    ) -> (Backend, mpsc::Receiver<Message>, telemetry::Registry) {
         let registry = telemetry::Registry::new();
         let metrics = Arc::new(Metrics::new(&registry, Arc::new(SystemClock)));
         let (sender, receiver) = mpsc::channel(size);
@@ -253,7 +256,7 @@ pub(crate) mod tests {
     async fn what_finds_no_place_is_counted_and_nobody_waits() {
         let (backend, _receiver, registry) = backend(Mode::Batch, 2);
         for _ in 0..5 {
-            assert!(backend.put(&event(0)).await.is_stored().await);
+            assert!(backend.put(&event(0)).await.wait().await);
         }
         assert!((lost(&registry) - 3.0).abs() < 0.1);
     }
@@ -277,13 +280,13 @@ pub(crate) mod tests {
             let receipt = backend.put(&event(0)).await;
             let Some(Message::Entry(entry)) = receiver.recv().await else { panic!("an entry") };
             entry.finish(is_stored);
-            assert_eq!(receipt.is_stored().await, is_stored);
+            assert_eq!(receipt.wait().await, is_stored);
         }
         assert!(backend.offer(&event(0)));
         assert!(!backend.offer(&event(0)), "there is no place");
         drop(receiver);
         let gone = backend.put(&event(0)).await;
-        let heard = tokio::time::timeout(Duration::from_secs(5), gone.is_stored()).await;
+        let heard = tokio::time::timeout(Duration::from_secs(5), gone.wait()).await;
         assert!(!heard.unwrap());
     }
 

@@ -67,7 +67,7 @@ impl AuditContext {
         let Some(event) = self.event(Stage::RequestReceived, received) else { return Ok(()) };
         for backend in self.auditor.backends() {
             let receipt = backend.put(&event).await;
-            if backend.is_strict() && !receipt.is_stored().await {
+            if backend.is_strict() && !receipt.wait().await {
                 self.auditor.rejected();
                 self.state().is_finished = true;
                 return Err(NotStored);
@@ -184,7 +184,7 @@ impl AuditContext {
         drop(event);
         for receipt in receipts {
             // What is lost has been counted.
-            receipt.is_stored().await;
+            receipt.wait().await;
         }
     }
 
@@ -237,3 +237,6 @@ impl Drop for AuditContext {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use http::Response;
 use meta::Status;
 use serde_json::Value;
 
+use crate::audit;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
@@ -67,6 +68,7 @@ impl Source {
         }
         let patch_type = PatchType::read(&ctx.headers)?;
         let options = WriteOptions::of_patch(ctx, patch_type == PatchType::Apply)?;
+        audit::requested_patch(ctx, patch_type, &request.body);
         Ok(Self::Patch(patch_type, options))
     }
 

@@ -1,3 +1,5 @@
+//! Rules against requests, and files that are no policy.
+
 use super::*;
 
 const POLICY: &str = r#"

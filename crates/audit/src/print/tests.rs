@@ -1,3 +1,5 @@
+//! Events as text.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
