@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use authn::{Impersonation, UserInfo};
 use futures::FutureExt;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
 
 use crate::context::{RequestContext, WriteRequest};
@@ -127,14 +127,21 @@ pub(crate) async fn serve(
     let mut response = result.unwrap_or_else(|status| {
         render::status(&status, negotiate::error_form(&ctx.headers, &ctx.query))
     });
-    let headers = response.headers_mut();
+    add_headers(&ctx, response.headers_mut());
+    response.headers_mut().insert(audit::HEADER, audit_id);
+    metrics::record(&ctx, &response, started);
+    let response = audit::answered(&ctx, response).await;
+    metrics::hold(&ctx, response)
+}
+
+/// What every answer says beside.
+fn add_headers(ctx: &RequestContext, headers: &mut HeaderMap) {
     for warning in ctx.warnings() {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             headers.append("warning", value);
         }
     }
-    headers.insert(audit::HEADER, audit_id);
     if let Some(flow) = &ctx.flow {
         let uids = [(SCHEMA_UID, flow.schema_uid()), (LEVEL_UID, flow.level_uid())];
         for (name, uid) in uids {
@@ -146,9 +153,6 @@ pub(crate) async fn serve(
     if !headers.contains_key("cache-control") {
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
     }
-    metrics::record(&ctx, &response, started);
-    let response = audit::answered(&ctx, response).await;
-    metrics::hold(&ctx, response)
 }
 
 async fn panicked(

@@ -95,14 +95,19 @@ impl ApiServer {
         let task = stdx::task::spawn("apiserver", async move {
             futures::future::join_all(serving).await;
             shutdown.begun().await;
-            // Requests that were still answered found what they wrote in the caches.
-            server.pump.end();
-            pump.await.ok();
-            if let Some(auditor) = &server.auditor {
-                auditor.finish().await;
-            }
+            end(&server, pump).await;
         });
         Ok((handle, task))
+    }
+}
+
+/// When nobody is served any more: requests that were still answered found what they wrote in the
+/// caches, and are recorded.
+async fn end(server: &Server, pump: JoinHandle<Option<()>>) {
+    server.pump.end();
+    pump.await.ok();
+    if let Some(auditor) = &server.auditor {
+        auditor.finish().await;
     }
 }
 

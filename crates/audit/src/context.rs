@@ -196,7 +196,8 @@ impl AuditContext {
         let mut state = self.state();
         state.event.stage = stage;
         state.event.stage_timestamp = at;
-        Some(Arc::new(state.event.clone()))
+        let is_last = matches!(stage, Stage::ResponseComplete | Stage::Panic);
+        Some(Arc::new(if is_last { state.event.take() } else { state.event.clone() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -254,11 +254,30 @@ pub struct Event {
 }
 
 impl Event {
+    /// The event with all that is in it, of which nothing is left here.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            facts: self.facts.clone(),
+            impersonated_user: self.impersonated_user.take(),
+            object: self.object.take(),
+            response_status: self.response_status.take(),
+            request_object: self.request_object.take(),
+            response_object: self.response_object.take(),
+            annotations: std::mem::take(&mut self.annotations),
+            ..*self
+        }
+    }
+
     /// About how much memory is kept for it.
     pub(crate) fn weight(&self) -> usize {
         /// The fixed part of an event, its strings and its place in a queue.
         const SMALL_PARTS: usize = 2048;
+        SMALL_PARTS + self.object_bytes()
+    }
+
+    /// Bytes of the objects in it.
+    pub(crate) fn object_bytes(&self) -> usize {
         let body = |object: &Option<Recorded>| object.as_ref().map_or(0, Recorded::len);
-        SMALL_PARTS + body(&self.request_object) + body(&self.response_object)
+        body(&self.request_object) + body(&self.response_object)
     }
 }

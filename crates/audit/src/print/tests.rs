@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 
 use super::*;
 use crate::event::{Facts, Stage};
@@ -133,4 +132,14 @@ fn what_is_not_json_is_an_error_and_not_a_broken_line() {
     let mut broken = event(Level::Request);
     broken.request_object = Some(Recorded::json(Bytes::from_static(b"{\"a\": ")));
     assert!(matches!(printed(&broken, &TruncateOptions::default()), Err(PrintError::Object(_))));
+}
+
+#[test]
+fn times_are_printed_as_others_are() {
+    for text in
+        ["2026-11-20T19:34:31.000001Z", "1970-01-01T00:00:00Z", "2024-02-29T23:59:59.999999Z"]
+    {
+        let time: Timestamp = text.parse().unwrap();
+        assert_eq!(micro_time(time), meta::time::rfc3339_micro(time));
+    }
 }

@@ -152,7 +152,6 @@ impl Log {
             anyhow::ensure!(value >= 0, "--audit-log-{flag} {value} can't be a negative number");
         }
         check_version(&self.audit_log_version)?;
-        let numbers = Numbers { plugin: "log" };
         let options = LogOptions {
             max_age_days: u32::try_from(self.audit_log_maxage).unwrap_or(0),
             max_backups: usize::try_from(self.audit_log_maxbackup).unwrap_or(0),
@@ -160,39 +159,41 @@ impl Log {
             compress: self.audit_log_compress,
             format: Format::parse(&self.audit_log_format)?,
             mode: Mode::parse("log", &self.audit_log_mode)?,
-            batch: BatchOptions {
-                buffer_size: numbers.count(
-                    "batch",
-                    "buffer size",
-                    self.audit_log_batch_buffer_size,
-                )?,
-                max_size: numbers.count(
-                    "batch",
-                    "max batch size",
-                    self.audit_log_batch_max_size,
-                )?,
-                max_wait: self.audit_log_batch_max_wait,
-                throttle: self.audit_log_batch_throttle_enable,
-                throttle_qps: self.audit_log_batch_throttle_qps,
-                throttle_burst: self.audit_log_batch_throttle_burst,
-            },
-            truncate: TruncateOptions {
-                enabled: self.audit_log_truncate_enabled,
-                max_batch_size: numbers.count(
-                    "truncate",
-                    "max batch size",
-                    self.audit_log_truncate_max_batch_size,
-                )?,
-                max_event_size: numbers.count(
-                    "truncate",
-                    "max event size",
-                    self.audit_log_truncate_max_event_size,
-                )?,
-            },
+            batch: self.batch()?,
+            truncate: self.truncate()?,
             ..LogOptions::new(path.clone())
         };
         options.check()?;
         Ok(Some(options))
+    }
+
+    fn batch(&self) -> Result<BatchOptions, OptionsError> {
+        let numbers = Numbers { plugin: "log" };
+        Ok(BatchOptions {
+            buffer_size: numbers.count("batch", "buffer size", self.audit_log_batch_buffer_size)?,
+            max_size: numbers.count("batch", "max batch size", self.audit_log_batch_max_size)?,
+            max_wait: self.audit_log_batch_max_wait,
+            throttle: self.audit_log_batch_throttle_enable,
+            throttle_qps: self.audit_log_batch_throttle_qps,
+            throttle_burst: self.audit_log_batch_throttle_burst,
+        })
+    }
+
+    fn truncate(&self) -> Result<TruncateOptions, OptionsError> {
+        let numbers = Numbers { plugin: "log" };
+        Ok(TruncateOptions {
+            enabled: self.audit_log_truncate_enabled,
+            max_batch_size: numbers.count(
+                "truncate",
+                "max batch size",
+                self.audit_log_truncate_max_batch_size,
+            )?,
+            max_event_size: numbers.count(
+                "truncate",
+                "max event size",
+                self.audit_log_truncate_max_event_size,
+            )?,
+        })
     }
 }
 
@@ -201,43 +202,52 @@ impl Webhook {
         let Some(path) = &self.audit_webhook_config_file else { return Ok(None) };
         check_version(&self.audit_webhook_version)?;
         let config = KubeConfig::load(path).context("initializing audit webhook")?;
-        let numbers = Numbers { plugin: "webhook" };
         let options = WebhookOptions {
             initial_backoff: self.audit_webhook_initial_backoff,
             mode: Mode::parse("webhook", &self.audit_webhook_mode)?,
-            batch: BatchOptions {
-                buffer_size: numbers.count(
-                    "batch",
-                    "buffer size",
-                    self.audit_webhook_batch_buffer_size,
-                )?,
-                max_size: numbers.count(
-                    "batch",
-                    "max batch size",
-                    self.audit_webhook_batch_max_size,
-                )?,
-                max_wait: self.audit_webhook_batch_max_wait,
-                throttle: self.audit_webhook_batch_throttle_enable,
-                throttle_qps: self.audit_webhook_batch_throttle_qps,
-                throttle_burst: self.audit_webhook_batch_throttle_burst,
-            },
-            truncate: TruncateOptions {
-                enabled: self.audit_webhook_truncate_enabled,
-                max_batch_size: numbers.count(
-                    "truncate",
-                    "max batch size",
-                    self.audit_webhook_truncate_max_batch_size,
-                )?,
-                max_event_size: numbers.count(
-                    "truncate",
-                    "max event size",
-                    self.audit_webhook_truncate_max_event_size,
-                )?,
-            },
+            batch: self.batch()?,
+            truncate: self.truncate()?,
             ..WebhookOptions::new(target(config))
         };
         options.check()?;
         Ok(Some(options))
+    }
+
+    fn batch(&self) -> Result<BatchOptions, OptionsError> {
+        let numbers = Numbers { plugin: "webhook" };
+        Ok(BatchOptions {
+            buffer_size: numbers.count(
+                "batch",
+                "buffer size",
+                self.audit_webhook_batch_buffer_size,
+            )?,
+            max_size: numbers.count(
+                "batch",
+                "max batch size",
+                self.audit_webhook_batch_max_size,
+            )?,
+            max_wait: self.audit_webhook_batch_max_wait,
+            throttle: self.audit_webhook_batch_throttle_enable,
+            throttle_qps: self.audit_webhook_batch_throttle_qps,
+            throttle_burst: self.audit_webhook_batch_throttle_burst,
+        })
+    }
+
+    fn truncate(&self) -> Result<TruncateOptions, OptionsError> {
+        let numbers = Numbers { plugin: "webhook" };
+        Ok(TruncateOptions {
+            enabled: self.audit_webhook_truncate_enabled,
+            max_batch_size: numbers.count(
+                "truncate",
+                "max batch size",
+                self.audit_webhook_truncate_max_batch_size,
+            )?,
+            max_event_size: numbers.count(
+                "truncate",
+                "max event size",
+                self.audit_webhook_truncate_max_event_size,
+            )?,
+        })
     }
 }
 
