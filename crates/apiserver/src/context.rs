@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use meta::{Cause, Status};
 
+use crate::custom::Conversions;
 use crate::errors;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
@@ -24,6 +25,8 @@ pub(crate) struct RequestContext {
     pub(crate) flow: Option<flowcontrol::Flow>,
     /// What is recorded of it, when anything is.
     pub(crate) audit: Option<Arc<audit::AuditContext>>,
+    /// What was converted to tell who owns what.
+    pub(crate) conversions: Conversions,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -39,8 +42,9 @@ impl RequestContext {
         query: Query,
         headers: HeaderMap,
     ) -> Self {
-        let warnings = Mutex::default();
-        Self { server, user, method, info, query, headers, flow: None, audit: None, warnings }
+        let (conversions, warnings) = (Conversions::default(), Mutex::default());
+        let (flow, audit) = (None, None);
+        Self { server, user, method, info, query, headers, flow, audit, conversions, warnings }
     }
 
     /// Tells the client something beside the answer.

@@ -1,6 +1,7 @@
 //! Resources that are served in more than one version or group and kept in one.
 
 mod autoscaler;
+mod devices;
 mod optional;
 
 use serde_json::{Map, Value, json};
@@ -11,6 +12,8 @@ pub(crate) struct Conversion {
     pub(crate) stored_as: (&'static str, &'static str, &'static str),
     pub(crate) to_storage: fn(&mut Value),
     pub(crate) from_storage: fn(&mut Value),
+    /// Whether upstream validates the two versions as one; if not, each in its own words.
+    pub(crate) is_validated_as_stored: bool,
     /// Field selector keys of this version and what they are called in the stored one.
     pub(crate) fields: &'static [(&'static str, &'static str)],
 }
@@ -19,6 +22,7 @@ static EVENTS: Conversion = Conversion {
     stored_as: ("", "v1", "events"),
     to_storage: event_to_core,
     from_storage: event_from_core,
+    is_validated_as_stored: false,
     fields: &[
         ("regarding.kind", "involvedObject.kind"),
         ("regarding.namespace", "involvedObject.namespace"),
@@ -35,6 +39,7 @@ static AUTOSCALERS_V1: Conversion = Conversion {
     stored_as: ("autoscaling", "v2", "horizontalpodautoscalers"),
     to_storage: autoscaler::to_v2,
     from_storage: autoscaler::from_v2,
+    is_validated_as_stored: true,
     fields: &[],
 };
 
@@ -44,6 +49,7 @@ pub(crate) fn find(group: &str, version: &str, resource: &str) -> Option<&'stati
         ("events.k8s.io", "v1", "events") => Some(&EVENTS),
         ("autoscaling", "v1", "horizontalpodautoscalers") => Some(&AUTOSCALERS_V1),
         (_, "v1" | "v2", _) => None,
+        ("resource.k8s.io", "v1beta1", _) => devices::find(resource),
         _ => optional::find(group, version, resource),
     }
 }

@@ -16,7 +16,10 @@ pub(crate) fn has_fields(group: &str, kind: &str) -> bool {
             "",
             "Pod" | "Node" | "ReplicationController" | "Event" | "Namespace" | "Secret" | "Service"
         ) | ("batch", "Job")
-            | ("certificates.k8s.io", "CertificateSigningRequest" | "ClusterTrustBundle")
+            | (
+                "certificates.k8s.io",
+                "CertificateSigningRequest" | "ClusterTrustBundle" | "PodCertificateRequest"
+            )
             | ("resource.k8s.io", "ResourceSlice")
     )
 }
@@ -56,6 +59,7 @@ struct Spec {
     cluster_ip: Option<String>,
     r#type: Option<String>,
     signer_name: Option<String>,
+    pod_name: Option<String>,
     driver: Option<String>,
 }
 
@@ -116,6 +120,9 @@ pub(crate) fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
         ("", "Service") => plain(&["spec.clusterIP", "spec.type"]),
         ("", "Event") => event(object),
         ("batch", "Job") => [("status.successful", number(object, "/status/succeeded"))].into(),
+        ("certificates.k8s.io", "PodCertificateRequest") => {
+            plain(&["spec.signerName", "spec.podName", "spec.nodeName"])
+        }
         ("certificates.k8s.io", _) => plain(&["spec.signerName"]),
         ("resource.k8s.io", "ResourceSlice") => plain(&["spec.nodeName", "spec.driver"]),
         _ => Box::default(),

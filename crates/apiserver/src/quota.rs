@@ -14,6 +14,7 @@ use store::{Expect, Outcome};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::errors;
+use crate::ownership;
 use crate::render;
 use crate::server::Server;
 use crate::write;
@@ -77,7 +78,8 @@ impl Server {
         delta: &Usage,
         object: &Value,
     ) -> Result<(), Status> {
-        let Some(storage) = self.resources.storage("", "resourcequotas") else { return Ok(()) };
+        let Some(resource) = self.resources.get("", "v1", "resourcequotas") else { return Ok(()) };
+        let storage = write::storage(&resource)?;
         let key = storage.store_key(request.namespace, &quota.header().name);
         for _ in 0..ATTEMPTS {
             let found = self.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
@@ -89,12 +91,14 @@ impl Server {
             if !check(request, &stored, delta, object)? || request.is_dry_run {
                 return Ok(());
             }
+            let live = stored.clone();
             for (name, quantity) in delta {
                 if stored["status"]["hard"].get(name).is_some() {
                     let used = quantity_of(&stored["status"]["used"][name]) + *quantity;
                     stored["status"]["used"][name] = json!(used.to_string());
                 }
             }
+            ownership::record_own_status(self, &resource, &live, &mut stored);
             crate::strategy::remove(&mut stored["metadata"], "resourceVersion");
             let value = render::encode(storage.ty, &stored);
             let expect = Expect::ModRevision(found.mod_revision);

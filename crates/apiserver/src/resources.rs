@@ -126,6 +126,20 @@ impl Resource {
         }
     }
 
+    /// What upstream validates of an object: the stored version's form, or what clients see.
+    pub(crate) fn validated<'a>(
+        &'a self,
+        stored: &'a Value,
+        served: &'a Value,
+    ) -> (&'a GroupVersionKind, &'a Value) {
+        match (self.conversion, &self.storage) {
+            (Some(conversion), Some(storage)) if conversion.is_validated_as_stored => {
+                (&storage.gvk, stored)
+            }
+            _ => (&self.gvk, served),
+        }
+    }
+
     /// Brings a working form of the stored version into this one.
     pub(crate) fn served_from(&self, mut object: Value) -> Value {
         if let Some(conversion) = self.conversion {

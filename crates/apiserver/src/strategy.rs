@@ -3,12 +3,15 @@
 mod certificate_signing_request;
 mod custom_resource_definition;
 mod daemon_set;
+mod device_taint_rule;
 mod job;
 mod limit_range;
 mod namespace;
 mod node;
 mod persistent_volume;
 mod pod;
+mod pod_certificate_request;
+mod pod_group;
 mod resource_slice;
 mod service;
 mod service_account;
@@ -77,6 +80,16 @@ pub(crate) trait Strategy: Send + Sync {
     /// Prepares an object whose status was changed.
     fn prepare_status(&self, _ctx: &WriteContext<'_>, _object: &mut Value, _old: &Value) {}
 
+    /// Whether the user may change the status so, which has been found valid.
+    fn permits_status(
+        &self,
+        _ctx: &WriteContext<'_>,
+        _object: &Value,
+        _old: &Value,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
     /// How the object is deleted, given the grace period asked for.
     fn deletion(&self, _object: &Value, _requested: Option<i64>) -> Deletion {
         Deletion::Immediate
@@ -116,6 +129,13 @@ pub(crate) fn of(definition: &schema::Resource) -> &'static dyn Strategy {
         ("apps", "daemonsets") => &daemon_set::DaemonSets,
         ("apps", "statefulsets") => &stateful_set::StatefulSets,
         ("batch", "jobs") => &job::Jobs,
+        ("certificates.k8s.io", "podcertificaterequests") => {
+            &pod_certificate_request::PodCertificateRequests
+        }
+        ("resource.k8s.io", "devicetaintrules") => &device_taint_rule::DeviceTaintRules,
+        ("resource.k8s.io", "resourcepoolstatusrequests") => &ReturningWithStatus,
+        ("scheduling.k8s.io", "podgroups") => &pod_group::PodGroups,
+        ("scheduling.k8s.io", "workloads") => &pod_group::Workloads,
         ("resource.k8s.io", "resourceslices") => &resource_slice::ResourceSlices,
         ("", "limitranges") => &limit_range::LimitRanges,
         ("", "events" | "endpoints")
@@ -179,6 +199,15 @@ impl Strategy for Returning {
     }
 }
 
+/// DELETE answers with the object, whose status is apart.
+struct ReturningWithStatus;
+
+impl Strategy for ReturningWithStatus {
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+}
+
 /// Kinds whose `metadata.generation` upstream keeps.
 const WITH_GENERATION: [(&str, &[&str]); 10] = [
     (
@@ -199,7 +228,7 @@ const WITH_GENERATION: [(&str, &[&str]); 10] = [
     ("flowcontrol.apiserver.k8s.io", &["flowschemas", "prioritylevelconfigurations"]),
     ("networking.k8s.io", &["ingresses", "ingressclasses", "networkpolicies"]),
     ("policy", &["poddisruptionbudgets"]),
-    ("resource.k8s.io", &["deviceclasses", "resourceslices"]),
+    ("resource.k8s.io", &["deviceclasses", "devicetaintrules", "resourceslices"]),
     ("", &["pods", "podtemplates", "replicationcontrollers"]),
 ];
 

@@ -117,11 +117,12 @@ pub(crate) fn webhook_config(bundle: Option<&str>) -> Result<Arc<ClientConfig>, 
     for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -9,6 +9,7 @@
 mod call;
 mod connect;
 mod hook;
+mod kept;
 mod matching;
 mod notes;
 mod policy;
@@ -23,13 +24,12 @@ use schema::FieldValidation;
 use serde_json::Value;
 
 use crate::context::RequestContext;
+use crate::custom;
 use crate::decode::stamp;
 use crate::errors;
-use crate::render;
 use crate::resources::{Resource, Resources, Storage};
-use crate::server::Server;
 
-pub(crate) use connect::connect;
+pub(crate) use connect::{Changed, connect};
 
 pub(crate) use call::post;
 pub(crate) use hook::Hook;
@@ -161,7 +161,7 @@ pub(crate) async fn mutate(
     }
     let (policies, mut invoked) = (&webhooks.mutating_policies, Invoked::new());
     let did_policies =
-        policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked))?;
+        policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked)).await?;
     // Only who wishes to be run again needs to know what changed since.
     let by_policies = (!invoked.is_empty()).then(|| object.clone());
     let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new(), number: 0 };
@@ -179,7 +179,7 @@ pub(crate) async fn mutate(
     if by_policies.is_some_and(|by_policies| did_policies || *object != by_policies) {
         let (policies, mut last) = (&webhooks.mutating_policies, Invoked::new());
         let again = (Some(&invoked), &mut last);
-        policy::mutate(ctx, policies, &attributes, object, old, again)?;
+        policy::mutate(ctx, policies, &attributes, object, old, again).await?;
     }
     if did_plugins || *object != before {
         again.clone_from(&round.asked);
@@ -212,7 +212,7 @@ impl Round<'_> {
     ) -> Result<(bool, BTreeSet<usize>), Status> {
         let (mut is_changed, mut again) = (false, BTreeSet::new());
         for (at, hook) in hooks.iter().enumerate().filter(|(at, _)| which.contains(at)) {
-            let matched = find(self.ctx, hook, self.attributes, Some(object), self.old)?;
+            let matched = find(self.ctx, hook, self.attributes, Some(object), self.old).await?;
             let Some(matched) = matched else { continue };
             let notes = Notes { ctx: self.ctx, hook, phase: MUTATION, round: self.number, at };
             let changed = self.one(&notes, &matched, object).await;
@@ -239,8 +239,7 @@ impl Round<'_> {
     ) -> Result<Option<Value>, Status> {
         let asked = ask(notes, self.attributes, matched, Some(object), self.old).await?;
         let Some(patch) = asked.and_then(|answer| answer.patch) else { return Ok(None) };
-        let server = &self.ctx.server;
-        let new = patched(server, self.attributes, matched, object, &patch).await?;
+        let new = patched(self.ctx, self.attributes, matched, object, &patch).await?;
         notes.patched(&patch);
         Ok(new)
     }
@@ -277,26 +276,25 @@ pub(crate) async fn delete(
         attributes.name = "";
     }
     let old = resource.served(old);
-    ask_mutating(ctx, &attributes, None, Some(&old)).await?;
+    ask_mutating(ctx, &attributes, &old).await?;
     ask_validating(ctx, &attributes, None, Some(&old)).await
 }
 
-/// Asks mutating webhooks about something that cannot be changed.
+/// Asks mutating webhooks about a deletion.
 async fn ask_mutating(
     ctx: &RequestContext,
     attributes: &Attributes<'_>,
-    object: Option<&Value>,
-    old: Option<&Value>,
+    old: &Value,
 ) -> Result<(), Status> {
-    let webhooks = &ctx.server.webhooks;
-    let hooks = webhooks.mutating.hooks();
     if attributes.is_exempt() {
         return Ok(());
     }
+    let hooks = ctx.server.webhooks.mutating.hooks();
     for (at, hook) in hooks.iter().enumerate() {
-        let Some(matched) = find(ctx, hook, attributes, object, old)? else { continue };
+        let matched = find(ctx, hook, attributes, None, Some(old)).await?;
+        let Some(matched) = matched else { continue };
         let notes = Notes { ctx, hook, phase: MUTATION, round: 0, at };
-        let answer = ask(&notes, attributes, &matched, object, old).await;
+        let answer = ask(&notes, attributes, &matched, None, Some(old)).await;
         notes.mutated(false);
         let answer = answer?;
         if answer.is_some_and(|answer| answer.patch.is_some()) {
@@ -317,14 +315,14 @@ async fn ask_validating(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     let webhooks = &ctx.server.webhooks;
-    policy::validate(ctx, &webhooks.validating_policies, attributes, object, old)?;
+    policy::validate(ctx, &webhooks.validating_policies, attributes, object, old).await?;
     let hooks = webhooks.validating.hooks();
     if hooks.is_empty() || attributes.is_exempt() {
         return Ok(());
     }
     let mut relevant = Vec::new();
     for hook in hooks.iter() {
-        if let Some(matched) = find(ctx, hook, attributes, object, old)? {
+        if let Some(matched) = find(ctx, hook, attributes, object, old).await? {
             relevant.push((hook, matched));
         }
     }
@@ -350,15 +348,15 @@ async fn ask(
             "admission webhook {name:?} does not support dry run"
         )));
     }
-    let (mut shown, mut shown_old) = (None, None);
-    if matched.is_by_webhook() {
-        for (from, to) in [(object, &mut shown), (old, &mut shown_old)] {
-            if let Some(object) = from {
-                *to = Some(matched.present(&ctx.server, object).await?);
-            }
-        }
-    }
-    let (object, old) = (shown.as_ref().or(object), shown_old.as_ref().or(old));
+    let shown = match object {
+        Some(object) => Some(matched.present(ctx, object).await?),
+        None => None,
+    };
+    let shown_old = match old {
+        Some(old) => Some(matched.present(ctx, old).await?),
+        None => None,
+    };
+    let (object, old) = (shown.as_deref(), shown_old.as_deref());
     match review::ask(ctx, hook, attributes, matched, object, old).await {
         Ok(answer) => Ok(Some(answer)),
         Err(Failure::Rejected(status)) => Err(*status),
@@ -376,49 +374,44 @@ async fn ask(
 
 /// The working form after a JSON patch against what the webhook saw; `None` when it is the same.
 async fn patched(
-    server: &Server,
+    ctx: &RequestContext,
     attributes: &Attributes<'_>,
     matched: &Matched,
     object: &Value,
     patch: &[u8],
 ) -> Result<Option<Value>, Status> {
-    let Some(resource) = attributes.resource else { return Ok(None) };
-    let seen = matched.resource.as_deref().unwrap_or(resource);
-    let shown = match matched.is_by_webhook() {
-        true => matched.present(server, object).await?,
-        false => matched.convert(resource, object),
-    };
-    let json = render::encode(seen.ty, &shown);
-    let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
+    let presented = matched.present(ctx, object).await?;
+    let document = review::shown(attributes, matched, &presented);
     let patched = patch::json(&document, patch).map_err(errors::internal)?;
     if patched == document {
         return Ok(None);
     }
-    if let (true, Some(version)) = (matched.is_by_webhook(), &resource.custom) {
-        let new = decoded(seen, &patched)?;
-        let new = crate::custom::convert::from_storage(server, version, new).await?;
-        return finished(resource, new).map(Some);
-    }
-    rebuilt(resource, matched, &patched).map(Some)
+    rebuilt(ctx, attributes, matched, patched).await.map(Some)
 }
 
-fn decoded(seen: &Resource, document: &Value) -> Result<Value, Status> {
-    let decoded = schema::decode_value(seen.ty, document, FieldValidation::Ignore);
+/// The working form of a document in the version that matched, with defaults.
+async fn rebuilt(
+    ctx: &RequestContext,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    document: Value,
+) -> Result<Value, Status> {
+    let Some(resource) = attributes.resource else {
+        return connect::checked(&attributes.gvk, document);
+    };
+    let seen = matched.resource.as_deref().unwrap_or(resource);
+    let decoded = schema::decode_value(seen.ty, &document, FieldValidation::Ignore);
     let mut new = decoded.map_err(errors::internal)?.value;
     stamp(&mut new, &seen.gvk);
-    Ok(new)
-}
-
-fn finished(resource: &Resource, mut new: Value) -> Result<Value, Status> {
+    let mut new = match &resource.custom {
+        Some(version) if matched.is_by_webhook() => {
+            custom::convert::from_storage(&ctx.server, version, new).await?
+        }
+        _ => matched.convert_back(resource, new),
+    };
     if let Some(version) = &resource.custom {
         version.compiled().admit(&mut new).map_err(errors::internal)?;
     }
     resource.apply_defaults(&mut new);
     Ok(new)
-}
-
-/// The working form of a document in the version that matched, with defaults.
-fn rebuilt(resource: &Resource, matched: &Matched, document: &Value) -> Result<Value, Status> {
-    let seen = matched.resource.as_deref().unwrap_or(resource);
-    finished(resource, matched.convert_back(resource, decoded(seen, document)?))
 }

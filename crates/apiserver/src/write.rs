@@ -164,7 +164,10 @@ async fn create_prepared(
     let served = resource.served(object);
     let findings = match &resource.custom {
         Some(version) => custom::write::validate_create(ctx, version, object),
-        None => validation::validate_create(&resource.gvk, &served),
+        None => {
+            let (gvk, object) = resource.validated(object, &served);
+            validation::validate_create(gvk, object)
+        }
     };
     refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
     warn(ctx, storage, object, None);
@@ -311,7 +314,8 @@ async fn try_update(
         Cow::Owned(old) => old,
     };
     let old_served = resource.served(&old);
-    let mut new = change(Some(&old_served))?;
+    let made = custom::conversions::settled(ctx, resource, || change(Some(&old_served)));
+    let mut new = made.await?;
     check_url(&new, update, storage)?;
     let group_resource = resource.group_resource();
     let wanted_version = text(&new, "/metadata/resourceVersion");
@@ -346,7 +350,7 @@ async fn try_update(
         owner_references::dedup(ctx, &mut new, Stage::Request);
     }
     if let Some(manager) = update.manager {
-        ownership::record(ctx, Target::of(resource), manager, Some(&old_served), &mut new);
+        ownership::record_settled(ctx, resource, manager, &old_served, &mut new).await?;
     }
     let operation = admission::Operation::Update;
     let request = admission_request(ctx, resource, update.namespace, update.name, operation);
@@ -449,7 +453,9 @@ async fn store_update(
             custom::write::validate_update(ctx, version, request.subresource, new, old)
         }
         None => {
-            validation::validate_update(&resource.gvk, request.subresource, &served, &old_served)
+            let (gvk, new) = resource.validated(new, &served);
+            let (_, old) = resource.validated(old, &old_served);
+            validation::validate_update(gvk, request.subresource, new, old)
         }
     };
     // Upstream validates metadata twice on update, and lists what it finds twice.
@@ -458,6 +464,8 @@ async fn store_update(
     refuse_findings(&custom::write::told_kind(resource, new), request.name, findings)?;
     if request.subresource.is_empty() {
         warn(ctx, storage, new, Some(old));
+    } else if request.subresource == "status" {
+        storage.strategy.permits_status(&ctx.write(), new, old)?;
     }
     audit::admitted(ctx, request, &served, Some(&old_served));
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;

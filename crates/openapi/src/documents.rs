@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use sha2::{Digest, Sha512};
 
+use crate::kept::Kept;
 use crate::{CustomKinds, CustomVersion, ForeignDocument, Parts, path_of, protobuf, versions};
 
-/// How the v2 document is written.
+/// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// JSON.
     Json,
-    /// `openapi.v2.Document` of the gnostic project.
+    /// `openapi.v2.Document` or `openapi.v3.Document` of the gnostic project.
     Protobuf,
 }
 
@@ -32,12 +33,14 @@ pub struct Document {
 pub struct Documents {
     made: Mutex<HashMap<Key, Made>>,
     index: OnceLock<Vec<(String, Arc<str>)>>,
+    /// Of custom kinds.
+    kept: Kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     V2(Encoding),
-    V3(String),
+    V3(Encoding, String),
 }
 
 /// A document that was made before, and its bytes as long as somebody reads them.
@@ -93,16 +96,24 @@ impl Documents {
         })
     }
 
-    /// The v3 document of a path such as `apis/apps/v1` or `api/v1`.
-    pub fn v3(&self, path: &str, custom: &dyn CustomKinds) -> Option<Document> {
+    /// The v3 document of a path such as `apis/apps/v1` or `api/v1`. Its hash is that of the JSON,
+    /// however it is written.
+    pub fn v3(&self, path: &str, encoding: Encoding, custom: &dyn CustomKinds) -> Option<Document> {
         let built_in = versions().find(|(group, version)| path_of(group, version) == path);
-        match built_in {
-            Some((group, version)) => {
-                let make = || Parts::v3(group, version).v3_text().into();
-                Some(self.made(Key::V3(path.to_owned()), 0, make))
-            }
-            None => v3_custom(path, custom),
+        let Some((group, version)) = built_in else {
+            return self.v3_custom(path, encoding, custom);
+        };
+        let key = |encoding| Key::V3(encoding, path.to_owned());
+        let json = || Parts::v3(group, version).v3_text().into();
+        if encoding == Encoding::Json {
+            return Some(self.made(key(encoding), 0, json));
         }
+        let hash = match self.known(&key(Encoding::Json), 0) {
+            Some((_, hash)) => hash,
+            None => self.made(key(Encoding::Json), 0, json).hash,
+        };
+        let made = self.made(key(encoding), 0, || protobuf::v3::encode(&Parts::v3(group, version)));
+        Some(Document { hash, ..made })
     }
 
     /// The paths under `/openapi/v3`, such as `apis/apps/v1`, with the hash of each document. Those
@@ -110,7 +121,9 @@ impl Documents {
     pub fn v3_index(&self, custom: &dyn CustomKinds) -> Vec<(String, Arc<str>)> {
         let built_in = self.index.get_or_init(|| {
             let paths = versions().map(|(group, version)| path_of(group, version));
-            paths.filter_map(|path| Some((path.clone(), self.v3(&path, &())?.hash))).collect()
+            paths
+                .filter_map(|path| Some((path.clone(), self.v3(&path, Encoding::Json, &())?.hash)))
+                .collect()
         });
         let mut index = built_in.clone();
         for of in custom.versions() {
@@ -120,6 +133,29 @@ impl Documents {
             }
         }
         index
+    }
+
+    /// Those that were read lately are kept.
+    fn v3_custom(
+        &self,
+        path: &str,
+        encoding: Encoding,
+        custom: &dyn CustomKinds,
+    ) -> Option<Document> {
+        let (group, version) = path.strip_prefix("apis/")?.split_once('/')?;
+        let of = custom.version(group, version)?;
+        let hash: Arc<str> = hash(of.fingerprint.as_bytes()).into();
+        if let Some(document) = self.kept.find((path, encoding), &hash) {
+            return Some(document);
+        }
+        let parts = Parts::v3_custom(custom.kinds(group, version));
+        let bytes = match encoding {
+            Encoding::Json => Bytes::from(parts.v3_text()),
+            Encoding::Protobuf => Bytes::from(protobuf::v3::encode(&parts)),
+        };
+        let document = Document { bytes, hash };
+        self.kept.put((path, encoding), &document);
+        Some(document)
     }
 
     fn made(&self, key: Key, stamp: u64, make: impl FnOnce() -> Vec<u8>) -> Document {
@@ -149,14 +185,6 @@ impl Documents {
     pub(crate) fn held(&self) -> usize {
         self.made.lock().unwrap().values().filter(|made| made.bytes.strong_count() > 0).count()
     }
-}
-
-/// Made anew each time: clients keep them by their hash.
-fn v3_custom(path: &str, custom: &dyn CustomKinds) -> Option<Document> {
-    let of = custom.versions().into_iter().find(|of| custom_path(of) == path)?;
-    let kinds = custom.kinds(&of.group, &of.version);
-    let bytes = Bytes::from(Parts::v3_custom(kinds).v3_text());
-    Some(Document { bytes, hash: hash(of.fingerprint.as_bytes()).into() })
 }
 
 fn custom_path(of: &CustomVersion) -> String {

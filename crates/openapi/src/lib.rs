@@ -9,7 +9,8 @@
 //! Invariants: a document depends on the tables, on the descriptions that `build.rs` gathers and on the
 //! definitions of custom kinds, so its hash is the same in every process of one build. Documents are made when they are asked for
 //! and kept no longer than somebody reads them: they are read rarely, and together they would take
-//! more memory than the rest of an idle server; only the hashes are remembered.
+//! more memory than the rest of an idle server; only the hashes are remembered. Those of custom kinds
+//! that were read last are kept, up to a few megabytes.
 //!
 //! What it deliberately does not do: it does not know which custom kinds there are, but is told
 //! ([`CustomKinds`]). There is no protobuf form of v3, which clients do not ask for.
@@ -22,6 +23,7 @@ mod custom;
 mod descriptions;
 mod documents;
 mod foreign;
+mod kept;
 mod operations;
 mod protobuf;
 mod schemas;

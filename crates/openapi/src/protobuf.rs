@@ -6,6 +6,8 @@
 //! Every key that [`Parts::v2`] makes must be known here; tests run with the assertion that
 //! says so.
 
+pub(crate) mod v3;
+
 use serde_json::{Map, Value, json};
 
 use crate::{Parts, Texts, bearer_token, info};
@@ -155,6 +157,7 @@ fn schema(value: &Value) -> Message {
             "$ref" => out.text(1, value),
             "format" => out.text(2, value),
             "description" => out.text(4, value),
+            "enum" => items(value).for_each(|item| out.message(20, &any(item))),
             "required" => items(value).for_each(|item| out.text(19, item)),
             "additionalProperties" => out.message(21, &Message::around(1, &schema(value))),
             "type" => {
@@ -207,9 +210,14 @@ fn extension(out: &mut Message, number: u32, key: &str, value: &Value) {
     if !key.starts_with("x-") {
         return unknown(key);
     }
-    let mut any = Message::default();
-    any.bytes(2, format!("{value}\n").as_bytes());
-    out.named(number, key, &any);
+    out.named(number, key, &any(value));
+}
+
+/// `Any`: a text of YAML.
+fn any(value: &Value) -> Message {
+    let mut out = Message::default();
+    out.bytes(2, format!("{value}\n").as_bytes());
+    out
 }
 
 fn unknown(key: &str) {
@@ -259,6 +267,18 @@ impl Message {
         }
     }
 
+    /// A number as a double.
+    fn double(&mut self, number: u32, value: &Value) {
+        self.varint(u64::from(number) << 3 | 1);
+        self.0.extend_from_slice(&value.as_f64().unwrap_or_default().to_le_bytes());
+    }
+
+    /// A number as an `int64`.
+    fn integer(&mut self, number: u32, value: &Value) {
+        self.varint(u64::from(number) << 3);
+        self.varint(value.as_i64().unwrap_or_default().cast_unsigned());
+    }
+
     fn bytes(&mut self, number: u32, bytes: &[u8]) {
         self.varint(u64::from(number) << 3 | 2);
         self.varint(bytes.len() as u64);
@@ -279,10 +299,14 @@ mod tests {
     use super::*;
 
     /// The fields of a message that hold texts or messages.
-    fn read(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
+    pub(super) fn read(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
         let mut fields = Vec::new();
         while !bytes.is_empty() {
             let key = varint(&mut bytes);
+            if key & 7 == 1 {
+                bytes = &bytes[8..];
+                continue;
+            }
             let length = varint(&mut bytes);
             if key & 7 == 2 {
                 let (value, rest) = bytes.split_at(usize::try_from(length).unwrap());
@@ -306,13 +330,13 @@ mod tests {
         value
     }
 
-    fn field<'a>(bytes: &'a [u8], path: &[u64]) -> &'a [u8] {
+    pub(super) fn field<'a>(bytes: &'a [u8], path: &[u64]) -> &'a [u8] {
         path.iter().fold(bytes, |bytes, number| {
             read(bytes).into_iter().find(|(found, _)| found == number).unwrap().1
         })
     }
 
-    fn entry<'a>(map: &'a [u8], number: u64, name: &str) -> &'a [u8] {
+    pub(super) fn entry<'a>(map: &'a [u8], number: u64, name: &str) -> &'a [u8] {
         let entries = read(map).into_iter().filter(|(found, _)| *found == number);
         let mut entries = entries.map(|(_, entry)| entry);
         field(entries.find(|entry| field(entry, &[1]) == name.as_bytes()).unwrap(), &[2])

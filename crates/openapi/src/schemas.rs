@@ -167,6 +167,7 @@ impl Schemas {
 
     fn field(&mut self, field: &'static Field, text: Option<String>) -> Value {
         let mut schema = self.value(&field.kind);
+        let text = with_values(&mut schema, field, text);
         let default = match field.default.as_deref().map(serde_json::from_str) {
             Some(Ok(default)) => Some(default),
             _ if field.pointer || field.omit_empty => None,
@@ -268,6 +269,30 @@ impl Schemas {
     fn by_dialect(&self, v2: Value, v3: Value) -> Value {
         if self.dialect == Dialect::V2 { v2 } else { v3 }
     }
+}
+
+/// Tells the values of a field that has no others, or of its items; those of a field itself are told
+/// in its description too, as upstream does.
+fn with_values(schema: &mut Value, field: &Field, text: Option<String>) -> Option<String> {
+    let mut values: Vec<&str> = registry().enum_values(&field.values).collect();
+    if values.is_empty() {
+        return text;
+    }
+    values.sort_unstable();
+    match &field.kind {
+        Kind::List(_) => schema["items"]["enum"] = json!(values),
+        Kind::Map(_) => schema["additionalProperties"]["enum"] = json!(values),
+        _ => {
+            schema["enum"] = json!(values);
+            let lines: Vec<String> = values.iter().map(|value| format!(" - `{value:?}`")).collect();
+            let told = format!("Possible enum values:\n{}", lines.join("\n"));
+            return Some(match text {
+                Some(text) => format!("{text}\n\n{told}"),
+                None => told,
+            });
+        }
+    }
+    text
 }
 
 /// The kinds a type is known as. Options and events of watches are registered in every version.

@@ -14,7 +14,7 @@ fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
 }
 
 fn read(path: &str) -> Value {
-    serde_json::from_slice(&Documents::new().v3(path, &()).unwrap().bytes).unwrap()
+    serde_json::from_slice(&Documents::new().v3(path, Encoding::Json, &()).unwrap().bytes).unwrap()
 }
 
 fn check_references(document: &Document) {
@@ -33,9 +33,9 @@ fn every_reference_has_its_schema() {
     let documents = Documents::new();
     check_references(&documents.v2(Encoding::Json, &()));
     for (path, _) in documents.v3_index(&()) {
-        check_references(&documents.v3(&path, &()).unwrap());
+        check_references(&documents.v3(&path, Encoding::Json, &()).unwrap());
     }
-    assert!(documents.v3("apis/nope/v1", &()).is_none());
+    assert!(documents.v3("apis/nope/v1", Encoding::Json, &()).is_none());
 }
 
 #[test]
@@ -97,15 +97,15 @@ fn the_second_version_has_no_defaults() {
 fn hashes_do_not_change_from_call_to_call() {
     let documents = Documents::new();
     for (path, hash) in documents.v3_index(&()).iter().take(2) {
-        assert_eq!(Documents::new().v3(path, &()).unwrap().hash, *hash);
+        assert_eq!(Documents::new().v3(path, Encoding::Json, &()).unwrap().hash, *hash);
     }
 }
 
 #[test]
 fn bytes_are_shared_while_they_are_read_and_let_go_then() {
     let documents = Documents::new();
-    let first = documents.v3("apis/apps/v1", &()).unwrap();
-    let second = documents.v3("apis/apps/v1", &()).unwrap();
+    let first = documents.v3("apis/apps/v1", Encoding::Json, &()).unwrap();
+    let second = documents.v3("apis/apps/v1", Encoding::Json, &()).unwrap();
     assert_eq!(first.bytes.as_ptr(), second.bytes.as_ptr());
     assert_eq!(documents.held(), 1);
     drop((first, second));
@@ -159,7 +159,7 @@ fn custom_kinds_are_in_the_documents() {
     let without = documents.v2(Encoding::Json, &());
     assert!(!String::from_utf8_lossy(&without.bytes).contains("b.a.v1.Foo"));
 
-    let v3 = documents.v3("apis/a.b/v1", &Foos).unwrap();
+    let v3 = documents.v3("apis/a.b/v1", Encoding::Json, &Foos).unwrap();
     check_references(&v3);
     let index = documents.v3_index(&Foos);
     let (_, hash) = index.iter().find(|(path, _)| path == "apis/a.b/v1").unwrap();
@@ -173,4 +173,54 @@ fn custom_kinds_are_in_the_documents() {
     assert_eq!(item["patch"]["x-kubernetes-group-version-kind"]["kind"], "Foo");
     let media = item["patch"]["requestBody"]["content"].as_object().unwrap();
     assert!(!media.contains_key("application/strategic-merge-patch+json"));
+}
+
+#[test]
+fn fields_that_have_a_few_values_tell_them() {
+    let core = registry().groups().iter().find(|group| group.name.is_empty()).unwrap();
+    let document: Value =
+        serde_json::from_str(&Parts::v3(core, &core.versions[0]).v3_text()).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let policy = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["restartPolicy"];
+    assert_eq!(policy["enum"], json!(["Always", "Never", "OnFailure"]));
+    let text = policy["description"].as_str().unwrap();
+    assert!(
+        text.ends_with(
+            "Possible enum values:\n - `\"Always\"`\n - `\"Never\"`\n - `\"OnFailure\"`"
+        )
+    );
+    let claim = &schemas["io.k8s.api.core.v1.PersistentVolumeClaimSpec"]["properties"];
+    let modes = &claim["accessModes"]["items"]["enum"];
+    assert!(modes.as_array().unwrap().contains(&json!("ReadWriteOnce")), "{modes}");
+    let name = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["nodeName"];
+    assert_eq!(name.get("enum"), None);
+}
+
+/// One kind, counting how often a document is made of it.
+struct Counted(std::sync::atomic::AtomicUsize);
+
+impl CustomKinds for Counted {
+    fn stamp(&self) -> u64 {
+        1
+    }
+
+    fn versions(&self) -> Vec<CustomVersion> {
+        let (group, version) = ("example.com".to_owned(), "v1".to_owned());
+        vec![CustomVersion { group, version, fingerprint: "f".to_owned() }]
+    }
+
+    fn kinds(&self, _group: &str, _version: &str) -> Vec<CustomKind> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Vec::new()
+    }
+}
+
+#[test]
+fn documents_of_custom_kinds_are_made_once_while_they_are_read() {
+    let (documents, custom) = (Documents::new(), Counted(0.into()));
+    let first = documents.v3("apis/example.com/v1", Encoding::Json, &custom).unwrap();
+    let again = documents.v3("apis/example.com/v1", Encoding::Json, &custom).unwrap();
+    assert_eq!((first.hash, first.bytes), (again.hash, again.bytes));
+    assert_eq!(custom.0.into_inner(), 1);
+    assert!(documents.v3("apis/example.com/v2", Encoding::Json, &Counted(0.into())).is_none());
 }

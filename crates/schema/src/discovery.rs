@@ -7,8 +7,8 @@
 //! version, kind, keys, aliases, error).
 //!
 //! `data/optional.txt` has, in the same form, the versions that are served on demand. `=` is a
-//! resource that is the same as in the group's preferred version, `N` the feature gate that the
-//! resource above needs, and `U` a group and version that upstream has and we have not.
+//! resource that is the same as in the group's preferred version, and `N` the feature gate that the
+//! resource above needs.
 //!
 //! `data/columns.txt` says what the columns mean: a line with the resource, then indented lines with
 //! a column and either the field that has the same description, after `@`, or the words themselves.
@@ -262,8 +262,14 @@ pub(crate) fn load(config: &RuntimeConfig) -> Loaded {
     optional.retain(|(_, version)| !version.resources.is_empty());
     let has_optional = !optional.is_empty();
     for (name, version) in optional {
-        if let Some(group) = groups.iter_mut().find(|group| group.name == name) {
-            group.versions.push(version);
+        match groups.iter_mut().find(|group| group.name == name) {
+            Some(group) => group.versions.push(version),
+            // No version of it is served by default.
+            None => groups.push(Group {
+                name,
+                preferred_version: version.version.clone(),
+                versions: vec![version],
+            }),
         }
     }
     for group in &mut groups {
@@ -362,11 +368,6 @@ pub(crate) fn gate_of(group: &str, version: &str, resource: &str) -> Option<&'st
         }
     }
     None
-}
-
-/// Whether a version is upstream's and not ours.
-pub(crate) fn is_unbuilt(group: &str, version: &str) -> bool {
-    OPTIONAL.lines().any(|line| line.split('\t').eq(["U", group, version]))
 }
 
 /// By resource, such as `apps/v1/deployments`, and column.

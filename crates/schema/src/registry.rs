@@ -233,8 +233,7 @@ impl Known for Vocabulary {
     fn is_version(&self, group: &str, version: &str) -> bool {
         Self::any(|found, of| found == group && of == version)
     }
-
-    fn is_missing(&self, group: &str, version: &str) -> bool {
-        discovery::is_unbuilt(group, version)
-    }
 }
+
+#[cfg(test)]
+mod tests;

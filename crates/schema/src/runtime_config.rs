@@ -49,9 +49,6 @@ pub enum RuntimeConfigError {
         "invalid key {0}: group/version/resource and resource is always lowercase plural, not {1:?}"
     )]
     Capitals(String, String),
-    /// A version that upstream serves and this server does not.
-    #[error("group version {0} is not built into this server")]
-    NotBuilt(String),
 }
 
 #[derive(PartialEq, Eq)]
@@ -65,8 +62,6 @@ enum Stage {
 pub(crate) trait Known {
     fn is_group(&self, group: &str) -> bool;
     fn is_version(&self, group: &str, version: &str) -> bool;
-    /// Whether the version has resources that upstream serves and we do not, and none that we do.
-    fn is_missing(&self, group: &str, version: &str) -> bool;
 }
 
 impl RuntimeConfig {
@@ -74,7 +69,7 @@ impl RuntimeConfig {
     /// `is_open` tells of a feature gate whether it is open.
     ///
     /// # Errors
-    /// In upstream's words, but for versions that are not built here.
+    /// In upstream's words.
     pub fn parse<T: AsRef<str>>(
         texts: &[T],
         is_open: impl Fn(&str) -> bool,
@@ -141,13 +136,11 @@ fn check(said: &BTreeMap<String, String>, known: &dyn Known) -> Result<(), Runti
         if !known.is_version(group, version) {
             return Err(RuntimeConfigError::UnknownVersion(group_version));
         }
-        let wanted = is_true(value);
-        let wanted = wanted.ok_or_else(|| RuntimeConfigError::Value(key.clone(), value.clone()))?;
+        if is_true(value).is_none() {
+            return Err(RuntimeConfigError::Value(key.clone(), value.clone()));
+        }
         if resource.to_lowercase() != resource {
             return Err(RuntimeConfigError::Capitals(key.clone(), resource.to_owned()));
-        }
-        if wanted && known.is_missing(group, version) {
-            return Err(RuntimeConfigError::NotBuilt(group_version));
         }
     }
     Ok(())
@@ -230,12 +223,7 @@ mod tests {
             "invalid key apps/v1/Deployments: group/version/resource and resource is always \
              lowercase plural, not \"Deployments\""
         );
-        assert_eq!(
-            refusal("scheduling.k8s.io/v1alpha2=true"),
-            "group version scheduling.k8s.io/v1alpha2 is not built into this server"
-        );
         // Known of old and served by nobody.
         assert!(RuntimeConfig::parse(&["apps/v1beta1=true"], |_| true).is_ok());
-        assert!(RuntimeConfig::parse(&["scheduling.k8s.io/v1alpha2=false"], |_| true).is_ok());
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! T  package.Name  group  version  flags (a: atomic)  protobuf message
-//! json name  flags  protobuf number  kind  Go type  [P=strategy K=key L=type:keys M=type D=default]
+//! json name  flags  protobuf number  kind  Go type  [P=strategy K=key L=type:keys M=type D=default E=enum]
 //! E  package.Name  value|value
 //! ```
 //!
@@ -141,6 +141,9 @@ pub struct Field {
     pub granular: bool,
     /// Default from the marker, as JSON.
     pub default: Option<Text>,
+    /// The named string that has all values of this field, or of its items; empty when it may have
+    /// others.
+    pub values: Text,
     /// Whether null is a value like others, and not absence. Only in tables made at run time.
     pub nullable: bool,
 }
@@ -165,6 +168,7 @@ impl Field {
             atomic: false,
             granular: false,
             default: None,
+            values: Text::Borrowed(""),
             nullable: false,
         }
     }
@@ -365,6 +369,7 @@ fn parse_field(line: &'static str, lookup: &dyn Fn(&str) -> Option<usize>) -> Op
                 field.atomic = value == "atomic";
                 field.granular = value == "granular";
             }
+            "E" => field.values = Text::Borrowed(value),
             "D" => field.default = Some(Text::Borrowed(value)),
             "L" => field.list_type = parse_list_type(value),
             _ => {}

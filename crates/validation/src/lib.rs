@@ -31,6 +31,7 @@ mod config;
 mod container;
 mod controller_revision;
 mod custom_resource;
+mod declared;
 mod difference;
 mod endpoint_slice;
 mod endpoints;
@@ -49,6 +50,8 @@ mod network_policy;
 mod node;
 mod persistent_volume;
 mod pod;
+mod pod_certificate_request;
+mod pod_group;
 mod pod_placement;
 mod pod_resize;
 mod pod_resources;
@@ -70,6 +73,7 @@ mod service;
 mod service_cidr;
 mod status;
 mod storage;
+mod storage_version;
 mod volume;
 mod volume_source;
 mod webhook;
@@ -116,6 +120,9 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError
         ("batch", "CronJob") => batch::cron_job::create(&object, &mut out),
         ("certificates.k8s.io", "CertificateSigningRequest") => {
             certificate_signing_request::create(&object, &mut out);
+        }
+        ("certificates.k8s.io", "PodCertificateRequest") => {
+            pod_certificate_request::create(&object, &mut out);
         }
         ("networking.k8s.io", "Ingress") => ingress::create(&object, &mut out),
         ("networking.k8s.io", "ServiceCIDR") => service_cidr::create(&object, &mut out),
@@ -259,6 +266,9 @@ fn group_update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mu
         ("certificates.k8s.io", "ClusterTrustBundle") => {
             cluster_trust_bundle::update(new, old, out);
         }
+        ("certificates.k8s.io", "PodCertificateRequest") => {
+            pod_certificate_request::update(new, old, out);
+        }
         ("coordination.k8s.io", "LeaseCandidate") => lease_candidate::update(new, old, out),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice::update(new, old, out),
         ("networking.k8s.io", "IngressClass") => {
@@ -283,6 +293,16 @@ fn group_update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out: &mu
         ("resource.k8s.io", "ResourceSlice") => {
             resource::slice::validate(new, out);
             resource::slice::update(new, old, out);
+        }
+        ("resource.k8s.io", "ResourcePoolStatusRequest") => {
+            new.get("spec").immutable(&old.get("spec"), out);
+        }
+        ("scheduling.k8s.io", "PodGroup") => pod_group::pod_group_update(new, old, out),
+        ("scheduling.k8s.io", "Workload") => pod_group::workload_update(new, old, out),
+        // There is nothing in it that clients could change.
+        ("internal.apiserver.k8s.io", "StorageVersion") => {}
+        ("storagemigration.k8s.io", "StorageVersionMigration") => {
+            storage_version::migration_update(new, old, out);
         }
         ("storage.k8s.io", "StorageClass") => {
             storage::class::validate(new, out);
@@ -383,7 +403,17 @@ fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("resource.k8s.io", "ResourceClaim") => resource::claim::claim(object, out),
         ("resource.k8s.io", "ResourceClaimTemplate") => resource::claim::template(object, out),
         ("resource.k8s.io", "ResourceSlice") => resource::slice::validate(object, out),
+        ("resource.k8s.io", "DeviceTaintRule") => resource::taint_rule::validate(object, out),
+        ("resource.k8s.io", "ResourcePoolStatusRequest") => {
+            resource::taint_rule::pool_request(object, out);
+        }
+        ("scheduling.k8s.io", "PodGroup") => pod_group::pod_group(object, out),
         ("scheduling.k8s.io", "PriorityClass") => priority_class::validate(object, out),
+        ("scheduling.k8s.io", "Workload") => pod_group::workload(object, out),
+        ("internal.apiserver.k8s.io", "StorageVersion") => storage_version::status(object, out),
+        ("storagemigration.k8s.io", "StorageVersionMigration") => {
+            storage_version::migration(object, out);
+        }
         ("storage.k8s.io", "CSINode") => storage::csi_node::validate(object, out),
         ("storage.k8s.io", "CSIStorageCapacity") => storage::capacity::validate(object, out),
         ("storage.k8s.io", "StorageClass") => storage::class::validate(object, out),
@@ -398,7 +428,8 @@ fn name_findings(gvk: &GroupVersionKind, object: &Node<'_>, name: &str) -> Vec<S
         ("apiextensions.k8s.io", _) => custom_resource::name(object, name),
         ("apiregistration.k8s.io", _) => api_service::name(object, name),
         ("certificates.k8s.io", "ClusterTrustBundle") => cluster_trust_bundle::name(object, name),
-        ("certificates.k8s.io", _) => Vec::new(),
+        ("certificates.k8s.io", "CertificateSigningRequest") => Vec::new(),
+        ("internal.apiserver.k8s.io", _) => storage_version::name(name),
         ("coordination.k8s.io", "LeaseCandidate") => names::config_map_key(name),
         ("networking.k8s.io", "IPAddress") => address::canonical_ip(name),
         ("rbac.authorization.k8s.io", _) => names::path_segment(name),

@@ -20,9 +20,9 @@ const SOURCES: [&str; 6] = [
 const KEY_TYPES: [&str; 6] =
     ["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"];
 /// Shortest and longest life of a certificate, and the longest for signers of Kubernetes.
-const MIN_CERTIFICATE_SECS: i64 = 3600;
-const MAX_CERTIFICATE_SECS: i64 = 91 * 86_400;
-const MAX_OWN_CERTIFICATE_SECS: i64 = 86_400;
+pub(crate) const MIN_CERTIFICATE_SECS: i64 = 3600;
+pub(crate) const MAX_CERTIFICATE_SECS: i64 = 91 * 86_400;
+pub(crate) const MAX_OWN_CERTIFICATE_SECS: i64 = 86_400;
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 pub(crate) fn projected(at: &Node<'_>, out: &mut Findings) {
@@ -156,8 +156,7 @@ fn certificate(certificate: &Node<'_>, out: &mut Findings) {
     }
     let seconds = certificate.get("maxExpirationSeconds");
     if seconds.is_set() {
-        let own = signer.text().split('/').next().unwrap_or_default();
-        let is_own = own == "kubernetes.io" || own.ends_with(".kubernetes.io");
+        let is_own = is_own_signer(signer.text());
         let max = if is_own { MAX_OWN_CERTIFICATE_SECS } else { MAX_CERTIFICATE_SECS };
         if seconds.int() < MIN_CERTIFICATE_SECS {
             out.push(seconds.invalid(format!(
@@ -183,6 +182,11 @@ fn certificate(certificate: &Node<'_>, out: &mut Findings) {
         out.push(FieldError::required(&certificate.path, detail));
     }
     let annotations = certificate.get("userAnnotations");
+    user_annotations(&annotations, out);
+}
+
+/// What a pod tells a signer.
+pub(crate) fn user_annotations(annotations: &Node<'_>, out: &mut Findings) {
     let mut size = 0;
     for (key, value) in annotations.entries() {
         size += key.len() + value.text().len();
@@ -194,4 +198,10 @@ fn certificate(certificate: &Node<'_>, out: &mut Findings) {
     if size > MAX_ANNOTATIONS {
         out.push(FieldError::too_long(&annotations.path, MAX_ANNOTATIONS));
     }
+}
+
+/// Whether a signer is one of upstream's own.
+pub(crate) fn is_own_signer(signer: &str) -> bool {
+    let domain = signer.split('/').next().unwrap_or_default();
+    domain == "kubernetes.io" || domain.ends_with(".kubernetes.io")
 }

@@ -7,6 +7,7 @@ pub(crate) mod class;
 pub(crate) mod policy;
 pub(crate) mod slice;
 pub(crate) mod status;
+pub(crate) mod taint_rule;
 
 use std::collections::BTreeSet;
 

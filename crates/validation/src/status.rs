@@ -5,7 +5,8 @@ use meta::GroupVersionKind;
 use crate::node::{Findings, Node};
 use crate::{
     api_service, autoscaler, batch, claim, cluster_node, flow_control, ingress, metadata,
-    pod_status, policy, quota, resource, service, storage, workload,
+    pod_certificate_request, pod_group, pod_status, policy, quota, resource, service, storage,
+    storage_version, workload,
 };
 
 /// Findings about a changed status.
@@ -25,10 +26,20 @@ pub(crate) fn update(gvk: &GroupVersionKind, new: &Node<'_>, old: &Node<'_>, out
         ("apps", "StatefulSet") => workload::stateful_set_status(new, old, out),
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaler::status(new, out),
         ("batch", "Job") => batch::job_status::validate(new, old, out),
+        ("certificates.k8s.io", "PodCertificateRequest") => {
+            pod_certificate_request::status(new, old, out);
+        }
+        ("internal.apiserver.k8s.io", "StorageVersion") => storage_version::status(new, out),
+        ("storagemigration.k8s.io", _) => storage_version::migration_status(new, old, out),
         ("flowcontrol.apiserver.k8s.io", _) => flow_control::status(new, out),
         ("networking.k8s.io", "Ingress") => ingress::status(new, out),
         ("policy", "PodDisruptionBudget") => policy::status(new, out),
         ("resource.k8s.io", "ResourceClaim") => resource::status::validate(new, old, out),
+        ("resource.k8s.io", "DeviceTaintRule") => resource::taint_rule::status(new, out),
+        ("resource.k8s.io", "ResourcePoolStatusRequest") => {
+            resource::taint_rule::pool_status(new, old, out);
+        }
+        ("scheduling.k8s.io", "PodGroup") => pod_group::pod_group_status(new, out),
         ("storage.k8s.io", "VolumeAttachment") => storage::attachment::validate(new, out),
         _ => {}
     }

@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: cold start, idle memory, pod start, and the API server alone: operations,
-//! watches, and what becomes of their cost when much is stored.
+//! watches, what extensions cost, and what becomes of the cost when much is stored.
 //!
 //! Figures of one run belong together: machines differ, and so does one machine from hour to hour.
 //! CPU per operation is the server's own, from the kernel's accounting.
 
 mod api;
+pub(crate) mod extend;
 mod pods;
 mod process;
 mod report;
@@ -23,8 +24,8 @@ use crate::run::{build_ironclad, say};
 /// What to measure; without any choice, everything.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these: start, memory, pods, api, watch, scale.
-    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "scale"])]
+    /// Only these: start, memory, pods, api, watch, extend, scale.
+    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "scale"])]
     only: Vec<String>,
     /// Objects that the API operations are measured with.
     #[arg(long, default_value_t = 5000)]
@@ -38,12 +39,13 @@ pub(crate) struct Args {
     /// Cold starts.
     #[arg(long, default_value_t = 5)]
     starts: usize,
+    /// The program to measure, for comparisons: nothing is written then. It is built when none is
+    /// given.
+    #[arg(long)]
+    ironclad: Option<std::path::PathBuf>,
     /// Do not write docs/performance.md.
     #[arg(long)]
     dry_run: bool,
-    /// Measure this program instead of building one; for comparisons, so nothing is written.
-    #[arg(long)]
-    program: Option<std::path::PathBuf>,
 }
 
 /// One line of the report.
@@ -60,8 +62,8 @@ impl Figure {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let wants = |what: &str| args.only.is_empty() || args.only.iter().any(|only| only == what);
-    let ironclad = match &args.program {
-        Some(program) => program.clone(),
+    let ironclad = match &args.ironclad {
+        Some(given) => given.clone(),
         None => build_ironclad(true)?,
     };
     let mut figures = Vec::new();
@@ -90,6 +92,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         figures.push(watch::measure(&server, 300)?);
         figures.push(watch::measure(&server, 3000)?);
     }
+    if wants("extend") {
+        figures.extend(extend::measure(&ironclad, args.in_flight)?);
+    }
     if wants("scale") {
         let server = Server::start(&ironclad)?;
         figures.extend(scale::measure(&server, args.scale, args.in_flight)?);
@@ -99,7 +104,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for figure in &figures {
         say(&format!("{:<52} {}", figure.work, figure.value));
     }
-    if args.dry_run || args.program.is_some() { Ok(()) } else { report::write(&figures) }
+    if args.dry_run || args.ironclad.is_some() { Ok(()) } else { report::write(&figures) }
 }
 
 fn cold_start(ironclad: &std::path::Path, count: usize) -> anyhow::Result<Vec<Figure>> {

@@ -154,6 +154,9 @@ impl Types {
         for extra in extras(field) {
             write!(out, "\t{extra}")?;
         }
+        if let Some(path) = self.closed_enum(pkg, text_of(field, "go")) {
+            write!(out, "\tE={path}")?;
+        }
         out.push('\n');
         Ok(())
     }
@@ -198,6 +201,18 @@ impl Types {
             Some(alias) => self.kind(&pkg, alias),
             None => Ok(format!("@{}.{name}", short(&pkg))),
         }
+    }
+
+    /// The named string of a field, or of its items, if it is marked as having no other values than
+    /// its constants.
+    fn closed_enum(&self, pkg: &str, go: &str) -> Option<String> {
+        let go = go.strip_prefix('*').unwrap_or(go);
+        let inner = go.strip_prefix("[]").or_else(|| go.strip_prefix("map[string]")).unwrap_or(go);
+        let is_name = inner.chars().all(|c| c.is_alphanumeric() || c == '.');
+        let (pkg, name) = self.locate(pkg, inner).ok().filter(|_| is_name)?;
+        let fact = self.by_name.get(&(pkg.clone(), name.clone()))?;
+        let is_closed = fact.get("consts").is_some() && markers(fact).any(|m| m == "+enum");
+        is_closed.then(|| format!("{}.{name}", short(&pkg)))
     }
 
     /// The struct that a name stands for, through aliases.

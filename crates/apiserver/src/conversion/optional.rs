@@ -16,13 +16,14 @@ macro_rules! twin {
                 stored_as: ($group, $stored, $resource),
                 to_storage: |object| label(object, concat!($group, "/", $stored)),
                 from_storage: |object| label(object, concat!($group, "/", $served)),
+                is_validated_as_stored: true,
                 fields: &[],
             },
         )
     };
 }
 
-static ALL: [Twins; 7] = [
+static ALL: [Twins; 8] = [
     (
         "admissionregistration.k8s.io",
         "v1beta1",
@@ -78,6 +79,11 @@ static ALL: [Twins; 7] = [
         ],
     ),
     (
+        "resource.k8s.io",
+        "v1alpha3",
+        &[twin!("resource.k8s.io", "v1alpha3", "v1beta2", "devicetaintrules")],
+    ),
+    (
         "storage.k8s.io",
         "v1beta1",
         &[twin!("storage.k8s.io", "v1beta1", "v1", "volumeattributesclasses")],
@@ -89,7 +95,7 @@ pub(super) fn find(group: &str, version: &str, resource: &str) -> Option<&'stati
     twins.iter().find(|(name, _)| *name == resource).map(|(_, conversion)| conversion)
 }
 
-fn label(object: &mut Value, api_version: &str) {
+pub(super) fn label(object: &mut Value, api_version: &str) {
     if let Some(map) = object.as_object_mut() {
         map.insert("apiVersion".to_owned(), json!(api_version));
     }

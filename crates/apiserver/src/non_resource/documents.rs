@@ -13,7 +13,6 @@ use crate::aggregation;
 use crate::context::RequestContext;
 use crate::errors;
 use crate::etag;
-use crate::negotiate;
 use crate::render::respond;
 use connection::Body;
 
@@ -21,6 +20,8 @@ use connection::Body;
 /// at-sign of the name that came first.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const PROTOBUF_V3: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+const PROTOBUF_V3_OLD: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 const JSON: &str = "application/json";
 /// How long a document may be kept that was asked for by its hash.
 const KEPT_SECS: i64 = 365 * 24 * 3600;
@@ -43,7 +44,7 @@ pub(super) async fn serve(
 }
 
 async fn v2(ctx: &RequestContext) -> Result<Response<Body>, Status> {
-    let encoding = encoding(ctx).ok_or_else(not_acceptable)?;
+    let encoding = encoding(ctx, [PROTOBUF, PROTOBUF_OLD]).ok_or_else(not_acceptable)?;
     let content_type = if encoding == Encoding::Json { JSON } else { PROTOBUF };
     let others = aggregation::foreign_documents(&ctx.server);
     let document =
@@ -51,13 +52,12 @@ async fn v2(ctx: &RequestContext) -> Result<Response<Body>, Status> {
     Ok(etag::answer(&ctx.headers, content_type, document.bytes.into(), &document.hash))
 }
 
-/// The first form of v2 in the client's list that is there.
-fn encoding(ctx: &RequestContext) -> Option<Encoding> {
+/// The first form in the client's list that is there; protobuf has two names.
+fn encoding(ctx: &RequestContext, protobuf: [&str; 2]) -> Option<Encoding> {
     let accept = ctx.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
     accept.split(',').find_map(|clause| match clause.split(';').next()?.trim() {
         JSON | "application/*" | "*/*" | "" => Some(Encoding::Json),
-        PROTOBUF | PROTOBUF_OLD => Some(Encoding::Protobuf),
-        _ => None,
+        other => protobuf.contains(&other).then_some(Encoding::Protobuf),
     })
 }
 
@@ -78,12 +78,11 @@ async fn index(ctx: &RequestContext) -> Result<Response<Body>, Status> {
 }
 
 async fn v3(ctx: &RequestContext, path: &str) -> Result<Response<Body>, Status> {
-    if !negotiate::accepts(&ctx.headers, JSON) {
-        return Err(not_acceptable());
-    }
+    let encoding = encoding(ctx, [PROTOBUF_V3, PROTOBUF_V3_OLD]).ok_or_else(not_acceptable)?;
+    let content_type = if encoding == Encoding::Json { JSON } else { PROTOBUF_V3 };
     let wanted = path.to_owned();
     let document: Option<Document> =
-        render(ctx, move |documents, custom| documents.v3(&wanted, custom)).await?;
+        render(ctx, move |documents, custom| documents.v3(&wanted, encoding, custom)).await?;
     let document = document.ok_or_else(errors::no_such_resource)?;
     let asked = ctx.query.non_empty("hash");
     if asked.is_some_and(|asked| *asked != *document.hash) {
@@ -94,7 +93,8 @@ async fn v3(ctx: &RequestContext, path: &str) -> Result<Response<Body>, Status> 
         }
         return Ok(response);
     }
-    let mut response = etag::answer(&ctx.headers, JSON, document.bytes.into(), &document.hash);
+    let bytes = document.bytes.into();
+    let mut response = etag::answer(&ctx.headers, content_type, bytes, &document.hash);
     if asked.is_some() {
         keep(ctx, &mut response);
     }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use meta::{Cause, GroupVersionKind, LabelSelector, Object, Reason, Status, StatusDetails};
 use serde_json::{Value, json};
+use store::{Expect, Outcome};
 
 use crate::context::{RequestContext, WriteRequest, check_dry_run};
 use crate::decode;
 use crate::errors;
 use crate::negotiate::{Shape, form};
+use crate::ownership;
 use crate::render;
 use crate::resources::Resource;
 use crate::verbs::delete::{DeleteOptions, delete_object};
@@ -20,6 +22,8 @@ use connection::Body;
 
 /// Entries of `status.disruptedPods` beyond which a budget's controller must be gone.
 const DISRUPTED_PODS: usize = 2000;
+/// Attempts to mark a pod that its kubelet writes too.
+const ATTEMPTS: usize = 20;
 
 pub(super) async fn evict(
     request: &WriteRequest<'_>,
@@ -37,13 +41,16 @@ pub(super) async fn evict(
         return Err(errors::bad_request("name in URL does not match name in Eviction object"));
     }
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
-    let options = options(ctx, &eviction)?;
+    let mut options = options(ctx, &eviction)?;
     ctx.server.pump.fresh().await?;
     super::admit_created(ctx, resource, &name, options.is_dry_run, &mut eviction)?;
     let pod = ctx.server.find("", "pods", &ctx.info.namespace, &name);
     let pod = pod.ok_or_else(|| errors::not_found(&resource.group_resource(), &name))?;
     if !is_beyond_budget(&pod) {
         charge_budget(ctx, &pod, options.is_dry_run).await?;
+    }
+    if !options.is_dry_run {
+        mark(ctx, resource, &name, &mut options).await?;
     }
     delete_object(ctx, resource, &ctx.info.namespace, &name, &options).await?;
     let mut status = Status::success();
@@ -66,6 +73,73 @@ fn options(ctx: &RequestContext, eviction: &Value) -> Result<DeleteOptions, Stat
         orphan: None,
         is_dry_run: in_body || ctx.is_dry_run()?,
     })
+}
+
+/// Says in the pod's conditions why it goes. Upstream writes that past admission, too.
+async fn mark(
+    ctx: &RequestContext,
+    pods: &Resource,
+    name: &str,
+    options: &mut DeleteOptions,
+) -> Result<(), Status> {
+    let storage = write::storage(pods)?;
+    let key = storage.store_key(&ctx.info.namespace, name);
+    let now = meta::time::rfc3339(ctx.server.clock.now());
+    for _ in 0..ATTEMPTS {
+        let found = ctx.server.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
+        let found = found.ok_or_else(|| errors::not_found(&storage.resource, name))?;
+        let pod = write::stored(storage, &found)?;
+        // Whoever wants another pod than this gets his answer from the deletion.
+        if !fits(&pod, options) {
+            return Ok(());
+        }
+        let mut marked = marked(pod, &now);
+        crate::strategy::remove(&mut marked["metadata"], "resourceVersion");
+        let value = render::encode(storage.ty, &marked);
+        let expect = Expect::ModRevision(found.mod_revision);
+        let write = write::stamped(key.clone(), Some(&value), expect);
+        let outcome = ctx.server.store.write(write).await;
+        if let Outcome::Committed(at) = outcome.map_err(|error| errors::from_store(&error))? {
+            let version = &mut options.resource_version;
+            *version = version.take().map(|_| at.revision.0.to_string());
+            return Ok(());
+        }
+    }
+    Err(errors::modified(&storage.resource, name))
+}
+
+/// Whether a pod is the one that is to be deleted.
+fn fits(pod: &Value, options: &DeleteOptions) -> bool {
+    let is = |wanted: &Option<String>, pointer: &str| {
+        wanted.as_ref().is_none_or(|wanted| *wanted == write::text(pod, pointer))
+    };
+    is(&options.uid, "/metadata/uid") && is(&options.resource_version, "/metadata/resourceVersion")
+}
+
+/// The pod with the condition that upstream's eviction sets.
+fn marked(mut pod: Value, now: &str) -> Value {
+    let generation = pod["metadata"]["generation"].clone();
+    let mut condition = json!({
+        "type": api::pod::DISRUPTION_TARGET, "status": "True",
+        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+        "lastTransitionTime": now,
+    });
+    if !generation.is_null() {
+        condition["observedGeneration"] = generation;
+    }
+    let slot = &mut pod["status"]["conditions"];
+    let mut conditions = slot.as_array().cloned().unwrap_or_default();
+    match conditions.iter_mut().find(|found| found["type"] == condition["type"]) {
+        Some(found) => {
+            if found["status"] == condition["status"] {
+                condition["lastTransitionTime"] = found["lastTransitionTime"].clone();
+            }
+            *found = condition;
+        }
+        None => conditions.push(condition),
+    }
+    *slot = Value::Array(conditions);
+    pod
 }
 
 /// Pods that do not run, or are going anyway, disrupt nobody.
@@ -172,6 +246,7 @@ async fn take(
         let mut new = old.clone();
         new["status"]["disruptionsAllowed"] = json!(allowed - 1);
         new["status"]["disruptedPods"][pod] = json!(now);
+        ownership::record_own_status(&ctx.server, &budgets, old, &mut new);
         Ok(new)
     };
     write::update(ctx, &budgets, &update, &change).await.map(|_| ())

@@ -7,6 +7,7 @@ use meta::Object;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::kept::Kept;
 use super::matching::Criteria;
 use crate::tls;
 
@@ -30,6 +31,8 @@ pub(crate) struct Hook {
     side_effects: String,
     reinvocation_policy: String,
     tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
+    /// Its connections.
+    pub(super) kept: Kept,
 }
 
 /// Where a webhook is.
@@ -149,6 +152,7 @@ impl Hook {
             side_effects: spec.side_effects,
             reinvocation_policy: spec.reinvocation_policy,
             tls: OnceLock::new(),
+            kept: Kept::default(),
         }
     }
 

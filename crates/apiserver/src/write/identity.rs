@@ -27,6 +27,8 @@ pub(super) fn allows_unconditional(resource: &meta::GroupResource) -> bool {
             | ("admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
             | ("apiregistration.k8s.io" | "coordination.k8s.io", _)
             | ("node.k8s.io", "runtimeclasses")
+            | ("certificates.k8s.io", "clustertrustbundles" | "podcertificaterequests")
+            | ("internal.apiserver.k8s.io" | "storagemigration.k8s.io", _)
             | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities")
             | ("storage.k8s.io", "volumeattachments")
     )

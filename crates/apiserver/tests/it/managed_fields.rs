@@ -401,3 +401,56 @@ async fn racing_updates_without_a_version_all_happen_and_those_with_one_do_once(
     }
     assert!(won <= 1, "{won} updates of one version");
 }
+
+#[tokio::test]
+async fn what_the_server_writes_by_itself_is_its_own() {
+    let server = Fixture::start().await;
+    let hard = json!({"configmaps": "5"});
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
+    server.create(quotas, &quota).await;
+    let counted = json!({"metadata": {"name": "q"}, "spec": {"hard": hard},
+        "status": {"hard": hard, "used": {"configmaps": "0"}}});
+    let path = format!("{quotas}/q");
+    let (code, answer) = server.admin(Method::PUT, &format!("{path}/status"), &counted).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    server.create(CONFIG_MAPS, &config_map(json!({}))).await;
+    let (_, charged) = server.admin(Method::GET, &path, &Value::Null).await;
+    assert_eq!(charged["status"]["used"]["configmaps"], "1");
+    let used = json!({"f:status": {"f:used": {"f:configmaps": {}}}});
+    let own = owner("kube-apiserver", "Update", "status", used);
+    assert!(owners(&charged).contains(&own), "{:?}", owners(&charged));
+
+    let pods = "/api/v1/namespaces/default/pods";
+    let account = json!({"metadata": {"name": "default"}});
+    server.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    let pod = json!({"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"nodeName": "n",
+        "containers": [{"name": "c", "image": "i"}]}});
+    server.create(pods, &pod).await;
+    let running = json!({"status": {"phase": "Running"}});
+    let (code, answer) = patch(&server, &format!("{pods}/p/status"), MERGE, &running).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 0,
+        "selector": {"matchLabels": {"a": "b"}}}});
+    server.create(budgets, &budget).await;
+    let allowed = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1,
+        "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1}});
+    let (code, answer) = patch(&server, &format!("{budgets}/b/status"), MERGE, &allowed).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let eviction = json!({"metadata": {"name": "p"}});
+    server.create(&format!("{pods}/p/eviction"), &eviction).await;
+
+    let (_, taken) = server.admin(Method::GET, &format!("{budgets}/b"), &Value::Null).await;
+    assert_eq!(taken["status"]["disruptionsAllowed"], 0);
+    let fields = json!({"f:status": {"f:disruptedPods": {".": {}, "f:p": {}},
+        "f:disruptionsAllowed": {}}});
+    let own = owner("kube-apiserver", "Update", "status", fields);
+    assert!(owners(&taken).contains(&own), "{:?}", owners(&taken));
+    let (_, evicted) = server.admin(Method::GET, &format!("{pods}/p"), &Value::Null).await;
+    assert!(evicted["metadata"]["deletionTimestamp"].is_string(), "{evicted}");
+    let conditions = evicted["status"]["conditions"].as_array().unwrap();
+    let why = conditions.iter().find(|condition| condition["type"] == "DisruptionTarget").unwrap();
+    assert_eq!(why["reason"], "EvictionByEvictionAPI");
+    assert_eq!(why["message"], "Eviction API: evicting");
+}

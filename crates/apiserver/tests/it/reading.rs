@@ -322,4 +322,20 @@ async fn documents_are_asked_for_by_their_hash() {
         let bytes = response.into_body().collect().await.unwrap();
         assert_eq!(bytes[..5], *b"\x0a\x032.0");
     }
+    for accept in [
+        "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    ] {
+        // The hash is the same in both forms.
+        let response = ask(&server, url, accept).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+        );
+        let bytes = response.into_body().collect().await.unwrap();
+        assert_eq!(bytes[..7], *b"\x0a\x053.0.0");
+    }
+    let other = ask(&server, url, "application/xml").await;
+    assert_eq!(other.status(), StatusCode::NOT_ACCEPTABLE);
 }

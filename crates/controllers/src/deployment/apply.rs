@@ -215,7 +215,8 @@ impl Controller {
         self.write_status(rollout, &status).await
     }
 
-    /// The Deployment carries the revision of its newest ReplicaSet.
+    /// The Deployment carries the revision of its newest ReplicaSet. It is written with the status,
+    /// as upstream does it, so that it makes no new generation.
     async fn number_deployment(
         &self,
         rollout: &Rollout,
@@ -230,7 +231,7 @@ impl Controller {
         });
         let api = self.client.api::<Deployment>(meta.namespace.as_deref().unwrap_or_default());
         let name = meta.name.as_deref().unwrap_or_default();
-        api.merge_update(name, "", &change).await.map(drop)
+        api.merge_update(name, "status", &change).await.map(drop)
     }
 
     /// A pause, and its end, are news in the Progressing condition.

@@ -87,3 +87,119 @@ fn versions_that_nobody_asked_for_are_not_there() {
         batch["resources"].as_array().unwrap().iter().map(|found| &found["name"]).collect();
     assert_eq!(names, ["jobs", "jobs/status"]);
 }
+
+/// Group and version, resource, whether it is namespaced, and the least that is an object of it.
+fn on_demand() -> Vec<(&'static str, &'static str, bool, Value)> {
+    let taint = json!({"key": "example.com/t", "effect": "NoExecute"});
+    let rule = json!({"spec": {"deviceSelector": {"driver": "d.example"}, "taint": taint}});
+    let requests = json!([{"name": "r", "deviceClassName": "c"}]);
+    let gang = json!({"gang": {"minCount": 2}});
+    vec![
+        ("resource.k8s.io/v1beta1", "deviceclasses", false, json!({"spec": {}})),
+        (
+            "resource.k8s.io/v1beta1",
+            "resourceclaims",
+            true,
+            json!({"spec": {"devices": {"requests": requests}}}),
+        ),
+        (
+            "resource.k8s.io/v1beta1",
+            "resourceclaimtemplates",
+            true,
+            json!({"spec": {"spec": {"devices": {"requests": requests}}}}),
+        ),
+        (
+            "resource.k8s.io/v1beta1",
+            "resourceslices",
+            false,
+            json!({"spec": {"driver": "d.example", "nodeName": "n", "devices": [
+                {"name": "a", "basic": {}}],
+                "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}}}),
+        ),
+        ("resource.k8s.io/v1beta2", "devicetaintrules", false, rule.clone()),
+        ("resource.k8s.io/v1alpha3", "devicetaintrules", false, rule),
+        (
+            "resource.k8s.io/v1alpha3",
+            "resourcepoolstatusrequests",
+            false,
+            json!({"spec": {"driver": "d.example"}}),
+        ),
+        (
+            "scheduling.k8s.io/v1alpha2",
+            "workloads",
+            true,
+            json!({"spec": {"podGroupTemplates": [{"name": "t", "schedulingPolicy": gang}]}}),
+        ),
+        (
+            "scheduling.k8s.io/v1alpha2",
+            "podgroups",
+            true,
+            json!({"spec": {"schedulingPolicy": gang}}),
+        ),
+        ("internal.apiserver.k8s.io/v1alpha1", "storageversions", false, json!({"spec": {}})),
+        (
+            "storagemigration.k8s.io/v1beta1",
+            "storageversionmigrations",
+            false,
+            json!({"spec": {"resource": {"resource": "configmaps"}}}),
+        ),
+        (
+            "coordination.k8s.io/v1beta1",
+            "leasecandidates",
+            true,
+            json!({"spec": {"leaseName": "l", "binaryVersion": "1.36.0",
+                "emulationVersion": "1.36.0", "strategy": "OldestEmulationVersion"}}),
+        ),
+    ]
+}
+
+#[test]
+fn with_everything_switched_on_every_kind_is_there() {
+    let flags = ["--runtime-config=api/all=true", "--feature-gates=AllAlpha=true,AllBeta=true"];
+    let args = flags.map(str::to_owned).to_vec();
+    let harness = Harness::with(Options { args, ..Options::new(IRONCLAD) });
+    for (at, (version, resource, is_namespaced, mut object)) in on_demand().into_iter().enumerate()
+    {
+        let namespace = if is_namespaced { "/namespaces/default" } else { "" };
+        let path = format!("/apis/{version}{namespace}/{resource}");
+        let name = format!("example.o{at}");
+        object["metadata"] = json!({"name": name});
+        let made = harness.request(Method::POST, &path, Some(&object));
+        let made = made.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(made["apiVersion"], version, "{made}");
+        let found = harness.get(&format!("{path}/{name}"));
+        assert_eq!(found["metadata"]["uid"], made["metadata"]["uid"]);
+        assert_eq!(found["spec"], made["spec"], "{path}");
+        let document = harness.get(&format!("/openapi/v3/apis/{version}"));
+        let kind = made["kind"].as_str().unwrap();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        assert!(schemas.keys().any(|key| key.ends_with(&format!(".{kind}"))), "{path}");
+        let discovered = harness.get(&format!("/apis/{version}"));
+        let names = discovered["resources"].as_array().unwrap();
+        assert!(names.iter().any(|found| found["name"] == resource), "{path}");
+        harness.request(Method::DELETE, &format!("{path}/{name}"), None).unwrap();
+    }
+}
+
+#[test]
+fn a_claim_of_an_earlier_version_is_kept_and_validated_as_the_newest() {
+    let args = vec!["--runtime-config=resource.k8s.io/v1beta1=true".to_owned()];
+    let harness = Harness::with(Options { args, ..Options::new(IRONCLAD) });
+    let beta = "/apis/resource.k8s.io/v1beta1/namespaces/default/resourceclaims";
+    let claim = |class: &str| {
+        json!({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [
+            {"name": "r", "deviceClassName": class}]}}})
+    };
+    let error = harness.request(Method::POST, beta, Some(&claim("Wrong"))).unwrap_err();
+    let expected = "spec.devices.requests[0].exactly.deviceClassName: Invalid value: \"Wrong\"";
+    assert!(error.to_string().contains(expected), "{error}");
+    let made = harness.request(Method::POST, beta, Some(&claim("right"))).unwrap();
+    let request = &made["spec"]["devices"]["requests"][0];
+    assert_eq!(
+        *request,
+        json!({"name": "r", "deviceClassName": "right", "allocationMode": "ExactCount", "count": 1})
+    );
+    let stable = harness.get("/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/c");
+    let request = &stable["spec"]["devices"]["requests"][0];
+    assert_eq!(request["exactly"]["deviceClassName"], "right", "{stable}");
+}

@@ -37,6 +37,13 @@ fn a_deployment_keeps_its_pods_rolls_out_and_goes() {
     harness.create("apps/v1/deployments", &deployment(2, "first"));
     let pods = harness.ready_pods("app=web", 2);
     assert_ne!(pods[0]["status"]["podIP"], pods[1]["status"]["podIP"]);
+    let numbers = || {
+        let metadata = harness.get(&path)["metadata"].clone();
+        let revision = metadata["annotations"]["deployment.kubernetes.io/revision"].clone();
+        (metadata["generation"].clone(), revision)
+    };
+    // What the controller notes is no change of what is wanted.
+    assert_eq!(numbers(), (json!(1), json!("1")));
 
     let lost = name(&pods[0]);
     harness.delete(&pod_path(&lost));
@@ -51,6 +58,7 @@ fn a_deployment_keeps_its_pods_rolls_out_and_goes() {
             && status["availableReplicas"] == 3)
             .then_some(())
     });
+    assert_eq!(numbers(), (json!(2), json!("2")));
     let pods = harness.ready_pods("app=web", 3);
     let address = pods[0]["status"]["podIP"].as_str().unwrap();
     assert_eq!(harness.fetch(address, 8080, "/env?GREETING").unwrap(), "second");

@@ -220,7 +220,11 @@ impl<'t> Decoder<'t, '_> {
         };
         match result {
             Ok(value) => {
-                let zero = !keep_zero && (value == "" || value == "0" || value == 0);
+                let is_zero = value == ""
+                    || value == "0"
+                    || value == 0
+                    || (matches!(kind, Kind::Duration) && value == "0s");
+                let zero = !keep_zero && is_zero;
                 Ok(if zero { None } else { Some(value) })
             }
             Err(ScalarError::Note(text)) => {

@@ -1,4 +1,4 @@
-//! `flowcontrol.apiserver.k8s.io` and `resource.k8s.io`.
+//! `flowcontrol.apiserver.k8s.io`, `resource.k8s.io`, and kinds that are served on demand.
 
 use super::Rule;
 
@@ -12,4 +12,8 @@ pub(super) const RULES: &[Rule] = &[
     ("flowcontrol/v1.QueuingConfiguration", "queues", "64"),
     ("flowcontrol/v1.QueuingConfiguration", "queueLengthLimit", "50"),
     ("resource/v1.DeviceToleration", "operator", "\"Equal\""),
+    ("resource/v1.NodeAllocatableResourceMapping", "allocationMultiplier", "\"1\""),
+    ("resource/v1.ResourcePoolStatusRequestSpec", "limit", "100"),
+    ("certificates/v1.PodCertificateRequestSpec", "maxExpirationSeconds", "86400"),
+    ("scheduling/v1.PodGroupSpec", "disruptionMode", "\"Pod\""),
 ];

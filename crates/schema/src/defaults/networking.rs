@@ -15,6 +15,7 @@ pub(super) const LOGIC: &[Logic] = &[
     ("networking/v1.NetworkPolicySpec", network_policy),
     ("resource/v1.ExactDeviceRequest", device_request),
     ("resource/v1.DeviceSubRequest", device_request),
+    ("resource/v1.DeviceRequest", flat_device_request),
 ];
 
 fn network_policy(spec: &mut Map<String, Value>) {
@@ -33,5 +34,12 @@ fn device_request(request: &mut Map<String, Value>) {
     fill(request, "allocationMode", "ExactCount");
     if text(request, "allocationMode") == "ExactCount" {
         fill(request, "count", 1);
+    }
+}
+
+/// In `v1beta1` what is wanted stands in the request itself, if it is not one of several.
+fn flat_device_request(request: &mut Map<String, Value>) {
+    if !text(request, "deviceClassName").is_empty() {
+        device_request(request);
     }
 }

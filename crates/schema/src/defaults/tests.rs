@@ -1,6 +1,7 @@
 //! Defaults, before and after.
 
 use super::*;
+use crate::registry::EVERY_VERSION;
 use crate::{FieldValidation, decode_json};
 use serde_json::json;
 
@@ -17,13 +18,16 @@ fn check(group: &str, kind: &str, input: Value, expected: &Value) {
 
 #[test]
 fn every_rule_names_a_type_and_a_field() {
+    // Some types have no stable version yet.
+    let types = || EVERY_VERSION.types();
     for (path, field, json) in RULES.iter().copied().flatten() {
-        let ty = registry().type_named(path).unwrap_or_else(|| panic!("{path}"));
-        assert!(ty.field(field).is_some(), "{path}.{field}");
+        let found: Vec<_> = types().filter(|ty| stable_path(&ty.path) == *path).collect();
+        assert!(!found.is_empty(), "{path}");
+        assert!(found.iter().any(|ty| ty.field(field).is_some()), "{path}.{field}");
         serde_json::from_str::<Value>(json).unwrap();
     }
     for (path, _) in LOGIC.iter().copied().flatten() {
-        assert!(registry().type_named(path).is_some(), "{path}");
+        assert!(types().any(|ty| stable_path(&ty.path) == *path), "{path}");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::webhook::matching::Matched;
 use crate::webhook::seen::Seen;
 
 /// Asks every policy that is about a request; the first that refuses it is told.
-pub(in crate::webhook) fn validate(
+pub(in crate::webhook) async fn validate(
     ctx: &RequestContext,
     policies: &Policies<Validating>,
     attributes: &Attributes<'_>,
@@ -33,7 +33,7 @@ pub(in crate::webhook) fn validate(
     let mut seen: Vec<(GroupVersionResource, Seen<'_>)> = Vec::new();
     for policy in bound.iter() {
         if let Some(matched) = policy.matches(ctx, attributes, object, old)? {
-            run.policy(policy, &matched, &mut seen)?;
+            run.policy(policy, &matched, &mut seen).await?;
             run.publish(policy);
         }
     }
@@ -52,7 +52,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn policy(
+    async fn policy(
         &mut self,
         bound: &Bound<Validating>,
         matched: &Matched,
@@ -79,7 +79,8 @@ impl<'a> Run<'a> {
                 }
             };
             if !all.iter().any(|(gvr, _)| *gvr == matched.gvr) {
-                let seen = Seen::new(self.ctx, self.attributes, matched, self.object, self.old);
+                let (object, old) = (self.object, self.old);
+                let seen = Seen::new(self.ctx, self.attributes, matched, object, old).await?;
                 all.push((matched.gvr.clone(), seen));
             }
             let Some((_, seen)) = all.iter().find(|(gvr, _)| *gvr == matched.gvr) else { continue };
