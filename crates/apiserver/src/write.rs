@@ -18,6 +18,7 @@ use schema::FieldValidation;
 use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome};
 
+use crate::audit;
 use crate::context::RequestContext;
 use crate::custom;
 use crate::errors;
@@ -170,6 +171,7 @@ async fn create_prepared(
     };
     refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
     warn(ctx, storage, object, None);
+    audit::admitted(ctx, request, &served, None);
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, None, &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));
@@ -465,6 +467,7 @@ async fn store_update(
     } else if request.subresource == "status" {
         storage.strategy.permits_status(&ctx.write(), new, old)?;
     }
+    audit::admitted(ctx, request, &served, Some(&old_served));
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));
