@@ -12,6 +12,7 @@ mod namespaces;
 mod plain_kinds;
 mod policies;
 mod resource_quota;
+mod service_ranges;
 mod subject_review;
 mod watchers;
 mod webhooks;
