@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that may wait for the end of the turn.
 const MOST: usize = 64 << 10;
+/// So many bytes fill a record of their own; a copy would only cost.
+const LARGE: usize = 16 << 10;
 
 /// Makes a stream that gathers, and the other hold on it.
 pub(super) fn gather<S>(stream: S) -> (Gather<S>, Turn<S>) {
@@ -90,10 +92,10 @@ impl<S: AsyncWrite + Unpin> State<S> {
 
     /// Makes room for so many bytes, if they may wait at all.
     fn make_room(&mut self, count: usize, ctx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if !self.waiting.is_empty() && self.waiting.len() + count > MOST {
+        if self.waiting.len() + count > MOST {
             ready!(self.drain(ctx))?;
         }
-        Poll::Ready(Ok(count <= MOST))
+        Poll::Ready(Ok(count < LARGE || !self.waiting.is_empty()))
     }
 }
 
