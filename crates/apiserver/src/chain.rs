@@ -1,7 +1,7 @@
 //! The way of a request: who, whether, what, answer.
 
-use std::pin::pin;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -366,6 +366,7 @@ impl<'t> Decoder<'t, '_> {
         }
         let depth = self.path.len();
         self.path.push(Segment::Field(ty, field));
+        let keep_zero = field.keeps_zero() || self.shows_empty(ty, field);
         let value = match &field.kind {
             // Go decodes a repeated struct into the one it has.
             Kind::Struct(inner) if again && self.scanner.peek_value()? == b'{' => {
@@ -373,12 +374,11 @@ impl<'t> Decoder<'t, '_> {
                     Some(Value::Object(before)) => before,
                     _ => Map::new(),
                 };
-                self.object_of(inner.get(), before)?
+                let value = self.object_of(inner.get(), before)?;
+                let is_empty = value.as_ref().and_then(Value::as_object).is_some_and(Map::is_empty);
+                value.filter(|_| keep_zero || !is_empty)
             }
-            kind => {
-                let keep_zero = field.keeps_zero() || self.shows_empty(ty, field);
-                self.value(kind, &field.go_type, keep_zero)?
-            }
+            kind => self.value(kind, &field.go_type, keep_zero)?,
         };
         self.path.truncate(depth);
         match value {
