@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use meta::Status;
 
-use crate::cache::{Cursor, Pace, Selection};
 use crate::handle::Handle;
 use crate::resources::{Resources, Storage};
 use crate::server::Server;
+use cache::{Cursor, Pace, Selection};
 
 pub(crate) use backend::Backend;
 pub(crate) use discovery::{add_aggregated, add_documents, add_groups, foreign_documents};

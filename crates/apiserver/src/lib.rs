@@ -17,7 +17,6 @@
 mod aggregation;
 mod audit;
 mod bootstrap;
-mod cache;
 mod chain;
 mod config;
 mod context;
@@ -50,7 +49,6 @@ mod resources;
 mod server;
 mod service_addresses;
 mod service_ranges;
-mod splice;
 mod start;
 mod storage_path;
 mod strategy;

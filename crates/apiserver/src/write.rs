@@ -26,9 +26,9 @@ use crate::ownership::{self, Target};
 use crate::pump;
 use crate::render;
 use crate::resources::{Resource, Storage};
-use crate::splice::with_resource_version;
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
 use crate::{warnings, webhook};
+use cache::splice::with_resource_version;
 
 pub(crate) use persist::{at, commit, stamped};
 

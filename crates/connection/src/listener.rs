@@ -66,7 +66,22 @@ pub struct Settings {
 }
 
 /// Serves one listener until shutdown, then drains it.
-pub async fn serve(listener: TcpListener, settings: Settings, accept: Accept, shutdown: Shutdown) {
+pub fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    accept: Accept,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, ()> {
+    // Boxed: what a crate awaits of another one is compiled in it, with all of the HTTP library.
+    Box::pin(serve_until(listener, settings, accept, shutdown))
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    settings: Settings,
+    accept: Accept,
+    shutdown: Shutdown,
+) {
     let acceptor = TlsAcceptor::from(settings.tls.clone());
     let graceful = Arc::new(GracefulShutdown::new());
     loop {
