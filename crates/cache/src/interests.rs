@@ -17,7 +17,7 @@ use super::{Change, node_of};
 /// So many are no crowd.
 const FEW: usize = 24;
 /// What one watcher adds to the pause.
-const PAUSE_EACH: Duration = Duration::from_micros(10);
+const PAUSE_EACH: Duration = Duration::from_micros(15);
 /// The longest pause, also for very large crowds.
 const PAUSE: Duration = Duration::from_millis(50);
 
