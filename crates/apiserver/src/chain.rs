@@ -281,6 +281,7 @@ async fn route(
     if proxy::is_long_running(info) {
         return proxy::serve(ctx, body, upgrade).await;
     }
+    let is_local = matches!(body, RequestBody::Whole(_));
     let body = body.read(&ctx.server.clock, ctx.server.config.request_timeout).await?;
     if ctx.method == Method::HEAD {
         return Err(not_allowed());
@@ -298,9 +299,13 @@ async fn route(
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
     }
-    // Its body is here: from now on it is the processors that it needs.
+    // Its body is here: from now on it is the processors that it needs. Who asks from within this
+    // process may hold a request without driving it, and would hold the turns of others with it.
     let mut work = pin!(work(&request, &resource));
-    let answer = ctx.server.traffic.in_turn(ctx, work.as_mut()).await?;
+    let answer = match is_local {
+        true => work.as_mut().await?,
+        false => ctx.server.traffic.in_turn(ctx, work.as_mut()).await?,
+    };
     if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
         return watch_by_websocket(ctx, upgrade, answer);
     }

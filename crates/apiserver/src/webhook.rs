@@ -405,7 +405,10 @@ async fn rebuilt(
     stamp(&mut new, &seen.gvk);
     let mut new = match &resource.custom {
         Some(version) if matched.is_by_webhook() => {
-            custom::convert::from_storage(&ctx.server, version, new).await?
+            let converted = custom::convert::from_storage(&ctx.server, version, new).await;
+            converted.map_err(|status| {
+                errors::internal(format!("failed to convert object: {}", status.message))
+            })?
         }
         _ => matched.convert_back(resource, new),
     };

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Invariants: a turn lasts until the request first waits for something, or ends, and is given back
-//! whatever becomes of it; nothing waits while a turn is free.
+//! whatever becomes of it; nothing waits while a turn is free, or for long. Whoever is given a turn
+//! must be driven on, or the others wait for him.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -29,6 +30,8 @@ const PART: f64 = 0.2;
 const BURST: Duration = Duration::from_millis(2);
 /// Turns for each processor: one that is worked on, and the next.
 const PER_PROCESSOR: usize = 2;
+/// Whoever has waited for so long is worked on whether it is his turn or not.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Flows that are remembered before those that have not used anything lately are forgotten.
 const FLOWS: usize = 1024;
 
@@ -127,8 +130,11 @@ impl Turns {
                 tokio::task::yield_now().await;
                 Some(turn)
             }
-            // The sender is dropped only with all turns.
-            Some(receiver) => receiver.await.ok(),
+            Some(receiver) => tokio::select! {
+                // The sender is dropped only with all turns.
+                turn = receiver => turn.ok(),
+                () = self.clock.sleep(PATIENCE) => None,
+            },
         }
     }
 

@@ -80,8 +80,8 @@ impl Conversions {
                 found.unwrap_or_else(|| Err("the object is not readable".to_owned()))
             }
         };
-        let mut object = found.map_err(errors::unexpected)?;
-        version.compiled().accept(&mut object).map_err(errors::unexpected)?;
+        let mut object = found.map_err(errors::internal)?;
+        version.compiled().accept(&mut object).map_err(errors::internal)?;
         Ok(object)
     }
 

@@ -59,10 +59,10 @@ pub(super) struct Matched {
 
 impl Matched {
     /// A working form of the request's version in the one that the webhook is told.
-    pub(super) fn convert(&self, from: &Resource, object: &Value) -> Value {
+    pub(super) fn convert<'o>(&self, from: &Resource, object: &'o Value) -> Cow<'o, Value> {
         match &self.resource {
-            None => object.clone(),
-            Some(seen) => between(from, seen, object.clone()),
+            None => Cow::Borrowed(object),
+            Some(seen) => Cow::Owned(between(from, seen, object.clone())),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use meta::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -74,10 +75,14 @@ pub(super) async fn ask(
         ))
     })?;
     let uid = uuid::Uuid::new_v4().to_string();
-    let request = request(ctx, attributes, matched, (object, old), &uid);
     let api_version = format!("admission.k8s.io/{version}");
-    let review = json!({"kind": "AdmissionReview", "apiVersion": api_version, "request": request});
-    let body = call::post(&ctx.server, hook, review.to_string().into()).await;
+    let mut facts = facts(ctx, attributes, matched);
+    facts.insert("uid".to_owned(), json!(uid));
+    let text = |object: Option<&Value>| {
+        object.map_or("null".into(), |object| text(attributes, matched, object))
+    };
+    let review = written(&api_version, &Value::Object(facts), &text(object), &text(old));
+    let body = call::post(&ctx.server, hook, review.into()).await;
     let body = body.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
     let review: Review = serde_json::from_slice(&body).map_err(|error| {
         Failure::Call(format!("failed to call webhook: couldn't decode the response: {error}"))
@@ -103,21 +108,21 @@ pub(super) async fn ask(
     Ok(Answer { patch })
 }
 
-fn request(
-    ctx: &RequestContext,
-    attributes: &Attributes<'_>,
-    matched: &Matched,
-    (object, old): (Option<&Value>, Option<&Value>),
-    uid: &str,
-) -> Value {
-    let part = |object: Option<&Value>| {
-        object.map_or(Value::Null, |object| shown(attributes, matched, object))
-    };
-    let mut request = facts(ctx, attributes, matched);
-    request.insert("uid".to_owned(), json!(uid));
-    request.insert("object".to_owned(), part(object));
-    request.insert("oldObject".to_owned(), part(old));
-    Value::Object(request)
+/// The question. Objects go into it as they are printed, without being read again.
+fn written(api_version: &str, facts: &Value, object: &[u8], old: &[u8]) -> Vec<u8> {
+    let facts = facts.to_string();
+    let mut body = Vec::with_capacity(facts.len() + object.len() + old.len() + 256);
+    body.extend_from_slice(br#"{"kind":"AdmissionReview","apiVersion":""#);
+    body.extend_from_slice(api_version.as_bytes());
+    body.extend_from_slice(br#"","request":"#);
+    // Facts are never empty: a comma goes where their brace was.
+    body.extend_from_slice(&facts.as_bytes()[..facts.len() - 1]);
+    for (name, text) in [("object", object), ("oldObject", old)] {
+        body.extend_from_slice(format!(",{name:?}:").as_bytes());
+        body.extend_from_slice(text);
+    }
+    body.extend_from_slice(b"}}");
+    body
 }
 
 /// Everything about a request but its objects.
@@ -157,11 +162,21 @@ pub(super) fn shown(attributes: &Attributes<'_>, matched: &Matched, object: &Val
     }
 }
 
-/// An object of a resource as clients of the version that matched see it.
-pub(super) fn printed(resource: &Resource, matched: &Matched, object: &Value) -> Value {
+fn printed(resource: &Resource, matched: &Matched, object: &Value) -> Value {
+    serde_json::from_slice(&encoded(resource, matched, object)).unwrap_or_default()
+}
+
+/// The same as text.
+fn text(attributes: &Attributes<'_>, matched: &Matched, object: &Value) -> Bytes {
+    match attributes.resource {
+        None => object.to_string().into(),
+        Some(resource) => encoded(resource, matched, object),
+    }
+}
+
+fn encoded(resource: &Resource, matched: &Matched, object: &Value) -> Bytes {
     let seen = matched.resource.as_deref().unwrap_or(resource);
-    let json = render::encode(seen.ty, &matched.convert(resource, object));
-    serde_json::from_slice(&json).unwrap_or_default()
+    render::encode(seen.ty, &matched.convert(resource, object))
 }
 
 /// The options of the operation, as far as the query tells them.
@@ -244,6 +259,17 @@ fn rejection(name: &str, given: Option<&Value>) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_go_into_the_question_as_they_are_printed() {
+        let body = written("admission.k8s.io/v1", &json!({"uid": "u"}), br#"{"a":1}"#, b"null");
+        let review: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            review,
+            json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request":
+                {"uid": "u", "object": {"a": 1}, "oldObject": null}})
+        );
+    }
 
     #[test]
     fn a_rejection_has_the_code_and_reason_of_the_webhook() {

@@ -3,6 +3,7 @@
 mod accounts;
 mod api_objects;
 mod chunking;
+mod configurations;
 mod custom_resource_definition;
 mod device_claims;
 mod discovery;

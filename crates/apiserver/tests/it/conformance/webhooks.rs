@@ -21,7 +21,7 @@ const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// A webhook: its port and what it was asked.
-struct Hook {
+pub(super) struct Hook {
     port: u16,
     connections: Arc<AtomicUsize>,
     asked: Arc<Mutex<Vec<Value>>>,
@@ -29,7 +29,7 @@ struct Hook {
 
 impl Hook {
     /// Answers every request with what `answer` makes of it: the response without its uid.
-    async fn serve(server: &Fixture, answer: fn(&Value) -> Value) -> Self {
+    pub(super) async fn serve(server: &Fixture, answer: fn(&Value) -> Value) -> Self {
         let names = ["hook.default.svc", "localhost", "127.0.0.1"];
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
         let seen = asked.clone();
@@ -45,7 +45,7 @@ impl Hook {
         self.asked.lock().expect("nobody panicked").clone()
     }
 
-    fn url(&self, server: &Fixture) -> Value {
+    pub(super) fn url(&self, server: &Fixture) -> Value {
         json!({"url": format!("https://localhost:{}/ask", self.port), "caBundle": bundle(server)})
     }
 }
@@ -75,12 +75,12 @@ fn bundle(server: &Fixture) -> String {
     STANDARD.encode(&server.authority.pem)
 }
 
-fn rule(resources: &[&str], operations: &[&str]) -> Value {
+pub(super) fn rule(resources: &[&str], operations: &[&str]) -> Value {
     json!([{"apiGroups": ["*"], "apiVersions": ["*"], "resources": resources,
         "operations": operations}])
 }
 
-fn hook(name: &str, client: &Value, rules: &Value) -> Value {
+pub(super) fn hook(name: &str, client: &Value, rules: &Value) -> Value {
     json!({"name": format!("{name}.example.com"), "clientConfig": client, "rules": rules,
         "sideEffects": "None", "admissionReviewVersions": ["v1"]})
 }

@@ -98,5 +98,9 @@ async fn an_object_that_cannot_be_converted_for_a_policy_is_refused() {
     object["metadata"]["annotations"] = json!({"broken": "yes"});
     let (code, answer) = server.admin(Method::POST, FOOS, &object).await;
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
-    assert!(message(&answer).contains("Kind=Foo failed: it is broken"), "{answer}");
+    assert_eq!(
+        message(&answer),
+        "Internal error occurred: conversion webhook for example.com/v1, Kind=Foo failed: it is \
+         broken"
+    );
 }
