@@ -267,7 +267,7 @@ mod tests {
         json!({"swagger": "2.0", "paths": {
                 "/apis/fruit.example.com/v1/apples": get, "/apis/fruit.example.com/v2/apples": get,
                 "/apis/apps/v1/deployments": {"get": {"description": "stolen"}}, "/version/": {}},
-            "definitions": {"fruit.Apple": {"type": "object", "minProperties": 1,
+            "definitions": {"fruit.Apple": {"type": "object", "madeUpKeyword": 1,
                     "properties": {"metadata": reference(META)}},
                 META: meta, OPTIONS: options, "unused": {}}})
         .to_string()
@@ -316,7 +316,7 @@ mod tests {
         let documents = Documents::new();
         let merged = documents.v2_with(Encoding::Protobuf, &(), &[std::sync::Arc::new(parsed)]);
         let has = |text: &str| merged.bytes.windows(text.len()).any(|at| at == text.as_bytes());
-        assert!(has("listApples") && has("fruit.Apple") && !has("minProperties"));
+        assert!(has("listApples") && has("fruit.Apple") && !has("madeUpKeyword"));
     }
 
     #[test]
