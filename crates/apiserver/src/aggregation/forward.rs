@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use meta::{Reason, Status};
 
 use super::backend::{Backend, SendError};
+use crate::audit;
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
 use crate::proxy::{strip_hop_by_hop, tunnel};
@@ -140,6 +141,8 @@ fn headers(ctx: &RequestContext, backend: &Backend, switches: bool) -> HeaderMap
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     }
+    // So that both servers record it under one id.
+    headers.insert(audit::HEADER, ctx.audit_id.clone());
     let user = &ctx.user;
     identify(&mut headers, (&user.name, &user.uid), &user.groups, &user.extra);
     if let Ok(host) = HeaderValue::from_str(&backend.server_name()) {
