@@ -1,6 +1,7 @@
 //! The way of a request: who, whether, what, answer.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -298,17 +299,26 @@ async fn route(
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
     }
-    if !info.subresource.is_empty() && resource.custom.is_none() {
-        return subresources::serve(&request, &resource).await;
-    }
-    let answer = match &resource.custom {
-        Some(version) => custom::requests::serve(&request, &resource, version).await?,
-        None => dispatch(&request, &resource).await?,
-    };
+    // Its body is here: from now on it is the processors that it needs.
+    let mut work = pin!(work(&request, &resource));
+    let answer = ctx.server.traffic.in_turn(ctx, work.as_mut()).await?;
     if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
         return watch_by_websocket(ctx, upgrade, answer);
     }
     Ok(answer)
+}
+
+async fn work(
+    request: &WriteRequest<'_>,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Status> {
+    if !request.ctx.info.subresource.is_empty() && resource.custom.is_none() {
+        return subresources::serve(request, resource).await;
+    }
+    match &resource.custom {
+        Some(version) => custom::requests::serve(request, resource, version).await,
+        None => dispatch(request, resource).await,
+    }
 }
 
 /// The other server that everything under a group and version is for, if there is one.

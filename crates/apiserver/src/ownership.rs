@@ -9,8 +9,8 @@ use schema::{FieldValidation, Type};
 use serde_json::Value;
 
 use crate::context::RequestContext;
-use crate::custom::conversions::{Conversions, settled};
-use crate::custom::{CustomKind, CustomVersion, convert};
+use crate::custom::conversions::settled;
+use crate::custom::{Conversions, CustomKind, CustomVersion, convert};
 use crate::decode::stamp;
 use crate::errors;
 use crate::resources::Resource;
@@ -45,10 +45,11 @@ pub(crate) fn record(
 ) {
     let subresource = &ctx.info.subresource;
     let manager = apply::updater(manager, subresource, &api_version(target.gvk));
-    let asking = (&*ctx.server, Some(&ctx.conversions));
-    let recorded = with_write(asking, target, &manager, |write| write.record_update(live, new));
+    let conversions = Some(&ctx.conversions);
     // Who manages what becomes unknown then, which is all that upstream does of it.
-    if let Err(error) = recorded {
+    if let Err(error) =
+        with_write(&ctx.server, conversions, target, &manager, |it| it.record_update(live, new))
+    {
         tracing::warn!(%error, name = ctx.info.name, "managed fields were not updated");
     }
 }
@@ -88,9 +89,9 @@ pub(crate) fn record_own_status(
     let manager = apply::updater(OWN, "status", &api_version(&resource.gvk));
     let target = Target::of(resource);
     let recorded =
-        with_write((server, None), target, &manager, |write| write.record_update(Some(live), new));
+        with_write(server, None, target, &manager, |write| write.record_update(Some(live), new));
     if let Err(error) = recorded {
-        tracing::warn!(%error, "managed fields were not updated");
+        tracing::warn!(%error, kind = %resource.gvk, "managed fields were not updated");
     }
 }
 
@@ -105,9 +106,9 @@ pub(crate) fn applied(
     let gvk = target.gvk;
     check_config(gvk, config)?;
     let manager = apply::applier(manager, &ctx.info.subresource, &api_version(gvk));
-    let asking = (&*ctx.server, Some(&ctx.conversions));
-    let result =
-        with_write(asking, target, &manager, |write| write.apply_config(live, config, is_forced));
+    let result = with_write(&ctx.server, Some(&ctx.conversions), target, &manager, |write| {
+        write.apply_config(live, config, is_forced)
+    });
     let (object, managed) = result.map_err(|error| refused(error, gvk, config))?;
     let mut object = match (object, live) {
         (Some(object), _) => match target.resource.and_then(|it| it.custom.as_ref()) {
@@ -229,7 +230,8 @@ fn api_version(gvk: &GroupVersionKind) -> String {
 }
 
 fn with_write<T>(
-    (server, conversions): (&Server, Option<&Conversions>),
+    server: &Server,
+    conversions: Option<&Conversions>,
     target: Target<'_>,
     manager: &Manager,
     run: impl FnOnce(&Write<'_>) -> T,
@@ -251,7 +253,7 @@ fn with_write<T>(
 
 /// The versions in which something is served.
 struct Served<'a> {
-    /// What webhooks have converted so far; absent for kinds that none converts.
+    /// Those of the request, when a webhook may be asked.
     conversions: Option<&'a Conversions>,
     others: Vec<Arc<Resource>>,
     target: Target<'a>,
@@ -292,10 +294,8 @@ impl<'a> Served<'a> {
             return convert::by_name(kind, name, object.clone()).map_err(|_| Unconverted::Unknown);
         }
         // What is not there yet is asked for after this round.
-        let found = self
-            .conversions
-            .and_then(|known| known.find(object, to))
-            .ok_or(Unconverted::Unknown)?;
+        let found = self.conversions.and_then(|known| known.find(object, to));
+        let found = found.ok_or(Unconverted::Unknown)?;
         let object = found.map_err(Unconverted::Failed)?;
         match apply::misfit(compiled.table(), &object) {
             Some(why) => Err(Unconverted::Failed(why)),

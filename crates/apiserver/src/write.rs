@@ -604,9 +604,12 @@ pub(crate) fn storage(resource: &Resource) -> Result<&Storage, Status> {
     resource.storage.as_deref().ok_or_else(errors::no_such_resource)
 }
 
-/// A string in an object; empty when it is not there.
+/// A string in an object; empty when it is not there. Names in the pointer stand for themselves.
 pub(crate) fn text(object: &Value, pointer: &str) -> String {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    // `Value::pointer` copies every name to look for escapes.
+    let mut names = pointer.split('/').skip(1);
+    let found = names.try_fold(object, |value, name| value.get(name));
+    found.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// Turns findings into the answer.

@@ -38,7 +38,7 @@ pub struct Documents {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     V2(Encoding),
     V3(Encoding, String),
 }
@@ -145,7 +145,8 @@ impl Documents {
         let (group, version) = path.strip_prefix("apis/")?.split_once('/')?;
         let of = custom.version(group, version)?;
         let hash: Arc<str> = hash(of.fingerprint.as_bytes()).into();
-        if let Some(document) = self.kept.find((path, encoding), &hash) {
+        let key = Key::V3(encoding, path.to_owned());
+        if let Some(document) = self.kept.find(&key, &hash) {
             return Some(document);
         }
         let parts = Parts::v3_custom(custom.kinds(group, version));
@@ -154,7 +155,7 @@ impl Documents {
             Encoding::Protobuf => Bytes::from(protobuf::v3::encode(&parts)),
         };
         let document = Document { bytes, hash };
-        self.kept.put((path, encoding), &document);
+        self.kept.put(key, &document);
         Some(document)
     }
 

@@ -6,30 +6,30 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::documents::{Document, Encoding};
+use crate::documents::{Document, Key};
 
 /// Bytes of all that is kept; the documents of all built-in kinds together have as many.
 const BYTES: usize = 8 << 20;
 
-/// Documents by path.
+/// Documents by what they are of.
 #[derive(Default)]
 pub(crate) struct Kept(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    documents: HashMap<(String, Encoding), (Document, u64)>,
+    documents: HashMap<Key, (Document, u64)>,
     bytes: usize,
     /// How often anything was looked for.
     turn: u64,
 }
 
 impl Kept {
-    /// The document of a path, if it is the one with this hash.
-    pub(crate) fn find(&self, (path, encoding): (&str, Encoding), hash: &str) -> Option<Document> {
+    /// The document of a key, if it is the one with this hash.
+    pub(crate) fn find(&self, key: &Key, hash: &str) -> Option<Document> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.turn += 1;
         let turn = state.turn;
-        let (document, last) = state.documents.get_mut(&(path.to_owned(), encoding))?;
+        let (document, last) = state.documents.get_mut(key)?;
         if *document.hash != *hash {
             return None;
         }
@@ -38,10 +38,9 @@ impl Kept {
     }
 
     /// Keeps a document in place of what was found least lately.
-    pub(crate) fn put(&self, (path, encoding): (&str, Encoding), document: &Document) {
+    pub(crate) fn put(&self, key: Key, document: &Document) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = state.turn;
-        let key = (path.to_owned(), encoding);
         if let Some((old, _)) = state.documents.remove(&key) {
             state.bytes -= old.bytes.len();
         }
@@ -67,6 +66,10 @@ mod tests {
 
     use super::*;
 
+    fn key(path: &str) -> Key {
+        Key::V3(crate::Encoding::Json, path.to_owned())
+    }
+
     fn document(hash: &str, len: usize) -> Document {
         Document { bytes: Bytes::from(vec![b' '; len]), hash: hash.into() }
     }
@@ -74,14 +77,11 @@ mod tests {
     #[test]
     fn a_document_is_found_while_it_is_the_one() {
         let kept = Kept::default();
-        kept.put(("a", Encoding::Json), &document("1", 10));
-        assert!(kept.find(("a", Encoding::Json), "1").is_some());
-        assert!(kept.find(("a", Encoding::Json), "2").is_none());
-        kept.put(("a", Encoding::Json), &document("2", 20));
-        assert!(
-            kept.find(("a", Encoding::Json), "1").is_none()
-                && kept.find(("a", Encoding::Json), "2").is_some()
-        );
+        kept.put(key("a"), &document("1", 10));
+        assert!(kept.find(&key("a"), "1").is_some());
+        assert!(kept.find(&key("a"), "2").is_none());
+        kept.put(key("a"), &document("2", 20));
+        assert!(kept.find(&key("a"), "1").is_none() && kept.find(&key("a"), "2").is_some());
         assert_eq!(kept.0.lock().unwrap().bytes, 20);
     }
 
@@ -89,19 +89,14 @@ mod tests {
     fn what_was_found_least_lately_makes_room() {
         let kept = Kept::default();
         for path in ["a", "b", "c"] {
-            kept.put((path, Encoding::Json), &document("1", BYTES / 3));
-            kept.find((path, Encoding::Json), "1").unwrap();
+            kept.put(key(path), &document("1", BYTES / 3));
+            kept.find(&key(path), "1").unwrap();
         }
-        kept.find(("a", Encoding::Json), "1").unwrap();
-        kept.put(("d", Encoding::Json), &document("1", BYTES / 3));
-        assert!(kept.find(("b", Encoding::Json), "1").is_none());
-        assert!(
-            ["a", "c", "d"].iter().all(|path| kept.find((path, Encoding::Json), "1").is_some())
-        );
-        kept.put(("e", Encoding::Json), &document("1", BYTES + 1));
-        assert!(
-            kept.find(("e", Encoding::Json), "1").is_none()
-                && kept.find(("a", Encoding::Json), "1").is_some()
-        );
+        kept.find(&key("a"), "1").unwrap();
+        kept.put(key("d"), &document("1", BYTES / 3));
+        assert!(kept.find(&key("b"), "1").is_none());
+        assert!(["a", "c", "d"].iter().all(|path| kept.find(&key(path), "1").is_some()));
+        kept.put(key("e"), &document("1", BYTES + 1));
+        assert!(kept.find(&key("e"), "1").is_none() && kept.find(&key("a"), "1").is_some());
     }
 }

@@ -175,27 +175,6 @@ fn custom_kinds_are_in_the_documents() {
     assert!(!media.contains_key("application/strategic-merge-patch+json"));
 }
 
-#[test]
-fn fields_that_have_a_few_values_tell_them() {
-    let core = registry().groups().iter().find(|group| group.name.is_empty()).unwrap();
-    let document: Value =
-        serde_json::from_str(&Parts::v3(core, &core.versions[0]).v3_text()).unwrap();
-    let schemas = &document["components"]["schemas"];
-    let policy = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["restartPolicy"];
-    assert_eq!(policy["enum"], json!(["Always", "Never", "OnFailure"]));
-    let text = policy["description"].as_str().unwrap();
-    assert!(
-        text.ends_with(
-            "Possible enum values:\n - `\"Always\"`\n - `\"Never\"`\n - `\"OnFailure\"`"
-        )
-    );
-    let claim = &schemas["io.k8s.api.core.v1.PersistentVolumeClaimSpec"]["properties"];
-    let modes = &claim["accessModes"]["items"]["enum"];
-    assert!(modes.as_array().unwrap().contains(&json!("ReadWriteOnce")), "{modes}");
-    let name = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["nodeName"];
-    assert_eq!(name.get("enum"), None);
-}
-
 /// One kind, counting how often a document is made of it.
 struct Counted(std::sync::atomic::AtomicUsize);
 
@@ -223,4 +202,25 @@ fn documents_of_custom_kinds_are_made_once_while_they_are_read() {
     assert_eq!((first.hash, first.bytes), (again.hash, again.bytes));
     assert_eq!(custom.0.into_inner(), 1);
     assert!(documents.v3("apis/example.com/v2", Encoding::Json, &Counted(0.into())).is_none());
+}
+
+#[test]
+fn fields_that_have_a_few_values_tell_them() {
+    let core = registry().groups().iter().find(|group| group.name.is_empty()).unwrap();
+    let document: Value =
+        serde_json::from_str(&Parts::v3(core, &core.versions[0]).v3_text()).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let policy = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["restartPolicy"];
+    assert_eq!(policy["enum"], json!(["Always", "Never", "OnFailure"]));
+    let text = policy["description"].as_str().unwrap();
+    assert!(
+        text.ends_with(
+            "Possible enum values:\n - `\"Always\"`\n - `\"Never\"`\n - `\"OnFailure\"`"
+        )
+    );
+    let claim = &schemas["io.k8s.api.core.v1.PersistentVolumeClaimSpec"]["properties"];
+    let modes = &claim["accessModes"]["items"]["enum"];
+    assert!(modes.as_array().unwrap().contains(&json!("ReadWriteOnce")), "{modes}");
+    let name = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["nodeName"];
+    assert_eq!(name.get("enum"), None);
 }

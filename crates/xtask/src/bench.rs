@@ -39,13 +39,12 @@ pub(crate) struct Args {
     /// Cold starts.
     #[arg(long, default_value_t = 5)]
     starts: usize,
-    /// The program to measure, for comparisons: nothing is written then. It is built when none is
-    /// given.
-    #[arg(long)]
-    ironclad: Option<std::path::PathBuf>,
     /// Do not write docs/performance.md.
     #[arg(long)]
     dry_run: bool,
+    /// Measure this program instead of building one; for comparisons, so nothing is written.
+    #[arg(long)]
+    program: Option<std::path::PathBuf>,
 }
 
 /// One line of the report.
@@ -62,8 +61,8 @@ impl Figure {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let wants = |what: &str| args.only.is_empty() || args.only.iter().any(|only| only == what);
-    let ironclad = match &args.ironclad {
-        Some(given) => given.clone(),
+    let ironclad = match &args.program {
+        Some(program) => program.clone(),
         None => build_ironclad(true)?,
     };
     let mut figures = Vec::new();
@@ -104,7 +103,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for figure in &figures {
         say(&format!("{:<52} {}", figure.work, figure.value));
     }
-    if args.dry_run || args.ironclad.is_some() { Ok(()) } else { report::write(&figures) }
+    if args.dry_run || args.program.is_some() { Ok(()) } else { report::write(&figures) }
 }
 
 fn cold_start(ironclad: &std::path::Path, count: usize) -> anyhow::Result<Vec<Figure>> {

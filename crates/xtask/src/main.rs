@@ -33,11 +33,11 @@ enum Task {
     Cluster(cluster::Args),
     /// Measure, and write docs/performance.md.
     Bench(bench::Args),
-    /// Fuzz the decoders, guided by coverage.
-    Fuzz(fuzz::Args),
     /// A part in a measurement, played by a process of its own.
     #[command(hide = true)]
     BenchRole(bench::extend::Role),
+    /// Fuzz the decoders, guided by coverage.
+    Fuzz(fuzz::Args),
     /// Replay recorded requests and answers of upstream's API server.
     Replay(replay::Args),
     /// Check what the compiler does not: layers, documents, file heads, sizes.
@@ -59,8 +59,8 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Bench(args) => bench::run(&args),
-        Task::Fuzz(args) => fuzz::run(&args),
         Task::BenchRole(role) => bench::extend::play(&role),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Replay(args) => replay::run(&args),
         Task::Tidy => tidy::run(),
         Task::Codegen { check, facts } => codegen::run(&facts, check),

@@ -21,6 +21,8 @@ mod flow_control;
 #[cfg(test)]
 mod hostile_clients;
 #[cfg(test)]
+mod hostile_extensions;
+#[cfg(test)]
 mod https;
 #[cfg(test)]
 mod in_process;

@@ -6,6 +6,7 @@
 mod crowd;
 mod hooks;
 mod objects;
+mod seats;
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub(crate) fn measure(ironclad: &Path, in_flight: usize) -> anyhow::Result<Vec<F
     let server = Server::start(ironclad)?;
     figures.push(hooks::measure(&server, &hooks::program(ironclad)?, in_flight)?);
     drop(server);
+    figures.push(seats::measure()?);
     let server = Server::start(ironclad)?;
     figures.extend(crowd::measure(&server)?);
     Ok(figures)
