@@ -23,7 +23,7 @@ use schema::Type;
 use serde_json::Value;
 
 use crate::context::RequestContext;
-use crate::negotiate::{self, Encoding};
+use crate::negotiate;
 use crate::query::Query;
 use crate::render;
 use crate::request_info::RequestInfo;
@@ -176,16 +176,20 @@ pub(crate) fn requested_patch(ctx: &RequestContext, patch_type: PatchType, patch
     }
 }
 
-/// Records the options of a deletion, as they were sent.
-pub(crate) fn requested_options(ctx: &RequestContext, body: &Bytes) {
+/// Records the options of a deletion, of the version that they say they are of.
+pub(crate) fn requested_options(
+    ctx: &RequestContext,
+    ty: &Type,
+    api_version: &str,
+    options: &Value,
+) {
     let Some(audit) = &ctx.audit else { return };
     audit.requested(&ObjectReference::default(), || {
-        let media = match negotiate::body_encoding(&ctx.headers).ok()? {
-            Encoding::Protobuf => Media::Protobuf,
-            Encoding::Yaml => Media::Yaml,
-            Encoding::Json | Encoding::PrettyJson => Media::Json,
-        };
-        Some(Recorded { media, chunks: vec![body.clone()] })
+        let version = if api_version.is_empty() { "meta.k8s.io/v1" } else { api_version };
+        let mut options = options.clone();
+        options["kind"] = Value::from("DeleteOptions");
+        options["apiVersion"] = Value::from(version);
+        Some(Recorded::json(render::encode(ty, &options)))
     });
 }
 

@@ -119,6 +119,7 @@ pub(crate) async fn serve(
     }
     let mut ctx = RequestContext::new(server, user, parts.method, info, query, parts.headers);
     ctx.audit.clone_from(&audit);
+    ctx.audit_id.clone_from(&audit_id);
     let handled = std::panic::AssertUnwindSafe(handle(ctx, body, upgrade)).catch_unwind().await;
     let (ctx, result) = match handled {
         Ok(handled) => handled,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use meta::{Cause, Status};
 
 use crate::custom::Conversions;
@@ -23,6 +23,8 @@ pub(crate) struct RequestContext {
     pub(crate) headers: HeaderMap,
     /// What flow control took it for.
     pub(crate) flow: Option<flowcontrol::Flow>,
+    /// The id by which it is recorded, here and where it is forwarded to.
+    pub(crate) audit_id: HeaderValue,
     /// What is recorded of it, when anything is.
     pub(crate) audit: Option<Arc<audit::AuditContext>>,
     /// What was converted to tell who owns what.
@@ -43,8 +45,20 @@ impl RequestContext {
         headers: HeaderMap,
     ) -> Self {
         let (conversions, warnings) = (Conversions::default(), Mutex::default());
-        let (flow, audit) = (None, None);
-        Self { server, user, method, info, query, headers, flow, audit, conversions, warnings }
+        let (flow, audit, audit_id) = (None, None, HeaderValue::from_static(""));
+        Self {
+            server,
+            user,
+            method,
+            info,
+            query,
+            headers,
+            flow,
+            audit_id,
+            audit,
+            conversions,
+            warnings,
+        }
     }
 
     /// Tells the client something beside the answer.

@@ -23,9 +23,9 @@ const TRUNCATED: &str = "audit.k8s.io/truncated";
 /// Why an event cannot be printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrintError {
-    /// An object in it is not what it was said to be.
+    /// There is something in it that cannot be printed.
     #[error("{0}")]
-    Object(String),
+    Unprintable(String),
     /// It is larger than may be, whatever is left out.
     #[error("event is too large even after truncating")]
     TooLarge,
@@ -35,7 +35,7 @@ impl PrintError {
     /// The plugin that upstream counts it for.
     pub(crate) fn plugin(&self, own: &'static str) -> &'static str {
         match self {
-            Self::Object(_) => own,
+            Self::Unprintable(_) => own,
             Self::TooLarge => "truncate",
         }
     }
@@ -128,9 +128,10 @@ struct Printed<'a> {
 }
 
 fn json(event: &Event, names_kind: bool, out: &mut Vec<u8>) -> Result<(), PrintError> {
-    let print = |recorded: &Option<Recorded>| -> Result<_, PrintError> {
-        let print = |recorded| object(recorded, event.omits_managed_fields);
-        recorded.as_ref().map(print).transpose().map_err(PrintError::Object)
+    let print = |recorded: &Option<Recorded>| {
+        let printed = object(recorded.as_ref()?, event.omits_managed_fields);
+        // Whoever sends nonsense must not get away unrecorded.
+        printed.inspect_err(|error| tracing::debug!(error, "an object is left out")).ok()
     };
     let facts = &event.facts;
     let printed = Printed {
@@ -147,13 +148,13 @@ fn json(event: &Event, names_kind: bool, out: &mut Vec<u8>) -> Result<(), PrintE
         user_agent: &facts.user_agent,
         object_ref: event.object.as_ref(),
         response_status: event.response_status.as_ref(),
-        request_object: print(&event.request_object)?,
-        response_object: print(&event.response_object)?,
+        request_object: print(&event.request_object),
+        response_object: print(&event.response_object),
         request_received_timestamp: micro_time(facts.received),
         stage_timestamp: micro_time(event.stage_timestamp),
         annotations: &event.annotations,
     };
-    let text = serde_json::to_vec(&printed).map_err(|e| PrintError::Object(e.to_string()))?;
+    let text = serde_json::to_vec(&printed).map_err(|e| PrintError::Unprintable(e.to_string()))?;
     escape(&text, out);
     Ok(())
 }
@@ -231,9 +232,17 @@ fn object(recorded: &Recorded, omits_managed_fields: bool) -> Result<Box<RawValu
     raw(text)
 }
 
-fn raw(bytes: Vec<u8>) -> Result<Box<RawValue>, String> {
-    let mut text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
-    text.truncate(text.trim_end().len());
+/// JSON without the space between its parts: a client may send an object on many lines, and an event
+/// has one.
+fn raw(mut bytes: Vec<u8>) -> Result<Box<RawValue>, String> {
+    let (mut is_text, mut is_escaped) = (false, false);
+    bytes.retain(|byte| {
+        let begins_or_ends = *byte == b'"' && !is_escaped;
+        is_escaped = is_text && *byte == b'\\' && !is_escaped;
+        is_text ^= begins_or_ends;
+        is_text || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+    });
+    let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
     RawValue::from_string(text).map_err(|error| error.to_string())
 }
 

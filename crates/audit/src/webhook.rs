@@ -291,3 +291,60 @@ fn tls(given: &WebhookTarget) -> Result<rustls::ClientConfig, TargetError> {
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| client(error.into()))?;
     builder.with_client_auth_cert(chain, key).map_err(|error| client(error.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clock::{Clock, ManualClock};
+    use jiff::Timestamp;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn target(url: &str) -> WebhookTarget {
+        WebhookTarget { url: url.to_owned(), ..WebhookTarget::default() }
+    }
+
+    #[tokio::test]
+    async fn tries_are_further_and_further_apart_and_there_are_five() {
+        // Nobody listens on a port that was free a moment ago.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", free.local_addr().unwrap());
+        drop(free);
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let registry = telemetry::Registry::new();
+        let metrics = Arc::new(Metrics::new(&registry, clock.clone()));
+        let mut options = WebhookOptions::new(target(&url));
+        options.batch.max_size = 1;
+        let (sender, receiver) = mpsc::channel(1);
+        let shared: SharedClock = clock.clone();
+        drop(start(options, receiver, &shared, &metrics).unwrap());
+        let mut entry = crate::backend::tests::entry();
+        Arc::get_mut(&mut entry.event).unwrap().request_object = None;
+        let (stored, mut heard) = oneshot::channel();
+        entry.stored = Some(stored);
+        assert!(sender.send(Message::Entry(entry)).await.is_ok());
+        let is_stored = loop {
+            if let Ok(is_stored) = heard.try_recv() {
+                break is_stored;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            clock.advance(Duration::from_millis(500));
+        };
+        assert!(!is_stored);
+        // 10 s, 15 s, 22.5 s and 33.75 s, and up to a fifth more.
+        let took = clock.now().as_second();
+        assert!((81..=120).contains(&took), "{took}");
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_before_anything_starts() {
+        for url in ["", "localhost", "ftp://localhost/x", "http:///x"] {
+            assert!(matches!(Target::new(target(url)), Err(TargetError::Url { .. })), "{url}");
+        }
+        // Without an authority nobody could be believed.
+        assert!(matches!(Target::new(target("https://h/x")), Err(TargetError::Tls { .. })));
+        let plain = Target::new(target("http://[::1]:81/a?b=c")).unwrap();
+        let found = (plain.host.as_str(), plain.port, plain.path.as_str());
+        assert_eq!(found, ("::1", 81, "/a?b=c"));
+    }
+}

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -20,33 +21,37 @@ const KINDS: &str = "x-kubernetes-group-version-kind";
 /// The part of a document that belongs to one version of a group.
 #[derive(Debug)]
 pub struct ForeignDocument {
-    paths: BTreeMap<String, Value>,
-    definitions: BTreeMap<String, Value>,
+    // Texts: as values they would take many times the memory.
+    paths: Texts,
+    definitions: Texts,
     stamp: u64,
 }
 
 impl ForeignDocument {
     /// Reads a document; `None` when it is none.
     pub fn parse(group: &str, version: &str, text: &[u8]) -> Option<Self> {
-        let mut document: Value = serde_json::from_slice(text).ok()?;
-        if document["swagger"] != "2.0" {
+        let document: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
+        if document.get("swagger").is_none_or(|version| version.get() != "\"2.0\"") {
             return None;
         }
-        let mut take = |key: &str| match document.get_mut(key).map(Value::take) {
-            Some(Value::Object(members)) => members,
-            _ => Map::new(),
+        let members = |key: &str| -> BTreeMap<String, &RawValue> {
+            let part = document.get(key).and_then(|part| serde_json::from_str(part.get()).ok());
+            part.unwrap_or_default()
         };
-        let (paths, mut all) = (take("paths"), take("definitions"));
+        let (all_paths, mut all) = (members("paths"), members("definitions"));
         let prefix = format!("/apis/{group}/{version}/");
-        let paths: BTreeMap<String, Value> =
-            paths.into_iter().filter(|(path, _)| path.starts_with(&prefix)).collect();
-        let mut definitions = BTreeMap::new();
         let mut wanted = BTreeSet::new();
-        paths.values().for_each(|path| references(path, &mut wanted));
+        let mut take = |text: &RawValue| {
+            references(&parsed(text.get()), &mut wanted);
+            text.get().to_owned()
+        };
+        let own = all_paths.into_iter().filter(|(path, _)| path.starts_with(&prefix));
+        let paths: Texts = own.map(|(path, text)| (path, take(text))).collect();
+        let mut definitions = Texts::new();
         while let Some(name) = wanted.pop_first() {
-            if let Some(definition) = all.remove(&name) {
-                references(&definition, &mut wanted);
-                definitions.insert(name, definition);
+            if let Some(text) = all.remove(&name) {
+                references(&parsed(text.get()), &mut wanted);
+                definitions.insert(name, text.get().to_owned());
             }
         }
         let hash = Sha256::digest(text);
@@ -63,13 +68,13 @@ impl ForeignDocument {
     pub(crate) fn merge_into(&self, parts: &mut Parts, keeps_all: bool) {
         let mut renamed: BTreeMap<&str, String> = BTreeMap::new();
         for (name, definition) in &self.definitions {
-            let free = free_name(name, definition, &parts.schemas);
+            let free = free_name(name, &parsed(definition), &parts.schemas);
             if free != *name {
                 renamed.insert(name, free);
             }
         }
-        let finish = |value: &Value, clean: fn(&mut Value)| {
-            let mut value = value.clone();
+        let finish = |text: &str, clean: fn(&mut Value)| {
+            let mut value = parsed(text);
             rename(&mut value, &renamed);
             if !keeps_all {
                 clean(&mut value);
@@ -80,8 +85,7 @@ impl ForeignDocument {
             let own = renamed.get(name.as_str()).unwrap_or(name);
             let mut value = finish(definition, clean_schema);
             if let Some(before) = parts.schemas.get(own) {
-                let before = serde_json::from_str(before).unwrap_or_default();
-                join_kinds(&mut value, &before);
+                join_kinds(&mut value, &parsed(before));
             }
             parts.schemas.insert(own.clone(), value.to_string());
         }
@@ -93,14 +97,14 @@ impl ForeignDocument {
     }
 }
 
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
 /// The name itself, unless something else has it.
 fn free_name(name: &str, definition: &Value, taken: &Texts) -> String {
-    let is_free = |name: &str| {
-        taken.get(name).is_none_or(|text| {
-            let found: Value = serde_json::from_str(text).unwrap_or_default();
-            is_same(&found, definition)
-        })
-    };
+    let is_free =
+        |name: &str| taken.get(name).is_none_or(|text| is_same(&parsed(text), definition));
     if is_free(name) {
         return name.to_owned();
     }
@@ -267,7 +271,7 @@ mod tests {
         json!({"swagger": "2.0", "paths": {
                 "/apis/fruit.example.com/v1/apples": get, "/apis/fruit.example.com/v2/apples": get,
                 "/apis/apps/v1/deployments": {"get": {"description": "stolen"}}, "/version/": {}},
-            "definitions": {"fruit.Apple": {"type": "object", "minProperties": 1,
+            "definitions": {"fruit.Apple": {"type": "object", "madeUpKeyword": 1,
                     "properties": {"metadata": reference(META)}},
                 META: meta, OPTIONS: options, "unused": {}}})
         .to_string()
@@ -316,7 +320,7 @@ mod tests {
         let documents = Documents::new();
         let merged = documents.v2_with(Encoding::Protobuf, &(), &[std::sync::Arc::new(parsed)]);
         let has = |text: &str| merged.bytes.windows(text.len()).any(|at| at == text.as_bytes());
-        assert!(has("listApples") && has("fruit.Apple") && !has("minProperties"));
+        assert!(has("listApples") && has("fruit.Apple") && !has("madeUpKeyword"));
     }
 
     #[test]

@@ -118,6 +118,7 @@ async fn requests_of_a_group_go_to_who_serves_it() {
     let path = format!("{GROUP}/namespaces/default/apples/red?labelSelector=a%3Db");
     let (code, answer) = server.admin(Method::GET, &path, &Value::Null).await;
     assert_eq!(code, StatusCode::OK, "{answer}");
+    assert!(answer["head"].as_str().unwrap().contains("audit-id: "), "{answer}");
     let head = answer["head"].as_str().unwrap().to_ascii_lowercase();
     assert!(head.starts_with(&format!("get {path} http/1.1").to_ascii_lowercase()), "{head}");
     for line in

@@ -128,10 +128,21 @@ fn what_is_too_large_loses_its_objects_and_then_itself() {
 }
 
 #[test]
-fn what_is_not_json_is_an_error_and_not_a_broken_line() {
-    let mut broken = event(Level::Request);
-    broken.request_object = Some(Recorded::json(Bytes::from_static(b"{\"a\": ")));
-    assert!(matches!(printed(&broken, &TruncateOptions::default()), Err(PrintError::Object(_))));
+fn what_is_not_json_is_left_out_and_the_event_is_not() {
+    for nonsense in ["", "{\"a\": ", "\n", "[1] [2]"] {
+        let mut broken = event(Level::Request);
+        broken.request_object = Some(Recorded::json(Bytes::from_static(nonsense.as_bytes())));
+        let text = printed(&broken, &TruncateOptions::default()).unwrap();
+        let found: Value = serde_json::from_str(&text).unwrap();
+        assert!(found["requestObject"].is_null() && found["auditID"] == "id-1", "{text}");
+    }
+}
+
+#[test]
+fn an_object_of_many_lines_is_one() {
+    let sent = "\n{ \"a\" :\t[1, 2,\r\n {}],\n \"b \\\"\": \" c\\\\\" }\n";
+    let text = object(&Recorded::json(Bytes::from_static(sent.as_bytes())), false).unwrap();
+    assert_eq!(text.get(), "{\"a\":[1,2,{}],\"b \\\"\":\" c\\\\\"}");
 }
 
 #[test]
