@@ -26,7 +26,7 @@ use crate::resources::{Resources, Storage};
 use crate::server::Server;
 
 pub(crate) use backend::Backend;
-pub(crate) use discovery::{add_aggregated, add_documents, add_groups};
+pub(crate) use discovery::{add_aggregated, add_documents, add_groups, foreign_documents};
 pub(crate) use forward::serve;
 
 pub(crate) const GROUP: &str = "apiregistration.k8s.io";

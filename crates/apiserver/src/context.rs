@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use meta::{Cause, Status};
 
+use crate::custom::Conversions;
 use crate::errors;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
@@ -22,6 +23,10 @@ pub(crate) struct RequestContext {
     pub(crate) headers: HeaderMap,
     /// What flow control took it for.
     pub(crate) flow: Option<flowcontrol::Flow>,
+    /// What is recorded of it, when anything is.
+    pub(crate) audit: Option<Arc<audit::AuditContext>>,
+    /// What was converted to tell who owns what.
+    pub(crate) conversions: Conversions,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -37,8 +42,9 @@ impl RequestContext {
         query: Query,
         headers: HeaderMap,
     ) -> Self {
-        let warnings = Mutex::default();
-        Self { server, user, method, info, query, headers, flow: None, warnings }
+        let (conversions, warnings) = (Conversions::default(), Mutex::default());
+        let (flow, audit) = (None, None);
+        Self { server, user, method, info, query, headers, flow, audit, conversions, warnings }
     }
 
     /// Tells the client something beside the answer.
@@ -53,6 +59,13 @@ impl RequestContext {
     /// The warnings so far.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says something in the audit event, if there is one.
+    pub(crate) fn annotate<T: Into<String>>(&self, key: &str, value: impl FnOnce() -> T) {
+        if let Some(audit) = &self.audit {
+            audit.annotate(key, value());
+        }
     }
 
     /// The user as authorization sees it.

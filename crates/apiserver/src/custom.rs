@@ -10,6 +10,7 @@
 
 pub(crate) mod cleanup;
 pub(crate) mod conditions;
+pub(crate) mod conversions;
 pub(crate) mod convert;
 pub(crate) mod decode;
 pub(crate) mod definitions;
@@ -24,5 +25,6 @@ mod served;
 pub(crate) mod table;
 pub(crate) mod write;
 
+pub(crate) use conversions::Conversions;
 pub(crate) use kind::{CustomKind, CustomVersion};
 pub(crate) use served::Served;

@@ -24,6 +24,8 @@ impl authz::NodeGraph for PodReferences {
         match resource {
             "persistentvolumes" => self.volume_is_used(node, name),
             "volumeattachments" => self.attachment_is_for(node, name),
+            "resourceslices" => self.slice_is_of(node, name),
+            "pods" => self.pods_of(node, namespace).iter().any(|pod| pod.header().name == name),
             _ => self.pods_of(node, namespace).iter().any(|pod| {
                 serde_json::from_slice::<Value>(pod.json())
                     .is_ok_and(|pod| pod_refers(&pod, resource, name))
@@ -59,6 +61,13 @@ impl PodReferences {
         let object = storage.and_then(|storage| storage.cache.get(name));
         let parsed = object.and_then(|object| object.decode::<Value>().ok());
         parsed.is_some_and(|attachment| attachment["spec"]["nodeName"] == node)
+    }
+
+    fn slice_is_of(&self, node: &str, name: &str) -> bool {
+        let storage = self.0.storage("resource.k8s.io", "resourceslices");
+        let object = storage.and_then(|storage| storage.cache.get(name));
+        let parsed = object.and_then(|object| object.decode::<Value>().ok());
+        parsed.is_some_and(|slice| slice["spec"]["nodeName"] == node)
     }
 }
 

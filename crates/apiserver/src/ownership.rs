@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use apply::{ApplyError, Conflict, Filter, Manager, Write};
+use ::custom::Compiled;
+use apply::{ApplyError, Conflict, Filter, Manager, Unconverted, Write};
 use meta::{Cause, GroupVersion, GroupVersionKind, Reason, Status, StatusDetails};
 use schema::{FieldValidation, Type};
 use serde_json::Value;
 
 use crate::context::RequestContext;
-use crate::custom::{CustomVersion, convert};
+use crate::custom::conversions::settled;
+use crate::custom::{Conversions, CustomKind, CustomVersion, convert};
 use crate::decode::stamp;
 use crate::errors;
 use crate::resources::Resource;
@@ -43,7 +45,35 @@ pub(crate) fn record(
 ) {
     let subresource = &ctx.info.subresource;
     let manager = apply::updater(manager, subresource, &api_version(target.gvk));
-    with_write(&ctx.server, target, &manager, |write| write.record_update(live, new));
+    let conversions = Some(&ctx.conversions);
+    // Who manages what becomes unknown then, which is all that upstream does of it.
+    if let Err(error) =
+        with_write(&ctx.server, conversions, target, &manager, |it| it.record_update(live, new))
+    {
+        tracing::warn!(%error, name = ctx.info.name, "managed fields were not updated");
+    }
+}
+
+/// The same for an update of a live object of a kind that a webhook may have to convert.
+pub(crate) async fn record_settled(
+    ctx: &RequestContext,
+    resource: &Resource,
+    manager: &str,
+    live: &Value,
+    new: &mut Value,
+) -> Result<(), Status> {
+    let target = Target::of(resource);
+    if resource.custom.as_ref().is_none_or(|version| version.kind.hook.is_none()) {
+        record(ctx, target, manager, Some(live), new);
+        return Ok(());
+    }
+    let recorded = settled(ctx, resource, || {
+        let mut new = new.clone();
+        record(ctx, target, manager, Some(live), &mut new);
+        Ok(new)
+    });
+    *new = recorded.await?;
+    Ok(())
 }
 
 /// The server's own name as a manager, as upstream's loopback client has it.
@@ -58,7 +88,11 @@ pub(crate) fn record_own_status(
 ) {
     let manager = apply::updater(OWN, "status", &api_version(&resource.gvk));
     let target = Target::of(resource);
-    with_write(server, target, &manager, |write| write.record_update(Some(live), new));
+    let recorded =
+        with_write(server, None, target, &manager, |write| write.record_update(Some(live), new));
+    if let Err(error) = recorded {
+        tracing::warn!(%error, kind = %resource.gvk, "managed fields were not updated");
+    }
 }
 
 /// The working form after a configuration is applied to the live object, with its managed fields.
@@ -72,7 +106,7 @@ pub(crate) fn applied(
     let gvk = target.gvk;
     check_config(gvk, config)?;
     let manager = apply::applier(manager, &ctx.info.subresource, &api_version(gvk));
-    let result = with_write(&ctx.server, target, &manager, |write| {
+    let result = with_write(&ctx.server, Some(&ctx.conversions), target, &manager, |write| {
         write.apply_config(live, config, is_forced)
     });
     let (object, managed) = result.map_err(|error| refused(error, gvk, config))?;
@@ -197,6 +231,7 @@ fn api_version(gvk: &GroupVersionKind) -> String {
 
 fn with_write<T>(
     server: &Server,
+    conversions: Option<&Conversions>,
     target: Target<'_>,
     manager: &Manager,
     run: impl FnOnce(&Write<'_>) -> T,
@@ -204,7 +239,7 @@ fn with_write<T>(
     let now = meta::time::rfc3339(server.clock.now());
     let storage = target.resource.and_then(|resource| resource.storage.as_deref());
     let others = storage.map(|storage| server.resources.versions(storage));
-    let versions = Served { others: others.unwrap_or_default(), target };
+    let versions = Served { conversions, others: others.unwrap_or_default(), target };
     let filter = target.resource.map_or(&ALL, |it| filter(it, &manager.subresource));
     run(&Write {
         ty: target.ty,
@@ -218,6 +253,8 @@ fn with_write<T>(
 
 /// The versions in which something is served.
 struct Served<'a> {
+    /// Those of the request, when a webhook may be asked.
+    conversions: Option<&'a Conversions>,
     others: Vec<Arc<Resource>>,
     target: Target<'a>,
 }
@@ -232,8 +269,46 @@ impl Served<'_> {
     }
 }
 
+impl<'a> Served<'a> {
+    /// A version of a custom resource, which need not be served.
+    fn custom(&self) -> Option<&'a CustomVersion> {
+        self.target.resource?.custom.as_ref()
+    }
+
+    fn compiled(&self, kind: &'a CustomKind, wanted: &str) -> Option<&'a Compiled> {
+        let (group, version) = wanted.split_once('/')?;
+        let is_own = group == kind.definition.spec.group;
+        kind.version(version).filter(|_| is_own).map(|compiled| &**compiled)
+    }
+
+    /// A custom resource in another version.
+    fn converted(
+        &self,
+        kind: &'a CustomKind,
+        object: &Value,
+        to: &str,
+    ) -> Result<Value, Unconverted> {
+        let compiled = self.compiled(kind, to).ok_or(Unconverted::Unknown)?;
+        if kind.hook.is_none() {
+            let name = &compiled.version.name;
+            return convert::by_name(kind, name, object.clone()).map_err(|_| Unconverted::Unknown);
+        }
+        // What is not there yet is asked for after this round.
+        let found = self.conversions.and_then(|known| known.find(object, to));
+        let found = found.ok_or(Unconverted::Unknown)?;
+        let object = found.map_err(Unconverted::Failed)?;
+        match apply::misfit(compiled.table(), &object) {
+            Some(why) => Err(Unconverted::Failed(why)),
+            None => Ok(object),
+        }
+    }
+}
+
 impl apply::Versions for Served<'_> {
     fn table(&self, wanted: &str) -> Option<&Type> {
+        if let Some(version) = self.custom() {
+            return Some(self.compiled(&version.kind, wanted)?.table());
+        }
         if self.target.resource.is_none() && api_version(self.target.gvk) == wanted {
             return Some(self.target.ty);
         }
@@ -241,21 +316,30 @@ impl apply::Versions for Served<'_> {
     }
 
     fn misfit(&self, object: &Value, wanted: &str) -> Option<String> {
-        let version = self.find(wanted)?.custom.as_ref()?;
+        let kind = &self.custom()?.kind;
+        if kind.hook.is_some() {
+            // What does not fit is found where it is converted.
+            return None;
+        }
+        let compiled = self.compiled(kind, wanted)?;
         let mut object = object.clone();
         custom::by_name(&mut object, wanted);
-        apply::misfit(version.compiled().table(), &object)
+        apply::misfit(compiled.table(), &object)
     }
 
-    fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value> {
-        let target = self.find(to)?;
-        if let Some(version) = &target.custom {
-            // Webhooks are not asked here: who owns what is told by the names that both versions
-            // have.
-            return convert::by_name(&version.kind, &version.name, object.clone()).ok();
+    fn convert(&self, object: &Value, from: &str, to: &str) -> Result<Value, Unconverted> {
+        if let Some(version) = self.custom() {
+            let hub = version.api_version();
+            if version.kind.hook.is_none() || from == hub || to == hub {
+                return self.converted(&version.kind, object, to);
+            }
+            // As upstream does it, by way of the version of the request.
+            let object = self.converted(&version.kind, object, &hub)?;
+            return self.converted(&version.kind, &object, to);
         }
-        let stored = self.find(from)?.to_storage(object.clone());
-        Some(self.find(to)?.served_from(stored))
+        let (from, to) = (self.find(from), self.find(to));
+        let (from, to) = (from.ok_or(Unconverted::Unknown)?, to.ok_or(Unconverted::Unknown)?);
+        Ok(to.served_from(from.to_storage(object.clone())))
     }
 }
 

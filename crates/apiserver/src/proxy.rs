@@ -46,8 +46,8 @@ pub(crate) async fn serve(
     upgrade: OnUpgrade,
 ) -> Result<Response<Body>, Status> {
     ctx.server.pump.fresh().await?;
-    webhook::connect(ctx).await?;
-    let target = find(ctx)?;
+    let changed = webhook::connect(ctx).await?;
+    let target = find(ctx, changed.as_ref())?;
     if let Some(redirect) = to_slash(ctx) {
         return Ok(redirect);
     }

@@ -21,6 +21,12 @@ impl Query {
         Self { raw: text.to_owned(), pairs }
     }
 
+    /// The same of parameters that are decoded already.
+    pub(crate) fn of(pairs: Vec<(String, String)>) -> Self {
+        let parts = pairs.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
+        Self { raw: parts.collect::<Vec<_>>().join("&"), pairs }
+    }
+
     /// As it came, for those to whom it is passed on.
     pub(crate) fn raw(&self) -> &str {
         &self.raw

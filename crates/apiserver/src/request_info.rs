@@ -29,6 +29,8 @@ pub(crate) struct RequestInfo {
     pub(crate) name: String,
     /// What follows the subresource, for proxies.
     pub(crate) rest: String,
+    /// What the field selector of a list or watch requires of fields.
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 /// Subresources of `namespaces` itself; anything else after the name is a resource in it.
@@ -97,6 +99,7 @@ impl RequestInfo {
             name: self.name.clone(),
             path: self.path.clone(),
             is_resource: self.is_resource,
+            fields: self.fields.clone(),
         }
     }
 
@@ -112,14 +115,14 @@ impl RequestInfo {
         } else if self.verb == "get" {
             self.verb = if query.flag("watch") { "watch" } else { "list" }.to_owned();
         }
-        // A list of one name asks for that name, so that rules with names apply.
         if matches!(self.verb.as_str(), "list" | "watch" | "deletecollection")
-            && let Some(name) = query
-                .get("fieldSelector")
-                .and_then(|text| meta::FieldSelector::parse(text).ok())
-                .and_then(|selector| selector.exact("metadata.name").map(str::to_owned))
+            && let Some(selector) = query.get("fieldSelector")
         {
-            self.name = name;
+            self.fields = authz::required_fields(selector);
+            // A list of one name asks for that name, so that rules with names apply.
+            if let Some((_, name)) = self.fields.iter().find(|(key, _)| key == "metadata.name") {
+                self.name.clone_from(name);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use authn::UserInfo;
 use clock::SharedClock;
-use flowcontrol::{Digest, FlowControl, ListSize, Rejection, Watched, Width};
+use flowcontrol::{Digest, FlowControl, ListSize, Part, Rejection, Watched, Width};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -95,10 +95,23 @@ impl Traffic {
         }
     }
 
+    /// Does the work of a request when it is its turn. Safe to drop.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        ctx: &RequestContext,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let flow = ctx.flow.as_ref().and_then(flowcontrol::Flow::key);
+        match (self.flow_control(), flow) {
+            (Some(control), Some(flow)) => control.turns().run(flow, work).await,
+            _ => work.await,
+        }
+    }
+
     /// Counts a watch that has begun, for as long as it lasts.
     pub(crate) fn watched(&self, ctx: &RequestContext) -> Option<Watched> {
         let control = self.flow_control().filter(|_| ctx.info.verb == "watch")?;
-        Some(control.watches().open(resource(ctx), &ctx.info.namespace))
+        Some(control.watches().open(resource(ctx), &ctx.info.namespace, part(ctx)))
     }
 }
 
@@ -112,6 +125,21 @@ pub(crate) fn too_many() -> Response<Body> {
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// What a watch is about. Only pods are found by their node.
+fn part(ctx: &RequestContext) -> Part {
+    let info = &ctx.info;
+    if !info.name.is_empty() {
+        return Part::Name(info.name.clone());
+    }
+    let node = info.fields.iter().find(|(field, _)| field == "spec.nodeName");
+    match node {
+        Some((_, node)) if info.group.is_empty() && info.resource == "pods" => {
+            Part::Node(node.clone())
+        }
+        _ => Part::All,
+    }
 }
 
 fn digest(ctx: &RequestContext) -> Digest<'_> {
@@ -136,7 +164,8 @@ fn width(ctx: &RequestContext, control: &FlowControl, max: u32) -> Width {
         "list" if info.name.is_empty() => Width::of_list(&list_size(ctx), max),
         "watch" if ctx.query.flag("sendInitialEvents") => Width::of_list(&list_size(ctx), max),
         "create" | "update" | "patch" | "delete" if ctx.method != Method::GET => {
-            let watchers = control.watches().interested(&resource(ctx), &info.namespace);
+            let watches = control.watches();
+            let watchers = watches.interested(&resource(ctx), &info.namespace, &info.name);
             Width::of_write(watchers, max)
         }
         _ => Width::ONE,

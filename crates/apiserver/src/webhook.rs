@@ -9,7 +9,9 @@
 mod call;
 mod connect;
 mod hook;
+mod kept;
 mod matching;
+mod notes;
 mod policy;
 mod review;
 mod seen;
@@ -22,17 +24,17 @@ use schema::FieldValidation;
 use serde_json::Value;
 
 use crate::context::RequestContext;
+use crate::custom;
 use crate::decode::stamp;
 use crate::errors;
-use crate::render;
 use crate::resources::{Resource, Resources, Storage};
-use crate::server::Server;
 
-pub(crate) use connect::connect;
+pub(crate) use connect::{Changed, connect};
 
 pub(crate) use call::post;
 pub(crate) use hook::Hook;
 use matching::{Matched, find};
+use notes::{MUTATION, Notes, VALIDATION};
 use policy::{Invoked, Policies};
 use review::{Answer, Failure};
 
@@ -159,10 +161,10 @@ pub(crate) async fn mutate(
     }
     let (policies, mut invoked) = (&webhooks.mutating_policies, Invoked::new());
     let did_policies =
-        policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked))?;
+        policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked)).await?;
     // Only who wishes to be run again needs to know what changed since.
     let by_policies = (!invoked.is_empty()).then(|| object.clone());
-    let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new() };
+    let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new(), number: 0 };
     let all: BTreeSet<usize> = (0..hooks.len()).collect();
     let (did_webhooks, mut again) = round.run(&hooks, &all, object).await?;
     if !did_policies && !did_webhooks {
@@ -177,7 +179,7 @@ pub(crate) async fn mutate(
     if by_policies.is_some_and(|by_policies| did_policies || *object != by_policies) {
         let (policies, mut last) = (&webhooks.mutating_policies, Invoked::new());
         let again = (Some(&invoked), &mut last);
-        policy::mutate(ctx, policies, &attributes, object, old, again)?;
+        policy::mutate(ctx, policies, &attributes, object, old, again).await?;
     }
     if did_plugins || *object != before {
         again.clone_from(&round.asked);
@@ -196,6 +198,8 @@ struct Round<'a> {
     old: Option<&'a Value>,
     /// Those that were asked and wish to be asked again after changes.
     asked: BTreeSet<usize>,
+    /// Which time it is.
+    number: usize,
 }
 
 impl Round<'_> {
@@ -208,14 +212,12 @@ impl Round<'_> {
     ) -> Result<(bool, BTreeSet<usize>), Status> {
         let (mut is_changed, mut again) = (false, BTreeSet::new());
         for (at, hook) in hooks.iter().enumerate().filter(|(at, _)| which.contains(at)) {
-            let matched = find(self.ctx, hook, self.attributes, Some(object), self.old)?;
+            let matched = find(self.ctx, hook, self.attributes, Some(object), self.old).await?;
             let Some(matched) = matched else { continue };
-            let asked =
-                ask(self.ctx, hook, self.attributes, &matched, Some(object), self.old).await?;
-            if let Some(patch) = asked.and_then(|answer| answer.patch)
-                && let Some(new) =
-                    patched(&self.ctx.server, self.attributes, &matched, object, &patch).await?
-            {
+            let notes = Notes { ctx: self.ctx, hook, phase: MUTATION, round: self.number, at };
+            let changed = self.one(&notes, &matched, object).await;
+            notes.mutated(changed.as_ref().is_ok_and(Option::is_some));
+            if let Some(new) = changed? {
                 *object = new;
                 is_changed = true;
                 again.extend(self.asked.iter().copied().filter(|other| *other != at));
@@ -224,7 +226,22 @@ impl Round<'_> {
                 self.asked.insert(at);
             }
         }
+        self.number += 1;
         Ok((is_changed, again))
+    }
+
+    /// One webhook; what it makes of the object, if anything.
+    async fn one(
+        &self,
+        notes: &Notes<'_>,
+        matched: &Matched,
+        object: &Value,
+    ) -> Result<Option<Value>, Status> {
+        let asked = ask(notes, self.attributes, matched, Some(object), self.old).await?;
+        let Some(patch) = asked.and_then(|answer| answer.patch) else { return Ok(None) };
+        let new = patched(self.ctx, self.attributes, matched, object, &patch).await?;
+        notes.patched(&patch);
+        Ok(new)
     }
 }
 
@@ -259,25 +276,27 @@ pub(crate) async fn delete(
         attributes.name = "";
     }
     let old = resource.served(old);
-    ask_mutating(ctx, &attributes, None, Some(&old)).await?;
+    ask_mutating(ctx, &attributes, &old).await?;
     ask_validating(ctx, &attributes, None, Some(&old)).await
 }
 
-/// Asks mutating webhooks about something that cannot be changed.
+/// Asks mutating webhooks about a deletion.
 async fn ask_mutating(
     ctx: &RequestContext,
     attributes: &Attributes<'_>,
-    object: Option<&Value>,
-    old: Option<&Value>,
+    old: &Value,
 ) -> Result<(), Status> {
-    let webhooks = &ctx.server.webhooks;
-    let hooks = webhooks.mutating.hooks();
     if attributes.is_exempt() {
         return Ok(());
     }
-    for hook in hooks.iter() {
-        let Some(matched) = find(ctx, hook, attributes, object, old)? else { continue };
-        let answer = ask(ctx, hook, attributes, &matched, object, old).await?;
+    let hooks = ctx.server.webhooks.mutating.hooks();
+    for (at, hook) in hooks.iter().enumerate() {
+        let matched = find(ctx, hook, attributes, None, Some(old)).await?;
+        let Some(matched) = matched else { continue };
+        let notes = Notes { ctx, hook, phase: MUTATION, round: 0, at };
+        let answer = ask(&notes, attributes, &matched, None, Some(old)).await;
+        notes.mutated(false);
+        let answer = answer?;
         if answer.is_some_and(|answer| answer.patch.is_some()) {
             return Err(errors::internal(format!(
                 "admission webhook {:?} attempted to modify the object, which is not supported for \
@@ -296,47 +315,48 @@ async fn ask_validating(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     let webhooks = &ctx.server.webhooks;
-    policy::validate(ctx, &webhooks.validating_policies, attributes, object, old)?;
+    policy::validate(ctx, &webhooks.validating_policies, attributes, object, old).await?;
     let hooks = webhooks.validating.hooks();
     if hooks.is_empty() || attributes.is_exempt() {
         return Ok(());
     }
     let mut relevant = Vec::new();
     for hook in hooks.iter() {
-        if let Some(matched) = find(ctx, hook, attributes, object, old)? {
+        if let Some(matched) = find(ctx, hook, attributes, object, old).await? {
             relevant.push((hook, matched));
         }
     }
-    let asked = relevant.iter().map(|(hook, matched)| async move {
-        ask(ctx, hook, attributes, matched, object, old).await.map(|_| ())
+    let asked = relevant.iter().enumerate().map(|(at, (hook, matched))| async move {
+        let notes = Notes { ctx, hook, phase: VALIDATION, round: 0, at };
+        ask(&notes, attributes, matched, object, old).await.map(|_| ())
     });
     futures::future::join_all(asked).await.into_iter().collect()
 }
 
 /// Asks one webhook. `None` when it cannot be asked and that is not to matter.
 async fn ask(
-    ctx: &RequestContext,
-    hook: &Hook,
+    notes: &Notes<'_>,
     attributes: &Attributes<'_>,
     matched: &Matched,
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<Option<Answer>, Status> {
+    let Notes { ctx, hook, .. } = *notes;
     if attributes.is_dry_run && !hook.allows_dry_run() {
         let name = &hook.name;
         return Err(errors::bad_request(format!(
             "admission webhook {name:?} does not support dry run"
         )));
     }
-    let (mut shown, mut shown_old) = (None, None);
-    if matched.is_by_webhook() {
-        for (from, to) in [(object, &mut shown), (old, &mut shown_old)] {
-            if let Some(object) = from {
-                *to = Some(matched.present(&ctx.server, object).await?);
-            }
-        }
-    }
-    let (object, old) = (shown.as_ref().or(object), shown_old.as_ref().or(old));
+    let shown = match object {
+        Some(object) => Some(matched.present(ctx, object).await?),
+        None => None,
+    };
+    let shown_old = match old {
+        Some(old) => Some(matched.present(ctx, old).await?),
+        None => None,
+    };
+    let (object, old) = (shown.as_deref(), shown_old.as_deref());
     match review::ask(ctx, hook, attributes, matched, object, old).await {
         Ok(answer) => Ok(Some(answer)),
         Err(Failure::Rejected(status)) => Err(*status),
@@ -344,6 +364,7 @@ async fn ask(
             let message = format!("failed calling webhook {:?}: {why}", hook.name);
             if hook.is_ignored_on_failure() {
                 tracing::warn!(%message, "failing open");
+                notes.failed_open();
                 return Ok(None);
             }
             Err(errors::internal(message))
@@ -353,49 +374,44 @@ async fn ask(
 
 /// The working form after a JSON patch against what the webhook saw; `None` when it is the same.
 async fn patched(
-    server: &Server,
+    ctx: &RequestContext,
     attributes: &Attributes<'_>,
     matched: &Matched,
     object: &Value,
     patch: &[u8],
 ) -> Result<Option<Value>, Status> {
-    let Some(resource) = attributes.resource else { return Ok(None) };
-    let seen = matched.resource.as_deref().unwrap_or(resource);
-    let shown = match matched.is_by_webhook() {
-        true => matched.present(server, object).await?,
-        false => matched.convert(resource, object),
-    };
-    let json = render::encode(seen.ty, &shown);
-    let document: Value = serde_json::from_slice(&json).map_err(errors::internal)?;
+    let presented = matched.present(ctx, object).await?;
+    let document = review::shown(attributes, matched, &presented);
     let patched = patch::json(&document, patch).map_err(errors::internal)?;
     if patched == document {
         return Ok(None);
     }
-    if let (true, Some(version)) = (matched.is_by_webhook(), &resource.custom) {
-        let new = decoded(seen, &patched)?;
-        let new = crate::custom::convert::from_storage(server, version, new).await?;
-        return finished(resource, new).map(Some);
-    }
-    rebuilt(resource, matched, &patched).map(Some)
+    rebuilt(ctx, attributes, matched, patched).await.map(Some)
 }
 
-fn decoded(seen: &Resource, document: &Value) -> Result<Value, Status> {
-    let decoded = schema::decode_value(seen.ty, document, FieldValidation::Ignore);
+/// The working form of a document in the version that matched, with defaults.
+async fn rebuilt(
+    ctx: &RequestContext,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    document: Value,
+) -> Result<Value, Status> {
+    let Some(resource) = attributes.resource else {
+        return connect::checked(&attributes.gvk, document);
+    };
+    let seen = matched.resource.as_deref().unwrap_or(resource);
+    let decoded = schema::decode_value(seen.ty, &document, FieldValidation::Ignore);
     let mut new = decoded.map_err(errors::internal)?.value;
     stamp(&mut new, &seen.gvk);
-    Ok(new)
-}
-
-fn finished(resource: &Resource, mut new: Value) -> Result<Value, Status> {
+    let mut new = match &resource.custom {
+        Some(version) if matched.is_by_webhook() => {
+            custom::convert::from_storage(&ctx.server, version, new).await?
+        }
+        _ => matched.convert_back(resource, new),
+    };
     if let Some(version) = &resource.custom {
         version.compiled().admit(&mut new).map_err(errors::internal)?;
     }
     resource.apply_defaults(&mut new);
     Ok(new)
-}
-
-/// The working form of a document in the version that matched, with defaults.
-fn rebuilt(resource: &Resource, matched: &Matched, document: &Value) -> Result<Value, Status> {
-    let seen = matched.resource.as_deref().unwrap_or(resource);
-    finished(resource, matched.convert_back(resource, decoded(seen, document)?))
 }

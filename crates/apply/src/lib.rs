@@ -43,7 +43,7 @@ pub use filter::Filter;
 pub use managed::{Entry, Fields, Managed, Manager, is_reset, is_same_but_for_times};
 pub use names::{NAME_MAX, is_printable, manager_name};
 pub use object::{applier, managed_fields, put_managed_fields, take_managed_fields, updater};
-pub use owners::{ApplyError, Conflict, Versions, Write};
+pub use owners::{ApplyError, Conflict, Unconverted, Versions, Write};
 pub use scale::{from_scale, to_scale};
 pub use set::FieldSet;
 

@@ -24,7 +24,11 @@ const ANNOTATIONS_MAX: usize = 256 << 10;
 impl Write<'_> {
     /// Follows a create or update: sets the managed fields of `new`, a working form, after what it
     /// changes of the live object. They are absent afterwards when nobody manages the object.
-    pub fn record_update(&self, live: Option<&Value>, new: &mut Value) {
+    ///
+    /// # Errors
+    /// When an object cannot be brought into the version of a manager. Nobody manages the object
+    /// then: upstream writes it all the same.
+    pub fn record_update(&self, live: Option<&Value>, new: &mut Value) -> Result<(), ApplyError> {
         let given = take_managed_fields(new);
         let of_live = live.map_or(&[][..], managed_fields);
         let is_subresource = !self.manager.subresource.is_empty();
@@ -44,21 +48,22 @@ impl Write<'_> {
             None => !of_live.is_empty(),
         };
         if !is_managed && live.is_some() {
-            return;
+            return Ok(());
         }
         if live.is_none() && wanted.is_none() {
             let entries = self.create(new).into_iter().collect();
             put_managed_fields(new, Managed { entries }.encode());
-            return;
+            return Ok(());
         }
         let changed = self.compare(live, new);
         if changed.is_empty() && wanted.is_none() {
             put_managed_fields(new, of_live.to_vec());
-            return;
+            return Ok(());
         }
         let mut managed = wanted.unwrap_or_else(|| Managed::of_stored(of_live));
-        self.update(&mut managed, changed, live, new);
+        self.update(&mut managed, changed, live, new)?;
         put_managed_fields(new, managed.encode());
+        Ok(())
     }
 
     /// Applies a configuration: the object that results, complete but without defaults, and its
@@ -83,7 +88,7 @@ impl Write<'_> {
             bare
         });
         if let (true, Some(live)) = (managed.entries.is_empty(), &bare) {
-            self.adopt(&mut managed, live);
+            self.adopt(&mut managed, live)?;
         }
         let whole = complete(self.ty, bare.as_ref());
         let result = self.apply_as_kubectl(&mut managed, &whole, config, is_forced)?;
@@ -92,7 +97,7 @@ impl Write<'_> {
     }
 
     /// Gives every field of an object that nobody manages to one manager.
-    fn adopt(&self, managed: &mut Managed, live: &Value) {
+    fn adopt(&self, managed: &mut Managed, live: &Value) -> Result<(), ApplyError> {
         let manager = Manager {
             name: BEFORE_FIRST_APPLY.to_owned(),
             operation: UPDATE.to_owned(),
@@ -100,7 +105,7 @@ impl Write<'_> {
         };
         let write = Write { manager: &manager, ..*self };
         let changed = write.compare(None, live);
-        write.update(managed, changed, None, live);
+        write.update(managed, changed, None, live)
     }
 
     /// Applies; `kubectl` takes over without a conflict what its client applied before.

@@ -25,13 +25,25 @@ pub trait Versions: Sync {
     /// The table of a version.
     fn table(&self, api_version: &str) -> Option<&Type>;
 
-    /// An object of a version, as a working form, in another one; `None` when it cannot be.
-    fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value>;
+    /// An object of a version, as a working form, in another one.
+    ///
+    /// # Errors
+    /// See [`Unconverted`].
+    fn convert(&self, object: &Value, from: &str, to: &str) -> Result<Value, Unconverted>;
 
     /// Why an object does not fit another version, where it can be that it does not.
     fn misfit(&self, _object: &Value, _to: &str) -> Option<String> {
         None
     }
+}
+
+/// Why an object is not to be had in another version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unconverted {
+    /// There is no such version any more; its managers are forgotten.
+    Unknown,
+    /// It could not be converted, and the write is not to happen.
+    Failed(String),
 }
 
 /// What is needed to follow a write.
@@ -86,24 +98,24 @@ impl Write<'_> {
     }
 
     /// Gives the writer what it changed. `changed` is what [`Self::compare`] found.
+    ///
+    /// # Errors
+    /// When an object cannot be brought into the version of a manager.
     pub fn update(
         &self,
         managed: &mut Managed,
         changed: Comparison,
         live: Option<&Value>,
         new: &Value,
-    ) {
+    ) -> Result<(), ApplyError> {
         self.follow_tables(managed);
         self.take_from_others(managed, None, &changed, &|version| {
             let other = |object: &Value| self.versions.convert(object, self.version(), version);
-            let ty = self.versions.table(version)?;
-            let live = match live {
-                Some(live) => Some(other(live)?),
-                None => None,
-            };
-            let found = compare(ty, live.as_ref(), Some(&other(new)?));
-            Some(found.map(|set| self.filter.apply(set)))
-        });
+            let Some(ty) = self.versions.table(version) else { return Ok(None) };
+            let Some((live, new)) = both(live, new, other)? else { return Ok(None) };
+            let found = compare(ty, live.as_ref(), Some(&new));
+            Ok(Some(found.map(|set| self.filter.apply(set))))
+        })?;
         let mut taken = changed.added;
         taken.absorb(changed.modified);
         if !taken.is_empty() {
@@ -117,6 +129,7 @@ impl Write<'_> {
             }
         }
         managed.cap_updaters();
+        Ok(())
     }
 
     /// What the creator of an object owns; `None` when that is nothing.
@@ -170,18 +183,20 @@ impl Write<'_> {
         }
         let changed = compare_complete(self.ty, live, &new).map(|set| self.filter.apply(set));
         let in_version = |version: &str| {
-            let (live, new) = (self.convert(live, version)?, self.convert(&new, version)?);
-            let ty = self.versions.table(version)?;
-            Some(compare_complete(ty, &live, &new).map(|set| self.filter.apply(set)))
+            let Some(ty) = self.versions.table(version) else { return Ok(None) };
+            let other = |object: &Value| self.convert(object, version);
+            let Some((live, new)) = both(Some(live), &new, other)? else { return Ok(None) };
+            let live = live.unwrap_or_default();
+            Ok(Some(compare_complete(ty, &live, &new).map(|set| self.filter.apply(set))))
         };
         if !is_forced {
-            let conflicts = self.conflicts(managed, &changed, &in_version);
+            let conflicts = self.conflicts(managed, &changed, &in_version)?;
             if !conflicts.is_empty() {
                 managed.entries.extend(last);
                 return Err(ApplyError::Conflicts(conflicts));
             }
         }
-        self.take_from_others(managed, Some(self.manager), &changed, &in_version);
+        self.take_from_others(managed, Some(self.manager), &changed, &in_version)?;
         let is_same = same(live, &new);
         let mut fields = owned;
         fields.subtract(&STRIPPED);
@@ -200,7 +215,7 @@ impl Write<'_> {
     }
 
     /// A complete object of the request's version in another, complete again.
-    fn convert(&self, object: &Value, version: &str) -> Option<Value> {
+    fn convert(&self, object: &Value, version: &str) -> Result<Value, Unconverted> {
         self.between(object, self.version(), version)
     }
 
@@ -223,14 +238,14 @@ impl Write<'_> {
         &self,
         managed: &Managed,
         changed: &Comparison,
-        in_version: &dyn Fn(&str) -> Option<Comparison>,
-    ) -> Vec<Conflict> {
+        in_version: &InVersion<'_>,
+    ) -> Result<Vec<Conflict>, ApplyError> {
         let mut found = Vec::new();
         for entry in &managed.entries {
             let version = &entry.manager.api_version;
             let changed = match version == self.version() {
                 true => Cow::Borrowed(changed),
-                false => match in_version(version) {
+                false => match in_version(version)? {
                     Some(changed) => Cow::Owned(changed),
                     None => continue,
                 },
@@ -241,7 +256,7 @@ impl Write<'_> {
                 found.push(Conflict { manager, path, steps });
             }
         }
-        found
+        Ok(found)
     }
 
     /// Takes from every manager but `but` what was changed or is gone. Managers of versions that
@@ -251,26 +266,27 @@ impl Write<'_> {
         managed: &mut Managed,
         but: Option<&Manager>,
         changed: &Comparison,
-        in_version: &dyn Fn(&str) -> Option<Comparison>,
-    ) {
-        let mut others: Vec<(String, Option<Comparison>)> = Vec::new();
+        in_version: &InVersion<'_>,
+    ) -> Result<(), ApplyError> {
+        let mut others: Vec<(&str, Option<Comparison>)> = Vec::new();
+        let is_spared = |manager: &Manager| but.is_some_and(|but| manager.is_same(but));
+        let entries = managed.entries.iter().map(|entry| &entry.manager);
+        let written = entries.filter(|manager| !is_spared(manager));
+        let written: Vec<String> = written.map(|manager| manager.api_version.clone()).collect();
+        for version in &written {
+            if version != self.version() && !others.iter().any(|(known, _)| known == version) {
+                others.push((version, in_version(version)?));
+            }
+        }
         managed.entries.retain_mut(|entry| {
-            if but.is_some_and(|but| entry.manager.is_same(but)) {
+            if is_spared(&entry.manager) {
                 return true;
             }
             let version = &entry.manager.api_version;
-            let changed = if version == self.version() {
-                changed
-            } else {
-                let at = others.iter().position(|(known, _)| known == version);
-                let at = at.unwrap_or_else(|| {
-                    others.push((version.clone(), in_version(version)));
-                    others.len() - 1
-                });
-                match &others[at].1 {
-                    Some(changed) => changed,
-                    None => return false,
-                }
+            let changed = match others.iter().find(|(known, _)| known == version) {
+                None => changed,
+                Some((_, Some(changed))) => changed,
+                Some((_, None)) => return false,
             };
             for lost in [&changed.modified, &changed.added, &changed.removed] {
                 if !lost.is_empty() && entry.fields.may_meet(lost) {
@@ -279,6 +295,7 @@ impl Write<'_> {
             }
             !matches!(&entry.fields, Fields::Set(set) if set.is_empty())
         });
+        Ok(())
     }
 
     /// The merged object without what the manager applied last time, does not apply now, and nobody
@@ -291,10 +308,11 @@ impl Write<'_> {
         merged: Value,
     ) -> Result<Value, ApplyError> {
         let version = &last.manager.api_version;
-        let then = (self.versions.table(version), self.convert(&merged, version));
-        let (Some(ty), Some(merged_then)) = then else {
-            return Ok(merged);
-        };
+        let Some(ty) = self.versions.table(version) else { return Ok(merged) };
+        let merged_then = known(self.convert(&merged, version), || {
+            "failed to convert merged object to last applied version: ".to_owned()
+        })?;
+        let Some(merged_then) = merged_then else { return Ok(merged) };
         let shape = Shape::of(ty);
         let last_named = with_named_fields(&last.fields.set(), Some(shape));
         let mut current = (version.as_str(), merged_then.clone());
@@ -312,16 +330,21 @@ impl Write<'_> {
             if other == own {
                 kept = kept.union(owned);
             }
-            if let Some((next, left)) = self.add_back(&current, &pruned, other, &kept) {
+            if let Some((next, left)) = self.add_back(&current, &pruned, other, &kept)? {
                 (current, pruned) = ((other, next), left);
             }
         }
-        let pruned = self.between(&pruned, current.0, version).unwrap_or(pruned);
+        let pruned_then = known(self.between(&pruned, current.0, version), || {
+            "failed add back dangling items: failed to convert pruned object to last applied \
+             version: "
+                .to_owned()
+        })?;
+        let pruned = pruned_then.unwrap_or(pruned);
         // Only what was applied last time goes.
         let named = |value: &Value| with_named_fields(&fields_of(shape, value), Some(shape));
         let gone = named(&merged_then).difference(&named(&pruned)).intersection(&last_named);
         let left = without(shape, &merged_then, &gone);
-        self.between(&left, version, own).ok_or_else(|| {
+        known(self.between(&left, version, own), String::new)?.ok_or_else(|| {
             ApplyError::Unconvertible(format!(
                 "failed to prune fields: cannot convert the object from {version}"
             ))
@@ -336,22 +359,76 @@ impl Write<'_> {
         pruned: &Value,
         version: &str,
         kept: &FieldSet,
-    ) -> Option<(Value, Value)> {
-        let shape = Shape::of(self.versions.table(version)?);
-        let merged = self.between(merged, current, version)?;
-        let pruned = self.between(pruned, current, version)?;
+    ) -> Result<Option<(Value, Value)>, ApplyError> {
+        let Some(ty) = self.versions.table(version) else { return Ok(None) };
+        let shape = Shape::of(ty);
+        let failed = |which: &str| {
+            format!(
+                "failed add back owned items: failed to convert {which} object at version {version}: "
+            )
+        };
+        // Both are asked for before either is looked at: conversions may be done together.
+        let merged = self.between(merged, current, version);
+        let pruned = self.between(pruned, current, version);
+        let Some(merged) = known(merged, || failed("merged"))? else { return Ok(None) };
+        let Some(pruned) = known(pruned, || failed("pruned"))? else { return Ok(None) };
         let named = |set: &FieldSet| with_named_fields(set, Some(shape));
         let stays = named(&fields_of(shape, &pruned)).union(&named(kept));
         let goes = named(&fields_of(shape, &merged)).difference(&stays);
         let left = without(shape, &merged, &goes);
-        Some((merged, left))
+        Ok(Some((merged, left)))
     }
 
-    fn between(&self, object: &Value, from: &str, to: &str) -> Option<Value> {
+    fn between(&self, object: &Value, from: &str, to: &str) -> Result<Value, Unconverted> {
         if from == to {
-            return Some(object.clone());
+            return Ok(object.clone());
         }
+        let ty = self.versions.table(to).ok_or(Unconverted::Unknown)?;
         let converted = self.versions.convert(object, from, to)?;
-        Some(complete(self.versions.table(to)?, Some(&converted)))
+        Ok(complete(ty, Some(&converted)))
+    }
+}
+
+/// What changed, in another version; `None` of one that is not known any more.
+type InVersion<'a> = dyn Fn(&str) -> Result<Option<Comparison>, ApplyError> + 'a;
+
+/// An object before and after a write in another version; `None` of one that is not known any more.
+fn both(
+    live: Option<&Value>,
+    new: &Value,
+    convert: impl Fn(&Value) -> Result<Value, Unconverted>,
+) -> Result<Option<(Option<Value>, Value)>, ApplyError> {
+    let told = |which: &str, converted| match converted {
+        Ok(object) => Ok(Some(object)),
+        Err(Unconverted::Unknown) => Ok(None),
+        Err(Unconverted::Failed(why)) => {
+            Err(ApplyError::Unconvertible(format!("failed to convert {which} object: {why}")))
+        }
+    };
+    // Both are asked for before either is looked at: conversions may be done together.
+    let (live, new) = (live.map(&convert), convert(new));
+    let live = match live {
+        None => None,
+        Some(live) => match told("old", live)? {
+            None => return Ok(None),
+            live => live,
+        },
+    };
+    Ok(told("new", new)?.map(|new| (live, new)))
+}
+
+/// An object that was converted while fields are pruned; `None` of a version that is not known any
+/// more.
+fn known(
+    converted: Result<Value, Unconverted>,
+    what: impl FnOnce() -> String,
+) -> Result<Option<Value>, ApplyError> {
+    match converted {
+        Ok(object) => Ok(Some(object)),
+        Err(Unconverted::Unknown) => Ok(None),
+        Err(Unconverted::Failed(why)) => {
+            let what = what();
+            Err(ApplyError::Unconvertible(format!("failed to prune fields: {what}{why}")))
+        }
     }
 }

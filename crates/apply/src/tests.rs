@@ -6,7 +6,8 @@ use schema::{Field, Kind, ListType, Type, TypeRef};
 use serde_json::{Value, json};
 
 use crate::{
-    ApplyError, Filter, Versions, Write, applier, managed_fields, put_managed_fields, updater,
+    ApplyError, Filter, Unconverted, Versions, Write, applier, managed_fields, put_managed_fields,
+    updater,
 };
 
 /// One table, in version `v1`.
@@ -17,8 +18,8 @@ impl Versions for One {
         (api_version == "v1").then_some(&self.0)
     }
 
-    fn convert(&self, object: &Value, _: &str, to: &str) -> Option<Value> {
-        (to == "v1").then(|| object.clone())
+    fn convert(&self, object: &Value, _: &str, to: &str) -> Result<Value, Unconverted> {
+        if to == "v1" { Ok(object.clone()) } else { Err(Unconverted::Unknown) }
     }
 }
 
@@ -62,7 +63,7 @@ impl World {
             put_managed_fields(&mut new, managed_fields(live).to_vec());
         }
         let manager = updater(name, "", "v1");
-        self.write(&manager, "now").record_update(self.live.as_ref(), &mut new);
+        self.write(&manager, "now").record_update(self.live.as_ref(), &mut new).unwrap();
         self.live = Some(new);
     }
 

@@ -1,5 +1,7 @@
 //! The question: may this subject do this to that.
 
+use meta::{FieldOperator, FieldSelector};
+
 /// Who asks. Borrowed from wherever the identity lives.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -37,6 +39,9 @@ pub struct Attributes {
     pub path: String,
     /// Whether this is about a resource.
     pub is_resource: bool,
+    /// Fields that must have these values: what a field selector requires, as far as it is equality.
+    /// A selector that cannot be read requires nothing.
+    pub fields: Vec<(String, String)>,
 }
 
 impl Attributes {
@@ -53,12 +58,24 @@ impl Attributes {
             name: name.to_owned(),
             path: String::new(),
             is_resource: true,
+            fields: Vec::new(),
         }
+    }
+
+    /// The same question about those alone that a field selector selects.
+    pub fn with_field_selector(mut self, selector: &str) -> Self {
+        self.fields = required_fields(selector);
+        self
     }
 
     /// A question about a path.
     pub fn path(verb: &str, path: &str) -> Self {
         Self { verb: verb.to_owned(), path: path.to_owned(), ..Self::default() }
+    }
+
+    /// Whether those alone are meant of which a field has this value.
+    pub fn requires_field(&self, field: &str, value: &str) -> bool {
+        self.fields.iter().any(|(name, required)| name == field && required == value)
     }
 
     /// `resource` or `resource/subresource`.
@@ -69,4 +86,11 @@ impl Attributes {
             format!("{}/{}", self.resource, self.subresource)
         }
     }
+}
+
+/// The values that a field selector requires of fields; none when it cannot be read.
+pub fn required_fields(selector: &str) -> Vec<(String, String)> {
+    let parsed = FieldSelector::parse(selector).unwrap_or_default();
+    let equal = parsed.requirements().iter().filter(|it| it.operator == FieldOperator::Equals);
+    equal.map(|it| (it.key.clone(), it.value.clone())).collect()
 }

@@ -19,7 +19,7 @@ mod node;
 mod rbac;
 mod status;
 
-pub use attributes::{Attributes, Subject};
+pub use attributes::{Attributes, Subject, required_fields};
 pub use authorizer::{Authorizer, Decision, Mode};
 pub use node::NodeGraph;
 pub use rbac::{

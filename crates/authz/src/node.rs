@@ -16,10 +16,10 @@ pub trait NodeGraph: Send + Sync + 'static {
 /// limits (only its own node, only its own pods) are NodeRestriction's to enforce.
 const ALLOWED: &[(&str, &str, &[&str])] = &[
     ("", "services", &["get", "list", "watch"]),
-    ("", "nodes", &["create", "get", "list", "watch", "update", "patch"]),
+    ("", "nodes", &["create", "update", "patch"]),
     ("", "nodes/status", &["update", "patch"]),
     ("", "events", &["create", "update", "patch"]),
-    ("", "pods", &["get", "list", "watch", "create", "delete"]),
+    ("", "pods", &["create", "delete"]),
     ("", "pods/status", &["update", "patch"]),
     ("", "pods/eviction", &["create"]),
     ("authentication.k8s.io", "tokenreviews", &["create"]),
@@ -88,7 +88,31 @@ pub(crate) fn authorize(
                 no("can only access CSINode with the same name as the requesting node")
             }
         }
-        ("resource.k8s.io", "resourceslices") => yes(),
+        ("", "nodes") if is_read => own_node(node, &attributes.name),
+        ("", "pods") if verb == "get" => by_relation(node, referred()),
+        ("", "pods") if is_read => {
+            if attributes.requires_field("spec.nodeName", node) {
+                yes()
+            } else if attributes.name.is_empty() {
+                no("can only list/watch pods with spec.nodeName field selector")
+            } else {
+                by_relation(node, referred())
+            }
+        }
+        ("resource.k8s.io", "resourceslices") => match verb {
+            "create" => yes(),
+            "list" | "watch" | "deletecollection" => {
+                if attributes.requires_field("spec.nodeName", node) {
+                    yes()
+                } else {
+                    no("can only list/watch/deletecollection resourceslices with spec.nodeName \
+                        field selector")
+                }
+            }
+            "get" | "update" | "patch" | "delete" => by_relation(node, referred()),
+            _ => no("only the following verbs are allowed for a ResourceSlice: get, watch, list, \
+                     create, update, patch, delete, deletecollection"),
+        },
         _ => {
             let allowed = ALLOWED.iter().any(|(of, resource, verbs)| {
                 *of == group && *resource == full && verbs.contains(&verb)
@@ -96,6 +120,14 @@ pub(crate) fn authorize(
             if allowed { yes() } else { no("") }
         }
     }
+}
+
+fn own_node(node: &str, name: &str) -> Decision {
+    Decision::NoOpinion(match name {
+        name if name == node => return yes(),
+        "" => format!("node '{node}' cannot read all nodes, only its own Node object"),
+        name => format!("node '{node}' cannot read '{name}', only its own Node object"),
+    })
 }
 
 fn yes() -> Decision {
@@ -126,6 +158,33 @@ mod tests {
         let subject = Subject { name: "system:node:n1", groups: &groups };
         let attributes = Attributes::resource(verb, group, resource, namespace, name);
         authorize(&OneSecret, subject, &attributes).is_allowed()
+    }
+
+    #[test]
+    fn a_kubelet_reads_its_own_node_and_the_pods_bound_to_it() {
+        let groups = ["system:nodes".to_owned()];
+        let subject = Subject { name: "system:node:n1", groups: &groups };
+        let ask = |verb: &str, group: &str, resource: &str, name: &str, selector: &str| {
+            let attributes = Attributes::resource(verb, group, resource, "", name);
+            let attributes = attributes.with_field_selector(selector);
+            let decision = authorize(&OneSecret, subject, &attributes);
+            (decision.is_allowed(), decision.reason().to_owned())
+        };
+        let refused = |why: &str| (false, why.to_owned());
+        assert!(ask("watch", "", "nodes", "n1", "metadata.name=n1").0);
+        let why = "node 'n1' cannot read all nodes, only its own Node object";
+        assert_eq!(ask("list", "", "nodes", "", ""), refused(why));
+        let why = "node 'n1' cannot read 'n2', only its own Node object";
+        assert_eq!(ask("get", "", "nodes", "n2", ""), refused(why));
+        assert!(ask("watch", "", "pods", "", "spec.nodeName=n1").0);
+        let why = "can only list/watch pods with spec.nodeName field selector";
+        for selector in ["", "spec.nodeName=n2", "spec.nodeName!=n1", "spec.nodeName"] {
+            assert_eq!(ask("list", "", "pods", "", selector), refused(why), "{selector}");
+        }
+        assert!(
+            ask("deletecollection", "resource.k8s.io", "resourceslices", "", "spec.nodeName=n1").0
+        );
+        assert!(!ask("list", "resource.k8s.io", "resourceslices", "", "").0);
     }
 
     #[test]

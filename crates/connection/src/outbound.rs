@@ -36,6 +36,42 @@ pub async fn send(
     sender.send_request(request).await
 }
 
+/// A connection over which requests go one after the other, HTTP/1.
+pub struct Serial(http1::SendRequest<Body>);
+
+impl Serial {
+    /// Begins HTTP/1 on a stream.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn begin(stream: Box<dyn Stream>) -> Result<Self, hyper::Error> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        drop(stdx::task::spawn("outbound connection", async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to another server ended");
+            }
+        }));
+        Ok(Self(sender))
+    }
+
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Sends a request, when the answer to the one before was read.
+    ///
+    /// # Errors
+    /// When the connection breaks, as one may that was idle.
+    pub async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        self.0.ready().await?;
+        self.0.send_request(request).await
+    }
+}
+
 /// A connection that many requests share. Clones are the same connection.
 #[derive(Clone)]
 pub struct Shared(http2::SendRequest<Body>);

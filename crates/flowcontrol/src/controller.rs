@@ -6,6 +6,7 @@
 mod level;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::metrics::{Meters, Metrics};
 use crate::objects;
 use crate::queue_set::{Arrival, Refusal, Ticket};
 use crate::shuffle;
+use crate::turns::Turns;
 use crate::watches::Watches;
 use crate::width::Width;
 
@@ -40,6 +42,7 @@ pub struct FlowControl {
     levels: Mutex<BTreeMap<String, Arc<Level>>>,
     metrics: Metrics,
     watches: Arc<Watches>,
+    turns: Arc<Turns>,
 }
 
 /// A schema in use, with its level.
@@ -59,24 +62,32 @@ pub struct Classified<'a> {
 
 /// What a request was found to be, for its answer; cheap to clone.
 #[derive(Clone)]
-pub struct Flow(Arc<Schema>);
+pub struct Flow {
+    schema: Arc<Schema>,
+    hash: u64,
+}
 
 impl Flow {
     /// The schema's uid.
     pub fn schema_uid(&self) -> &str {
-        &self.0.config.uid
+        &self.schema.config.uid
     }
 
     /// The level's uid.
     pub fn level_uid(&self) -> &str {
-        &self.0.level_uid
+        &self.schema.level_uid
+    }
+
+    /// What tells it from other flows whose requests take turns; `None` where nothing is limited.
+    pub fn key(&self) -> Option<u64> {
+        (self.schema.level.response() != Response::Exempt).then_some(self.hash)
     }
 }
 
 impl Classified<'_> {
     /// What the answer says of it.
     pub fn flow(&self) -> Flow {
-        Flow(self.schema.clone())
+        Flow { schema: self.schema.clone(), hash: self.flow }
     }
 
     /// The most seats that a request of the level may ask for.
@@ -110,7 +121,9 @@ impl FlowControl {
         clock: SharedClock,
         registry: &prometheus::Registry,
     ) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let control = Self {
+            turns: Turns::new(processors, clock.clone()),
             ticker: Ticker::new(clock),
             total: total.max(1),
             wait_max,
@@ -302,6 +315,11 @@ impl FlowControl {
             self.metrics.limit(&level.name, seats);
             level.start(level.set_limit(seats, now));
         }
+    }
+
+    /// The turns on the processors.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// The watches that are open.

@@ -2,10 +2,10 @@
 //!
 //! What it is: requests are matched to flows and priority levels by `FlowSchema`s; every level has
 //! its part of the server's seats and lends what it does not need; within a level, flows wait in
-//! queues that are served fairly.
+//! queues that are served fairly. On the processors, flows that use much of them work in turns.
 //!
-//! Start reading at [`FlowControl`], then `queue_set.rs`, the queues of one level, and
-//! `borrowing.rs`, how seats move between levels.
+//! Start reading at [`FlowControl`], then `queue_set.rs`, the queues of one level,
+//! `borrowing.rs`, how seats move between levels, and [`Turns`].
 //!
 //! Invariants: a level's requests never hold more seats than its limit, but for one request that
 //! alone needs more; a request that is admitted gives its seats back when its [`Seats`] are dropped,
@@ -27,6 +27,7 @@ mod matching;
 mod borrowing;
 mod queue_set;
 mod shuffle;
+mod turns;
 
 mod dump;
 mod metrics;
@@ -38,5 +39,6 @@ pub use config::{FlowSchema, PriorityLevel};
 pub use controller::{Classified, Flow, FlowControl, Rejection, Seats};
 pub use matching::Digest;
 pub use objects::{AUTO_UPDATE, Wanted, dangling_condition, wanted};
-pub use watches::{Watched, Watches};
+pub use turns::Turns;
+pub use watches::{Part, Watched, Watches};
 pub use width::{ListSize, Width};

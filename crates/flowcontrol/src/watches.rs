@@ -3,14 +3,22 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Watches that are open, by group and resource, then by namespace.
+/// Watches that are open, by group and resource.
 #[derive(Debug, Default)]
 pub struct Watches(Mutex<HashMap<String, Counts>>);
 
-#[derive(Debug, Default)]
-struct Counts {
-    everywhere: u32,
-    by_namespace: HashMap<String, u32>,
+/// By namespace, and what of it is watched. Everywhere is the empty namespace.
+type Counts = HashMap<(String, Part), u32>;
+
+/// What a watch is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// All objects. Selectors do not matter: they are looked at all the same.
+    All,
+    /// The object of this name.
+    Name(String),
+    /// The pods of one node, which an index finds: a write reaches the watches of one node at most.
+    Node(String),
 }
 
 /// An open watch; it is counted until it is dropped.
@@ -18,28 +26,32 @@ struct Counts {
 pub struct Watched {
     watches: Arc<Watches>,
     resource: String,
-    namespace: String,
+    of: (String, Part),
 }
 
 impl Watches {
     /// Counts a watch of a resource, such as `deployments.apps`, in a namespace or all of them.
-    pub fn open(self: &Arc<Self>, resource: String, namespace: &str) -> Watched {
-        {
-            let mut counts = self.lock();
-            let counts = counts.entry(resource.clone()).or_default();
-            match namespace {
-                "" => counts.everywhere += 1,
-                _ => *counts.by_namespace.entry(namespace.to_owned()).or_default() += 1,
-            }
-        }
-        Watched { watches: Arc::clone(self), resource, namespace: namespace.to_owned() }
+    pub fn open(self: &Arc<Self>, resource: String, namespace: &str, part: Part) -> Watched {
+        let of = (namespace.to_owned(), part);
+        *self.lock().entry(resource.clone()).or_default().entry(of.clone()).or_default() += 1;
+        Watched { watches: Arc::clone(self), resource, of }
     }
 
-    /// Who hears of a write to an object of this resource in this namespace.
-    pub fn interested(&self, resource: &str, namespace: &str) -> u32 {
-        let counts = self.lock();
-        let Some(counts) = counts.get(resource) else { return 0 };
-        counts.everywhere + counts.by_namespace.get(namespace).copied().unwrap_or(0)
+    /// Who hears of a write to an object of this resource in this namespace; its name is empty when
+    /// it is not known yet.
+    pub fn interested(&self, resource: &str, namespace: &str, name: &str) -> u32 {
+        let all = self.lock();
+        let Some(counts) = all.get(resource) else { return 0 };
+        let of = |namespace: &str, part: Part| {
+            counts.get(&(namespace.to_owned(), part)).copied().unwrap_or(0)
+        };
+        let in_scope = |namespace: &str| {
+            let named =
+                if name.is_empty() { 0 } else { of(namespace, Part::Name(name.to_owned())) };
+            of(namespace, Part::All) + named
+        };
+        let local = if namespace.is_empty() { 0 } else { in_scope(namespace) };
+        in_scope("") + local
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Counts>> {
@@ -51,15 +63,13 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let mut all = self.watches.lock();
         let Some(counts) = all.get_mut(&self.resource) else { return };
-        if self.namespace.is_empty() {
-            counts.everywhere -= 1;
-        } else if let Some(count) = counts.by_namespace.get_mut(&self.namespace) {
+        if let Some(count) = counts.get_mut(&self.of) {
             *count -= 1;
             if *count == 0 {
-                counts.by_namespace.remove(&self.namespace);
+                counts.remove(&self.of);
             }
         }
-        if counts.everywhere == 0 && counts.by_namespace.is_empty() {
+        if counts.is_empty() {
             all.remove(&self.resource);
         }
     }
@@ -72,14 +82,31 @@ mod tests {
     #[test]
     fn watches_count_while_they_are_open() {
         let watches = Arc::new(Watches::default());
-        let all = watches.open("pods".to_owned(), "");
-        let some = watches.open("pods".to_owned(), "a");
-        assert_eq!(watches.interested("pods", "a"), 2);
-        assert_eq!(watches.interested("pods", "b"), 1);
-        assert_eq!(watches.interested("nodes", ""), 0);
+        let all = watches.open("pods".to_owned(), "", Part::All);
+        let some = watches.open("pods".to_owned(), "a", Part::All);
+        assert_eq!(watches.interested("pods", "a", "x"), 2);
+        assert_eq!(watches.interested("pods", "b", "x"), 1);
+        assert_eq!(watches.interested("nodes", "", ""), 0);
         drop(all);
-        assert_eq!(watches.interested("pods", "a"), 1);
+        assert_eq!(watches.interested("pods", "a", ""), 1);
         drop(some);
         assert!(watches.lock().is_empty());
+    }
+
+    #[test]
+    fn watches_of_one_object_hear_of_that_one() {
+        let watches = Arc::new(Watches::default());
+        let _one = watches.open("configmaps".to_owned(), "a", Part::Name("x".to_owned()));
+        assert_eq!(watches.interested("configmaps", "a", "x"), 1);
+        assert_eq!(watches.interested("configmaps", "a", "y"), 0);
+        assert_eq!(watches.interested("configmaps", "a", ""), 0);
+    }
+
+    #[test]
+    fn watches_of_nodes_are_not_those_of_every_pod() {
+        let watches = Arc::new(Watches::default());
+        let of_node = |n: u32| watches.open("pods".to_owned(), "", Part::Node(format!("n{n}")));
+        let _nodes: Vec<Watched> = (0..5000).map(of_node).collect();
+        assert_eq!(watches.interested("pods", "a", "x"), 0);
     }
 }

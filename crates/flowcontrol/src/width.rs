@@ -1,7 +1,6 @@
 //! How many seats a request takes.
 //!
-//! Upstream: `util/flowcontrol/request`. An event costs this server a tenth of what it costs
-//! upstream's, and is counted so: the seats that a write holds for its watchers are fewer.
+//! Upstream: `util/flowcontrol/request`.
 
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ const LIST_BYTES_MAX: u64 = 1_000_000;
 const LIST_SEATS_MAX: u32 = 100;
 /// Seats that a write holds for its watchers at most.
 const WRITE_SEATS_MAX: u32 = 10;
-/// Watchers that make a seat: ten times as many as upstream.
-const WATCHERS_PER_SEAT: u32 = 100;
+/// Watchers that make a seat.
+const WATCHERS_PER_SEAT: u32 = 10;
 /// How long such a seat is held.
 const PER_SEAT: Duration = Duration::from_millis(5);
 
@@ -88,10 +87,10 @@ mod tests {
 
     #[test]
     fn a_write_holds_seats_for_its_watchers() {
-        assert_eq!(Width::of_write(99, 8), Width::ONE);
-        let wide = Width::of_write(1000, 8);
+        assert_eq!(Width::of_write(9, 8), Width::ONE);
+        let wide = Width::of_write(100, 8);
         assert_eq!((wide.after, wide.extra), (8, Duration::from_micros(6250)));
-        assert_eq!(Width::of_write(200, 8).extra, PER_SEAT);
+        assert_eq!(Width::of_write(20, 8).extra, PER_SEAT);
         assert_eq!(wide.most(), 8);
     }
 }

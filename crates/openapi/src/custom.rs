@@ -38,6 +38,11 @@ pub trait CustomKinds: Send + Sync {
     /// Groups and versions, each with a text that changes with what is served in it.
     fn versions(&self) -> Vec<CustomVersion>;
 
+    /// One of them, for which the others need not be looked at.
+    fn version(&self, group: &str, version: &str) -> Option<CustomVersion> {
+        self.versions().into_iter().find(|of| of.group == group && of.version == version)
+    }
+
     /// The kinds of a version.
     fn kinds(&self, group: &str, version: &str) -> Vec<CustomKind>;
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use sha2::{Digest, Sha512};
 
-use crate::{CustomKinds, CustomVersion, Parts, path_of, protobuf, versions};
+use crate::kept::Kept;
+use crate::{CustomKinds, CustomVersion, ForeignDocument, Parts, path_of, protobuf, versions};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,10 +33,12 @@ pub struct Document {
 pub struct Documents {
     made: Mutex<HashMap<Key, Made>>,
     index: OnceLock<Vec<(String, Arc<str>)>>,
+    /// Of custom kinds.
+    kept: Kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     V2(Encoding),
     V3(Encoding, String),
 }
@@ -71,11 +74,35 @@ impl Documents {
         })
     }
 
+    /// The v2 document with what of the documents of other servers is their own.
+    pub fn v2_with(
+        &self,
+        encoding: Encoding,
+        custom: &dyn CustomKinds,
+        others: &[Arc<ForeignDocument>],
+    ) -> Document {
+        if others.is_empty() {
+            return self.v2(encoding, custom);
+        }
+        let stamp = others.iter().fold(custom.stamp(), |stamp, other| {
+            // The order says who is first where two have the same.
+            stamp.rotate_left(7) ^ other.stamp()
+        });
+        self.made(Key::V2(encoding), stamp, || {
+            let mut parts = Parts::v2(custom);
+            let is_json = encoding == Encoding::Json;
+            others.iter().for_each(|other| other.merge_into(&mut parts, is_json));
+            if is_json { parts.v2_text().into() } else { protobuf::encode(&parts) }
+        })
+    }
+
     /// The v3 document of a path such as `apis/apps/v1` or `api/v1`. Its hash is that of the JSON,
     /// however it is written.
     pub fn v3(&self, path: &str, encoding: Encoding, custom: &dyn CustomKinds) -> Option<Document> {
         let built_in = versions().find(|(group, version)| path_of(group, version) == path);
-        let Some((group, version)) = built_in else { return v3_custom(path, encoding, custom) };
+        let Some((group, version)) = built_in else {
+            return self.v3_custom(path, encoding, custom);
+        };
         let key = |encoding| Key::V3(encoding, path.to_owned());
         let json = || Parts::v3(group, version).v3_text().into();
         if encoding == Encoding::Json {
@@ -108,6 +135,30 @@ impl Documents {
         index
     }
 
+    /// Those that were read lately are kept.
+    fn v3_custom(
+        &self,
+        path: &str,
+        encoding: Encoding,
+        custom: &dyn CustomKinds,
+    ) -> Option<Document> {
+        let (group, version) = path.strip_prefix("apis/")?.split_once('/')?;
+        let of = custom.version(group, version)?;
+        let hash: Arc<str> = hash(of.fingerprint.as_bytes()).into();
+        let key = Key::V3(encoding, path.to_owned());
+        if let Some(document) = self.kept.find(&key, &hash) {
+            return Some(document);
+        }
+        let parts = Parts::v3_custom(custom.kinds(group, version));
+        let bytes = match encoding {
+            Encoding::Json => Bytes::from(parts.v3_text()),
+            Encoding::Protobuf => Bytes::from(protobuf::v3::encode(&parts)),
+        };
+        let document = Document { bytes, hash };
+        self.kept.put(key, &document);
+        Some(document)
+    }
+
     fn made(&self, key: Key, stamp: u64, make: impl FnOnce() -> Vec<u8>) -> Document {
         let known = self.known(&key, stamp);
         if let Some((Some(bytes), hash)) = known {
@@ -135,18 +186,6 @@ impl Documents {
     pub(crate) fn held(&self) -> usize {
         self.made.lock().unwrap().values().filter(|made| made.bytes.strong_count() > 0).count()
     }
-}
-
-/// Made anew each time: clients keep them by their hash.
-fn v3_custom(path: &str, encoding: Encoding, custom: &dyn CustomKinds) -> Option<Document> {
-    let of = custom.versions().into_iter().find(|of| custom_path(of) == path)?;
-    let kinds = custom.kinds(&of.group, &of.version);
-    let parts = Parts::v3_custom(kinds);
-    let bytes = match encoding {
-        Encoding::Json => Bytes::from(parts.v3_text()),
-        Encoding::Protobuf => Bytes::from(protobuf::v3::encode(&parts)),
-    };
-    Some(Document { bytes, hash: hash(of.fingerprint.as_bytes()).into() })
 }
 
 fn custom_path(of: &CustomVersion) -> String {

@@ -9,7 +9,8 @@
 //! Invariants: a document depends on the tables, on the descriptions that `build.rs` gathers and on the
 //! definitions of custom kinds, so its hash is the same in every process of one build. Documents are made when they are asked for
 //! and kept no longer than somebody reads them: they are read rarely, and together they would take
-//! more memory than the rest of an idle server; only the hashes are remembered.
+//! more memory than the rest of an idle server; only the hashes are remembered. Those of custom kinds
+//! that were read last are kept, up to a few megabytes.
 //!
 //! What it deliberately does not do: it does not know which custom kinds there are, but is told
 //! ([`CustomKinds`]). There is no protobuf form of v3, which clients do not ask for.
@@ -21,6 +22,8 @@
 mod custom;
 mod descriptions;
 mod documents;
+mod foreign;
+mod kept;
 mod operations;
 mod protobuf;
 mod schemas;
@@ -34,6 +37,7 @@ use serde_json::{Value, json};
 pub use self::custom::{CustomKind, CustomKinds, CustomVersion};
 pub use self::descriptions::{Described, Descriptions};
 pub use self::documents::{Document, Documents, Encoding};
+pub use self::foreign::ForeignDocument;
 
 use self::schemas::{Dialect, Schemas};
 

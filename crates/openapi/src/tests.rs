@@ -175,6 +175,35 @@ fn custom_kinds_are_in_the_documents() {
     assert!(!media.contains_key("application/strategic-merge-patch+json"));
 }
 
+/// One kind, counting how often a document is made of it.
+struct Counted(std::sync::atomic::AtomicUsize);
+
+impl CustomKinds for Counted {
+    fn stamp(&self) -> u64 {
+        1
+    }
+
+    fn versions(&self) -> Vec<CustomVersion> {
+        let (group, version) = ("example.com".to_owned(), "v1".to_owned());
+        vec![CustomVersion { group, version, fingerprint: "f".to_owned() }]
+    }
+
+    fn kinds(&self, _group: &str, _version: &str) -> Vec<CustomKind> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Vec::new()
+    }
+}
+
+#[test]
+fn documents_of_custom_kinds_are_made_once_while_they_are_read() {
+    let (documents, custom) = (Documents::new(), Counted(0.into()));
+    let first = documents.v3("apis/example.com/v1", Encoding::Json, &custom).unwrap();
+    let again = documents.v3("apis/example.com/v1", Encoding::Json, &custom).unwrap();
+    assert_eq!((first.hash, first.bytes), (again.hash, again.bytes));
+    assert_eq!(custom.0.into_inner(), 1);
+    assert!(documents.v3("apis/example.com/v2", Encoding::Json, &Counted(0.into())).is_none());
+}
+
 #[test]
 fn fields_that_have_a_few_values_tell_them() {
     let core = registry().groups().iter().find(|group| group.name.is_empty()).unwrap();

@@ -7,6 +7,8 @@ use crate::go_print::json_word;
 
 /// Upstream's limit on operations in one patch.
 const MAX_OPERATIONS: usize = 10_000;
+/// Upstream's limit on the bytes of all values that one patch copies: each may hold the ones before.
+const MAX_COPIED: usize = 3 << 20;
 const GO_TYPE: &str = "[]handlers.jsonPatchOp";
 
 /// Applies a JSON patch (RFC 6902).
@@ -16,8 +18,9 @@ const GO_TYPE: &str = "[]handlers.jsonPatchOp";
 pub fn json(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let operations = parse(patch)?;
     let mut document = document.clone();
+    let mut room = Room(MAX_COPIED);
     for operation in &operations {
-        apply(&mut document, operation).ok_or(PatchError::Rejected)?;
+        apply(&mut document, operation, &mut room).ok_or(PatchError::Rejected)?;
     }
     Ok(document)
 }
@@ -65,7 +68,21 @@ fn parse(patch: &[u8]) -> Result<Vec<Map<String, Value>>, PatchError> {
         .collect()
 }
 
-fn apply(document: &mut Value, operation: &Map<String, Value>) -> Option<()> {
+/// Bytes that may still be copied.
+struct Room(usize);
+
+impl std::io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn apply(document: &mut Value, operation: &Map<String, Value>, room: &mut Room) -> Option<()> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let path = text("path")?;
     let value = || operation.get("value").cloned();
@@ -82,7 +99,10 @@ fn apply(document: &mut Value, operation: &Map<String, Value>) -> Option<()> {
             add(document, path, moved)
         }
         "copy" => {
-            let copied = find(document, text("from")?)?.clone();
+            let found = find(document, text("from")?)?;
+            // It is printed to nowhere, to know how large it is.
+            serde_json::to_writer(room, found).ok()?;
+            let copied = found.clone();
             add(document, path, copied)
         }
         "test" => {
@@ -178,6 +198,19 @@ mod tests {
         let document = json!({"a": {"b": [1, 2, 3], "c/d": "x"}});
         let text = serde_json::to_vec(&patch).unwrap();
         assert_eq!(json(&document, &text).ok(), expected, "{patch}");
+    }
+
+    #[test]
+    fn copies_of_copies_end_at_a_limit() {
+        let document = serde_json::json!({"a": {"x": "y".repeat(1000)}});
+        let copies = |count: usize| {
+            let one =
+                |n| serde_json::json!({"op": "copy", "from": "/a", "path": format!("/a/c{n}")});
+            let all: Vec<Value> = (0..count).map(one).collect();
+            json(&document, Value::from(all).to_string().as_bytes())
+        };
+        assert!(copies(10).is_ok());
+        assert_eq!(copies(60), Err(PatchError::Rejected));
     }
 
     #[test]

@@ -1,25 +1,38 @@
-//! The image of the tests' own pod program.
+//! The images of the tests' own programs.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 
 use crate::{ImageBuilder, command};
 
-/// Name of the image.
+/// Name of the image of `testkit-pod`.
 pub const POD_IMAGE: &str = "testkit-pod:1";
+/// Name of the image of `testkit-extension`.
+pub const EXTENSION_IMAGE: &str = "testkit-extension:1";
 
-/// Builds the program once per process, beside the test that runs, and packs it.
+/// The image of the program that most pods of tests run.
 ///
 /// # Errors
-/// When it cannot be built.
+/// When the program cannot be built.
 pub fn pod_image() -> anyhow::Result<Vec<u8>> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-    let program = program.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
-    let mut image = ImageBuilder::new(POD_IMAGE, &["/testkit-pod"]);
-    image.file(program, "/testkit-pod")?.directory("/tmp")?;
+    image("testkit-pod", POD_IMAGE)
+}
+
+/// The image of the program that extends clusters.
+///
+/// # Errors
+/// When the program cannot be built.
+pub fn extension_image() -> anyhow::Result<Vec<u8>> {
+    image("testkit-extension", EXTENSION_IMAGE)
+}
+
+fn image(program: &str, name: &str) -> anyhow::Result<Vec<u8>> {
+    let path = format!("/{program}");
+    let mut image = ImageBuilder::new(name, &[&path]);
+    image.file(&built(program)?, &path)?.directory("/tmp")?;
     // This process is linked against the same libraries.
     image.libraries_of("self")?.text("/etc/passwd", "root:x:0:0::/root:/\n")?;
     // The C library looks names up only when it is told where.
@@ -27,7 +40,20 @@ pub fn pod_image() -> anyhow::Result<Vec<u8>> {
     image.build()
 }
 
-fn build() -> anyhow::Result<PathBuf> {
+/// Builds a program once per process, beside the test that runs.
+fn built(program: &str) -> anyhow::Result<PathBuf> {
+    static PROGRAMS: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+    let programs = programs.get_or_insert_default();
+    if let Some(path) = programs.get(program) {
+        return Ok(path.clone());
+    }
+    let path = build(program)?;
+    programs.insert(program.to_owned(), path.clone());
+    Ok(path)
+}
+
+fn build(program: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     // target/<profile>/deps/<test>
     let profile = test.ancestors().nth(2).context("the test's directory")?;
@@ -36,10 +62,10 @@ fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = command(cargo);
     // The whole workspace's features, so that what the tests were built with is used again.
-    build.args(["build", "--quiet", "--workspace", "--bin", "testkit-pod"]);
+    build.args(["build", "--quiet", "--workspace", "--bin", program]);
     build.args(["--profile", name, "--target-dir"]);
     build.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     let output = build.output().context("cargo")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(profile.join("testkit-pod"))
+    Ok(profile.join(program))
 }

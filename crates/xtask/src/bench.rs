@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: cold start, idle memory, pod start, and the API server alone: operations,
-//! watches, and what becomes of their cost when much is stored.
+//! watches, what extensions cost, and what becomes of the cost when much is stored.
 //!
 //! Figures of one run belong together: machines differ, and so does one machine from hour to hour.
 //! CPU per operation is the server's own, from the kernel's accounting.
 
 mod api;
+pub(crate) mod extend;
 mod pods;
 mod process;
 mod report;
@@ -23,8 +24,8 @@ use crate::run::{build_ironclad, say};
 /// What to measure; without any choice, everything.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these: start, memory, pods, api, watch, scale.
-    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "scale"])]
+    /// Only these: start, memory, pods, api, watch, extend, scale.
+    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "scale"])]
     only: Vec<String>,
     /// Objects that the API operations are measured with.
     #[arg(long, default_value_t = 5000)]
@@ -89,6 +90,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let server = Server::start(&ironclad)?;
         figures.push(watch::measure(&server, 300)?);
         figures.push(watch::measure(&server, 3000)?);
+    }
+    if wants("extend") {
+        figures.extend(extend::measure(&ironclad, args.in_flight)?);
     }
     if wants("scale") {
         let server = Server::start(&ironclad)?;

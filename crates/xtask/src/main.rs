@@ -33,6 +33,9 @@ enum Task {
     Cluster(cluster::Args),
     /// Measure, and write docs/performance.md.
     Bench(bench::Args),
+    /// A part in a measurement, played by a process of its own.
+    #[command(hide = true)]
+    BenchRole(bench::extend::Role),
     /// Fuzz the decoders, guided by coverage.
     Fuzz(fuzz::Args),
     /// Replay recorded requests and answers of upstream's API server.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::BenchRole(role) => bench::extend::play(&role),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Replay(args) => replay::run(&args),
         Task::Tidy => tidy::run(),

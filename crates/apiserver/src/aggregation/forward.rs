@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use meta::{Reason, Status};
 
 use super::backend::{Backend, SendError};
@@ -78,7 +80,30 @@ pub(crate) async fn serve(
     }
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
-    Ok(Response::from_parts(parts, Body::Incoming(body)))
+    let body = if is_long { Body::Incoming(body) } else { bounded(ctx, body) };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// An answer that breaks off when it has no end.
+fn bounded(ctx: &RequestContext, body: Incoming) -> Body {
+    let end = ctx.server.clock.sleep(PATIENCE);
+    Body::Stream(Box::pin(futures::stream::unfold(Some((body, end)), |state| async {
+        let (mut body, mut end) = state?;
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame?,
+                () = &mut end => return Some((Err("the answer has no end".into()), None)),
+            };
+            match frame {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some((Ok(data), Some((body, end))));
+                    }
+                }
+                Err(error) => return Some((Err(error.into()), None)),
+            }
+        }
+    })))
 }
 
 /// An answer of Go's `http.Error`.

@@ -167,7 +167,8 @@ async fn ask(
     Ok(objects)
 }
 
-async fn review(
+/// Asks the webhook of a kind for objects that are all of one version.
+pub(super) async fn review(
     server: &Server,
     version: &CustomVersion,
     wanted: &str,

@@ -25,6 +25,20 @@ impl CustomKinds for Served {
         versions.into_iter().map(of).collect()
     }
 
+    fn version(&self, group: &str, version: &str) -> Option<CustomVersion> {
+        let mut fingerprint = String::new();
+        for (name, entry) in &self.entries {
+            let is_of = |resource: &std::sync::Arc<crate::resources::Resource>| {
+                resource.definition.group == group && resource.definition.version == version
+            };
+            if entry.resources.iter().any(is_of) {
+                fingerprint.push_str(&format!("{name} {:?}\n", entry.made_of));
+            }
+        }
+        let (group, version) = (group.to_owned(), version.to_owned());
+        (!fingerprint.is_empty()).then_some(CustomVersion { group, version, fingerprint })
+    }
+
     fn kinds(&self, group: &str, version: &str) -> Vec<CustomKind> {
         let mut kinds = Vec::new();
         for entry in self.entries.values() {

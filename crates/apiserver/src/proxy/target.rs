@@ -10,6 +10,7 @@ use crate::context::RequestContext;
 use crate::errors;
 use crate::query::{Query, escape};
 use crate::server::Server;
+use crate::webhook::Changed;
 use crate::write::text;
 
 /// Upstream's default port of a kubelet.
@@ -44,13 +45,15 @@ impl Target {
     }
 }
 
-/// The target of a request.
-pub(super) fn find(ctx: &RequestContext) -> Result<Target, Status> {
+/// The target of a request, of which admission may have changed what is asked for.
+pub(super) fn find(ctx: &RequestContext, changed: Option<&Changed>) -> Result<Target, Status> {
+    let query = changed.map_or(&ctx.query, |changed| &changed.query);
+    let path = changed.map_or(&ctx.info.rest, |changed| &changed.path);
     match (ctx.info.resource.as_str(), ctx.info.subresource.as_str()) {
-        ("nodes", _) => node_proxy(ctx),
-        ("services", _) => service_proxy(ctx),
-        (_, "proxy") => pod_proxy(ctx),
-        (_, subresource) => kubelet_of_pod(ctx, subresource),
+        ("nodes", _) => node_proxy(ctx, path),
+        ("services", _) => service_proxy(ctx, path),
+        (_, "proxy") => pod_proxy(ctx, path),
+        (_, subresource) => kubelet_of_pod(ctx, subresource, query),
     }
 }
 
@@ -62,8 +65,8 @@ fn object(ctx: &RequestContext, resource: &str, name: &str) -> Result<Value, Sta
 }
 
 /// The path behind the proxy, with the client's own query.
-fn rest(ctx: &RequestContext) -> String {
-    let path = if ctx.info.rest.is_empty() { "/" } else { ctx.info.rest.as_str() };
+fn rest(ctx: &RequestContext, path: &str) -> String {
+    let path = if path.is_empty() { "/" } else { path };
     match ctx.query.raw() {
         "" => path.to_owned(),
         query => format!("{path}?{query}"),
@@ -104,7 +107,7 @@ fn kubelet(ctx: &RequestContext, node: &str) -> Result<(String, u16), Status> {
     Ok((address, port.unwrap_or(KUBELET_PORT)))
 }
 
-fn node_proxy(ctx: &RequestContext) -> Result<Target, Status> {
+fn node_proxy(ctx: &RequestContext, path: &str) -> Result<Target, Status> {
     let (scheme, name, port) = split("node", &ctx.info.name)?;
     let (host, kubelet_port) = kubelet(ctx, name)?;
     let own: Option<u16> = match port {
@@ -121,10 +124,10 @@ fn node_proxy(ctx: &RequestContext) -> Result<Target, Status> {
         _ => Scheme::Http,
     };
     let port = own.unwrap_or(kubelet_port);
-    Ok(Target { scheme, host, port, path_and_query: rest(ctx) })
+    Ok(Target { scheme, host, port, path_and_query: rest(ctx, path) })
 }
 
-fn pod_proxy(ctx: &RequestContext) -> Result<Target, Status> {
+fn pod_proxy(ctx: &RequestContext, path: &str) -> Result<Target, Status> {
     let (scheme, name, port) = split("pod", &ctx.info.name)?;
     let pod = object(ctx, "pods", name)?;
     let host = text(&pod, "/status/podIP");
@@ -137,7 +140,7 @@ fn pod_proxy(ctx: &RequestContext) -> Result<Target, Status> {
     };
     let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-    Ok(Target { scheme, host, port, path_and_query: rest(ctx) })
+    Ok(Target { scheme, host, port, path_and_query: rest(ctx, path) })
 }
 
 /// Go's `IsGlobalUnicast`: whoever can write an address must not reach this host's own services
@@ -172,7 +175,7 @@ fn named_port(pod: &Value, name: &str) -> Option<u16> {
 }
 
 /// One of the service's ready endpoints that are pods.
-fn service_proxy(ctx: &RequestContext) -> Result<Target, Status> {
+fn service_proxy(ctx: &RequestContext, path: &str) -> Result<Target, Status> {
     let (scheme, name, wanted) = split("service", &ctx.info.name)?;
     let service = object(ctx, "services", name)?;
     // A number is one of the service's, whose name leads to those of the endpoints.
@@ -197,7 +200,7 @@ fn service_proxy(ctx: &RequestContext) -> Result<Target, Status> {
     };
     let (host, port) = (endpoint.address, endpoint.port);
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-    Ok(Target { scheme, host, port, path_and_query: rest(ctx) })
+    Ok(Target { scheme, host, port, path_and_query: rest(ctx, path) })
 }
 
 /// Whether an endpoint is where the pod is that it names. Endpoints are written by users too, who
@@ -292,13 +295,17 @@ fn endpoints(server: &Server, namespace: &str, service: &str, port_name: &str) -
 }
 
 /// log, exec, attach and portforward go to the kubelet of the pod's node.
-fn kubelet_of_pod(ctx: &RequestContext, subresource: &str) -> Result<Target, Status> {
+fn kubelet_of_pod(
+    ctx: &RequestContext,
+    subresource: &str,
+    query: &Query,
+) -> Result<Target, Status> {
     let (namespace, name) = (&ctx.info.namespace, &ctx.info.name);
     let pod = object(ctx, "pods", name)?;
     let node = text(&pod, "/spec/nodeName");
     let container = match subresource {
         "portforward" => String::new(),
-        _ => container(&pod, &ctx.query, name)?,
+        _ => container(&pod, query, name)?,
     };
     if node.is_empty() {
         return Err(errors::bad_request(format!("pod {name} does not have a host assigned")));
@@ -306,18 +313,15 @@ fn kubelet_of_pod(ctx: &RequestContext, subresource: &str) -> Result<Target, Sta
     let (host, port) = kubelet(ctx, &node)?;
     let path_and_query = match subresource {
         "portforward" => {
-            let ports = ctx.query.pairs().iter().filter(|(key, _)| key == "ports");
+            let ports = query.pairs().iter().filter(|(key, _)| key == "ports");
             let pairs: Vec<_> = ports.map(|(_, v)| ("port".to_owned(), v.clone())).collect();
             with_query(format!("/portForward/{namespace}/{name}"), &pairs)
         }
         "log" => with_query(
             format!("/containerLogs/{namespace}/{name}/{container}"),
-            &keep(&ctx.query, &LOG_OPTIONS),
+            &keep(query, &LOG_OPTIONS),
         ),
-        _ => with_query(
-            format!("/{subresource}/{namespace}/{name}/{container}"),
-            &streams(&ctx.query),
-        ),
+        _ => with_query(format!("/{subresource}/{namespace}/{name}/{container}"), &streams(query)),
     };
     Ok(Target { scheme: Scheme::Kubelet, host, port, path_and_query })
 }

@@ -23,8 +23,7 @@ pub(super) fn create(
     let ctx = request.ctx;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     let options = WriteOptions::read(ctx)?;
-    let decoded =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, options.validation)?;
+    let decoded = decode::body(ctx, &request.body, &resource.gvk, resource.ty, options.validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let mut review = decoded.value;
     check_metadata_namespace(ctx, &review)?;
@@ -167,7 +166,24 @@ fn attributes(spec: &Value) -> Attributes {
         name: field("name"),
         path: String::new(),
         is_resource: true,
+        fields: fields(&spec["resourceAttributes"]["fieldSelector"]),
     }
+}
+
+/// What a field selector of a review requires of fields.
+fn fields(selector: &Value) -> Vec<(String, String)> {
+    if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
+        return authz::required_fields(raw);
+    }
+    let requirements = selector["requirements"].as_array().into_iter().flatten();
+    let equal = requirements.filter(|it| it["operator"] == "In");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    // One of several values is no value that is required.
+    let one = equal.filter_map(|it| match it["values"].as_array()?.as_slice() {
+        [value] => Some((text(&it["key"]), text(value))),
+        _ => None,
+    });
+    one.collect()
 }
 
 fn rules_review(ctx: &RequestContext, review: &mut Value) {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome};
 
 use super::{object_form, table_options};
+use crate::audit;
 use crate::context::{RequestContext, WriteRequest, check_dry_run};
 use crate::custom::convert;
 use crate::errors;
@@ -106,6 +107,7 @@ pub(crate) fn options(request: &WriteRequest<'_>) -> Result<DeleteOptions, Statu
     let Some(ty) = schema::registry().kind(&gvk) else {
         return Err(errors::internal("no table for DeleteOptions"));
     };
+    audit::requested_options(ctx, &request.body);
     let bytes = match crate::negotiate::body_encoding(&ctx.headers)? {
         crate::negotiate::Encoding::Protobuf => {
             let decoded = schema::decode_protobuf(&request.body);

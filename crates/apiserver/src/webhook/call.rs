@@ -1,12 +1,13 @@
 //! One HTTPS request to a webhook.
 //!
-//! Each has a connection of its own; the timeout of the webhook is over all of it.
+//! Connections are used again; the timeout of the webhook is over all that is done for an answer.
 
 use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use connection::{Body, outbound};
+use connection::Body;
+use connection::outbound::{Serial, Shared};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::hook::Hook;
+use super::kept::{Address, Sender};
 use crate::proxy::service_endpoint;
 use crate::server::Server;
 
@@ -36,7 +38,7 @@ pub(crate) async fn post(server: &Server, hook: &Hook, body: Bytes) -> Result<By
     let target = target(server, hook)?;
     let failed = |why: String| format!("Post {:?}: {why}", target.url.to_string());
     tokio::select! {
-        answer = exchange(hook, &target, body) => answer.map_err(|error| match error {
+        answer = exchange(server, hook, &target, body) => answer.map_err(|error| match error {
             ExchangeError::Transport(why) => failed(why),
             ExchangeError::Refused(why) => why,
         })?,
@@ -78,45 +80,80 @@ fn parse(url: &str) -> Result<Uri, String> {
 }
 
 async fn exchange(
+    server: &Server,
     hook: &Hook,
     target: &Target,
     body: Bytes,
 ) -> Result<Result<Bytes, String>, ExchangeError> {
-    let transport = |error: &(dyn Error + 'static)| {
-        ExchangeError::Transport(telemetry::Chain(error).to_string())
+    let address = target.address.clone().map_err(ExchangeError::Transport)?;
+    let kept = hook.kept.take(&address, server.clock.monotonic());
+    let (mut sender, mut is_used) = match kept {
+        Some(sender) => (sender, true),
+        None => (dial(hook, target, &address).await?, false),
     };
-    let (host, port) = target.address.clone().map_err(ExchangeError::Transport)?;
+    let answer = loop {
+        match sender.send(request(target, &sender, body.clone())?).await {
+            Ok(answer) => break answer,
+            // Whoever ends an idle connection has not read what was sent over it.
+            Err(_) if is_used => {
+                sender = dial(hook, target, &address).await?;
+                is_used = false;
+            }
+            Err(error) => return Err(transport(&error)),
+        }
+    };
+    let code = answer.status();
+    let read = Limited::new(answer.into_body(), ANSWER).collect().await;
+    let body = read.map_err(|error| transport(&*error))?.to_bytes();
+    hook.kept.put(address, sender, server.clock.monotonic());
+    if code.is_success() { Ok(Ok(body)) } else { Err(ExchangeError::Refused(said(code, &body))) }
+}
+
+fn transport(error: &(dyn Error + 'static)) -> ExchangeError {
+    ExchangeError::Transport(telemetry::Chain(error).to_string())
+}
+
+async fn dial(
+    hook: &Hook,
+    target: &Target,
+    (host, port): &Address,
+) -> Result<Sender, ExchangeError> {
     let refused = |error: std::io::Error| {
-        ExchangeError::Transport(format!(
-            "dial tcp {}: connect: {}",
-            join(&host, port),
-            plain(&error)
-        ))
+        let why = plain(&error);
+        ExchangeError::Transport(format!("dial tcp {}: connect: {why}", join(host, *port)))
     };
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
+    let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
     stream.set_nodelay(true).ok();
     let name = ServerName::try_from(target.server_name.clone());
     let name = name.map_err(|error| transport(&error))?;
     let tls = TlsConnector::from(hook.tls().map_err(ExchangeError::Transport)?);
     let stream = tls.connect(name, stream).await;
     let stream = stream.map_err(|error| ExchangeError::Transport(tls_error(&error)))?;
-    let path = target.url.path_and_query().map_or("/", |path| path.as_str());
-    let authority = target.url.authority().map_or("", |authority| authority.as_str());
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let begun = if is_http2 {
+        Shared::begin(Box::new(stream)).await.map(Sender::Shared)
+    } else {
+        Serial::begin(Box::new(stream)).await.map(Sender::Serial)
+    };
+    begun.map_err(|error| transport(&error))
+}
+
+fn request(target: &Target, sender: &Sender, body: Bytes) -> Result<Request<Body>, ExchangeError> {
     let request = Request::builder()
         .method(Method::POST)
-        .uri(path)
-        .header(HOST, authority)
         .header(CONTENT_TYPE, "application/json")
         .header(ACCEPT, "application/json, */*")
-        .header(USER_AGENT, "kube-apiserver-admission")
-        .body(Body::from(body))
-        .map_err(|error| transport(&error))?;
-    let answer = outbound::send(Box::new(stream), request).await;
-    let answer = answer.map_err(|error| transport(&error))?;
-    let code = answer.status();
-    let read = Limited::new(answer.into_body(), ANSWER).collect().await;
-    let body = read.map_err(|error| transport(&*error))?.to_bytes();
-    if code.is_success() { Ok(Ok(body)) } else { Err(ExchangeError::Refused(said(code, &body))) }
+        .header(USER_AGENT, "kube-apiserver-admission");
+    let request = match sender {
+        // HTTP/2 wants the whole address in the request, and no `Host`.
+        Sender::Shared(_) => request.uri(target.url.clone()),
+        Sender::Serial(_) => {
+            let path = target.url.path_and_query().map_or("/", |path| path.as_str());
+            let authority = target.url.authority().map_or("", |authority| authority.as_str());
+            request.uri(path).header(HOST, authority)
+        }
+    };
+    request.body(Body::from(body)).map_err(|error| transport(&error))
 }
 
 /// An answer without success in the words of upstream's client.

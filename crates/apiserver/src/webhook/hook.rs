@@ -7,6 +7,7 @@ use meta::Object;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::kept::Kept;
 use super::matching::Criteria;
 use crate::tls;
 
@@ -16,6 +17,8 @@ const CONVERSION_SECS: u64 = 30;
 /// A webhook, ready to be matched and called.
 #[derive(Debug)]
 pub(crate) struct Hook {
+    /// Name of the configuration it is in.
+    pub(super) configuration: String,
     pub(super) name: String,
     pub(super) client: ClientConfig,
     pub(super) criteria: Criteria,
@@ -28,6 +31,8 @@ pub(crate) struct Hook {
     side_effects: String,
     reinvocation_policy: String,
     tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
+    /// Its connections.
+    pub(super) kept: Kept,
 }
 
 /// Where a webhook is.
@@ -113,7 +118,8 @@ pub(super) fn compile(object: &Object) -> Vec<Hook> {
         Ok(configuration) => {
             let is_mutating = configuration.kind == "MutatingWebhookConfiguration";
             let hooks = configuration.webhooks.into_iter();
-            hooks.map(|spec| Hook::new(spec, is_mutating)).collect()
+            let name = &object.header().name;
+            hooks.map(|spec| Hook::new(name, spec, is_mutating)).collect()
         }
         Err(error) => {
             let name = &object.header().name;
@@ -124,7 +130,7 @@ pub(super) fn compile(object: &Object) -> Vec<Hook> {
 }
 
 impl Hook {
-    fn new(spec: Spec, is_mutating: bool) -> Self {
+    fn new(configuration: &str, spec: Spec, is_mutating: bool) -> Self {
         let criteria = Criteria::new(
             spec.rules,
             Vec::new(),
@@ -133,6 +139,7 @@ impl Hook {
             &spec.match_policy,
         );
         Self {
+            configuration: configuration.to_owned(),
             name: spec.name,
             client: spec.client_config,
             criteria,
@@ -145,6 +152,7 @@ impl Hook {
             side_effects: spec.side_effects,
             reinvocation_policy: spec.reinvocation_policy,
             tls: OnceLock::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -164,7 +172,7 @@ impl Hook {
             admission_review_versions: Vec::new(),
             reinvocation_policy: String::new(),
         };
-        Self::new(spec, false)
+        Self::new(definition, spec, false)
     }
 
     pub(super) fn is_ignored_on_failure(&self) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Upstream: `admission/plugin/webhook/predicates`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use admission::Operation;
@@ -15,7 +16,6 @@ use crate::context::RequestContext;
 use crate::custom;
 use crate::errors;
 use crate::resources::Resource;
-use crate::server::Server;
 
 /// What a webhook or policy is about.
 #[derive(Debug)]
@@ -81,11 +81,17 @@ impl Matched {
         custom.is_some_and(|version| version.kind.hook.is_some())
     }
 
-    /// An object in the version that matched, by the definition's webhook if need be.
-    pub(super) async fn present(&self, server: &Server, object: &Value) -> Result<Value, Status> {
-        match self.resource.as_ref().and_then(|seen| seen.custom.as_ref()) {
-            Some(version) => custom::convert::from_storage(server, version, object.clone()).await,
-            None => Ok(object.clone()),
+    /// An object in the version that matched, when the definition's webhook is needed for that;
+    /// otherwise [`Matched::convert`] makes it. It is asked once for all that want the same.
+    pub(super) async fn present<'o>(
+        &self,
+        ctx: &RequestContext,
+        object: &'o Value,
+    ) -> Result<Cow<'o, Value>, Status> {
+        let custom = self.resource.as_ref().and_then(|seen| seen.custom.as_ref());
+        match custom.filter(|version| version.kind.hook.is_some()) {
+            Some(version) => ctx.conversions.present(ctx, version, object).await.map(Cow::Owned),
+            None => Ok(Cow::Borrowed(object)),
         }
     }
 }
@@ -102,7 +108,7 @@ fn between(from: &Resource, to: &Resource, object: Value) -> Value {
 }
 
 /// Compares a webhook with a request.
-pub(super) fn find(
+pub(super) async fn find(
     ctx: &RequestContext,
     hook: &Hook,
     attributes: &Attributes<'_>,
@@ -115,7 +121,7 @@ pub(super) fn find(
     if hook.conditions.is_empty() {
         return Ok(Some(matched));
     }
-    let seen = Seen::new(ctx, attributes, &matched, object, old);
+    let seen = Seen::new(ctx, attributes, &matched, object, old).await?;
     match hook.conditions.hold(&seen.input(None)) {
         Ok(holds) => Ok(holds.then_some(matched)),
         Err(why) if hook.is_ignored_on_failure() => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cel::{Authorizer, Check, Decision};
+use meta::Status;
 use serde_json::{Map, Value, json};
 
 use super::Attributes;
@@ -27,19 +28,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl<'a> Seen<'a> {
     /// Objects are shown in the version that matched.
-    pub(super) fn new(
+    pub(super) async fn new(
         ctx: &'a RequestContext,
         attributes: &Attributes<'_>,
         matched: &Matched,
         object: Option<&Value>,
         old: Option<&Value>,
-    ) -> Self {
-        let shown = |object| review::shown(attributes, matched, object);
+    ) -> Result<Self, Status> {
+        let shown = async |object: Option<&Value>| -> Result<Option<Value>, Status> {
+            let Some(object) = object else { return Ok(None) };
+            let presented = matched.present(ctx, object).await?;
+            Ok(Some(review::shown(attributes, matched, &presented)))
+        };
+        let (object, old) = (shown(object).await?, shown(old).await?);
         let clock = &ctx.server.clock;
         let begun = clock.monotonic();
-        Self {
-            object: object.map(shown),
-            old: old.map(shown),
+        Ok(Self {
+            object,
+            old,
             request: Value::Object(review::facts(ctx, attributes, matched)),
             namespace: namespace(ctx, attributes),
             authorizer: Asked { ctx },
@@ -52,7 +58,7 @@ impl<'a> Seen<'a> {
                 ..Check::default()
             },
             is_late: Box::new(move || clock.monotonic().duration_since(begun) > PATIENCE),
-        }
+        })
     }
 
     pub(super) fn input<'s>(&'s self, params: Option<&'s Value>) -> policy::Input<'s> {
@@ -108,6 +114,8 @@ impl Authorizer for Asked<'_> {
                     &check.namespace,
                     &check.name,
                 )
+                // Nobody here tells objects by their labels.
+                .with_field_selector(check.field_selector.as_deref().unwrap_or_default())
             },
         };
         let authorizer = &self.ctx.server.authorizer;

@@ -11,6 +11,7 @@ mod limit_range;
 mod namespaces;
 mod plain_kinds;
 mod policies;
+mod policy_questions;
 mod resource_quota;
 mod service_ranges;
 mod subject_review;

@@ -1,10 +1,12 @@
 //! Custom resources, from their definitions to their end.
 
+mod admitted;
 mod conversion;
 mod converter;
 mod documents;
 mod lifecycle;
 mod many;
+mod owners;
 mod serving;
 mod subresources;
 

@@ -1,6 +1,7 @@
 //! Servers that the API server calls, played by the test.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -19,6 +20,19 @@ where
     F: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
+    serve_counted(server, names, answer).await.0
+}
+
+/// The same, with the number of connections so far.
+pub(crate) async fn serve_counted<F, Fut>(
+    server: &Fixture,
+    names: &[&str],
+    answer: F,
+) -> (u16, Arc<AtomicUsize>)
+where
+    F: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
     let (certificate, key) = server.authority.issue_for("hook", &[], names);
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a chain")];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
@@ -32,8 +46,11 @@ where
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("a port").port();
+    let count: Arc<AtomicUsize> = Arc::default();
+    let counted = count.clone();
     drop(stdx::task::spawn("test server", async move {
         while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
             let (acceptor, answer) = (acceptor.clone(), answer.clone());
             drop(stdx::task::spawn("test connection", async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -46,5 +63,5 @@ where
             }));
         }
     }));
-    port
+    (port, count)
 }

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod aggregated_process;
+#[cfg(test)]
 mod aggregation;
+#[cfg(test)]
+mod audit;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
@@ -16,6 +20,8 @@ mod fixture;
 mod flow_control;
 #[cfg(test)]
 mod hostile_clients;
+#[cfg(test)]
+mod hostile_extensions;
 #[cfg(test)]
 mod https;
 #[cfg(test)]

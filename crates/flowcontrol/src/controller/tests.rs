@@ -173,7 +173,7 @@ async fn a_write_holds_seats_for_its_watchers_after_it_has_ended() {
     let control = control(600, clock.clone());
     let anybody = groups(&["system:authenticated"]);
     let classified = control.classify(&of("u", &anybody));
-    let width = Width::of_write(500, classified.seats_max());
+    let width = Width::of_write(50, classified.seats_max());
     drop(control.admit(&classified, width).await.unwrap());
     tokio::task::yield_now().await;
     assert_eq!(level_in_use(&control, "global-default").0, 5);

@@ -1,6 +1,8 @@
 //! End-to-end tests: whole clusters, each in namespaces of its own.
 
 #[cfg(test)]
+mod extension;
+#[cfg(test)]
 mod harness;
 
 #[cfg(test)]
@@ -9,6 +11,8 @@ mod alone;
 mod conformance;
 #[cfg(test)]
 mod crashes;
+#[cfg(test)]
+mod extended_apis;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -19,6 +23,8 @@ mod requests;
 mod services;
 #[cfg(test)]
 mod versions;
+#[cfg(test)]
+mod webhooks;
 #[cfg(test)]
 mod workloads;
 #[cfg(test)]

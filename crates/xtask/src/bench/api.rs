@@ -47,9 +47,9 @@ pub(crate) fn measure(
 
 /// What some operations took.
 pub(crate) struct Cost {
-    count: usize,
+    pub(crate) count: usize,
     took: Duration,
-    cpu: Duration,
+    pub(crate) cpu: Duration,
 }
 
 impl Cost {
@@ -133,12 +133,23 @@ impl Load {
 
     /// Lists all pods, one list after the other.
     pub(crate) async fn list(&self, query: &str) -> anyhow::Result<Cost> {
-        let alone = Self { clients: self.clients.clone(), pid: self.pid, in_flight: 1 };
-        let path = || format!("{PODS}{query}");
-        alone.each(0..LISTS, |n| alone.send(n, Method::GET, path(), Bytes::new())).await
+        self.list_of(&format!("{PODS}{query}")).await
     }
 
-    async fn send(
+    /// The same of any path.
+    pub(crate) async fn list_of(&self, path: &str) -> anyhow::Result<Cost> {
+        let alone = Self { clients: self.clients.clone(), pid: self.pid, in_flight: 1 };
+        let one = |n| alone.send(n, Method::GET, path.to_owned(), Bytes::new());
+        alone.each(0..LISTS, one).await
+    }
+
+    /// One of its connections.
+    pub(crate) fn client(&self) -> &Client {
+        &self.clients[0]
+    }
+
+    /// One request.
+    pub(crate) async fn send(
         &self,
         n: usize,
         method: Method,
@@ -148,7 +159,12 @@ impl Load {
         send(&self.clients[n % CONNECTIONS], method, &path, body).await.map(drop)
     }
 
-    async fn each<F, Fut>(&self, numbers: std::ops::Range<usize>, one: F) -> anyhow::Result<Cost>
+    /// A request for each number, so many at once.
+    pub(crate) async fn each<F, Fut>(
+        &self,
+        numbers: std::ops::Range<usize>,
+        one: F,
+    ) -> anyhow::Result<Cost>
     where
         F: Fn(usize) -> Fut,
         Fut: Future<Output = Result<(), ClientError>>,
@@ -168,7 +184,7 @@ impl Load {
 }
 
 /// A pod of about 3 KB that nobody schedules.
-fn pod(n: usize) -> Value {
+pub(crate) fn pod(n: usize) -> Value {
     let env: Vec<Value> = (0..8)
         .map(|k| json!({ "name": format!("VARIABLE_{k}"), "value": format!("value {k} of {n}") }))
         .collect();

@@ -68,6 +68,14 @@ impl Server {
         })
     }
 
+    /// Runs on the server's host.
+    pub(crate) fn on_host<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.host.run(work)
+    }
+
     fn wait_until_ready(&self) -> anyhow::Result<()> {
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
             if self.run(is_ready).is_ok() {

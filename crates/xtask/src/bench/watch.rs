@@ -77,9 +77,9 @@ async fn open(
     (from, each): (ResourceVersion, usize),
 ) -> anyhow::Result<impl Future<Output = usize> + use<>> {
     let events = client.watch(path, "default", options, from, 300).await?;
-    Ok(async move {
-        events.take(each).filter(|event| std::future::ready(event.is_ok())).count().await
-    })
+    Ok(
+        async move { events.take(each).filter(|event| std::future::ready(event.is_ok())).count().await },
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]

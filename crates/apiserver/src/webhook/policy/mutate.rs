@@ -9,17 +9,16 @@ use serde_json::Value;
 use super::validate::refusal;
 use super::{Binding, Bound, Policies};
 use crate::context::RequestContext;
-use crate::resources::Resource;
 use crate::webhook::matching::Matched;
 use crate::webhook::seen::Seen;
-use crate::webhook::{Attributes, rebuilt, review};
+use crate::webhook::{Attributes, rebuilt};
 
 /// Which policies were run and wish to be run again after changes: policy, binding and parameter.
 pub(in crate::webhook) type Invoked = BTreeSet<(String, String, String)>;
 
 /// Runs every policy that is about an object, and changes it. The second time, those alone that
 /// were run before and wish so. Whether anything changed.
-pub(in crate::webhook) fn mutate(
+pub(in crate::webhook) async fn mutate(
     ctx: &RequestContext,
     policies: &Policies<Mutating>,
     attributes: &Attributes<'_>,
@@ -31,9 +30,8 @@ pub(in crate::webhook) fn mutate(
     if bound.is_empty() || attributes.is_exempt() {
         return Ok(false);
     }
-    let Some(resource) = attributes.resource else { return Ok(false) };
     let mut is_changed = false;
-    let mut run = Run { ctx, attributes, resource, old, failures: Vec::new() };
+    let mut run = Run { ctx, attributes, old, failures: Vec::new() };
     for policy in bound.iter() {
         // The object may have changed since the policy before.
         let Some(matched) = policy.matches(ctx, attributes, Some(object), old)? else { continue };
@@ -54,7 +52,7 @@ pub(in crate::webhook) fn mutate(
                         if again.is_some_and(|again| !again.contains(&key)) {
                             continue;
                         }
-                        is_changed |= run.policy(policy, binding, &matched, &param, object)?;
+                        is_changed |= run.policy(policy, binding, &matched, &param, object).await?;
                         if policy.policy.is_reinvoked {
                             invoked.insert(key);
                         }
@@ -80,7 +78,6 @@ fn key(bound: &Bound<Mutating>, binding: &Binding, param: &Param) -> (String, St
 struct Run<'a> {
     ctx: &'a RequestContext,
     attributes: &'a Attributes<'a>,
-    resource: &'a Resource,
     old: Option<&'a Value>,
     failures: Vec<String>,
 }
@@ -88,7 +85,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// One policy with one binding and parameter: its changes, one after the other. Whether there
     /// were any.
-    fn policy(
+    async fn policy(
         &mut self,
         bound: &Bound<Mutating>,
         binding: &Binding,
@@ -97,8 +94,7 @@ impl Run<'_> {
         object: &mut Value,
     ) -> Result<bool, Status> {
         let (ctx, attributes, old) = (self.ctx, self.attributes, self.old);
-        let see = |object: &Value| Seen::new(ctx, attributes, matched, Some(object), old);
-        let mut seen = see(object);
+        let mut seen = Seen::new(ctx, attributes, matched, Some(object), old).await?;
         match bound.policy.matches(&seen.input(param.as_ref())) {
             Ok(true) => {}
             Ok(false) => return Ok(false),
@@ -111,15 +107,16 @@ impl Run<'_> {
         for at in 0..bound.policy.mutations() {
             let begun = ctx.server.clock.monotonic();
             let patch = bound.policy.mutate(at, &seen.input(param.as_ref()));
-            let patched = patch.and_then(|patch| self.patched(matched, object, &patch));
+            let document = seen.object.as_ref();
+            let patched = patch.and_then(|patch| self.patched(matched, document, &patch));
             let took = ctx.server.clock.monotonic().duration_since(begun);
             let error = if patched.is_ok() { "no_error" } else { "invalid_error" };
             let labels = [error, bound.name.as_str(), binding.name.as_str()];
             ctx.server.metrics.mutating_policies.observe(&labels, took);
             match patched {
                 Ok(Some(document)) => {
-                    *object = rebuilt(self.resource, matched, &document)?;
-                    seen = see(object);
+                    *object = rebuilt(ctx, attributes, matched, document).await?;
+                    seen = Seen::new(ctx, attributes, matched, Some(object), old).await?;
                     is_changed = true;
                 }
                 Ok(None) => {}
@@ -133,22 +130,35 @@ impl Run<'_> {
     fn patched(
         &self,
         matched: &Matched,
-        object: &Value,
+        document: Option<&Value>,
         patch: &Patch,
     ) -> Result<Option<Value>, String> {
-        let document = review::printed(self.resource, matched, object);
+        let Some(document) = document else { return Ok(None) };
         let patched = match patch {
-            Patch::Configuration(config) => {
-                let ty = matched.resource.as_deref().unwrap_or(self.resource).ty;
-                apply::merged(ty, &document, config)
-                    .map_err(|why| format!("error applying patch: {why}"))?
-            }
-            Patch::Operations(operations) => match operate(&document, operations)? {
+            Patch::Configuration(config) => self
+                .merged(matched, document, config)
+                .map_err(|why| format!("error applying patch: {why}"))?,
+            Patch::Operations(operations) => match operate(document, operations)? {
                 Some(patched) => patched,
                 None => return Ok(None),
             },
         };
-        Ok((patched != document).then_some(patched))
+        Ok((patched != *document).then_some(patched))
+    }
+
+    fn merged(&self, matched: &Matched, document: &Value, config: &Value) -> Result<Value, String> {
+        let Some(resource) = self.attributes.resource else {
+            // Options of connections are in no table of what is stored, upstream neither.
+            // Upstream prints the empty group, too.
+            let (group, version, kind) =
+                (&matched.gvk.group, &matched.gvk.version, &matched.gvk.kind);
+            return Err(format!(
+                "failed to convert original object to typed object: no corresponding type for \
+                 {group}/{version}, Kind={kind}"
+            ));
+        };
+        let ty = matched.resource.as_deref().unwrap_or(resource).fields();
+        apply::merged(ty, document, config)
     }
 
     /// Remembers what went wrong, unless that is to be ignored.

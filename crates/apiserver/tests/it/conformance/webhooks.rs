@@ -1,5 +1,6 @@
 //! Admission webhooks, played by the test.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 /// A webhook: its port and what it was asked.
 struct Hook {
     port: u16,
+    connections: Arc<AtomicUsize>,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -31,12 +33,12 @@ impl Hook {
         let names = ["hook.default.svc", "localhost", "127.0.0.1"];
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
         let seen = asked.clone();
-        let port = https::serve(server, &names, move |request| {
+        let (port, connections) = https::serve_counted(server, &names, move |request| {
             let seen = seen.clone();
             async move { reply(request, answer, &seen).await }
         })
         .await;
-        Self { port, asked }
+        Self { port, connections, asked }
     }
 
     fn asked(&self) -> Vec<Value> {
@@ -424,4 +426,27 @@ async fn managed_fields_that_a_webhook_breaks_stay_as_they_were() {
     assert_eq!(managed[0]["manager"], "m");
     // What the webhook adds is nobody's.
     assert_eq!(managed[0]["fieldsV1"], json!({"f:data": {".": {}, "f:a": {}}}));
+}
+
+#[tokio::test]
+async fn connections_to_a_webhook_are_used_again() {
+    let server = Fixture::start().await;
+    let webhook = Hook::serve(&server, |request| {
+        // This answer comes too late, and its connection is lost with it.
+        if request["name"] == "late" { json!("late") } else { json!({"allowed": true}) }
+    })
+    .await;
+    let rules = rule(&["configmaps"], &["CREATE"]);
+    let mut hook = hook("w", &webhook.url(&server), &rules);
+    hook["timeoutSeconds"] = json!(1);
+    register(&server, "validating", &[hook]).await;
+    for n in 0..10 {
+        server.create(CONFIG_MAPS, &config_map(&format!("a{n}"))).await;
+    }
+    assert_eq!(webhook.asked().len(), 10);
+    assert_eq!(webhook.connections.load(Ordering::Relaxed), 1);
+    let (code, _) = server.admin(Method::POST, CONFIG_MAPS, &config_map("late")).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    server.create(CONFIG_MAPS, &config_map("b")).await;
+    assert_eq!(webhook.connections.load(Ordering::Relaxed), 2);
 }

@@ -118,6 +118,23 @@ async fn selectors_see_converted_objects() {
     assert_eq!(seen, ["+a", "+b", "-a"]);
 }
 
+/// The same test: what is deleted together is selected in the version of the request.
+#[tokio::test]
+async fn collections_are_deleted_by_what_converted_objects_say() {
+    let server = Fixture::start().await;
+    with_converter(&server, host_and_port).await;
+    for (name, host) in [("a", "x:1"), ("b", "y:1"), ("c", "x:2")] {
+        server.create(FOOS, &foo(name, &json!({ "hostPort": host }))).await;
+    }
+    let path = format!("{FOOS_V2}?fieldSelector=spec.host%3Dx");
+    let (code, answer) = server.admin(Method::DELETE, &path, &Value::Null).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let left = read(&server, FOOS).await;
+    let names: Vec<&Value> =
+        left["items"].as_array().unwrap().iter().map(|item| &item["metadata"]["name"]).collect();
+    assert_eq!(names, ["b"]);
+}
+
 /// What reading in the other version answers with a webhook that replies so.
 async fn refusal(reply: fn(&Value) -> Reply) -> String {
     let server = Fixture::start().await;

@@ -10,6 +10,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
+use super::{define, definition, version};
 use crate::fixture::Fixture;
 use crate::https;
 
@@ -99,4 +100,51 @@ pub(super) fn host_and_port(request: &Value) -> Reply {
         object
     };
     Reply::Objects(objects.into_iter().map(convert).collect())
+}
+
+/// The names of the two fields in each version.
+const NAMES: [(&str, [&str; 2]); 3] =
+    [("v1", ["size", "color"]), ("v2", ["magnitude", "colour"]), ("v3", ["breadth", "tint"])];
+
+/// Renames the fields; objects that say so are not converted to v3.
+fn rename(request: &Value) -> Reply {
+    let wanted = request["desiredAPIVersion"].as_str().unwrap();
+    let names = |version: &str| {
+        let version = version.strip_prefix("example.com/").unwrap();
+        NAMES.iter().find(|(name, _)| *name == version).unwrap().1
+    };
+    let mut converted = Vec::new();
+    for object in request["objects"].as_array().unwrap() {
+        let is_broken = object["metadata"]["annotations"]["broken"] == "yes";
+        if is_broken && wanted == "example.com/v3" {
+            let result = json!({"status": "Failure", "message": "it is broken"});
+            return Reply::Response(json!({"uid": request["uid"], "result": result}));
+        }
+        let (from, to) = (names(object["apiVersion"].as_str().unwrap()), names(wanted));
+        let mut spec = json!({});
+        for (from, to) in from.into_iter().zip(to) {
+            if let Some(value) = object["spec"].get(from) {
+                spec[to] = value.clone();
+            }
+        }
+        let mut object = object.clone();
+        object["spec"] = spec;
+        object["apiVersion"] = json!(wanted);
+        converted.push(object);
+    }
+    Reply::Objects(converted)
+}
+
+/// A server with a definition of three versions, between which a webhook renames fields.
+pub(super) async fn renaming() -> (Fixture, Converter) {
+    let server = Fixture::start().await;
+    let converter = Converter::serve(&server, rename).await;
+    let text = json!({"type": "string"});
+    let of = |(name, fields): (&str, [&str; 2])| {
+        version(name, name == "v1", &json!({fields[0]: text, fields[1]: text}))
+    };
+    let mut definition = definition(&json!(NAMES.map(of)));
+    definition["spec"]["conversion"] = converter.conversion(&server);
+    define(&server, &definition).await;
+    (server, converter)
 }

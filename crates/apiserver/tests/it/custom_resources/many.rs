@@ -1,9 +1,10 @@
 //! Thousands of definitions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use clock::SystemClock;
-use http::StatusCode;
+use clock::{Clock, SystemClock};
+use http::{Method, StatusCode};
 use serde_json::json;
 use store::{Expect, LogStore, Options, Store, Write};
 
@@ -13,7 +14,7 @@ use crate::fixture::Fixture;
 const DEFINITIONS: usize = 2000;
 
 /// What a definition of some size looks like in the store.
-fn stored(at: usize) -> (String, String) {
+fn stored(at: usize, is_established: bool) -> (String, String) {
     let name = format!("foos{at}.many.example.com");
     let properties: serde_json::Map<_, _> = (0..40)
         .map(|field| {
@@ -23,7 +24,7 @@ fn stored(at: usize) -> (String, String) {
         .collect();
     let names = json!({"plural": format!("foos{at}"), "singular": format!("foo{at}"),
         "kind": format!("Foo{at}"), "listKind": format!("Foo{at}List")});
-    let object = json!({"kind": "CustomResourceDefinition",
+    let mut object = json!({"kind": "CustomResourceDefinition",
         "apiVersion": "apiextensions.k8s.io/v1",
         "metadata": {"name": name, "uid": format!("u{at}"), "generation": 1,
             "creationTimestamp": "2024-01-01T00:00:00Z"},
@@ -37,6 +38,9 @@ fn stored(at: usize) -> (String, String) {
             {"type": "Established", "status": "True", "reason": "InitialNamesAccepted",
                 "message": "the initial names have been accepted",
                 "lastTransitionTime": "2024-01-01T00:00:00Z"}]}});
+    if !is_established {
+        object["status"] = json!({"storedVersions": ["v1"]});
+    }
     (format!("/registry/apiextensions.k8s.io/customresourcedefinitions/{name}"), object.to_string())
 }
 
@@ -46,7 +50,7 @@ async fn thousands_of_definitions_are_served_from_the_start() {
     let store = LogStore::volatile(&Options::default(), Arc::new(SystemClock)).unwrap();
     let store: Arc<dyn Store> = Arc::new(store);
     for at in 0..DEFINITIONS {
-        let (key, value) = stored(at);
+        let (key, value) = stored(at, true);
         let write = Write::new(key.into(), Some(value.into()), Expect::Any);
         store.write(write).await.unwrap();
     }
@@ -60,4 +64,29 @@ async fn thousands_of_definitions_are_served_from_the_start() {
     let created =
         server.create("/apis/many.example.com/v1/namespaces/default/foos7", &object).await;
     assert_eq!(created["spec"], json!({"field1": "x"}));
+}
+
+/// Each takes a write of its status, and what is served is made anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_definitions_are_established_at_once() {
+    let store = LogStore::volatile(&Options::default(), Arc::new(SystemClock)).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let server = Fixture::start_on(store.clone()).await;
+    for at in 0..DEFINITIONS {
+        let (key, value) = stored(at, false);
+        let write = Write::new(key.into(), Some(value.into()), Expect::Any);
+        store.write(write).await.unwrap();
+    }
+    let begun = SystemClock.monotonic();
+    let count = async || {
+        let (code, answer) =
+            server.admin(Method::GET, "/apis/many.example.com/v1", &json!(null)).await;
+        if code.is_success() { answer["resources"].as_array().map_or(0, Vec::len) } else { 0 }
+    };
+    while count().await < DEFINITIONS {
+        let passed = SystemClock.monotonic().duration_since(begun);
+        // Alone it takes three seconds; other tests run beside it.
+        assert!(passed < Duration::from_secs(60), "{}", count().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
