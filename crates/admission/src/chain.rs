@@ -55,6 +55,17 @@ pub trait Plugin: Send + Sync {
     ) -> Vec<String> {
         Vec::new()
     }
+
+    /// What is recorded about a write in the audit log, be it refused or not: keys and values.
+    fn audit_annotations(
+        &self,
+        _request: &Request<'_>,
+        _object: &Value,
+        _old: Option<&Value>,
+        _view: &dyn View,
+    ) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 /// The plugins that are on by default.
@@ -136,6 +147,18 @@ impl Chain {
     ) -> Vec<String> {
         let plugins = self.plugins.iter();
         plugins.flat_map(|plugin| plugin.warnings(request, object, old, view)).collect()
+    }
+
+    /// What the plugins have to say for the audit log.
+    pub fn audit_annotations(
+        &self,
+        request: &Request<'_>,
+        object: &Value,
+        old: Option<&Value>,
+        view: &dyn View,
+    ) -> Vec<(&'static str, String)> {
+        let plugins = self.plugins.iter();
+        plugins.flat_map(|plugin| plugin.audit_annotations(request, object, old, view)).collect()
     }
 
     /// Names of the plugins, in order.

@@ -1,8 +1,7 @@
 //! PodSecurity: what pods of a namespace may do, by the level in its labels.
 //!
 //! Upstream: `pod-security-admission`. A namespace has a level and a version of the rules for each
-//! of three modes: what is refused, what is warned of, and what is audited, of which the last has
-//! nobody to tell here.
+//! of three modes: what is refused, what is warned of, and what is recorded in the audit log.
 
 mod baseline;
 mod checks;
@@ -87,7 +86,44 @@ impl Plugin for PodSecurity {
         let standard = standard.to_string();
         vec![format!("would violate PodSecurity {standard:?}: {}", details(&found))]
     }
+
+    fn audit_annotations(
+        &self,
+        request: &Request<'_>,
+        object: &Value,
+        old: Option<&Value>,
+        view: &dyn View,
+    ) -> Vec<(&'static str, String)> {
+        let is_pod = writes_pod(request);
+        if request.is_for("", "namespaces") || (is_pod && is_insignificant(object, old)) {
+            return Vec::new();
+        }
+        let pod = if is_pod { object } else { template(request, object) };
+        if !pod["spec"].is_object() {
+            return Vec::new();
+        }
+        let (policy, wrong) = labelled_policy(request, view);
+        let mut notes = Vec::new();
+        if !wrong.is_empty() {
+            notes.push((ERROR, format!("Failed to parse policy: {}", told(&wrong))));
+        }
+        if is_pod {
+            notes.push((ENFORCED, policy.enforce.to_string()));
+        }
+        let found = violations(policy.audit, &pod["spec"], annotations(pod));
+        if !found.is_empty() {
+            let standard = policy.audit.to_string();
+            let text = format!("would violate PodSecurity {standard:?}: {}", details(&found));
+            notes.push((VIOLATIONS, text));
+        }
+        notes
+    }
 }
+
+/// Upstream's audit annotations.
+const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
+const VIOLATIONS: &str = "pod-security.kubernetes.io/audit-violations";
+const ERROR: &str = "pod-security.kubernetes.io/error";
 
 fn writes_pod(request: &Request<'_>) -> bool {
     let resource = request.resource;
@@ -142,6 +178,11 @@ fn annotations(object: &Value) -> Option<&Map<String, Value>> {
 }
 
 fn policy_of(request: &Request<'_>, view: &dyn View) -> Policy {
+    labelled_policy(request, view).0
+}
+
+/// The policy of the namespace, and what is wrong with its labels.
+fn labelled_policy(request: &Request<'_>, view: &dyn View) -> (Policy, Vec<Cause>) {
     let namespace = view.get("", "namespaces", "", request.namespace);
     let has_policy = |namespace: &meta::Object| {
         // Nearly every namespace has none, and this is asked for every pod.
@@ -151,9 +192,9 @@ fn policy_of(request: &Request<'_>, view: &dyn View) -> Policy {
     };
     match namespace {
         Some(namespace) if has_policy(&namespace) => {
-            Policy::of_labels(&|key| namespace.header().label(key)).0
+            Policy::of_labels(&|key| namespace.header().label(key))
         }
-        _ => Policy::default(),
+        _ => (Policy::default(), Vec::new()),
     }
 }
 
@@ -174,10 +215,14 @@ fn namespace_labels(
     if wrong.is_empty() || had {
         return Ok(());
     }
+    Err(invalid(request.name, &told(&wrong), wrong))
+}
+
+/// Findings in one text.
+fn told(findings: &[Cause]) -> String {
     let texts: Vec<String> =
-        wrong.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
-    let list = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
-    Err(invalid(request.name, &list, wrong))
+        findings.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) }
 }
 
 fn invalid(name: &str, findings: &str, causes: Vec<Cause>) -> Status {

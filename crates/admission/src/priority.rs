@@ -2,7 +2,10 @@
 //!
 //! Upstream: `plugin/pkg/admission/priority`.
 
-use meta::Status;
+use std::sync::Arc;
+
+use memchr::memmem;
+use meta::{Object, Status};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,6 +14,8 @@ use crate::refusal::forbidden;
 use crate::request::{Operation, Request, View};
 
 const GROUP: &str = "scheduling.k8s.io";
+/// As it stands in the canonical JSON of a class.
+const IS_DEFAULT: &[u8] = b"\"globalDefault\":true";
 
 pub(crate) struct Priority;
 
@@ -88,8 +93,12 @@ fn resolve(request: &Request<'_>, pod: &mut Value, view: &dyn View) -> Result<()
 
 /// The global default; of several, the one with the lowest value.
 fn default_class(view: &dyn View) -> Option<Class> {
-    view.list(GROUP, "priorityclasses", "")
+    let classes = view.list(GROUP, "priorityclasses", "");
+    // Most are no default, and need not be read to know it.
+    let says = |class: &&Arc<Object>| memmem::find(class.json(), IS_DEFAULT).is_some();
+    classes
         .iter()
+        .filter(says)
         .filter_map(|class| class.decode::<Class>().ok())
         .filter(|class| class.global_default)
         .min_by_key(|class| class.value)

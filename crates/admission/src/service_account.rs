@@ -3,6 +3,7 @@
 //! Upstream: `plugin/pkg/admission/serviceaccount`.
 
 use meta::Status;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::chain::Plugin;
@@ -43,7 +44,7 @@ impl Plugin for ServiceAccount {
         object["spec"]["serviceAccountName"] = json!(name);
         object["spec"]["serviceAccount"] = json!(name);
         let account = view.get("", "serviceaccounts", request.namespace, &name);
-        let Some(account) = account.and_then(|account| account.decode::<Value>().ok()) else {
+        let Some(account) = account.and_then(|account| account.decode::<Account>().ok()) else {
             let why = format!(
                 "error looking up service account {}/{name}: serviceaccount {name:?} not found",
                 request.namespace
@@ -53,12 +54,21 @@ impl Plugin for ServiceAccount {
         if wants_token(object, &account) {
             mount_token(object);
         }
-        let secrets = &account["imagePullSecrets"];
-        if object["spec"].get("imagePullSecrets").is_none() && !secrets.is_null() {
-            object["spec"]["imagePullSecrets"] = secrets.clone();
+        if let Some(secrets) = account.image_pull_secrets
+            && object["spec"].get("imagePullSecrets").is_none()
+        {
+            object["spec"]["imagePullSecrets"] = secrets;
         }
         Ok(())
     }
+}
+
+/// What counts of a `ServiceAccount`; one is read for every pod.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Account {
+    automount_service_account_token: Option<bool>,
+    image_pull_secrets: Option<Value>,
 }
 
 /// Pods that mirror files of a node have no identity of their own.
@@ -75,9 +85,9 @@ fn check_mirror(request: &Request<'_>, pod: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn wants_token(pod: &Value, account: &Value) -> bool {
+fn wants_token(pod: &Value, account: &Account) -> bool {
     let of_pod = pod["spec"]["automountServiceAccountToken"].as_bool();
-    of_pod.or_else(|| account["automountServiceAccountToken"].as_bool()).unwrap_or(true)
+    of_pod.or(account.automount_service_account_token).unwrap_or(true)
 }
 
 fn mount_token(pod: &mut Value) {
@@ -154,9 +164,10 @@ mod tests {
     #[test]
     fn the_pod_overrules_its_account() {
         let says = |value: Value| json!({"spec": {"automountServiceAccountToken": value}});
-        let account = json!({"automountServiceAccountToken": false});
-        assert!(wants_token(&says(json!(true)), &account));
-        assert!(!wants_token(&json!({"spec": {}}), &account));
-        assert!(wants_token(&json!({"spec": {}}), &json!({})));
+        let account = |value: Value| serde_json::from_value::<Account>(value).unwrap();
+        let unwilling = account(json!({"automountServiceAccountToken": false}));
+        assert!(wants_token(&says(json!(true)), &unwilling));
+        assert!(!wants_token(&json!({"spec": {}}), &unwilling));
+        assert!(wants_token(&json!({"spec": {}}), &account(json!({}))));
     }
 }

@@ -20,13 +20,13 @@ use std::time::Duration;
 
 use meta::Status;
 
-use crate::cache::{Cursor, Pace, Selection};
 use crate::handle::Handle;
 use crate::resources::{Resources, Storage};
 use crate::server::Server;
+use cache::{Cursor, Pace, Selection};
 
 pub(crate) use backend::Backend;
-pub(crate) use discovery::{add_aggregated, add_documents, add_groups};
+pub(crate) use discovery::{add_aggregated, add_documents, add_groups, foreign_documents};
 pub(crate) use forward::serve;
 
 pub(crate) const GROUP: &str = "apiregistration.k8s.io";

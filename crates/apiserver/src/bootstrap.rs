@@ -36,11 +36,13 @@ fn authentication(handle: &Handle) -> Value {
     let mut data = json!({"client-ca-file": String::from_utf8_lossy(&pki.client_ca)});
     if !pki.front_proxy_ca.is_empty() {
         data["requestheader-client-ca-file"] = json!(String::from_utf8_lossy(&pki.front_proxy_ca));
-        data["requestheader-allowed-names"] = json!(r#"["front-proxy-client"]"#);
-        data["requestheader-username-headers"] = json!(r#"["X-Remote-User"]"#);
-        data["requestheader-uid-headers"] = json!(r#"["X-Remote-Uid"]"#);
-        data["requestheader-group-headers"] = json!(r#"["X-Remote-Group"]"#);
-        data["requestheader-extra-headers-prefix"] = json!(r#"["X-Remote-Extra-"]"#);
+        let header = &handle.server.config.request_header;
+        let list = |names: &Vec<String>| json!(json!(names).to_string());
+        data["requestheader-allowed-names"] = list(&header.allowed_names);
+        data["requestheader-username-headers"] = list(&header.username_headers);
+        data["requestheader-uid-headers"] = list(&header.uid_headers);
+        data["requestheader-group-headers"] = list(&header.group_headers);
+        data["requestheader-extra-headers-prefix"] = list(&header.extra_headers_prefixes);
     }
     json!({"kind": "ConfigMap", "apiVersion": "v1",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},

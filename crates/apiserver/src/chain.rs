@@ -1,11 +1,13 @@
 //! The way of a request: who, whether, what, answer.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authn::{Authenticated, Impersonation, UserInfo};
+use authn::{Impersonation, UserInfo};
 use futures::FutureExt;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use meta::{Reason, Status};
 
@@ -23,24 +25,36 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{aggregation, custom, discovery, non_resource, proxy, traffic};
+use crate::{aggregation, audit, custom, discovery, non_resource, proxy, traffic};
 use connection::compress;
 use connection::{Body, RequestBody};
 
 /// Whatever can be upgraded to another protocol, for exec and the like.
 pub(crate) type OnUpgrade = Option<hyper::upgrade::OnUpgrade>;
 
+/// Who is at the other end of a connection.
+pub(crate) struct Connected {
+    pub(crate) address: IpAddr,
+    pub(crate) peer: authn::Peer,
+}
+
 /// A request from a connection: authenticates, then serves.
 pub(crate) async fn serve_connection(
     server: Arc<Server>,
-    certified: Option<Arc<Authenticated>>,
+    connected: Arc<Connected>,
     mut request: Request<hyper::body::Incoming>,
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let now = server.clock.now().as_second();
-    let authenticated =
-        server.authenticator.authenticate(certified.as_deref(), &parts.headers, now);
+    let authenticator = &server.authenticator;
+    let authenticated = authenticator.authenticate(&connected.peer, &parts.headers, now);
+    if authenticated.is_ok() {
+        authenticator.strip(&mut parts.headers);
+    }
+    if server.auditor.is_some() {
+        parts.extensions.insert(audit::Peer(connected.address));
+    }
     let compresses = compress::is_accepted(&parts.method, &parts.headers)
         && server.config.features.is_enabled("APIResponseCompression");
     let request = Request::from_parts(parts, RequestBody::Incoming(body));
@@ -54,12 +68,20 @@ pub(crate) async fn serve_connection(
         Err(_) => {
             let (parts, body) = request.into_parts();
             drain(&server, body).await;
-            let request = Request::from_parts(parts, ());
-            let query = Query::parse(request.uri().query().unwrap_or_default());
-            let form = negotiate::error_form(request.headers(), &query);
-            render::status(&Status::failure(Reason::Unauthorized, "Unauthorized"), form)
+            unauthorized(&server, &parts).await
         }
     }
+}
+
+async fn unauthorized(server: &Arc<Server>, parts: &Parts) -> Response<Body> {
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let form = negotiate::error_form(&parts.headers, &query);
+    let status = Status::failure(Reason::Unauthorized, "Unauthorized");
+    let audit_id = audit::id(&parts.headers);
+    audit::unauthorized(server, parts, &query, &audit_id, &status).await;
+    let mut response = render::status(&status, form);
+    response.headers_mut().insert(audit::HEADER, audit_id);
+    response
 }
 
 /// Whether a request goes on when its client does not wait for it. Writes of services take
@@ -87,30 +109,41 @@ pub(crate) async fn serve(
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
-    let audit_id = audit_id(&parts.headers);
-    let ctx = RequestContext::new(server.clone(), user, parts.method, info, query, parts.headers);
+    let audit_id = audit::id(&parts.headers);
+    let audit = audit::begin(&server, &parts, &user, &info, &audit_id);
+    if let Some(audit) = &audit
+        && audit.received().await.is_err()
+    {
+        drain(&server, body).await;
+        return audit::not_stored(&parts.uri, audit_id);
+    }
+    let mut ctx = RequestContext::new(server, user, parts.method, info, query, parts.headers);
+    ctx.audit.clone_from(&audit);
+    ctx.audit_id.clone_from(&audit_id);
     let handled = std::panic::AssertUnwindSafe(handle(ctx, body, upgrade)).catch_unwind().await;
     let (ctx, result) = match handled {
         Ok(handled) => handled,
-        Err(_) => {
-            tracing::error!("a request handler panicked");
-            let status = errors::internal(
-                "This request caused apiserver to panic. Look in the logs for details.",
-            );
-            return render::status(&status, negotiate::Form::JSON);
-        }
+        Err(_) => return panicked(audit, audit_id).await,
     };
+    drop(audit);
     let mut response = result.unwrap_or_else(|status| {
         render::status(&status, negotiate::error_form(&ctx.headers, &ctx.query))
     });
-    let headers = response.headers_mut();
+    add_headers(&ctx, response.headers_mut());
+    response.headers_mut().insert(audit::HEADER, audit_id);
+    metrics::record(&ctx, &response, started);
+    let response = audit::answered(&ctx, response).await;
+    metrics::hold(&ctx, response)
+}
+
+/// What every answer says beside.
+fn add_headers(ctx: &RequestContext, headers: &mut HeaderMap) {
     for warning in ctx.warnings() {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             headers.append("warning", value);
         }
     }
-    headers.insert("audit-id", audit_id);
     if let Some(flow) = &ctx.flow {
         let uids = [(SCHEMA_UID, flow.schema_uid()), (LEVEL_UID, flow.level_uid())];
         for (name, uid) in uids {
@@ -122,20 +155,25 @@ pub(crate) async fn serve(
     if !headers.contains_key("cache-control") {
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
     }
-    metrics::record(&ctx, &response, started);
-    metrics::hold(&ctx, response)
+}
+
+async fn panicked(
+    audit: Option<Arc<::audit::AuditContext>>,
+    audit_id: HeaderValue,
+) -> Response<Body> {
+    tracing::error!("a request handler panicked");
+    let text = "This request caused apiserver to panic. Look in the logs for details.";
+    if let Some(audit) = audit {
+        audit.panicked(text).await;
+    }
+    let mut response = render::status(&errors::internal(text), negotiate::Form::JSON);
+    response.headers_mut().insert(audit::HEADER, audit_id);
+    response
 }
 
 /// Upstream's headers with the objects of flow control that a request was matched to.
 const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
-
-fn audit_id(headers: &HeaderMap) -> HeaderValue {
-    headers.get("audit-id").cloned().unwrap_or_else(|| {
-        let id = uuid::Uuid::new_v4().to_string();
-        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""))
-    })
-}
 
 type Handled = (RequestContext, Result<Response<Body>, Status>);
 
@@ -173,10 +211,12 @@ async fn drain(server: &Server, body: RequestBody) {
 
 fn authorize(ctx: &RequestContext) -> Result<(), Status> {
     if non_resource::is_always_allowed(&ctx.info) {
+        audit::authorized(ctx, true, "");
         return Ok(());
     }
     let attributes = ctx.info.attributes();
     let decision = ctx.server.authorizer.authorize(ctx.subject(), &attributes);
+    audit::authorized(ctx, decision.is_allowed(), decision.reason());
     if decision.is_allowed() {
         return Ok(());
     }
@@ -212,6 +252,9 @@ fn impersonate(ctx: &mut RequestContext) -> Result<(), Status> {
         }
     }
     ctx.user = wanted.into_user();
+    if let Some(audit) = &ctx.audit {
+        audit.impersonated(&ctx.user);
+    }
     Ok(())
 }
 

@@ -29,7 +29,8 @@ pub struct Pki {
     pub proxy_client_certificate: Vec<u8>,
     /// Its key.
     pub proxy_client_key: Vec<u8>,
-    /// Authorities of that certificate, for aggregated servers to verify it by.
+    /// Authorities of that certificate, for aggregated servers to verify it by. Who has one of
+    /// theirs, and an allowed name, may say in headers who asks.
     pub front_proxy_ca: Vec<u8>,
 }
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub issuer: String,
     /// File of static tokens.
     pub token_auth_file: Option<PathBuf>,
+    /// The headers in which front proxies say who asks.
+    pub request_header: authn::RequestHeader,
     /// Authorizers in order.
     pub authorization_mode: Vec<authz::Mode>,
     /// Whether requests without credentials get as far as authorization.
@@ -74,6 +77,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Whether `/debug/pprof` is served to those who may read it.
     pub profiling: bool,
+    /// Which requests are recorded, and where to.
+    pub audit: audit::Sinks,
     /// Feature gates.
     pub features: features::Features,
 }
@@ -88,6 +93,8 @@ impl Config {
             pki,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             token_auth_file: None,
+            // What kubeadm configures.
+            request_header: authn::RequestHeader::standard(&["front-proxy-client"]),
             authorization_mode: vec![authz::Mode::Node, authz::Mode::Rbac],
             anonymous: authn::Anonymous::Allowed,
             // Upstream's defaults.
@@ -99,6 +106,7 @@ impl Config {
             max_connections: 10_000,
             // Upstream's default.
             profiling: true,
+            audit: audit::Sinks::default(),
             features: features::Features::default(),
         }
     }
@@ -144,6 +152,9 @@ pub enum StartError {
     /// The token file is not usable.
     #[error("the token file is not usable")]
     TokenFile(#[from] authn::TokenFileError),
+    /// What is to be recorded cannot be.
+    #[error("audit cannot begin")]
+    Audit(#[from] audit::StartError),
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[from] store::StoreError),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use meta::{Cause, Status};
 
 use crate::custom::Conversions;
@@ -23,6 +23,10 @@ pub(crate) struct RequestContext {
     pub(crate) headers: HeaderMap,
     /// What flow control took it for.
     pub(crate) flow: Option<flowcontrol::Flow>,
+    /// The id by which it is recorded, here and where it is forwarded to.
+    pub(crate) audit_id: HeaderValue,
+    /// What is recorded of it, when anything is.
+    pub(crate) audit: Option<Arc<audit::AuditContext>>,
     /// What was converted to tell who owns what.
     pub(crate) conversions: Conversions,
     warnings: Mutex<Vec<String>>,
@@ -41,7 +45,20 @@ impl RequestContext {
         headers: HeaderMap,
     ) -> Self {
         let (conversions, warnings) = (Conversions::default(), Mutex::default());
-        Self { server, user, method, info, query, headers, flow: None, conversions, warnings }
+        let (flow, audit, audit_id) = (None, None, HeaderValue::from_static(""));
+        Self {
+            server,
+            user,
+            method,
+            info,
+            query,
+            headers,
+            flow,
+            audit_id,
+            audit,
+            conversions,
+            warnings,
+        }
     }
 
     /// Tells the client something beside the answer.
@@ -56,6 +73,13 @@ impl RequestContext {
     /// The warnings so far.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says something in the audit event, if there is one.
+    pub(crate) fn annotate<T: Into<String>>(&self, key: &str, value: impl FnOnce() -> T) {
+        if let Some(audit) = &self.audit {
+            audit.annotate(key, value());
+        }
     }
 
     /// The user as authorization sees it.

@@ -42,14 +42,28 @@ pub(crate) fn object(
     resource: &Resource,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    match &resource.custom {
-        Some(version) => crate::custom::decode::body(ctx, bytes, resource, version, validation),
-        None => body(&ctx.headers, bytes, &resource.gvk, resource.ty, validation),
-    }
+    let Some(version) = &resource.custom else {
+        return body(ctx, bytes, &resource.gvk, resource.ty, validation);
+    };
+    let decoded = crate::custom::decode::body(ctx, bytes, resource, version, validation)?;
+    crate::audit::requested(ctx, &resource.gvk, resource.ty, &decoded.value);
+    Ok(decoded)
 }
 
 /// Decodes the body as an object of the wanted kind.
 pub(crate) fn body(
+    ctx: &RequestContext,
+    bytes: &[u8],
+    wanted: &GroupVersionKind,
+    ty: &Type,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let decoded = read(&ctx.headers, bytes, wanted, ty, validation)?;
+    crate::audit::requested(ctx, wanted, ty, &decoded.value);
+    Ok(decoded)
+}
+
+fn read(
     headers: &HeaderMap,
     bytes: &[u8],
     wanted: &GroupVersionKind,

@@ -1,5 +1,7 @@
 //! Discovery: groups, versions and resources, in the old form and the aggregated one.
 
+use std::borrow::Cow;
+
 use http::header::{ACCEPT, CACHE_CONTROL};
 use http::{HeaderValue, Method, Response, StatusCode};
 use meta::{GroupVersionKind, Status};
@@ -21,6 +23,7 @@ pub(crate) fn serve(ctx: &RequestContext) -> Result<Option<Response<Body>>, Stat
     let parts: Vec<&str> = ctx.info.path.split('/').filter(|part| !part.is_empty()).collect();
     let custom = ctx.server.resources.served().groups();
     let groups = all_groups(&custom);
+    let groups: Vec<&Group> = groups.iter().map(|group| &**group).collect();
     let named = || groups.iter().copied().filter(|group| !group.name.is_empty());
     let (kind, document) = match parts.as_slice() {
         ["api"] => {
@@ -79,10 +82,26 @@ pub(crate) fn is_built_in(group: &str) -> bool {
 }
 
 /// The built-in groups and those of custom resources. Where a definition adds a version to a built-in
-/// group, or a resource to a version, the built-in one is told of.
-fn all_groups(custom: &[Group]) -> Vec<&Group> {
-    let own = schema::registry().groups();
-    own.iter().chain(custom.iter().filter(|group| !is_built_in(&group.name))).collect()
+/// group, that comes first, as upstream's priorities have it; where it adds a resource to a built-in
+/// version, only the built-in ones are told of, and served.
+fn all_groups(custom: &[Group]) -> Vec<Cow<'_, Group>> {
+    let own = schema::registry().groups().iter().map(|group| {
+        let Some(added) = custom.iter().find(|found| found.name == group.name) else {
+            return Cow::Borrowed(group);
+        };
+        let is_new = |version: &&Version| {
+            group.versions.iter().all(|known| known.version != version.version)
+        };
+        let mut versions: Vec<Version> = added.versions.iter().filter(is_new).cloned().collect();
+        if versions.is_empty() {
+            return Cow::Borrowed(group);
+        }
+        let preferred_version = versions[0].version.clone();
+        versions.extend(group.versions.iter().cloned());
+        Cow::Owned(Group { versions, preferred_version, ..group.clone() })
+    });
+    let others = custom.iter().filter(|group| !is_built_in(&group.name));
+    own.chain(others.map(Cow::Borrowed)).collect()
 }
 
 /// In protobuf the documents are of the core group, as upstream labels them.

@@ -108,18 +108,18 @@ pub(crate) fn read_value(group: &str, kind: &str, object: &Value) -> Fields {
                 "status.nominatedNodeName",
             ])
             .into_vec();
-            fields.push(("spec.hostNetwork", truth(object, "/spec/hostNetwork")));
+            fields.push(("spec.hostNetwork", truth(object, "spec.hostNetwork")));
             fields.into()
         }
-        ("", "Node") => [("spec.unschedulable", truth(object, "/spec/unschedulable"))].into(),
+        ("", "Node") => [("spec.unschedulable", truth(object, "spec.unschedulable"))].into(),
         ("", "ReplicationController") => {
-            [("status.replicas", number(object, "/status/replicas"))].into()
+            [("status.replicas", number(object, "status.replicas"))].into()
         }
         ("", "Namespace") => plain(&["status.phase"]),
         ("", "Secret") => plain(&["type"]),
         ("", "Service") => plain(&["spec.clusterIP", "spec.type"]),
         ("", "Event") => event(object),
-        ("batch", "Job") => [("status.successful", number(object, "/status/succeeded"))].into(),
+        ("batch", "Job") => [("status.successful", number(object, "status.succeeded"))].into(),
         ("certificates.k8s.io", "PodCertificateRequest") => {
             plain(&["spec.signerName", "spec.podName", "spec.nodeName"])
         }
@@ -154,17 +154,18 @@ fn event(object: &Value) -> Fields {
 }
 
 fn string_at<'a>(object: &'a Value, path: &str) -> &'a str {
-    path.split('.')
-        .try_fold(object, |value, key| value.get(key))
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    at(object, path).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn truth(object: &Value, pointer: &str) -> Box<str> {
-    let is_true = object.pointer(pointer).and_then(Value::as_bool).unwrap_or_default();
+fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(object, |value, key| value.get(key))
+}
+
+fn truth(object: &Value, path: &str) -> Box<str> {
+    let is_true = at(object, path).and_then(Value::as_bool).unwrap_or_default();
     if is_true { "true" } else { "false" }.into()
 }
 
-fn number(object: &Value, pointer: &str) -> Box<str> {
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default().to_string().into()
+fn number(object: &Value, path: &str) -> Box<str> {
+    at(object, path).and_then(Value::as_i64).unwrap_or_default().to_string().into()
 }

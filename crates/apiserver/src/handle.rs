@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use http::{HeaderMap, Method, Request, Response};
 use meta::{Object, ResourceVersion, Status, WatchEvent};
 
+use crate::audit;
 use crate::chain;
 use crate::context::RequestContext;
 use crate::errors;
@@ -57,9 +58,15 @@ impl Handle {
     }
 
     async fn list_objects(&self, user: &UserInfo, path_and_query: &str) -> Result<Listed, Status> {
-        let (ctx, resource) = self.read(user, path_and_query)?;
-        let request = verbs::list::ListRequest::parse(&ctx, &resource)?;
-        let found = verbs::list::select(&ctx, &resource, &request).await?;
+        let ctx = self.begin(user, path_and_query).await?;
+        let selecting = async {
+            let resource = allowed(&ctx)?;
+            let request = verbs::list::ListRequest::parse(&ctx, &resource)?;
+            let found = verbs::list::select(&ctx, &resource, &request).await?;
+            Ok((resource, found))
+        };
+        let (resource, found) = audit::unless_failed(&ctx, selecting.await).await?;
+        audit::listed(&ctx, &resource, &found.objects, &found.meta).await;
         let version = found.meta.resource_version.parse().unwrap_or_default();
         let objects = found
             .objects
@@ -80,8 +87,13 @@ impl Handle {
         path_and_query: &'a str,
     ) -> BoxFuture<'a, Result<BoxStream<'static, Result<WatchEvent, Status>>, Status>> {
         Box::pin(async move {
-            let (ctx, resource) = self.read(user, path_and_query)?;
-            verbs::watch::watch_objects(&ctx, &resource).await
+            let ctx = self.begin(user, path_and_query).await?;
+            let watching = async {
+                let resource = allowed(&ctx)?;
+                verbs::watch::watch_objects(&ctx, &resource).await
+            };
+            let stream = audit::unless_failed(&ctx, watching.await).await?;
+            Ok(audit::watched(&ctx, stream).await)
         })
     }
 
@@ -98,25 +110,31 @@ impl Handle {
         self.server.signer.sign(claims)
     }
 
-    fn read(
-        &self,
-        user: &UserInfo,
-        path_and_query: &str,
-    ) -> Result<(RequestContext, Arc<Resource>), Status> {
+    /// A read, of which it is recorded that it begins.
+    async fn begin(&self, user: &UserInfo, path_and_query: &str) -> Result<RequestContext, Status> {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let query = Query::parse(query);
         let info = RequestInfo::parse(&Method::GET, path, &query);
         let server = self.server.clone();
-        let ctx =
+        let mut ctx =
             RequestContext::new(server, user.clone(), Method::GET, info, query, HeaderMap::new());
-        let attributes = ctx.info.attributes();
-        let decision = self.server.authorizer.authorize(ctx.subject(), &attributes);
-        if !decision.is_allowed() {
-            return Err(authz::forbidden_status(&user.name, &attributes, decision.reason()));
+        ctx.audit = audit::begin_read(&ctx, path_and_query);
+        if let Some(audit) = &ctx.audit {
+            audit.received().await.map_err(errors::internal)?;
         }
-        let info = &ctx.info;
-        let found = self.server.resources.get(&info.group, &info.version, &info.resource);
-        let resource = found.ok_or_else(errors::no_such_resource)?;
-        Ok((ctx, resource))
+        Ok(ctx)
     }
+}
+
+/// What is to be read, if it may be.
+fn allowed(ctx: &RequestContext) -> Result<Arc<Resource>, Status> {
+    let (server, info) = (&ctx.server, &ctx.info);
+    let attributes = info.attributes();
+    let decision = server.authorizer.authorize(ctx.subject(), &attributes);
+    audit::authorized(ctx, decision.is_allowed(), decision.reason());
+    if !decision.is_allowed() {
+        return Err(authz::forbidden_status(&ctx.user.name, &attributes, decision.reason()));
+    }
+    let found = server.resources.get(&info.group, &info.version, &info.resource);
+    found.ok_or_else(errors::no_such_resource)
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::negotiate::{self, Shape};
 use crate::query::{Query, escape, unescape};
 use crate::request_info::RequestInfo;
-use crate::splice;
+use cache::splice;
 
 const SHAPES: [Shape; 3] = [Shape::Object, Shape::Table, Shape::Metadata];
 

@@ -7,8 +7,7 @@
 //! admission; an object is encoded once and its bytes are shared by every reader; reads are served
 //! at an exact revision; a write is answered after it is durable.
 //!
-//! It does not serve aggregated servers yet. Webhooks are not asked about scale,
-//! binding, eviction and token requests.
+//! It does not ask webhooks about scale, binding, eviction and token requests.
 //!
 //! Tested by unit tests beside the code, by `tests/it` over TLS and in process, and by the
 //! conformance corpus.
@@ -16,8 +15,8 @@
 #![forbid(unsafe_code)]
 
 mod aggregation;
+mod audit;
 mod bootstrap;
-mod cache;
 mod chain;
 mod config;
 mod context;
@@ -50,7 +49,6 @@ mod resources;
 mod server;
 mod service_addresses;
 mod service_ranges;
-mod splice;
 mod start;
 mod storage_path;
 mod strategy;

@@ -3,6 +3,7 @@
 //! Upstream: `endpoints/metrics/metrics.go`. Only words that the server knows become labels: anybody
 //! could fill the memory with others.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Response;
@@ -270,19 +271,23 @@ pub(crate) fn hold(ctx: &RequestContext, response: Response<Body>) -> Response<B
 }
 
 /// Counts something that lasts until it is dropped.
-pub(crate) struct Held(IntGauge);
+pub(crate) struct Held {
+    open: IntGauge,
+    /// Whose last event is made when nobody holds it any more.
+    _audit: Option<Arc<audit::AuditContext>>,
+}
 
 impl Held {
     pub(crate) fn of(ctx: &RequestContext) -> Self {
         let gauge = ctx.server.metrics.long_running.with_label_values(&about(ctx));
         gauge.inc();
-        Self(gauge)
+        Self { open: gauge, _audit: ctx.audit.clone() }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.dec();
+        self.open.dec();
     }
 }
 
@@ -292,6 +297,7 @@ pub(crate) fn deprecated(ctx: &RequestContext) {
     // No release has been named in which any of them is to be removed.
     let labels = [&*info.group, "", &*info.resource, &*info.subresource, &*info.version];
     ctx.server.metrics.deprecated.with_label_values(&labels).set(1);
+    ctx.annotate("k8s.io/deprecated", || "true");
 }
 
 /// The values of [`ABOUT`].

@@ -45,6 +45,12 @@ impl Form {
         names_list: false,
     };
 
+    /// The form as a number, another one for each.
+    pub(crate) fn number(self) -> u32 {
+        let flags = u32::from(self.is_v1beta1) | u32::from(self.names_list) << 1;
+        flags | (self.shape as u32) << 8 | (self.encoding as u32) << 16
+    }
+
     /// The value of `Content-Type`.
     pub(crate) fn content_type(self) -> &'static str {
         match self.encoding {

@@ -15,12 +15,12 @@ use stdx::shutdown::Shutdown;
 use store::{KeyValue, Range, Revision, Store};
 use tokio::sync::watch;
 
-use crate::cache::{Change, Map};
 use crate::custom;
 use crate::errors;
 use crate::fields;
 use crate::resources::{Resources, Storage};
-use crate::splice::with_resource_version;
+use cache::splice::with_resource_version;
+use cache::{Change, Map};
 
 /// Keys of objects begin with this.
 const PREFIX: &str = "/registry/";

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::custom::convert;
 use crate::negotiate::{Encoding, Form, Shape};
 use crate::resources::Resource;
-use crate::splice;
 use crate::table;
+use cache::splice;
 use connection::Body;
 
 /// What tables need to know besides the objects.

@@ -10,11 +10,11 @@ use meta::{GroupResource, GroupVersionKind};
 use schema::Type;
 use serde_json::Value;
 
-use crate::cache::Cache;
 use crate::conversion::{self, Conversion};
 use crate::custom::{CustomKind, CustomVersion, Served};
 use crate::storage_path;
 use crate::strategy::{self, Strategy};
+use cache::Cache;
 
 /// The objects of one resource, whatever the versions in which they are served.
 pub(crate) struct Storage {

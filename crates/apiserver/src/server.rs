@@ -35,6 +35,7 @@ pub(crate) struct Server {
     pub(crate) webhooks: Webhooks,
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
+    pub(crate) auditor: Option<Arc<audit::Auditor>>,
     pub(crate) documents: openapi::Documents,
     pub(crate) shutdown: Shutdown,
     pub(crate) traffic: Traffic,

@@ -54,6 +54,7 @@ impl ApiServer {
         let listeners = bind(&config.bind).await?;
         config.bind = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let addresses = config.bind.clone().into();
+        let peers = Arc::new(tls::Peers::new(&config)?);
         let settings = listener::Settings {
             tls: Arc::new(tls::server_config(&config.pki)?),
             connections: Arc::new(Semaphore::new(config.max_connections)),
@@ -82,7 +83,7 @@ impl ApiServer {
         spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
-        let accept = accept(&server);
+        let accept = accept(&server, peers);
         let serving: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
@@ -94,11 +95,19 @@ impl ApiServer {
         let task = stdx::task::spawn("apiserver", async move {
             futures::future::join_all(serving).await;
             shutdown.begun().await;
-            // Requests that were still answered found what they wrote in the caches.
-            server.pump.end();
-            pump.await.ok();
+            end(&server, pump).await;
         });
         Ok((handle, task))
+    }
+}
+
+/// When nobody is served any more: requests that were still answered found what they wrote in the
+/// caches, and are recorded.
+async fn end(server: &Server, pump: JoinHandle<Option<()>>) {
+    server.pump.end();
+    pump.await.ok();
+    if let Some(auditor) = &server.auditor {
+        auditor.finish().await;
     }
 }
 
@@ -128,13 +137,16 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> 
 
 /// What is done with requests: TLS has verified the certificate, and it stays the same as long as the
 /// connection lasts.
-fn accept(server: &Arc<Server>) -> listener::Accept {
+fn accept(server: &Arc<Server>, peers: Arc<tls::Peers>) -> listener::Accept {
     let server = server.clone();
-    Arc::new(move |certificate| {
-        let certified = certificate.and_then(authn::Authenticator::certified).map(Arc::new);
+    Arc::new(move |caller| {
+        let connected = Arc::new(chain::Connected {
+            address: caller.address.ip(),
+            peer: peers.know(caller.certificates, server.clock.now()),
+        });
         let server = server.clone();
         Arc::new(move |request| {
-            chain::serve_connection(server.clone(), certified.clone(), request).boxed()
+            chain::serve_connection(server.clone(), connected.clone(), request).boxed()
         })
     })
 }
@@ -157,9 +169,13 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         None => authn::StaticTokens::default(),
     };
     let metrics = Metrics::new(deps.metrics.clone(), &config.features);
+    let auditor = audit::Auditor::start(config.audit.clone(), &deps.clock, &deps.metrics)?;
     let audiences = vec![config.issuer.clone()];
     let authenticator =
         authn::Authenticator::new(config.anonymous, static_tokens, verifier, audiences);
+    let has_front_proxy = !config.pki.front_proxy_ca.is_empty();
+    let authenticator =
+        authenticator.behind(has_front_proxy.then(|| config.request_header.clone()));
     Ok(Server {
         authorizer: authorizer(&config, &resources),
         pump: Pump::new(deps.store.clone(), deps.clock.clone(), metrics.stored_events.clone()),
@@ -176,6 +192,7 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
         backends: crate::aggregation::Backends::new(&resources),
         is_ready: AtomicBool::new(false),
         no_resource: meta::GroupResource { group: String::new(), resource: String::new() },
+        auditor,
         authenticator,
         signer,
         config,

@@ -1,27 +1,34 @@
 //! TLS of the server, and of its own connections to kubelets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
+use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-use crate::config::{Pki, StartError};
+use crate::config::{Config, Pki, StartError};
 
 /// TLS for those who connect; client certificates are asked for and need not come.
 pub(crate) fn server_config(pki: &Pki) -> Result<ServerConfig, StartError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let chain = certificates(&pki.serving_certificate, "serving certificate")?;
     let key = private_key(&pki.serving_key, "serving key")?;
-    let roots = Arc::new(roots(&pki.client_ca, "client CA")?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| unusable("client CA", error))?;
+    let mut authorities = roots(&pki.client_ca, "client CA")?;
+    if !pki.front_proxy_ca.is_empty() {
+        authorities.roots.extend(roots(&pki.front_proxy_ca, "request header client CA")?.roots);
+    }
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| unusable("client CA", error))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("TLS configuration", error))?
@@ -30,6 +37,53 @@ pub(crate) fn server_config(pki: &Pki) -> Result<ServerConfig, StartError> {
         .map_err(|error| unusable("serving certificate", error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Tells by the certificate who is at the other end of a connection. TLS has verified that one of the
+/// authorities issued it; this says which.
+pub(crate) struct Peers {
+    clients: Arc<dyn ClientCertVerifier>,
+    front_proxies: Option<(Arc<dyn ClientCertVerifier>, authn::RequestHeader)>,
+}
+
+impl Peers {
+    pub(crate) fn new(config: &Config) -> Result<Self, StartError> {
+        let verifier = |pem: &[u8], what| -> Result<Arc<dyn ClientCertVerifier>, StartError> {
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let authorities = Arc::new(roots(pem, what)?);
+            WebPkiClientVerifier::builder_with_provider(authorities, provider)
+                .build()
+                .map_err(|error| unusable(what, error))
+        };
+        let pki = &config.pki;
+        let front_proxies = match pki.front_proxy_ca.as_slice() {
+            [] => None,
+            pem => {
+                Some((verifier(pem, "request header client CA")?, config.request_header.clone()))
+            }
+        };
+        Ok(Self { clients: verifier(&pki.client_ca, "client CA")?, front_proxies })
+    }
+
+    pub(crate) fn know(&self, chain: &[CertificateDer<'static>], now: Timestamp) -> authn::Peer {
+        let Some((own, others)) = chain.split_first() else { return authn::Peer::default() };
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(
+            u64::try_from(now.as_second()).unwrap_or(0),
+        ));
+        let is_by = |verifier: &Arc<dyn ClientCertVerifier>| {
+            verifier.verify_client_cert(own, others, now).is_ok()
+        };
+        // With one kind of authority TLS has said it already.
+        let is_client = self.front_proxies.is_none() || is_by(&self.clients);
+        let is_front_proxy = self.front_proxies.as_ref().is_some_and(|(verifier, header)| {
+            is_by(verifier) && authn::common_name(own).is_some_and(|name| header.allows(&name))
+        });
+        authn::Peer {
+            certified: is_client.then(|| authn::Authenticator::certified(own)).flatten(),
+            is_front_proxy,
+            is_foreign: !is_client,
+        }
+    }
 }
 
 /// TLS towards kubelets; `None` when there is no certificate to show them.

@@ -11,6 +11,7 @@ mod connect;
 mod hook;
 mod kept;
 mod matching;
+mod notes;
 mod policy;
 mod review;
 mod seen;
@@ -33,6 +34,7 @@ pub(crate) use connect::{Changed, connect};
 pub(crate) use call::post;
 pub(crate) use hook::Hook;
 use matching::{Matched, find};
+use notes::{MUTATION, Notes, VALIDATION};
 use policy::{Invoked, Policies};
 use review::{Answer, Failure};
 
@@ -162,7 +164,7 @@ pub(crate) async fn mutate(
         policy::mutate(ctx, policies, &attributes, object, old, (None, &mut invoked)).await?;
     // Only who wishes to be run again needs to know what changed since.
     let by_policies = (!invoked.is_empty()).then(|| object.clone());
-    let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new() };
+    let mut round = Round { ctx, attributes: &attributes, old, asked: BTreeSet::new(), number: 0 };
     let all: BTreeSet<usize> = (0..hooks.len()).collect();
     let (did_webhooks, mut again) = round.run(&hooks, &all, object).await?;
     if !did_policies && !did_webhooks {
@@ -196,6 +198,8 @@ struct Round<'a> {
     old: Option<&'a Value>,
     /// Those that were asked and wish to be asked again after changes.
     asked: BTreeSet<usize>,
+    /// Which time it is.
+    number: usize,
 }
 
 impl Round<'_> {
@@ -210,12 +214,10 @@ impl Round<'_> {
         for (at, hook) in hooks.iter().enumerate().filter(|(at, _)| which.contains(at)) {
             let matched = find(self.ctx, hook, self.attributes, Some(object), self.old).await?;
             let Some(matched) = matched else { continue };
-            let asked =
-                ask(self.ctx, hook, self.attributes, &matched, Some(object), self.old).await?;
-            if let Some(patch) = asked.and_then(|answer| answer.patch)
-                && let Some(new) =
-                    patched(self.ctx, self.attributes, &matched, object, &patch).await?
-            {
+            let notes = Notes { ctx: self.ctx, hook, phase: MUTATION, round: self.number, at };
+            let changed = self.one(&notes, &matched, object).await;
+            notes.mutated(changed.as_ref().is_ok_and(Option::is_some));
+            if let Some(new) = changed? {
                 *object = new;
                 is_changed = true;
                 again.extend(self.asked.iter().copied().filter(|other| *other != at));
@@ -224,7 +226,22 @@ impl Round<'_> {
                 self.asked.insert(at);
             }
         }
+        self.number += 1;
         Ok((is_changed, again))
+    }
+
+    /// One webhook; what it makes of the object, if anything.
+    async fn one(
+        &self,
+        notes: &Notes<'_>,
+        matched: &Matched,
+        object: &Value,
+    ) -> Result<Option<Value>, Status> {
+        let asked = ask(notes, self.attributes, matched, Some(object), self.old).await?;
+        let Some(patch) = asked.and_then(|answer| answer.patch) else { return Ok(None) };
+        let new = patched(self.ctx, self.attributes, matched, object, &patch).await?;
+        notes.patched(&patch);
+        Ok(new)
     }
 }
 
@@ -273,10 +290,13 @@ async fn ask_mutating(
         return Ok(());
     }
     let hooks = ctx.server.webhooks.mutating.hooks();
-    for hook in hooks.iter() {
+    for (at, hook) in hooks.iter().enumerate() {
         let matched = find(ctx, hook, attributes, None, Some(old)).await?;
         let Some(matched) = matched else { continue };
-        let answer = ask(ctx, hook, attributes, &matched, None, Some(old)).await?;
+        let notes = Notes { ctx, hook, phase: MUTATION, round: 0, at };
+        let answer = ask(&notes, attributes, &matched, None, Some(old)).await;
+        notes.mutated(false);
+        let answer = answer?;
         if answer.is_some_and(|answer| answer.patch.is_some()) {
             return Err(errors::internal(format!(
                 "admission webhook {:?} attempted to modify the object, which is not supported for \
@@ -306,21 +326,22 @@ async fn ask_validating(
             relevant.push((hook, matched));
         }
     }
-    let asked = relevant.iter().map(|(hook, matched)| async move {
-        ask(ctx, hook, attributes, matched, object, old).await.map(|_| ())
+    let asked = relevant.iter().enumerate().map(|(at, (hook, matched))| async move {
+        let notes = Notes { ctx, hook, phase: VALIDATION, round: 0, at };
+        ask(&notes, attributes, matched, object, old).await.map(|_| ())
     });
     futures::future::join_all(asked).await.into_iter().collect()
 }
 
 /// Asks one webhook. `None` when it cannot be asked and that is not to matter.
 async fn ask(
-    ctx: &RequestContext,
-    hook: &Hook,
+    notes: &Notes<'_>,
     attributes: &Attributes<'_>,
     matched: &Matched,
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<Option<Answer>, Status> {
+    let Notes { ctx, hook, .. } = *notes;
     if attributes.is_dry_run && !hook.allows_dry_run() {
         let name = &hook.name;
         return Err(errors::bad_request(format!(
@@ -343,6 +364,7 @@ async fn ask(
             let message = format!("failed calling webhook {:?}: {why}", hook.name);
             if hook.is_ignored_on_failure() {
                 tracing::warn!(%message, "failing open");
+                notes.failed_open();
                 return Ok(None);
             }
             Err(errors::internal(message))

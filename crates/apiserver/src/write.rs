@@ -18,6 +18,7 @@ use schema::FieldValidation;
 use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome};
 
+use crate::audit;
 use crate::context::RequestContext;
 use crate::custom;
 use crate::errors;
@@ -25,9 +26,9 @@ use crate::ownership::{self, Target};
 use crate::pump;
 use crate::render;
 use crate::resources::{Resource, Storage};
-use crate::splice::with_resource_version;
 use crate::strategy::{has_generation, keep_old, remove, spec_differs};
 use crate::{warnings, webhook};
+use cache::splice::with_resource_version;
 
 pub(crate) use persist::{at, commit, stamped};
 
@@ -170,6 +171,7 @@ async fn create_prepared(
     };
     refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
     warn(ctx, storage, object, None);
+    audit::admitted(ctx, request, &served, None);
     ctx.server.admission.validate(request, Some(&served), None, &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, None, &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));
@@ -465,6 +467,7 @@ async fn store_update(
     } else if request.subresource == "status" {
         storage.strategy.permits_status(&ctx.write(), new, old)?;
     }
+    audit::admitted(ctx, request, &served, Some(&old_served));
     ctx.server.admission.validate(request, Some(&served), Some(&old_served), &*ctx.server)?;
     let notes = ctx.server.admission.warnings(request, &served, Some(&old_served), &*ctx.server);
     notes.into_iter().for_each(|text| ctx.warn(text));
@@ -601,9 +604,12 @@ pub(crate) fn storage(resource: &Resource) -> Result<&Storage, Status> {
     resource.storage.as_deref().ok_or_else(errors::no_such_resource)
 }
 
-/// A string in an object; empty when it is not there.
+/// A string in an object; empty when it is not there. Names in the pointer stand for themselves.
 pub(crate) fn text(object: &Value, pointer: &str) -> String {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    // `Value::pointer` copies every name to look for escapes.
+    let mut names = pointer.split('/').skip(1);
+    let found = names.try_fold(object, |value, name| value.get(name));
+    found.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// Turns findings into the answer.

@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::certificate::user_from_certificate;
+use crate::request_header::RequestHeader;
 use crate::service_account::{TokenError, TokenVerifier};
 use crate::static_tokens::StaticTokens;
 use crate::user::UserInfo;
@@ -29,12 +30,24 @@ pub struct Authenticated {
 #[error("Unauthorized")]
 pub struct Unauthenticated;
 
-/// Tries certificate, static tokens and service account tokens, in this order.
+/// What is known of who is at the other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Whom its certificate names, if an authority of clients issued it.
+    pub certified: Option<Authenticated>,
+    /// Whether its certificate is of one that may say in headers who asks.
+    pub is_front_proxy: bool,
+    /// Whether it has a certificate that names nobody here.
+    pub is_foreign: bool,
+}
+
+/// Tries headers of a front proxy, certificate, static tokens and service account tokens, in this order.
 pub struct Authenticator {
     anonymous: Anonymous,
     static_tokens: StaticTokens,
     verifier: TokenVerifier,
     audiences: Vec<String>,
+    request_header: Option<RequestHeader>,
 }
 
 impl Authenticator {
@@ -45,7 +58,27 @@ impl Authenticator {
         verifier: TokenVerifier,
         audiences: Vec<String>,
     ) -> Self {
-        Self { anonymous, static_tokens, verifier, audiences }
+        Self { anonymous, static_tokens, verifier, audiences, request_header: None }
+    }
+
+    /// The same, which also believes front proxies.
+    #[must_use]
+    pub fn behind(self, request_header: Option<RequestHeader>) -> Self {
+        Self { request_header, ..self }
+    }
+
+    /// The headers that front proxies use.
+    pub fn request_header(&self) -> Option<&RequestHeader> {
+        self.request_header.as_ref()
+    }
+
+    /// Takes everything out of the headers of an authenticated request that is for authentication.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(AUTHORIZATION);
+        RequestHeader::strip_standard(headers);
+        if let Some(request_header) = &self.request_header {
+            request_header.strip(headers);
+        }
     }
 
     /// The verifier of service account tokens.
@@ -64,17 +97,22 @@ impl Authenticator {
         Some(Authenticated { user: authenticated(user) })
     }
 
-    /// Who makes a request with these headers over a connection whose certificate says so.
+    /// Who makes a request with these headers over a connection with this at its other end.
     ///
     /// # Errors
     /// When credentials are wrong, or missing and anonymity is refused.
     pub fn authenticate(
         &self,
-        certified: Option<&Authenticated>,
+        peer: &Peer,
         headers: &HeaderMap,
         now: i64,
     ) -> Result<Authenticated, Unauthenticated> {
-        if let Some(certified) = certified {
+        if let Some(request_header) = self.request_header.as_ref().filter(|_| peer.is_front_proxy)
+            && let Some(user) = request_header.user(headers)
+        {
+            return Ok(Authenticated { user: authenticated(user) });
+        }
+        if let Some(certified) = &peer.certified {
             return Ok(certified.clone());
         }
         if let Some(token) = bearer(headers) {
@@ -83,6 +121,8 @@ impl Authenticator {
             return Ok(Authenticated { user });
         }
         match self.anonymous {
+            // Who shows a certificate wants to be somebody.
+            _ if peer.is_foreign => Err(Unauthenticated),
             Anonymous::Allowed => Ok(Authenticated { user: UserInfo::anonymous() }),
             Anonymous::Refused => Err(Unauthenticated),
         }
@@ -115,7 +155,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn authenticated(mut user: UserInfo) -> UserInfo {
-    if !user.is_in(UserInfo::AUTHENTICATED) && user.name != UserInfo::ANONYMOUS {
+    let is_settled = user.is_in(UserInfo::AUTHENTICATED) || user.is_in(UserInfo::UNAUTHENTICATED);
+    if !is_settled && user.name != UserInfo::ANONYMOUS {
         user.groups.push(UserInfo::AUTHENTICATED.to_owned());
     }
     user

@@ -18,6 +18,13 @@ pub enum BadCertificate {
     NoCommonName,
 }
 
+/// The common name in a certificate.
+pub fn common_name(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(name.to_owned())
+}
+
 /// The user a verified client certificate stands for.
 ///
 /// # Errors

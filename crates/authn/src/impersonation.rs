@@ -95,7 +95,7 @@ fn described(uid: &str, groups: &[String], extra: &BTreeMap<String, Vec<String>>
 }
 
 /// Keys of extra may have percent-encoded characters, since header names allow few.
-fn unescape(key: &str) -> String {
+pub(crate) fn unescape(key: &str) -> String {
     let mut bytes = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -16,13 +16,15 @@
 mod authenticator;
 mod certificate;
 mod impersonation;
+mod request_header;
 mod service_account;
 mod static_tokens;
 mod user;
 
-pub use authenticator::{Anonymous, Authenticated, Authenticator, Unauthenticated};
-pub use certificate::{BadCertificate, user_from_certificate};
+pub use authenticator::{Anonymous, Authenticated, Authenticator, Peer, Unauthenticated};
+pub use certificate::{BadCertificate, common_name, user_from_certificate};
 pub use impersonation::{Impersonation, ImpersonationError};
+pub use request_header::{RequestHeader, RequestHeaderError};
 pub use service_account::{
     Bound, BoundObjects, Claims, KeyError, TokenError, TokenSigner, TokenVerifier,
 };

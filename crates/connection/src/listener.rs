@@ -3,6 +3,7 @@
 mod gather;
 mod lenient;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::pki_types::CertificateDer;
 use stdx::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,8 +41,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub type Handler =
     Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
-/// Makes the handler of a connection, given the client's verified certificate, DER.
-pub type Accept = Arc<dyn Fn(Option<&[u8]>) -> Handler + Send + Sync>;
+/// Who is at the other end of a connection.
+pub struct Caller<'a> {
+    /// From where.
+    pub address: SocketAddr,
+    /// The verified certificate and those it came with; empty when there is none.
+    pub certificates: &'a [CertificateDer<'static>],
+}
+
+/// Makes the handler of a connection.
+pub type Accept = Arc<dyn Fn(&Caller<'_>) -> Handler + Send + Sync>;
 
 /// How connections are served.
 #[derive(Clone)]
@@ -56,7 +66,22 @@ pub struct Settings {
 }
 
 /// Serves one listener until shutdown, then drains it.
-pub async fn serve(listener: TcpListener, settings: Settings, accept: Accept, shutdown: Shutdown) {
+pub fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    accept: Accept,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, ()> {
+    // Boxed: what a crate awaits of another one is compiled in it, with all of the HTTP library.
+    Box::pin(serve_until(listener, settings, accept, shutdown))
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    settings: Settings,
+    accept: Accept,
+    shutdown: Shutdown,
+) {
     let acceptor = TlsAcceptor::from(settings.tls.clone());
     let graceful = Arc::new(GracefulShutdown::new());
     loop {
@@ -70,15 +95,15 @@ pub async fn serve(listener: TcpListener, settings: Settings, accept: Accept, sh
             accepted = listener.accept() => accepted,
             () = shutdown.begun() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 settings.clock.sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let peer = Peer { stream, permit, settings: settings.clone() };
+        let peer = Peer { stream, address, permit, settings: settings.clone() };
         let connection = connection(peer, acceptor.clone(), accept.clone(), graceful.clone());
         drop(stdx::task::spawn("apiserver connection", connection));
     }
@@ -99,6 +124,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, accept: Accept, sh
 /// Who has connected.
 struct Peer {
     stream: TcpStream,
+    address: SocketAddr,
     permit: OwnedSemaphorePermit,
     settings: Settings,
 }
@@ -109,7 +135,7 @@ async fn connection(
     accept: Accept,
     graceful: Arc<GracefulShutdown>,
 ) {
-    let Peer { stream, permit, settings } = peer;
+    let Peer { stream, address, permit, settings } = peer;
     stream.set_nodelay(true).ok();
     let handshake = tokio::select! {
         handshake = acceptor.accept(stream) => handshake,
@@ -122,8 +148,8 @@ async fn connection(
             return;
         }
     };
-    let chain = stream.get_ref().1.peer_certificates();
-    let handler = accept(chain.and_then(|chain| Some(chain.first()?.as_ref())));
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let handler = accept(&Caller { address, certificates });
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

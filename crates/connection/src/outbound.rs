@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -18,11 +19,20 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
+/// An answer on its way.
+pub type Answering<'a> = BoxFuture<'a, Result<Response<Incoming>, hyper::Error>>;
+
 /// Sends one request over a connection of its own, HTTP/1, which may switch to another protocol.
 ///
 /// # Errors
 /// When the connection breaks, or what comes is no answer.
-pub async fn send(
+pub fn send(stream: Box<dyn Stream>, request: Request<Body>) -> Answering<'static> {
+    // Boxed, here and below: what a crate awaits of another one is compiled in it, with all of the
+    // HTTP library.
+    Box::pin(send_alone(stream, request))
+}
+
+async fn send_alone(
     stream: Box<dyn Stream>,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, hyper::Error> {
@@ -44,7 +54,11 @@ impl Serial {
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn begin(stream: Box<dyn Stream>) -> Result<Self, hyper::Error> {
+    pub fn begin(stream: Box<dyn Stream>) -> BoxFuture<'static, Result<Self, hyper::Error>> {
+        Box::pin(Self::handshake(stream))
+    }
+
+    async fn handshake(stream: Box<dyn Stream>) -> Result<Self, hyper::Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         drop(stdx::task::spawn("outbound connection", async move {
             if let Err(error) = connection.await {
@@ -63,12 +77,11 @@ impl Serial {
     ///
     /// # Errors
     /// When the connection breaks, as one may that was idle.
-    pub async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
-        self.0.ready().await?;
-        self.0.send_request(request).await
+    pub fn send(&mut self, request: Request<Body>) -> Answering<'_> {
+        Box::pin(async move {
+            self.0.ready().await?;
+            self.0.send_request(request).await
+        })
     }
 }
 
@@ -81,7 +94,11 @@ impl Shared {
     ///
     /// # Errors
     /// When the other side does not speak it.
-    pub async fn begin(stream: Box<dyn Stream>) -> Result<Self, hyper::Error> {
+    pub fn begin(stream: Box<dyn Stream>) -> BoxFuture<'static, Result<Self, hyper::Error>> {
+        Box::pin(Self::handshake(stream))
+    }
+
+    async fn handshake(stream: Box<dyn Stream>) -> Result<Self, hyper::Error> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).adaptive_window(true);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
@@ -102,10 +119,7 @@ impl Shared {
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
-        self.0.send_request(request).await
+    pub fn send(&mut self, request: Request<Body>) -> Answering<'_> {
+        Box::pin(self.0.send_request(request))
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Typed;
+use api::finalizers::{PV_PROTECTION, PVC_PROTECTION};
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
@@ -11,8 +12,8 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
@@ -21,6 +22,7 @@ use stdx::shutdown::Shutdown;
 
 use crate::pod_view::{PodIndex, PodView};
 use crate::validating_admission_policy_status::PolicyView;
+use crate::volume_protection::Protected;
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -55,6 +57,9 @@ pub(crate) struct Informers {
     /// Only those that the API server keeps for services.
     pub(crate) ip_addresses: Lister<Option<IpAddr>>,
     pub(crate) validating_policies: Lister<PolicyView>,
+    /// Of volumes and claims only what becomes of their finalizers.
+    pub(crate) volumes: Lister<Protected>,
+    pub(crate) claims: Lister<Protected>,
 }
 
 impl Informers {
@@ -114,6 +119,26 @@ impl Informers {
                 selected::<ValidatingAdmissionPolicy>(all()),
                 shutdown,
                 |object| object.decode::<PolicyView>(),
+            ),
+            volumes: Informer::spawn(
+                client,
+                clock,
+                selected::<PersistentVolume>(all()),
+                shutdown,
+                |object| {
+                    let metadata = PersistentVolume::of(object)?.metadata;
+                    Ok(Protected::new(&metadata, PV_PROTECTION))
+                },
+            ),
+            claims: Informer::spawn(
+                client,
+                clock,
+                selected::<PersistentVolumeClaim>(all()),
+                shutdown,
+                |object| {
+                    let metadata = PersistentVolumeClaim::of(object)?.metadata;
+                    Ok(Protected::new(&metadata, PVC_PROTECTION))
+                },
             ),
         }
     }

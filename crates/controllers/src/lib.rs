@@ -44,6 +44,7 @@ mod service_pods;
 mod taint_eviction;
 mod ttl_after_finished;
 mod validating_admission_policy_status;
+mod volume_protection;
 
 use std::sync::Arc;
 
@@ -120,6 +121,10 @@ const STARTS: &[(&str, Start)] = &[
     ("validatingadmissionpolicy-status-controller", |ctx| {
         Box::pin(validating_admission_policy_status::run(ctx))
     }),
+    ("persistentvolumeclaim-protection-controller", |ctx| {
+        Box::pin(volume_protection::run_claims(ctx))
+    }),
+    ("persistentvolume-protection-controller", |ctx| Box::pin(volume_protection::run_volumes(ctx))),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
 ];

@@ -41,7 +41,7 @@ impl Seen {
 
     /// Sets all counters to nothing.
     pub(crate) fn reset(&self) {
-        with_counters(|counters| counters.fill(0));
+        with_counters(|counters| in_use(counters, |_, page| page.fill(0)));
     }
 
     /// Takes in the counters; whether any of them was new.
@@ -49,19 +49,31 @@ impl Seen {
         let mut is_new = false;
         let bits = &mut self.bits;
         with_counters(|counters| {
-            // Almost all are zero, and are passed over eight at a time.
-            for (chunk, bits) in counters.chunks(8).zip(bits.chunks_mut(8)) {
-                if chunk.iter().all(|counter| *counter == 0) {
-                    continue;
+            in_use(counters, |at, page| {
+                for (counter, bits) in page.iter().zip(&mut bits[at..]) {
+                    if *counter != 0 {
+                        let bit = magnitude(*counter);
+                        is_new |= bit & !*bits != 0;
+                        *bits |= bit;
+                    }
                 }
-                for (counter, bits) in chunk.iter().zip(bits) {
-                    let bit = magnitude(*counter);
-                    is_new |= bit & !*bits != 0;
-                    *bits |= bit;
-                }
-            }
+            });
         });
         is_new
+    }
+}
+
+/// There are millions of counters, of which an execution reaches a few: whole pages of zeros are
+/// passed over as fast as memory is compared.
+const PAGE: usize = 512;
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// The pages that are not all zeros, with their places.
+fn in_use(counters: &mut [u8], mut each: impl FnMut(usize, &mut [u8])) {
+    for (number, page) in counters.chunks_mut(PAGE).enumerate() {
+        if *page != ZEROS[..page.len()] {
+            each(number * PAGE, page);
+        }
     }
 }
 

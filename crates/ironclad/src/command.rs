@@ -10,6 +10,7 @@ mod proxy;
 mod scheduler;
 
 mod alone;
+mod auditing;
 mod gates;
 
 mod doctor;
@@ -54,6 +55,14 @@ enum Command {
     Proxy(proxy::Args),
     /// Run cluster DNS alone.
     Dns(dns::Args),
+}
+
+/// A duration as Go writes it.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let nanos = meta::time::parse_duration(text)?;
+    u64::try_from(nanos)
+        .map(std::time::Duration::from_nanos)
+        .map_err(|_| "it is negative".to_owned())
 }
 
 /// Runs a command to its end.

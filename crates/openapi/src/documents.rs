@@ -8,7 +8,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha512};
 
 use crate::kept::Kept;
-use crate::{CustomKinds, CustomVersion, Parts, path_of, protobuf, versions};
+use crate::{CustomKinds, CustomVersion, ForeignDocument, Parts, path_of, protobuf, versions};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +71,28 @@ impl Documents {
         self.made(Key::V2(encoding), custom.stamp(), || match encoding {
             Encoding::Json => Parts::v2(custom).v2_text().into(),
             Encoding::Protobuf => protobuf::encode(&Parts::v2(custom)),
+        })
+    }
+
+    /// The v2 document with what of the documents of other servers is their own.
+    pub fn v2_with(
+        &self,
+        encoding: Encoding,
+        custom: &dyn CustomKinds,
+        others: &[Arc<ForeignDocument>],
+    ) -> Document {
+        if others.is_empty() {
+            return self.v2(encoding, custom);
+        }
+        let stamp = others.iter().fold(custom.stamp(), |stamp, other| {
+            // The order says who is first where two have the same.
+            stamp.rotate_left(7) ^ other.stamp()
+        });
+        self.made(Key::V2(encoding), stamp, || {
+            let mut parts = Parts::v2(custom);
+            let is_json = encoding == Encoding::Json;
+            others.iter().for_each(|other| other.merge_into(&mut parts, is_json));
+            if is_json { parts.v2_text().into() } else { protobuf::encode(&parts) }
         })
     }
 

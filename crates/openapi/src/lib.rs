@@ -22,6 +22,7 @@
 mod custom;
 mod descriptions;
 mod documents;
+mod foreign;
 mod kept;
 mod operations;
 mod protobuf;
@@ -36,6 +37,7 @@ use serde_json::{Value, json};
 pub use self::custom::{CustomKind, CustomKinds, CustomVersion};
 pub use self::descriptions::{Described, Descriptions};
 pub use self::documents::{Document, Documents, Encoding};
+pub use self::foreign::ForeignDocument;
 
 use self::schemas::{Dialect, Schemas};
 

@@ -85,6 +85,11 @@ impl RuntimeConfig {
         Ok(Self { said, gates: gates.collect() })
     }
 
+    /// Whether a resource needs a feature gate to be served.
+    pub fn listens_to(gate: &str) -> bool {
+        crate::discovery::gates().any(|known| known == gate)
+    }
+
     /// Whether a resource is served that may need a feature gate.
     pub(crate) fn serves(
         &self,

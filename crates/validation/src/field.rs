@@ -87,9 +87,18 @@ impl ErrorType {
 
 /// The path of a field, such as `spec.containers[0].name`.
 ///
-/// A chain of steps that share their beginnings: validation makes many paths and prints few.
+/// A chain of steps that share their beginnings: validation makes many paths and prints few. The
+/// last fields stand in the path itself, so that to look at a field of an object allocates nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Path(Option<Arc<Step>>);
+pub struct Path {
+    before: Option<Arc<Step>>,
+    fields: [&'static str; INLINE],
+    /// How many of these there are.
+    count: usize,
+}
+
+/// Fields that a path has room for.
+const INLINE: usize = 3;
 
 #[derive(Debug)]
 struct Step {
@@ -99,7 +108,8 @@ struct Step {
 
 #[derive(Debug)]
 enum Name {
-    Field(&'static str),
+    /// Only what is before.
+    None,
     Index(usize),
     Key(Box<str>),
     Text(Box<str>),
@@ -114,7 +124,13 @@ impl Path {
     /// A field in it; dots are allowed.
     #[must_use]
     pub fn child(&self, name: &'static str) -> Self {
-        self.then(Name::Field(name))
+        let mut path = match self.count {
+            INLINE => self.shared(),
+            _ => self.clone(),
+        };
+        path.fields[path.count] = name;
+        path.count += 1;
+        path
     }
 
     /// A field in it whose name comes from data; dots are allowed.
@@ -140,26 +156,32 @@ impl Path {
         self.then(Name::Key(key.into()))
     }
 
+    /// The same path with room for more fields.
+    fn shared(&self) -> Self {
+        self.then(Name::None)
+    }
+
     fn then(&self, name: Name) -> Self {
-        Self(Some(Arc::new(Step { before: self.clone(), name })))
+        let step = Step { before: self.clone(), name };
+        Self { before: Some(Arc::new(step)), ..Self::default() }
     }
 
     fn print(&self, out: &mut String) {
-        let Some(step) = &self.0 else { return };
-        step.before.print(out);
-        match &step.name {
-            Name::Field(name) => {
-                if !out.is_empty() {
-                    out.push('.');
-                }
-                out.push_str(name);
-            }
-            Name::Text(name) => {
-                if !out.is_empty() {
-                    out.push('.');
-                }
-                out.push_str(name);
-            }
+        if let Some(step) = &self.before {
+            step.print(out);
+        }
+        for name in &self.fields[..self.count] {
+            push_member(name, out);
+        }
+    }
+}
+
+impl Step {
+    fn print(&self, out: &mut String) {
+        self.before.print(out);
+        match &self.name {
+            Name::None => {}
+            Name::Text(name) => push_member(name, out),
             Name::Index(index) => {
                 out.push('[');
                 out.push_str(&index.to_string());
@@ -172,6 +194,13 @@ impl Path {
             }
         }
     }
+}
+
+fn push_member(name: &str, out: &mut String) {
+    if !out.is_empty() {
+        out.push('.');
+    }
+    out.push_str(name);
 }
 
 impl PartialEq for Path {

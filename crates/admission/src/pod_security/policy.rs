@@ -60,6 +60,7 @@ impl fmt::Display for Standard {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
     pub(super) enforce: Standard,
+    pub(super) audit: Standard,
     pub(super) warn: Standard,
 }
 
@@ -74,14 +75,28 @@ impl Policy {
     pub(super) fn of_labels<'a>(label: Labels<'_, 'a>) -> (Self, Vec<Cause>) {
         let mut wrong = Vec::new();
         let enforce = mode(label, "enforce", &mut wrong);
-        let _ = mode(label, "audit", &mut wrong);
-        let mut warn = mode(label, "warn", &mut wrong);
-        if label("pod-security.kubernetes.io/warn").is_none() {
-            warn.level = Level::Privileged;
+        let is_enforced = wrong.is_empty();
+        let open = |mut standard: Standard, mode: &str| {
+            // A level that is none refuses much, and is not worth a word.
+            let given = label(&format!("pod-security.kubernetes.io/{mode}"));
+            if given.is_none_or(|level| !LEVELS.contains(&level)) {
+                standard.level = Level::Privileged;
+            }
+            standard
+        };
+        let audit = open(mode(label, "audit", &mut wrong), "audit");
+        let mut warn = open(mode(label, "warn", &mut wrong), "warn");
+        if label("pod-security.kubernetes.io/warn").is_none() && is_enforced {
+            warn.level = enforce.level;
+            if label("pod-security.kubernetes.io/warn-version").is_none() {
+                warn.version = enforce.version;
+            }
         }
-        (Self { enforce, warn }, wrong)
+        (Self { enforce, audit, warn }, wrong)
     }
 }
+
+const LEVELS: [&str; 3] = ["privileged", "baseline", "restricted"];
 
 /// The value of a label.
 type Labels<'f, 'a> = &'f dyn Fn(&str) -> Option<&'a str>;

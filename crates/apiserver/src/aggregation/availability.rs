@@ -2,13 +2,16 @@
 //!
 //! Upstream: `kube-aggregator/pkg/controllers/status`.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{join_all, select_ok};
 use http::Method;
 use meta::Status;
 use serde_json::{Value, json};
 
-use super::backend::Backend;
+use super::backend::{Backend, Endpoint};
 use super::discovery::Refused;
 use super::{GROUP, PATH, RESOURCE};
 use crate::bootstrap;
@@ -18,6 +21,11 @@ use crate::server::Server;
 
 /// How long a server may take to describe its API; upstream's.
 const CHECK: Duration = Duration::from_secs(5);
+
+/// What Go's client says then.
+const SLOW: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+/// How many of its places are asked; one that answers is enough. Upstream's.
+const ATTEMPTS: usize = 5;
 
 /// What a condition says beside its type.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,12 +44,16 @@ impl Verdict {
 /// Looks at every `APIService` once and writes what has changed.
 pub(super) async fn keep(handle: &Handle) -> Result<(), Status> {
     let server = &handle.server;
+    // All at once: one that does not answer is not to be waited for by the others.
     let backends = server.backends.all();
+    let checks = backends.iter().map(|it| async { (it.name.clone(), check(server, it).await) });
+    let mut verdicts: HashMap<String, Verdict> = join_all(checks).await.into_iter().collect();
     for object in admission::View::list(&**server, GROUP, RESOURCE, "") {
         let Ok(mut found) = object.decode::<Value>() else { continue };
-        let backend = backends.iter().find(|backend| backend.name == object.header().name);
-        let verdict = match backend {
-            Some(backend) => check(server, backend).await,
+        let verdict = match verdicts.remove(&object.header().name) {
+            Some(verdict) => verdict,
+            // It came while others were looked at, and is looked at next.
+            None if !found["spec"]["service"].is_null() => continue,
             None => Verdict {
                 is_available: true,
                 reason: "Local",
@@ -87,29 +99,50 @@ fn set(object: &mut Value, verdict: &Verdict, now: &str) -> bool {
     !is_same
 }
 
-async fn check(server: &Server, backend: &Backend) -> Verdict {
+async fn check(server: &Arc<Server>, backend: &Arc<Backend>) -> Verdict {
     if let Some(verdict) = check_service(server, backend) {
         return verdict;
     }
-    let checked = tokio::select! {
-        checked = backend.describe(server) => checked.map_err(|refused| match refused {
-            Refused::Status(code) => format!("bad status from {}: {code}", url(server, backend)),
-            Refused::Transport(why) => why,
-        }),
-        () = server.clock.sleep(CHECK) => Err("context deadline exceeded".to_owned()),
+    let endpoints: Result<BTreeSet<Endpoint>, String> =
+        (0..ATTEMPTS).map(|_| backend.endpoint(server)).collect();
+    let endpoints = match endpoints {
+        Ok(endpoints) => endpoints,
+        Err(why) => return Verdict::not("FailedDiscoveryCheck", why),
     };
-    match checked {
-        Ok(()) => Verdict {
-            is_available: true,
-            reason: "Passed",
-            message: "all checks passed".to_owned(),
-        },
-        Err(why) => {
-            let message =
-                format!("failing or missing response from {}: {why}", url(server, backend));
-            Verdict::not("FailedDiscoveryCheck", message)
+    let attempts = endpoints.iter().map(|endpoint| Box::pin(attempt(server, backend, endpoint)));
+    match select_ok(attempts).await {
+        Ok((endpoint, _)) => {
+            backend.document_later(server, endpoint.clone());
+            Verdict {
+                is_available: true,
+                reason: "Passed",
+                message: "all checks passed".to_owned(),
+            }
         }
+        Err(why) => Verdict::not("FailedDiscoveryCheck", why),
     }
+}
+
+/// Asks at one place, which is named when that fails.
+async fn attempt<'a>(
+    server: &Server,
+    backend: &Backend,
+    endpoint: &'a Endpoint,
+) -> Result<&'a Endpoint, String> {
+    let (host, port) = endpoint;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let url = format!("https://{host}:{port}{}", backend.path());
+    let asked = tokio::select! {
+        asked = backend.describe(server, endpoint) => asked,
+        () = server.clock.sleep(CHECK) => Err(Refused::Transport(SLOW.to_owned())),
+    };
+    asked.map(|()| endpoint).map_err(|refused| {
+        let why = match refused {
+            Refused::Status(code) => format!("bad status from {url}: {code}"),
+            Refused::Transport(why) => format!("Get {url:?}: {why}"),
+        };
+        format!("failing or missing response from {url}: {why}")
+    })
 }
 
 /// What is wrong with the service, if anything.
@@ -155,13 +188,6 @@ fn is_ready(slice: &Value, port_name: &str) -> bool {
         && list("ports").any(|port| {
             port["name"].as_str().unwrap_or_default() == port_name && port["port"].is_number()
         })
-}
-
-fn url(server: &Server, backend: &Backend) -> String {
-    let found =
-        crate::proxy::service_endpoint(server, &backend.namespace, &backend.service, backend.port);
-    let (host, port) = found.unwrap_or_else(|_| (backend.server_name(), backend.port));
-    format!("https://{host}:{port}{}", backend.path())
 }
 
 #[cfg(test)]

@@ -42,7 +42,12 @@ pub(crate) struct Backend {
     /// One connection is enough for HTTP/2.
     shared: Arc<Mutex<Option<Shared>>>,
     description: Arc<Mutex<Description>>,
+    /// Held while it is asked for its documents.
+    pub(super) documenting: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// Host and port.
+pub(super) type Endpoint = (String, u16);
 
 /// Whose certificates are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +130,7 @@ impl Backend {
             tls: OnceLock::new(),
             shared: Arc::default(),
             description: Arc::default(),
+            documenting: Arc::default(),
         })
     }
 
@@ -138,6 +144,7 @@ impl Backend {
         Self {
             shared: other.shared.clone(),
             description: other.description.clone(),
+            documenting: other.documenting.clone(),
             tls: other.tls.clone(),
             ..self
         }
@@ -154,15 +161,35 @@ impl Backend {
         if !switches && let Some(mut sender) = self.kept() {
             return sender.send(over_http2(request, self)).await.map_err(SendError::Http);
         }
-        let pki = &server.config.pki;
-        let config = self.tls.get_or_init(|| tls::aggregated_config(pki, self.trust()));
-        let config = config.clone().map_err(SendError::Tls)?;
-        let stream = self.connect(server, config, switches).await?;
+        let endpoint = self.endpoint(server).map_err(SendError::Resolve)?;
+        let stream = self.connect(server, &endpoint, switches).await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let mut sender = self.share(stream).await?;
             return sender.send(over_http2(request, self)).await.map_err(SendError::Http);
         }
         outbound::send(Box::new(stream), request).await.map_err(SendError::Http)
+    }
+
+    /// Sends a request to one endpoint, over a connection of its own.
+    pub(super) async fn send_to(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let stream = self.connect(server, endpoint, false).await?;
+        let sent = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let mut line = Shared::begin(Box::new(stream)).await.map_err(SendError::Http)?;
+            line.send(over_http2(request, self)).await
+        } else {
+            outbound::send(Box::new(stream), request).await
+        };
+        sent.map_err(SendError::Http)
+    }
+
+    /// One of the places where the server is.
+    pub(super) fn endpoint(&self, server: &Server) -> Result<Endpoint, String> {
+        service_endpoint(server, &self.namespace, &self.service, self.port)
     }
 
     /// What the server said of its API when it was last asked.
@@ -199,19 +226,19 @@ impl Backend {
     async fn connect(
         &self,
         server: &Server,
-        config: Arc<rustls::ClientConfig>,
+        (host, port): &Endpoint,
         switches: bool,
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SendError> {
-        let (host, port) = service_endpoint(server, &self.namespace, &self.service, self.port)
-            .map_err(SendError::Resolve)?;
-        let mut config = (*config).clone();
+        let pki = &server.config.pki;
+        let config = self.tls.get_or_init(|| tls::aggregated_config(pki, self.trust()));
+        let mut config = (**config.as_ref().map_err(|why| SendError::Tls(why.clone()))?).clone();
         if switches {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         let name =
             ServerName::try_from(self.server_name()).map_err(|e| SendError::Tls(e.to_string()))?;
         let connecting = async {
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true).ok();
             TlsConnector::from(Arc::new(config)).connect(name, stream).await
         };

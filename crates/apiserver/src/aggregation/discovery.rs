@@ -1,11 +1,16 @@
 //! Groups of other servers in the discovery documents and the index of OpenAPI of this one.
 
-use http::{HeaderMap, Request};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt, Limited};
+use openapi::ForeignDocument;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::backend::Backend;
+use super::backend::{Backend, Endpoint};
 use super::forward::identify;
 use crate::discovery::is_built_in;
 use crate::server::Server;
@@ -13,6 +18,10 @@ use connection::Body;
 
 /// The longest description that is read.
 const LONGEST: usize = 3 << 20;
+/// The longest document of OpenAPI: this server's own has seven million bytes.
+const DOCUMENT: usize = 16 << 20;
+/// How long it may take to come; upstream's.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Resources of one version that are told of.
 const RESOURCES: usize = 1000;
 /// Priority of groups of custom resources; upstream's.
@@ -25,6 +34,9 @@ pub(super) struct Description {
     resources: Vec<Value>,
     /// The hash of its OpenAPI document.
     open_api: Option<String>,
+    /// What of its OpenAPI v2 document is its own, and by what tag it knows that.
+    v2: Option<Arc<ForeignDocument>>,
+    v2_tag: Option<HeaderValue>,
 }
 
 #[derive(Deserialize)]
@@ -56,21 +68,67 @@ struct Described {
 }
 
 impl Backend {
-    /// Asks the server what it serves.
-    pub(super) async fn describe(&self, server: &Server) -> Result<(), Refused> {
-        let list = self.ask(server, &self.path()).await?;
-        let resources = serde_json::from_slice::<ResourceList>(&list)
+    /// Asks the server at one of its places what it serves.
+    pub(super) async fn describe(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+    ) -> Result<(), Refused> {
+        let asked = self.ask(server, endpoint, &self.path(), LONGEST, None).await?;
+        let resources = serde_json::from_slice::<ResourceList>(&asked.body)
             .map_or_else(|_| Vec::new(), |list| self.entries(list.resources));
-        // Not every server has such documents.
-        let index = self.ask(server, "/openapi/v3").await.ok();
-        let open_api = index.and_then(|index| {
-            let index: Value = serde_json::from_slice(&index).ok()?;
-            let entry = &index["paths"][self.path().trim_start_matches('/')];
-            let (_, hash) = entry["serverRelativeURL"].as_str()?.split_once("hash=")?;
-            Some(hash.split('&').next()?.to_owned())
-        });
-        *self.description() = Description { resources, open_api };
+        self.description().resources = resources;
         Ok(())
+    }
+
+    /// Asks it for its documents on a task of its own, unless it is being asked already: whether it
+    /// has any does not decide whether it is there.
+    pub(super) fn document_later(self: &Arc<Self>, server: &Arc<Server>, endpoint: Endpoint) {
+        let Ok(turn) = self.documenting.clone().try_lock_owned() else { return };
+        let (backend, server) = (self.clone(), server.clone());
+        drop(stdx::task::spawn("documents of an aggregated server", async move {
+            tokio::select! {
+                () = backend.document(&server, &endpoint) => {}
+                () = server.clock.sleep(PATIENCE) => {}
+                () = server.shutdown.begun() => {}
+            }
+            drop(turn);
+        }));
+    }
+
+    /// What is not answered stays as it was.
+    async fn document(&self, server: &Server, endpoint: &Endpoint) {
+        if let Ok(index) = self.ask(server, endpoint, "/openapi/v3", LONGEST, None).await {
+            self.description().open_api = self.hash_in(&index.body);
+        }
+        let tag = self.description().v2_tag.clone();
+        let asked = self.ask(server, endpoint, "/openapi/v2", DOCUMENT, tag.as_ref()).await;
+        let (v2, v2_tag) = match asked {
+            Ok(asked) => {
+                let (group, version) = (self.group.clone(), self.version.clone());
+                // Large documents take long.
+                let parsed = tokio::task::spawn_blocking(move || {
+                    ForeignDocument::parse(&group, &version, &asked.body)
+                });
+                let Ok(Some(parsed)) = parsed.await else {
+                    tracing::warn!(service = %self.name, "its OpenAPI v2 document is none");
+                    return;
+                };
+                (Some(Arc::new(parsed)), asked.tag)
+            }
+            Err(Refused::Status(404)) => (None, None),
+            // Also when it has not changed.
+            Err(_) => return,
+        };
+        let mut description = self.description();
+        (description.v2, description.v2_tag) = (v2, v2_tag);
+    }
+
+    fn hash_in(&self, index: &[u8]) -> Option<String> {
+        let index: Value = serde_json::from_slice(index).ok()?;
+        let entry = &index["paths"][self.path().trim_start_matches('/')];
+        let (_, hash) = entry["serverRelativeURL"].as_str()?.split_once("hash=")?;
+        Some(hash.split('&').next()?.to_owned())
     }
 
     /// Where the API is.
@@ -81,18 +139,30 @@ impl Backend {
         }
     }
 
-    async fn ask(&self, server: &Server, path: &str) -> Result<bytes::Bytes, Refused> {
+    async fn ask(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+        path: &str,
+        longest: usize,
+        unless: Option<&HeaderValue>,
+    ) -> Result<Asked, Refused> {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = path.parse().map_err(|_| Refused::other("the path is none"))?;
         *request.headers_mut() = own_headers(&self.server_name());
-        let sent = self.send(server, request, false).await;
+        if let Some(tag) = unless {
+            request.headers_mut().insert(IF_NONE_MATCH, tag.clone());
+        }
+        let sent = self.send_to(server, endpoint, request).await;
         let response =
             sent.map_err(|error| Refused::Transport(telemetry::Chain(&error).to_string()))?;
         if !response.status().is_success() {
             return Err(Refused::Status(response.status().as_u16()));
         }
-        let read = Limited::new(response.into_body(), LONGEST).collect().await;
-        Ok(read.map_err(|error| Refused::Transport(error.to_string()))?.to_bytes())
+        let tag = response.headers().get(ETAG).cloned();
+        let read = Limited::new(response.into_body(), longest).collect().await;
+        let body = read.map_err(|error| Refused::Transport(error.to_string()))?.to_bytes();
+        Ok(Asked { body, tag })
     }
 
     fn entries(&self, mut described: Vec<Described>) -> Vec<Value> {
@@ -137,6 +207,12 @@ impl Backend {
     }
 }
 
+/// An answer, and the tag that stands for it.
+struct Asked {
+    body: bytes::Bytes,
+    tag: Option<HeaderValue>,
+}
+
 /// Why a server did not describe its API.
 pub(super) enum Refused {
     /// It answered with this code.
@@ -156,7 +232,7 @@ fn own_headers(host: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let groups = ["system:masters".to_owned()];
     identify(&mut headers, ("system:kube-aggregator", ""), &groups, []);
-    headers.insert("accept", http::HeaderValue::from_static("application/json"));
+    headers.insert("accept", HeaderValue::from_static("application/json"));
     if let Ok(host) = host.parse() {
         headers.insert(http::header::HOST, host);
     }
@@ -205,6 +281,12 @@ pub(crate) fn add_documents(server: &Server, paths: &mut Map<String, Value>) {
     }
 }
 
+/// What of the OpenAPI v2 documents of other servers is their own, highest priority first.
+pub(crate) fn foreign_documents(server: &Server) -> Vec<Arc<ForeignDocument>> {
+    let in_order = in_order(server).into_iter();
+    in_order.filter_map(|backend| backend.description().v2.clone()).collect()
+}
+
 fn add_once(versions: &mut Value, version: Value) {
     let Some(versions) = versions.as_array_mut() else { return };
     // Who is registered under a version answers for it, whoever else has it.
@@ -213,7 +295,7 @@ fn add_once(versions: &mut Value, version: Value) {
 }
 
 /// Higher priorities first.
-fn in_order(server: &Server) -> Vec<std::sync::Arc<Backend>> {
+fn in_order(server: &Server) -> Vec<Arc<Backend>> {
     let mut all = server.backends.all();
     all.retain(|backend| !backend.group.is_empty());
     all.sort_by_key(|backend| std::cmp::Reverse(backend.version_priority));

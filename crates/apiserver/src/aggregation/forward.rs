@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::{CONNECTION, HOST, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use meta::{Reason, Status};
 
 use super::backend::{Backend, SendError};
+use crate::audit;
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
 use crate::proxy::{strip_hop_by_hop, tunnel};
 use crate::query::escape;
 use crate::render::respond;
-use connection::{Body, RequestBody};
+use connection::{Body, BodyError, RequestBody};
 
 /// How long an answer may be in coming, unless it is a watch; upstream's limit of any request.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,7 +82,37 @@ pub(crate) async fn serve(
     }
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
-    Ok(Response::from_parts(parts, Body::Incoming(body)))
+    let end = (!is_long).then(|| ctx.server.clock.sleep(PATIENCE));
+    let body = match end {
+        None => Body::Incoming(body),
+        Some(end) => bounded(body, end),
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// An answer that breaks off when it has not ended by then.
+fn bounded<B>(body: B, end: BoxFuture<'static, ()>) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    Body::Stream(Box::pin(futures::stream::unfold(Some((body, end)), |state| async {
+        let (mut body, mut end) = state?;
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame?,
+                () = &mut end => return Some((Err("the answer has no end".into()), None)),
+            };
+            match frame {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some((Ok(data), Some((body, end))));
+                    }
+                }
+                Err(error) => return Some((Err(error.into()), None)),
+            }
+        }
+    })))
 }
 
 /// An answer of Go's `http.Error`.
@@ -107,6 +141,8 @@ fn headers(ctx: &RequestContext, backend: &Backend, switches: bool) -> HeaderMap
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     }
+    // So that both servers record it under one id.
+    headers.insert(audit::HEADER, ctx.audit_id.clone());
     let user = &ctx.user;
     identify(&mut headers, (&user.name, &user.uid), &user.groups, &user.extra);
     if let Ok(host) = HeaderValue::from_str(&backend.server_name()) {
@@ -142,8 +178,29 @@ pub(super) fn identify<'a>(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use clock::{Clock, ManualClock};
+    use futures::{FutureExt, StreamExt};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use jiff::Timestamp;
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_end_breaks_off() {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let first = futures::stream::iter([Ok::<_, BodyError>(Frame::data(Bytes::from("a")))]);
+        let body = StreamBody::new(Box::pin(first.chain(futures::stream::pending())));
+        let mut body = bounded(body, clock.sleep(PATIENCE));
+        let mut next = || body.frame().now_or_never();
+        assert_eq!(next().unwrap().unwrap().unwrap().into_data().unwrap(), "a");
+        assert!(next().is_none(), "it waits");
+        clock.advance(PATIENCE);
+        assert!(next().unwrap().unwrap().is_err());
+        assert!(next().unwrap().is_none());
+    }
 
     #[test]
     fn the_user_goes_along_in_headers() {

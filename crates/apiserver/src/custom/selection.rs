@@ -10,8 +10,8 @@ use meta::{FieldOperator, FieldSelector, Object};
 use serde_json::Value;
 
 use super::kind::{CustomVersion, field_text};
-use crate::cache::{Selected, Selection};
 use crate::resources::Resource;
+use cache::{Selected, Selection};
 
 /// What a field selector calls a field, in headers.
 ///

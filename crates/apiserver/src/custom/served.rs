@@ -15,9 +15,9 @@ use meta::{GroupResource, GroupVersionKind, Object};
 use schema::{Subresource, Text};
 
 use super::kind::{CustomKind, CustomVersion};
-use crate::cache::Cache;
 use crate::resources::{Resource, Storage};
 use crate::strategy;
+use cache::Cache;
 
 /// Group, version and plural.
 type Key = (String, String, String);

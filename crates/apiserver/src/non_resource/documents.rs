@@ -46,7 +46,9 @@ pub(super) async fn serve(
 async fn v2(ctx: &RequestContext) -> Result<Response<Body>, Status> {
     let encoding = encoding(ctx, [PROTOBUF, PROTOBUF_OLD]).ok_or_else(not_acceptable)?;
     let content_type = if encoding == Encoding::Json { JSON } else { PROTOBUF };
-    let document = render(ctx, move |documents, custom| documents.v2(encoding, custom)).await?;
+    let others = aggregation::foreign_documents(&ctx.server);
+    let document =
+        render(ctx, move |documents, custom| documents.v2_with(encoding, custom, &others)).await?;
     Ok(etag::answer(&ctx.headers, content_type, document.bytes.into(), &document.hash))
 }
 

@@ -31,7 +31,14 @@ impl Strategy for DeviceTaintRules {
 }
 
 fn set_time(ctx: &WriteContext<'_>, rule: &mut Value) {
-    let taint = rule.pointer_mut("/spec/taint").and_then(Value::as_object_mut);
+    if let Some(taint) = rule.pointer_mut("/spec/taint") {
+        taint_now(ctx, taint);
+    }
+}
+
+/// A taint that does not say since when it is there is there since now.
+pub(super) fn taint_now(ctx: &WriteContext<'_>, taint: &mut Value) {
+    let taint = taint.as_object_mut();
     if let Some(taint) = taint.filter(|taint| !taint.contains_key("timeAdded")) {
         let now = meta::time::rfc3339(ctx.server.clock.now());
         taint.insert("timeAdded".to_owned(), json!(now));

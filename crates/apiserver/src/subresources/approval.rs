@@ -27,8 +27,7 @@ pub(super) async fn serve(
     let form = object_form(ctx)?;
     let options = WriteOptions::read(ctx)?;
     let validation = options.validation;
-    let given =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?.value;
+    let given = decode::body(ctx, &request.body, &resource.gvk, resource.ty, validation)?.value;
     let update = Update {
         namespace: "",
         name: &ctx.info.name,

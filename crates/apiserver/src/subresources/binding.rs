@@ -50,7 +50,7 @@ fn decoded(request: &WriteRequest<'_>) -> Result<Value, Status> {
         return Err(errors::internal("no table for Binding"));
     };
     let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
-    Ok(decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value)
+    Ok(decode::body(ctx, &request.body, &gvk, ty, validation)?.value)
 }
 
 async fn bind(

@@ -4,6 +4,7 @@ use http::Response;
 use meta::Status;
 use serde_json::Value;
 
+use crate::audit;
 use crate::context::WriteRequest;
 use crate::decode;
 use crate::errors;
@@ -67,6 +68,7 @@ impl Source {
         }
         let patch_type = PatchType::read(&ctx.headers)?;
         let options = WriteOptions::of_patch(ctx, patch_type == PatchType::Apply)?;
+        audit::requested_patch(ctx, patch_type, &request.body);
         Ok(Self::Patch(patch_type, options))
     }
 
@@ -96,7 +98,7 @@ impl Source {
         match self {
             Self::Put(options) => {
                 let validation = options.validation;
-                Ok(decode::body(&ctx.headers, &request.body, gvk, ty, validation)?.value)
+                Ok(decode::body(ctx, &request.body, gvk, ty, validation)?.value)
             }
             Self::Patch(PatchType::Apply, options) => {
                 applied(ctx, resource, options, Some(old), &request.body)

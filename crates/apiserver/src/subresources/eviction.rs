@@ -35,7 +35,7 @@ pub(super) async fn evict(
         return Err(errors::internal("no table for Eviction"));
     };
     let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
-    let mut eviction = decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?.value;
+    let mut eviction = decode::body(ctx, &request.body, &gvk, ty, validation)?.value;
     let name = write::text(&eviction, "/metadata/name");
     if name != ctx.info.name {
         return Err(errors::bad_request("name in URL does not match name in Eviction object"));

@@ -21,8 +21,7 @@ pub(super) async fn finalize(
     let form = object_form(ctx)?;
     let options = WriteOptions::read(ctx)?;
     let validation = options.validation;
-    let given =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, validation)?.value;
+    let given = decode::body(ctx, &request.body, &resource.gvk, resource.ty, validation)?.value;
     let name = match write::text(&given, "/metadata/name") {
         name if name.is_empty() => ctx.info.name.clone(),
         name => name,

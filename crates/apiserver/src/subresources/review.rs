@@ -23,8 +23,7 @@ pub(super) fn create(
     let ctx = request.ctx;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     let options = WriteOptions::read(ctx)?;
-    let decoded =
-        decode::body(&ctx.headers, &request.body, &resource.gvk, resource.ty, options.validation)?;
+    let decoded = decode::body(ctx, &request.body, &resource.gvk, resource.ty, options.validation)?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let mut review = decoded.value;
     check_metadata_namespace(ctx, &review)?;

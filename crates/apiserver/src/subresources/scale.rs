@@ -4,6 +4,7 @@ use http::{Response, StatusCode};
 use meta::{GroupVersionKind, LabelSelector, Status};
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::context::{RequestContext, WriteRequest};
 use crate::decode;
 use crate::errors;
@@ -93,6 +94,9 @@ pub(crate) async fn write(
         Some(patch_type) => WriteOptions::of_patch(ctx, patch_type == PatchType::Apply)?,
         None => WriteOptions::read(ctx)?,
     };
+    if let Some(patch_type) = patch_type {
+        audit::requested_patch(ctx, patch_type, &request.body);
+    }
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,
@@ -111,7 +115,7 @@ pub(crate) async fn write(
         }
         let (body, validation) = (&request.body, options.validation);
         let mut scale = match patch_type {
-            None => decode::body(&ctx.headers, body, &gvk, ty, validation)?.value,
+            None => decode::body(ctx, body, &gvk, ty, validation)?.value,
             Some(PatchType::Apply) => applied_to(ctx, target, &options, Some(&current), body)?,
             Some(patch_type) => {
                 let patch = Patch { patch_type, body, name: &ctx.info.name, validation };

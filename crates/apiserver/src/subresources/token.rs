@@ -23,6 +23,9 @@ const DEFAULT_SECONDS: i64 = 3600;
 const MOUNTED_SECONDS: i64 = 60 * 60 + 7;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 60 * 60;
 
+/// Upstream's audit annotation by which a token is found again that was used.
+const ISSUED: &str = "authentication.kubernetes.io/issued-credential-identifier";
+
 pub(super) async fn create(
     request: &WriteRequest<'_>,
     resource: &Resource,
@@ -33,7 +36,7 @@ pub(super) async fn create(
         return Err(errors::internal("no table for TokenRequest"));
     };
     let validation = decode::field_validation(&ctx.query, &ctx.info.verb)?;
-    let decoded = decode::body(&ctx.headers, &request.body, &gvk, ty, validation)?;
+    let decoded = decode::body(ctx, &request.body, &gvk, ty, validation)?;
     let mut token = decoded.value;
     let form = form(&ctx.headers, &ctx.query, &[Shape::Object])?;
     ctx.server.pump.fresh().await?;
@@ -61,9 +64,11 @@ pub(super) async fn create(
     let bound = Bound { name: name.clone(), uid: account.header().uid.clone() };
     let id = uuid::Uuid::new_v4().to_string();
     let issuer = &ctx.server.config.issuer;
-    let mut claims = Claims::new(issuer, namespace, bound, audiences.clone(), (now, life), id);
+    let mut claims =
+        Claims::new(issuer, namespace, bound, audiences.clone(), (now, life), id.clone());
     bind(ctx, &token, &mut claims)?;
     let signed = ctx.server.signer.sign(&claims).map_err(errors::internal)?;
+    ctx.annotate(ISSUED, || format!("JTI={id}"));
     let expires = jiff::Timestamp::from_second(now + seconds).map_err(errors::internal)?;
     token["metadata"] = json!({"name": name, "namespace": namespace,
         "uid": uuid::Uuid::new_v4().to_string(),

@@ -10,7 +10,9 @@ use schema::FieldValidation;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::patch::PatchType;
 use super::{answer, object_form};
+use crate::audit;
 use crate::context::{RequestContext, WriteRequest};
 use crate::errors;
 use crate::options::WriteOptions;
@@ -31,6 +33,7 @@ pub(crate) async fn apply(
     let ctx = request.ctx;
     let form = object_form(ctx)?;
     let options = WriteOptions::of_patch(ctx, true)?;
+    audit::requested_patch(ctx, PatchType::Apply, &request.body);
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,

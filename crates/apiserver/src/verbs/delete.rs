@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use store::{Expect, KeyValue, Outcome};
 
 use super::{object_form, table_options};
+use crate::audit;
 use crate::context::{RequestContext, WriteRequest, check_dry_run};
 use crate::custom::convert;
 use crate::errors;
@@ -109,7 +110,8 @@ pub(crate) fn options(request: &WriteRequest<'_>) -> Result<DeleteOptions, Statu
     let bytes = match crate::negotiate::body_encoding(&ctx.headers)? {
         crate::negotiate::Encoding::Protobuf => {
             let decoded = schema::decode_protobuf(&request.body);
-            let (_, value) = decoded.map_err(|error| errors::bad_request(error.to_string()))?;
+            let (gvk, value) = decoded.map_err(|error| errors::bad_request(error.to_string()))?;
+            audit::requested_options(ctx, ty, &gvk.group_version().to_string(), &value);
             return from_value(&value);
         }
         crate::negotiate::Encoding::Yaml => {
@@ -124,6 +126,7 @@ pub(crate) fn options(request: &WriteRequest<'_>) -> Result<DeleteOptions, Statu
     check_kind(&found)?;
     let decoded = schema::decode_json(ty, &bytes, FieldValidation::Ignore)
         .map_err(|error| errors::bad_request(error.to_string()))?;
+    audit::requested_options(ctx, ty, &found.api_version, &decoded.value);
     from_value(&decoded.value)
 }
 

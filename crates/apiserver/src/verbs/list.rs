@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::list_options::check_list;
 use super::{list_form, table_options};
-use crate::cache::{Selection, Snapshot};
 use crate::context::RequestContext;
 use crate::custom::{convert, selection as custom_selection};
 use crate::errors::bad_request;
 use crate::render::{self, ListMeta};
 use crate::resources::{Resource, Storage};
 use crate::write::storage;
+use cache::{Selection, Snapshot};
 use connection::Body;
 
 /// The parsed parameters of a list.

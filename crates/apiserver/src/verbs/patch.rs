@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{answer, object_form};
+use crate::audit;
 use crate::context::WriteRequest;
 use crate::decode::{self, stamp};
 use crate::errors;
@@ -42,6 +43,7 @@ pub(crate) async fn patch(
     }
     let form = object_form(ctx)?;
     let options = WriteOptions::of_patch(ctx, false)?;
+    audit::requested_patch(ctx, patch_type, &request.body);
     let update = Update {
         namespace: &ctx.info.namespace,
         name: &ctx.info.name,

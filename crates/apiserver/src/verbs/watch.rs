@@ -16,7 +16,6 @@ use rand::RngExt;
 use super::list::{self, parse_timeout, parse_version};
 use super::list_options::check_watch;
 use super::{table_options, watch_form};
-use crate::cache::{Batch, Cursor, Expired, Pace, Selected, Selection};
 use crate::context::RequestContext;
 use crate::custom::convert;
 use crate::custom::selection::{self, Sight};
@@ -26,6 +25,7 @@ use crate::resources::{Resource, Storage};
 use crate::server::Server;
 use crate::websocket;
 use crate::write::storage;
+use cache::{Batch, Cursor, Expired, Pace, Selected, Selection};
 use connection::Body;
 
 /// Upstream sends a bookmark about every minute.

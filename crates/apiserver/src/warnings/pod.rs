@@ -62,7 +62,7 @@ pub(super) fn of(path: &str, spec: &Value) -> Vec<String> {
         }
     }
     if let Some(memory) = spec["overhead"].get("memory") {
-        fractional(&format!("{path}.overhead[memory]"), memory, &mut out);
+        fractional(format_args!("{path}.overhead[memory]"), memory, &mut out);
     }
     containers(path, spec, &mut out);
     if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
@@ -140,7 +140,7 @@ fn volumes(path: &str, spec: &Value, out: &mut Vec<String>) {
     }
 }
 
-fn fractional(path: &str, quantity: &Value, out: &mut Vec<String>) {
+fn fractional(path: std::fmt::Arguments<'_>, quantity: &Value, out: &mut Vec<String>) {
     let Some(amount) = quantity.as_str() else { return };
     if amount.parse().is_ok_and(|amount: meta::Quantity| !amount.is_whole()) {
         out.push(format!(
@@ -158,8 +158,8 @@ fn containers(path: &str, spec: &Value, out: &mut Vec<String>) {
             let mut seen = BTreeSet::new();
             for (at, variable) in items(&container["env"]) {
                 let name = text(variable, "name");
-                let is_extended = text(variable, "value").contains(&format!("$({name})"));
-                if !seen.insert(name) && !is_extended {
+                let is_extended = || text(variable, "value").contains(&format!("$({name})"));
+                if !seen.insert(name) && !is_extended() {
                     out.push(format!(
                         "{path}.env[{at}]: hides previous definition of {name:?}, which may be \
                          dropped when using apply"
@@ -172,8 +172,8 @@ fn containers(path: &str, spec: &Value, out: &mut Vec<String>) {
                 ("limits", "ephemeral-storage"),
                 ("requests", "ephemeral-storage"),
             ] {
-                let at = format!("{path}.resources.{side}[{resource}]");
-                fractional(&at, &container["resources"][side][resource], out);
+                let at = format_args!("{path}.resources.{side}[{resource}]");
+                fractional(at, &container["resources"][side][resource], out);
             }
             for (at, port) in items(&container["ports"]) {
                 let path = format!("{path}.ports[{at}]");

@@ -58,7 +58,7 @@ async fn mutate(
     policy::mutate(ctx, policies, attributes, options, None, (None, &mut invoked)).await?;
     let hooks = webhooks.mutating.hooks();
     let all: BTreeSet<usize> = (0..hooks.len()).collect();
-    let mut round = Round { ctx, attributes, old: None, asked: BTreeSet::new() };
+    let mut round = Round { ctx, attributes, old: None, asked: BTreeSet::new(), number: 0 };
     let (_, again) = round.run(&hooks, &all, options).await?;
     round.run(&hooks, &again, options).await?;
     Ok(())

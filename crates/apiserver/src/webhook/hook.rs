@@ -17,6 +17,8 @@ const CONVERSION_SECS: u64 = 30;
 /// A webhook, ready to be matched and called.
 #[derive(Debug)]
 pub(crate) struct Hook {
+    /// Name of the configuration it is in.
+    pub(super) configuration: String,
     pub(super) name: String,
     pub(super) client: ClientConfig,
     pub(super) criteria: Criteria,
@@ -116,7 +118,8 @@ pub(super) fn compile(object: &Object) -> Vec<Hook> {
         Ok(configuration) => {
             let is_mutating = configuration.kind == "MutatingWebhookConfiguration";
             let hooks = configuration.webhooks.into_iter();
-            hooks.map(|spec| Hook::new(spec, is_mutating)).collect()
+            let name = &object.header().name;
+            hooks.map(|spec| Hook::new(name, spec, is_mutating)).collect()
         }
         Err(error) => {
             let name = &object.header().name;
@@ -127,7 +130,7 @@ pub(super) fn compile(object: &Object) -> Vec<Hook> {
 }
 
 impl Hook {
-    fn new(spec: Spec, is_mutating: bool) -> Self {
+    fn new(configuration: &str, spec: Spec, is_mutating: bool) -> Self {
         let criteria = Criteria::new(
             spec.rules,
             Vec::new(),
@@ -136,6 +139,7 @@ impl Hook {
             &spec.match_policy,
         );
         Self {
+            configuration: configuration.to_owned(),
             name: spec.name,
             client: spec.client_config,
             criteria,
@@ -168,7 +172,7 @@ impl Hook {
             admission_review_versions: Vec::new(),
             reinvocation_policy: String::new(),
         };
-        Self::new(spec, false)
+        Self::new(definition, spec, false)
     }
 
     pub(super) fn is_ignored_on_failure(&self) -> bool {

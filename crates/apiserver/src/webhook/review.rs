@@ -1,5 +1,7 @@
 //! The question and the answer: `AdmissionReview`.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -52,6 +54,8 @@ struct Reply {
     patch_type: Option<String>,
     #[serde(default)]
     warnings: Option<Vec<String>>,
+    #[serde(default)]
+    audit_annotations: Option<BTreeMap<String, String>>,
 }
 
 /// Asks, and reads the answer.
@@ -85,6 +89,11 @@ pub(super) async fn ask(
     })?;
     let reply = check(hook, &api_version, &uid, review)
         .map_err(|why| Failure::Call(format!("received invalid webhook response: {why}")))?;
+    if let Some(audit) = &ctx.audit {
+        for (key, value) in reply.audit_annotations.iter().flatten() {
+            audit.annotate_checked(&format!("{}/{key}", hook.name), value);
+        }
+    }
     for warning in reply.warnings.iter().flatten() {
         ctx.warn(warning);
     }

@@ -12,8 +12,8 @@ use crate::errors;
 use crate::pump::{self, Prepared};
 use crate::render;
 use crate::resources::Storage;
-use crate::splice::{with_place_for_version, with_resource_version};
 use crate::verbs::patch::PatchType;
+use cache::splice::{with_place_for_version, with_resource_version};
 
 /// Writes, and waits until the caches have it: who has an answer finds its effect everywhere, in
 /// reads as in admission and authorization.

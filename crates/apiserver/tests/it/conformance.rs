@@ -14,6 +14,7 @@ mod plain_kinds;
 mod policies;
 mod policy_questions;
 mod resource_quota;
+mod service_ranges;
 mod subject_review;
 mod watchers;
 mod webhooks;

@@ -36,7 +36,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("the fixture works");
         let mut params = CertificateParams::new(vec![]).expect("the fixture works");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -108,6 +108,19 @@ impl Fixture {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let authority = Authority::new();
+        let (mut config, deps) = Self::parts_of(&authority, store, clock);
+        change(&mut config);
+        let shutdown = Shutdown::new();
+        let (handle, _) =
+            ApiServer::start(config, deps, shutdown.clone()).await.expect("the fixture works");
+        Self { handle, authority, shutdown }
+    }
+
+    fn parts_of(
+        authority: &Authority,
+        store: Arc<dyn store::Store>,
+        clock: SharedClock,
+    ) -> (Config, Deps) {
         let (serving_certificate, serving_key) = authority.issue("kube-apiserver", &[]);
         let (kubelet_certificate, kubelet_key) =
             authority.issue("kube-apiserver-kubelet-client", &["system:masters"]);
@@ -129,13 +142,8 @@ impl Fixture {
             ..Pki::default()
         };
         let bind = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-        let mut config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
-        change(&mut config);
-        let deps = Deps { store, clock, metrics: telemetry::Registry::new() };
-        let shutdown = Shutdown::new();
-        let (handle, _) =
-            ApiServer::start(config, deps, shutdown.clone()).await.expect("the fixture works");
-        Self { handle, authority, shutdown }
+        let config = Config::new(bind, IpAddr::from([192, 0, 2, 1]), pki);
+        (config, Deps { store, clock, metrics: telemetry::Registry::new() })
     }
 
     /// An administrator's request and its answer.
@@ -175,6 +183,11 @@ impl Fixture {
         assert_eq!(code, StatusCode::CREATED, "{answer}");
         answer
     }
+}
+
+/// What a server is started with.
+pub(crate) fn parts(store: Arc<dyn store::Store>) -> (Config, Deps) {
+    Fixture::parts_of(&Authority::new(), store, Arc::new(SystemClock))
 }
 
 pub(crate) fn admin() -> UserInfo {

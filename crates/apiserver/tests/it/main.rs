@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod aggregated_process;
+#[cfg(test)]
 mod aggregation;
+#[cfg(test)]
+mod audit;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]

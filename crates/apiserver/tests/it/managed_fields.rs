@@ -453,4 +453,13 @@ async fn what_the_server_writes_by_itself_is_its_own() {
     let why = conditions.iter().find(|condition| condition["type"] == "DisruptionTarget").unwrap();
     assert_eq!(why["reason"], "EvictionByEvictionAPI");
     assert_eq!(why["message"], "Eviction API: evicting");
+
+    let second = json!({"metadata": {"name": "q", "labels": {"a": "b"}}, "spec": pod["spec"]});
+    server.create(pods, &second).await;
+    patch(&server, &format!("{pods}/q/status"), MERGE, &running).await;
+    let eviction = json!({"metadata": {"name": "q"}});
+    let (code, refused) =
+        server.admin(Method::POST, &format!("{pods}/q/eviction"), &eviction).await;
+    assert_eq!(code, StatusCode::TOO_MANY_REQUESTS, "{refused}");
+    assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
 }

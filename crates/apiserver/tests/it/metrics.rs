@@ -14,6 +14,11 @@ async fn text(server: &Fixture, path: &str) -> (StatusCode, String) {
     (code, String::from_utf8(bytes.to_vec()).expect("text"))
 }
 
+/// All metrics.
+pub(crate) async fn scrape(server: &Fixture) -> (StatusCode, String) {
+    text(server, "/metrics").await
+}
+
 /// The value of a metric with exactly these labels.
 async fn value(server: &Fixture, name: &str) -> Option<f64> {
     let (_, text) = text(server, "/metrics").await;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clock::{SharedClock, SystemClock};
 use stdx::shutdown::Shutdown;
 
+use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::control_plane::{self, ControlPlane};
 use crate::{node_address, output, supervisor};
@@ -70,9 +71,26 @@ pub(super) struct Args {
     /// Its key.
     #[arg(long, requires = "proxy_client_cert_file")]
     proxy_client_key_file: Option<PathBuf>,
-    /// Authorities of that certificate, for aggregated servers to verify it by.
+    /// Authorities of that certificate, for aggregated servers to verify it by. Who has one of
+    /// theirs may say in headers who asks.
     #[arg(long)]
     requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of certificates that may say who asks; default: any, and front-proxy-client
+    /// alone without --requestheader-client-ca-file.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// Headers with the user's name.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-User")]
+    requestheader_username_headers: Vec<String>,
+    /// Headers with the user's uid.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Uid")]
+    requestheader_uid_headers: Vec<String>,
+    /// Headers with the user's groups.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Group")]
+    requestheader_group_headers: Vec<String>,
+    /// What headers begin with that tell more of the user.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-")]
+    requestheader_extra_headers_prefix: Vec<String>,
     /// Reads worked on at once; with priority and fairness, a part of the seats of all.
     #[arg(long, default_value_t = 400)]
     max_requests_inflight: u32,
@@ -80,7 +98,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: u32,
     /// How long a client may take to send a request, such as 1m0s.
-    #[arg(long, default_value = "1m0s", value_parser = duration)]
+    #[arg(long, default_value = "1m0s", value_parser = super::duration)]
     request_timeout: Duration,
     /// Whether flow schemas and priority levels decide when there are too many requests.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
@@ -95,6 +113,8 @@ pub(super) struct Args {
     #[arg(long)]
     write_kubeconfig: Option<PathBuf>,
     #[command(flatten)]
+    auditing: Auditing,
+    #[command(flatten)]
     gates: Gates,
     #[command(flatten)]
     versions: Versions,
@@ -106,6 +126,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         args.etcd_servers.is_none(),
         "--etcd-servers: an external etcd is not supported; the embedded store in --data-dir is used"
     );
+    let audit = args.auditing.read()?;
     let features = args.gates.read()?;
     args.versions.apply(&features)?;
     let clock: SharedClock = Arc::new(SystemClock);
@@ -128,7 +149,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = telemetry::Registry::new();
     let store = plane.open_store(&clock, &metrics)?;
     let pki = plane.pki(&*clock)?;
-    let config = ::apiserver::Config { features, ..configure(&args, &plane, &pki)? };
+    let config = ::apiserver::Config { features, audit, ..configure(&args, &plane, &pki)? };
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     let host =
         if args.bind_address.is_unspecified() { advertise_address } else { args.bind_address };
@@ -148,10 +169,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A duration as Go writes it.
-fn duration(text: &str) -> Result<Duration, String> {
-    let nanos = meta::time::parse_duration(text)?;
-    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| "it is negative".to_owned())
+fn request_header(args: &Args) -> anyhow::Result<authn::RequestHeader> {
+    let mut allowed_names = args.requestheader_allowed_names.clone();
+    if allowed_names.is_empty() && args.requestheader_client_ca_file.is_none() {
+        allowed_names = authn::RequestHeader::standard(&["front-proxy-client"]).allowed_names;
+    }
+    let header = authn::RequestHeader {
+        username_headers: args.requestheader_username_headers.clone(),
+        uid_headers: args.requestheader_uid_headers.clone(),
+        group_headers: args.requestheader_group_headers.clone(),
+        extra_headers_prefixes: args.requestheader_extra_headers_prefix.clone(),
+        allowed_names,
+    };
+    header.check()?;
+    Ok(header)
 }
 
 fn configure(
@@ -191,6 +222,7 @@ fn configure(
     }
     let mut config = plane.config(keys);
     config.token_auth_file.clone_from(&args.token_auth_file);
+    config.request_header = request_header(args)?;
     config.max_requests_inflight = args.max_requests_inflight;
     config.max_mutating_requests_inflight = args.max_mutating_requests_inflight;
     config.request_timeout = args.request_timeout;

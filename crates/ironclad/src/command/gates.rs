@@ -3,17 +3,17 @@
 use anyhow::Context;
 use features::Features;
 
-/// The gates that switch something in this program. Others are upstream's, and are taken so that
-/// one set of flags does for every part of a cluster.
+/// The gates that switch something in this program, beside those that resources need. Others are
+/// upstream's, and are taken so that one set of flags does for every part of a cluster.
 const SWITCHED: [&str; 8] = [
     "APIResponseCompression",
     "AllowInsecureKubeletCertificateSigningRequests",
-    "ClusterTrustBundle",
-    "CoordinatedLeaderElection",
-    "MutatingAdmissionPolicy",
+    "DRAWorkloadResourceClaims",
     "PodTopologyLabelsAdmission",
     "ServiceAccountNodeAudienceRestriction",
+    "TopologyAwareWorkloadScheduling",
     "WatchList",
+    "WorkloadAwarePreemption",
 ];
 
 /// Feature gates.
@@ -28,11 +28,16 @@ impl Gates {
     /// What was chosen.
     pub(crate) fn read(&self) -> anyhow::Result<Features> {
         let features = Features::parse(&self.feature_gates).context("--feature-gates")?;
-        for (gate, value) in features.changed().filter(|(gate, _)| !SWITCHED.contains(gate)) {
+        for (gate, value) in features.changed().filter(|(gate, _)| !switches(gate)) {
             tracing::warn!(gate, value, "this feature gate switches nothing here");
         }
         Ok(features)
     }
+}
+
+/// Whether a gate switches something here.
+fn switches(gate: &str) -> bool {
+    SWITCHED.contains(&gate) || schema::RuntimeConfig::listens_to(gate)
 }
 
 /// Versions of the API.
@@ -51,5 +56,17 @@ impl Versions {
         let config = schema::RuntimeConfig::parse(&self.runtime_config, is_open)
             .context("--runtime-config")?;
         Ok(schema::configure(config)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::switches;
+
+    #[test]
+    fn gates_of_resources_and_of_behaviour_switch_something() {
+        assert!(switches("PodCertificateRequest"));
+        assert!(switches("WatchList"));
+        assert!(!switches("CPUManagerPolicyAlphaOptions"));
     }
 }

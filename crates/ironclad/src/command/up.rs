@@ -20,6 +20,7 @@ use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
 
 use crate::agent::Agent;
+use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::control_plane::{self, ControlPlane};
 use crate::in_process::InProcess;
@@ -64,6 +65,8 @@ pub(super) struct Args {
     #[arg(long, default_value = "/")]
     cgroup_root: String,
     #[command(flatten)]
+    auditing: Auditing,
+    #[command(flatten)]
     gates: Gates,
     #[command(flatten)]
     versions: Versions,
@@ -71,6 +74,7 @@ pub(super) struct Args {
 
 /// Runs the cluster until it is told to stop. Pods go on running then.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let audit = args.auditing.read()?;
     let features = args.gates.read()?;
     args.versions.apply(&features)?;
     let clock: SharedClock = Arc::new(SystemClock);
@@ -91,7 +95,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let store = plane.open_store(&clock, &metrics)?;
     progress.step("store opened");
     let pki = plane.pki(&*clock)?;
-    let config = apiserver::Config { features, ..plane.config(plane.server_pki(&pki)?) };
+    let config = apiserver::Config { features, audit, ..plane.config(plane.server_pki(&pki)?) };
     progress.step("certificates ready");
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     progress.step(&format!("API server on port {}", args.secure_port));

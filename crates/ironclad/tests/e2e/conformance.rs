@@ -1,5 +1,6 @@
 //! Tests written from the descriptions of upstream's conformance tests, named at each.
 
+use http::Method;
 use serde_json::{Value, json};
 use testkit::POD_IMAGE;
 
@@ -208,6 +209,87 @@ fn every_replica_answers_through_the_api_servers_proxy() {
         let answer = harness.text(&format!("{}:8080/proxy/hostname", pod_path(name)));
         assert_eq!(answer, name);
     }
+}
+
+/// \[sig-network\] Proxy version v1 should proxy through a service and a pod, and A set of valid
+/// responses are returned for both pod and service Proxy: every way of naming the target, every verb,
+/// and as many at once as the suite sends.
+#[test]
+fn every_verb_reaches_pods_and_services_through_the_proxies() {
+    const AT_ONCE: usize = 16;
+    const TIMES: usize = 20;
+    let harness = Harness::start();
+    harness.create("pods", &server("web"));
+    let service = json!({
+        "metadata": { "name": "web" },
+        "spec": { "selector": { "app": "web" },
+                  "ports": [{ "name": "named", "port": 80, "targetPort": 8080 }] },
+    });
+    harness.create("services", &service);
+    harness.ready_pod("web");
+    let targets = [
+        "pods/web:8080",
+        "pods/http:web:8080",
+        "services/web:80",
+        "services/web:named",
+        "services/http:web:named",
+        "services/http:web:80",
+    ];
+    let path = |target: &str| format!("/api/v1/namespaces/default/{target}/proxy/echo/a/b?c=d");
+    for target in targets {
+        harness.until("the endpoints are known", || {
+            harness.bytes(Method::GET, &path(target), None).ok()
+        });
+        for method in ["GET", "DELETE", "OPTIONS", "PATCH", "POST", "PUT"] {
+            let named = Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = harness.bytes(named, &path(target), None).unwrap();
+            let expected = format!("{method} /echo/a/b?c=d");
+            assert_eq!(String::from_utf8_lossy(&answer), expected, "{target}");
+        }
+        let nothing = harness.bytes(Method::HEAD, &path(target), None).unwrap();
+        assert!(nothing.is_empty(), "{target}");
+    }
+    std::thread::scope(|scope| {
+        for at in 0..AT_ONCE {
+            let (harness, path) = (&harness, path(targets[at % targets.len()]));
+            scope.spawn(move || {
+                for _ in 0..TIMES {
+                    let answer = harness.bytes(Method::GET, &path, None).unwrap();
+                    assert_eq!(String::from_utf8_lossy(&answer), "GET /echo/a/b?c=d");
+                }
+            });
+        }
+    });
+}
+
+/// \[sig-storage\] PersistentVolumes CSI Conformance should run through the lifecycle of a PV and a
+/// PVC: what is deleted goes once nobody uses it.
+#[test]
+fn volumes_and_claims_go_when_nobody_uses_them() {
+    let harness = Harness::start();
+    let node = harness.get("/api/v1/nodes")["items"][0]["metadata"]["name"].clone();
+    let claim = json!({ "metadata": { "name": "c" }, "spec": { "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "none", "resources": { "requests": { "storage": "1Mi" } } } });
+    harness.create("persistentvolumeclaims", &claim);
+    let user = json!({ "metadata": { "name": "user" }, "spec": { "nodeName": node,
+        "containers": [{ "name": "c", "image": POD_IMAGE, "args": ["wait"] }],
+        "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }] } });
+    harness.create("pods", &user);
+    let claims = format!("{}/c", collection("persistentvolumeclaims"));
+    harness.delete(&claims);
+    let held = harness.get(&claims);
+    assert_eq!(held["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    assert!(held["metadata"]["deletionTimestamp"].is_string());
+    harness.delete(&format!("{}?gracePeriodSeconds=0", pod_path("user")));
+    harness.until("the claim is gone", || (!harness.exists(&claims)).then_some(()));
+
+    let volume = json!({ "metadata": { "name": "v" }, "spec": { "capacity": { "storage": "1Mi" },
+        "accessModes": ["ReadWriteOnce"], "hostPath": { "path": "/tmp/x" } } });
+    let volumes = "/api/v1/persistentvolumes";
+    harness.request(Method::POST, volumes, Some(&volume)).unwrap();
+    harness.delete(&format!("{volumes}/v"));
+    let path = format!("{volumes}/v");
+    harness.until("the volume is gone", || (!harness.exists(&path)).then_some(()));
 }
 
 /// \[sig-apps\] Job should create pods for an Indexed job with completion indexes and specified

@@ -58,3 +58,38 @@ fn wrong_objects_and_archives_are_refused() {
     let error = refused(&ironclad(&harness, &["image", "rm", "--data-dir", &data_dir, "absent:1"]));
     assert!(error.contains("absent:1"), "{error}");
 }
+
+#[test]
+fn a_server_that_cannot_record_what_it_should_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.yaml");
+    let start = |text: &str, flags: &[&str]| {
+        std::fs::write(&policy, text).unwrap();
+        let mut command = testkit::command(IRONCLAD);
+        command.arg("apiserver").arg("--data-dir").arg(directory.path().join("data"));
+        command.args(["--bind-address=127.0.0.1", "--secure-port=0", "--audit-log-path=-"]);
+        command.arg("--audit-policy-file").arg(&policy).args(flags);
+        refused(&command.output().unwrap())
+    };
+    let head = "apiVersion: audit.k8s.io/v1\nkind: Policy\n";
+    let place = format!(": from file {}", policy.display());
+    let error = start(head, &[]);
+    assert!(
+        error.contains("loading audit policy file: loaded illegal policy with 0 rules"),
+        "{error}"
+    );
+    assert!(error.trim_end().ends_with(&place), "{error}");
+    let error = start(&format!("{head}rules: [{{level: Everything}}]"), &[]);
+    assert!(error.contains("rules[0].level: Unsupported value: \"Everything\""), "{error}");
+    let error = start("apiVersion: audit.k8s.io/v1beta1\nkind: Policy", &[]);
+    assert!(error.contains("no kind \"Policy\" is registered for version"), "{error}");
+    let good = format!("{head}rules: [{{level: None}}]");
+    let error = start(&good, &["--audit-log-mode=never"]);
+    assert!(error.contains("invalid audit log mode never, allowed modes are"), "{error}");
+    let error = start(&good, &["--audit-log-maxage=-1"]);
+    assert!(error.contains("--audit-log-maxage -1 can't be a negative number"), "{error}");
+    let error = start(&good, &["--audit-webhook-config-file=/nonexistent"]);
+    assert!(error.contains("initializing audit webhook: cannot read /nonexistent"), "{error}");
+    let error = start(&good, &["--requestheader-uid-headers=X-Uid"]);
+    assert!(error.contains("without specifying the standard X-Remote-Uid header"), "{error}");
+}

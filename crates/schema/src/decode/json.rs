@@ -124,9 +124,8 @@ impl From<Syntax> for Stop {
 }
 
 enum Segment<'t, 'a> {
-    Field(&'t str),
-    /// A struct that Go embeds; only its errors show it.
-    Embedded(&'static str),
+    /// A field of a struct. Around it may be structs that Go embeds; only some errors show them.
+    Field(&'t Type, &'t Field),
     Key(Cow<'a, str>),
     Index(usize),
 }
@@ -366,8 +365,8 @@ impl<'t> Decoder<'t, '_> {
             self.note_finding("duplicate", &key);
         }
         let depth = self.path.len();
-        self.path.extend(embedded_around(ty, field).iter().map(|name| Segment::Embedded(name)));
-        self.path.push(Segment::Field(&field.name));
+        self.path.push(Segment::Field(ty, field));
+        let keep_zero = field.keeps_zero() || self.shows_empty(ty, field);
         let value = match &field.kind {
             // Go decodes a repeated struct into the one it has.
             Kind::Struct(inner) if again && self.scanner.peek_value()? == b'{' => {
@@ -375,12 +374,11 @@ impl<'t> Decoder<'t, '_> {
                     Some(Value::Object(before)) => before,
                     _ => Map::new(),
                 };
-                self.object_of(inner.get(), before)?
+                let value = self.object_of(inner.get(), before)?;
+                let is_empty = value.as_ref().and_then(Value::as_object).is_some_and(Map::is_empty);
+                value.filter(|_| keep_zero || !is_empty)
             }
-            kind => {
-                let keep_zero = field.keeps_zero() || self.shows_empty(ty, field);
-                self.value(kind, &field.go_type, keep_zero)?
-            }
+            kind => self.value(kind, &field.go_type, keep_zero)?,
         };
         self.path.truncate(depth);
         match value {
@@ -515,6 +513,10 @@ impl<'t> Decoder<'t, '_> {
     /// Whether upstream's validation shows that a list or map is there and empty. It refuses all of
     /// these, so that none is stored.
     fn shows_empty(&self, ty: &Type, field: &Field) -> bool {
+        // Nearly all fields have other names, and the name of a type has to be cut out of its path.
+        if !matches!(&*field.name, "policies" | "values" | "rules" | "capacity" | "labels") {
+            return false;
+        }
         match (&*field.name, ty.name()) {
             ("policies", "HPAScalingRules")
             | ("values", "PodFailurePolicyOnExitCodesRequirement")
@@ -555,15 +557,13 @@ impl<'t> Decoder<'t, '_> {
     }
 
     fn mismatched(&self, what: &str, go: &str) -> String {
-        let names: Vec<&str> = self
-            .path
-            .iter()
-            .filter_map(|segment| match segment {
-                Segment::Field(name) => Some(*name),
-                Segment::Embedded(name) => Some(*name),
-                _ => None,
-            })
-            .collect();
+        let mut names: Vec<&str> = Vec::new();
+        for segment in &self.path {
+            if let Segment::Field(ty, field) = segment {
+                names.extend(embedded_around(ty, field));
+                names.push(&field.name);
+            }
+        }
         match self.structs.last() {
             Some(ty) => format!(
                 "json: cannot unmarshal {what} into Go struct field {}.{} of type {go}",
@@ -581,10 +581,9 @@ impl<'t> Decoder<'t, '_> {
         let mut path = String::new();
         for segment in &self.path {
             match segment {
-                Segment::Field(name) => push_name(&mut path, name),
+                Segment::Field(_, field) => push_name(&mut path, &field.name),
                 Segment::Key(name) => push_name(&mut path, name),
                 Segment::Index(index) => path.push_str(&format!("[{index}]")),
-                Segment::Embedded(_) => {}
             }
         }
         push_name(&mut path, key);

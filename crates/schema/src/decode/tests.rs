@@ -26,6 +26,34 @@ fn zeros_and_nulls_are_dropped() {
 }
 
 #[test]
+fn a_struct_that_stays_empty_is_absent_however_often_it_is_given() {
+    let gvk = GroupVersionKind::new("coordination.k8s.io", "v1", "Lease");
+    let lease = registry().kind(&gvk).unwrap();
+    for text in [
+        r#"{"spec":{},"spec":{"unknown":1}}"#,
+        r#"{"spec":{"unknown":1},"spec":{}}"#,
+        r#"{"spec":{}}"#,
+    ] {
+        let decoded = decode_json(lease, text.as_bytes(), FieldValidation::Ignore).unwrap();
+        assert_eq!(decoded.value, serde_json::json!({}), "{text}");
+    }
+    let both = r#"{"spec":{"holderIdentity":"a"},"spec":{"leaseTransitions":1}}"#;
+    let decoded = decode_json(lease, both.as_bytes(), FieldValidation::Ignore).unwrap();
+    let spec = serde_json::json!({"holderIdentity": "a", "leaseTransitions": 1});
+    assert_eq!(decoded.value["spec"], spec);
+}
+
+#[test]
+fn no_time_at_all_is_absent() {
+    let gvk = GroupVersionKind::new("metrics.k8s.io", "v1beta1", "NodeMetrics");
+    let metrics = registry().kind(&gvk).unwrap();
+    for text in [r#"{"window":"0s"}"#, r#"{"window":"0h0m0s"}"#, "{}"] {
+        let decoded = decode_json(metrics, text.as_bytes(), FieldValidation::Ignore).unwrap();
+        assert_eq!(decoded.value, serde_json::json!({}), "{text}");
+    }
+}
+
+#[test]
 fn type_errors_are_in_go_words() {
     for (text, expected) in [
         (

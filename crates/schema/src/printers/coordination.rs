@@ -41,11 +41,11 @@ pub(super) fn row(resource: &str, o: &Value, now: Timestamp) -> Option<Vec<Value
     })
 }
 
-/// The first of the final conditions that is there.
+/// The last of the final conditions that is there.
 fn certificate_state(request: &Value) -> &str {
     let conditions = list(request, "/status/conditions");
-    let kinds = conditions.iter().filter_map(|condition| condition["type"].as_str());
-    kinds.filter(|kind| matches!(*kind, "Issued" | "Denied" | "Failed")).last().unwrap_or("Pending")
+    let mut kinds = conditions.iter().filter_map(|condition| condition["type"].as_str());
+    kinds.rfind(|kind| matches!(*kind, "Issued" | "Denied" | "Failed")).unwrap_or("Pending")
 }
 
 /// What each server writes; some of them.

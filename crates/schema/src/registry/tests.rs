@@ -1,3 +1,5 @@
+//! That everything is served that can be, and nothing else.
+
 use std::collections::BTreeSet;
 
 use super::*;

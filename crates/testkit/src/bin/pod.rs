@@ -8,6 +8,7 @@
 //! | `/resolve?NAME` | the addresses of a name |
 //! | `/fetch?HOST:PORT/PATH` | the body of another server's answer |
 //! | `/exit?CODE` | none: the process ends |
+//! | `/echo/ANYTHING` | the method and what was asked for |
 //!
 //! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod cat FILE`,
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
@@ -102,10 +103,16 @@ fn answer(mut stream: TcpStream) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
     let request = lines.next()?.ok()?;
     while !lines.next()?.ok()?.is_empty() {}
-    let target = request.split_whitespace().nth(1)?;
+    let (method, target) = request.split_once(' ')?;
+    let target = target.split_whitespace().next()?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     say(&format!("asked for {target}"));
-    let (code, body) = match act(path, query) {
+    let outcome = match path.strip_prefix("/echo/") {
+        Some(_) if method == "HEAD" => Ok(String::new()),
+        Some(_) => Ok(format!("{method} {target}")),
+        None => act(path, query),
+    };
+    let (code, body) = match outcome {
         Ok(body) => ("200 OK", body),
         Err(error) => ("500 Internal Server Error", error),
     };

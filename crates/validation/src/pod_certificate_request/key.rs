@@ -53,7 +53,7 @@ pub(super) fn verify_request(field: &Node<'_>, out: &mut Findings) {
         return;
     }
     let request = match X509CertificationRequest::from_der(&bytes) {
-        Ok((rest, request)) if rest.is_empty() => request,
+        Ok(([], request)) => request,
         _ => {
             out.push(field.invalid_text("must be a valid PKCS#10 CSR"));
             return;
@@ -101,7 +101,7 @@ pub(super) fn verify_possession(
         }
     }
     let info = match SubjectPublicKeyInfo::from_der(&key) {
-        Ok((rest, info)) if rest.is_empty() => info,
+        Ok(([], info)) => info,
         _ => {
             out.push(field.invalid_text("must be a valid PKIX-serialized public key"));
             return;

@@ -1,3 +1,5 @@
+//! Requests that are made, decided and issued.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _, SigningKey as _};

@@ -4,10 +4,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::json;
 
 use super::Item;
-use crate::cache::Batch;
 use crate::negotiate::{Encoding, Form, Shape};
 use crate::render::{self, TableOptions};
 use crate::resources::Resource;
+use cache::Batch;
 
 /// How a watcher wants its events.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) fn write(resource: &Resource, item: &Item, manner: Manner, is_first: 
     let mut out = BytesMut::new();
     match item {
         Item::Changes(batch) if form.shape != Shape::Table => {
-            return batch.written((form, &resource.gvk), || {
+            return batch.written((form.number(), &resource.gvk), || {
                 changes(resource, batch, manner, is_first, &mut out);
                 out.freeze()
             });
@@ -59,7 +59,7 @@ fn changes(
     out: &mut BytesMut,
 ) {
     if form.encoding != Encoding::Protobuf {
-        let bytes = |change: &crate::cache::Selected| change.object().json().len() + 64;
+        let bytes = |change: &cache::Selected| change.object().json().len() + 64;
         out.reserve(batch.changes.iter().map(bytes).sum());
     }
     for change in &batch.changes {

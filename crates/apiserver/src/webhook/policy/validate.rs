@@ -1,5 +1,6 @@
 //! Policies that refuse.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ::policy::{Denial, Outcome, Validating};
@@ -7,6 +8,7 @@ use meta::{Cause, GroupVersionResource, Reason, Status};
 use serde_json::Value;
 
 use super::{Binding, Bound, Policies};
+use crate::audit::quoted;
 use crate::context::RequestContext;
 use crate::errors;
 use crate::webhook::Attributes;
@@ -25,12 +27,14 @@ pub(in crate::webhook) async fn validate(
     if bound.is_empty() || attributes.is_exempt() {
         return Ok(());
     }
-    let mut run = Run { ctx, attributes, object, old, refusal: None };
+    let notes = BTreeMap::new();
+    let mut run = Run { ctx, attributes, object, old, refusal: None, notes };
     // The object is printed once for every version of it that policies name.
     let mut seen: Vec<(GroupVersionResource, Seen<'_>)> = Vec::new();
     for policy in bound.iter() {
         if let Some(matched) = policy.matches(ctx, attributes, object, old)? {
             run.policy(policy, &matched, &mut seen).await?;
+            run.publish(policy);
         }
     }
     run.refusal.map_or(Ok(()), |status| Err(*status))
@@ -43,6 +47,8 @@ struct Run<'a> {
     old: Option<&'a Value>,
     /// The first refusal.
     refusal: Option<Box<Status>>,
+    /// What one policy has to say for the audit log, by key; every value once.
+    notes: BTreeMap<String, Vec<String>>,
 }
 
 impl<'a> Run<'a> {
@@ -111,7 +117,7 @@ impl<'a> Run<'a> {
                         "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
                         bound.name, binding.name, denial.message
                     )),
-                    "Audit" => note_failure(bound, binding, denial),
+                    "Audit" => note_failure(self.ctx, bound, binding, denial),
                     _ => {}
                 }
             }
@@ -121,8 +127,19 @@ impl<'a> Run<'a> {
             self.refuse(&who(bound, binding), &why, "");
         }
         for annotation in outcome.annotations {
-            let key = format!("{}/{}", bound.name, annotation.key);
-            tracing::info!(key, value = annotation.value, "audit annotation of a policy");
+            let values = self.notes.entry(annotation.key).or_default();
+            if !values.contains(&annotation.value) {
+                values.push(annotation.value);
+            }
+        }
+    }
+
+    /// Records what a policy said, with all of its bindings and parameters.
+    fn publish(&mut self, bound: &Bound<Validating>) {
+        for (key, values) in std::mem::take(&mut self.notes) {
+            if let Some(audit) = &self.ctx.audit {
+                audit.annotate_checked(&format!("{}/{key}", bound.name), values.join(", "));
+            }
         }
     }
 
@@ -167,15 +184,23 @@ pub(super) fn refusal(
     status
 }
 
-/// What upstream writes into the audit log.
-fn note_failure(bound: &Bound<Validating>, binding: &Binding, denial: &Denial) {
-    tracing::info!(
-        key = "validation.policy.admission.k8s.io/validation_failure",
-        policy = bound.name,
-        binding = binding.name,
-        expression_index = denial.index,
-        message = denial.message,
-        validation_actions = ?binding.actions,
-        "audit annotation of a policy"
-    );
+/// A failure that is only to be recorded.
+fn note_failure(
+    ctx: &RequestContext,
+    bound: &Bound<Validating>,
+    binding: &Binding,
+    denial: &Denial,
+) {
+    ctx.annotate("validation.policy.admission.k8s.io/validation_failure", || {
+        let actions: Vec<String> = binding.actions.iter().map(|it| quoted(it)).collect();
+        format!(
+            "[{{\"message\":{},\"policy\":{},\"binding\":{},\"expressionIndex\":{},\
+             \"validationActions\":[{}]}}]",
+            quoted(&denial.message),
+            quoted(&bound.name),
+            quoted(&binding.name),
+            denial.index,
+            actions.join(",")
+        )
+    });
 }

@@ -115,3 +115,23 @@ async fn a_signing_request_is_approved_signed_and_deleted() {
     delete(&server, &selected).await;
     assert!(names(&server, &selected).await.is_empty());
 }
+
+/// `ServiceAccounts should run through the lifecycle of a ServiceAccount` and `should update a
+/// ServiceAccount`.
+#[tokio::test]
+async fn an_account_is_created_changed_found_everywhere_and_deleted_by_label() {
+    let server = Fixture::start().await;
+    let account = json!({"metadata": {"name": "testserviceaccount", "labels": {"static": "true"}}});
+    server.create(ACCOUNTS, &account).await;
+    let path = format!("{ACCOUNTS}/testserviceaccount");
+    let off = json!({"automountServiceAccountToken": false});
+    let patched = patch(&server, &path, MERGE, &off).await;
+    assert_eq!(patched["automountServiceAccountToken"], false);
+    let mut found = read(&server, &path).await;
+    found["automountServiceAccountToken"] = json!(true);
+    assert_eq!(put(&server, &path, &found).await["automountServiceAccountToken"], true);
+    let everywhere = "/api/v1/serviceaccounts?labelSelector=static%3Dtrue";
+    assert_eq!(names(&server, everywhere).await, ["testserviceaccount"]);
+    delete(&server, &format!("{ACCOUNTS}?labelSelector=static%3Dtrue")).await;
+    assert!(names(&server, everywhere).await.is_empty());
+}

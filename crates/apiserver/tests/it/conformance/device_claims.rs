@@ -64,3 +64,54 @@ async fn an_empty_allocation_survives_every_way_of_writing_it() {
     let patched = patch(&server, &path, JSON, &added).await;
     assert_eq!(patched["status"]["allocation"], empty());
 }
+
+/// The same suite: server-side apply, and the events that informers of one namespace and of all see
+/// after every step.
+#[tokio::test]
+async fn informers_see_every_step_in_order() {
+    use futures::StreamExt;
+    use meta::WatchEvent;
+
+    let server = Fixture::start().await;
+    let all = "/apis/resource.k8s.io/v1/resourceclaims?watch=true&resourceVersion=0";
+    let one = format!("{CLAIMS}?watch=true&resourceVersion=0");
+    let mut of_all = server.handle.watch(&admin(), all).await.unwrap();
+    let mut of_one = server.handle.watch(&admin(), &one).await.unwrap();
+    let path = format!("{CLAIMS}/claim");
+    let mut config = claim();
+    config["apiVersion"] = json!("resource.k8s.io/v1");
+    config["kind"] = json!("ResourceClaim");
+    let apply = "application/apply-patch+yaml";
+    let applied = format!("{path}?fieldManager=m&fieldValidation=Strict");
+    let (code, made) = server.call(&admin(), Method::PATCH, &applied, apply, &config).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    config["metadata"]["labels"]["applied"] = json!("x");
+    let (code, _) = server.call(&admin(), Method::PATCH, &applied, apply, &config).await;
+    assert_eq!(code, StatusCode::OK);
+    let status = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+        "metadata": {"name": "claim"}, "status": {"allocation": {}}});
+    let of_status = format!("{path}/status?fieldManager=m");
+    let (code, answer) = server.call(&admin(), Method::PATCH, &of_status, apply, &status).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    assert_eq!(answer["status"]["allocation"], empty());
+    let found = read(&server, &format!("{path}/status")).await;
+    put(&server, &format!("{path}/status"), &found).await;
+    delete(&server, &path).await;
+    for watch in [&mut of_all, &mut of_one] {
+        let mut newest = 0;
+        for expected in ["ADDED", "MODIFIED", "MODIFIED", "DELETED"] {
+            let event = tokio::time::timeout(std::time::Duration::from_secs(10), watch.next());
+            let event = event.await.expect("in time").expect("not ended").expect("no error");
+            let (sort, object) = match &event {
+                WatchEvent::Added(object) => ("ADDED", object),
+                WatchEvent::Modified(object) => ("MODIFIED", object),
+                WatchEvent::Deleted(object) => ("DELETED", object),
+                WatchEvent::Bookmark { .. } => panic!("a bookmark nobody asked for"),
+            };
+            assert_eq!(sort, expected);
+            let version = object.header().resource_version.0;
+            assert!(version > newest, "versions grow");
+            newest = version;
+        }
+    }
+}

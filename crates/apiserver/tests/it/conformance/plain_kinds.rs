@@ -141,3 +141,139 @@ async fn an_event_is_the_same_in_both_groups() {
     }
     assert_eq!(replaced, found);
 }
+
+/// Kinds whose status tests of the suite read, patch and update apart: a path, an object and a
+/// condition or whatever else its status has.
+fn with_status() -> Vec<(&'static str, Value, Value)> {
+    let condition = |kind: &str| {
+        json!({"conditions": [{"type": kind, "status": "True", "reason": "R", "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+    };
+    let budget = json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    let volume = json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": "/tmp/x"}}});
+    vec![
+        (
+            "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas",
+            json!({"spec": {"priorityLevelConfiguration": {"name": "global-default"}}}),
+            condition("Tested"),
+        ),
+        (
+            "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations",
+            json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}}),
+            condition("Tested"),
+        ),
+        (
+            "/apis/storage.k8s.io/v1/volumeattachments",
+            json!({"spec": {"attacher": "a.io", "nodeName": "n",
+                "source": {"persistentVolumeName": "pv"}}}),
+            json!({"attached": true}),
+        ),
+        (
+            "/apis/networking.k8s.io/v1/namespaces/default/ingresses",
+            json!({"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}),
+            json!({"loadBalancer": {"ingress": [{"ip": "169.1.1.1"}]}}),
+        ),
+        (
+            "/apis/networking.k8s.io/v1/servicecidrs",
+            json!({"spec": {"cidrs": ["10.77.0.0/24"]}}),
+            condition("Tested"),
+        ),
+        (
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+            budget,
+            json!({"disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 1,
+                "expectedPods": 1}),
+        ),
+        (
+            "/api/v1/namespaces/default/persistentvolumeclaims",
+            claim,
+            json!({"conditions": [{"type": "Resizing", "status": "True", "reason": "R",
+                "message": "m", "lastProbeTime": null,
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+        ),
+        (
+            "/api/v1/persistentvolumes",
+            volume,
+            json!({"phase": "Available", "message": "m", "reason": "R"}),
+        ),
+    ]
+}
+
+/// `… should apply changes to … status` of many a kind.
+#[tokio::test]
+async fn a_status_is_read_patched_and_updated_apart() {
+    let server = Fixture::start().await;
+    for (path, mut object, state) in with_status() {
+        object["metadata"] = json!({"name": "one"});
+        // What is told with the object is no status.
+        object["status"] = state.clone();
+        server.create(path, &object).await;
+        let status = format!("{path}/one/status");
+        let before = read(&server, &status).await;
+        let fields = state.as_object().unwrap();
+        // Whoever follows flow schemas adds a condition of his own.
+        let holds = |found: &Value, value: &Value| match (found.as_array(), value.as_array()) {
+            (Some(found), Some(items)) => items.iter().all(|item| found.contains(item)),
+            _ => found == value,
+        };
+        let has =
+            |found: &Value| fields.iter().all(|(name, value)| holds(&found["status"][name], value));
+        assert!(!has(&before), "{path}: {before}");
+        let patched = patch(&server, &status, MERGE, &json!({"status": state})).await;
+        assert!(has(&patched), "{path}: {patched}");
+        let spec = patched["spec"].clone();
+        let replaced = loop {
+            let mut found = read(&server, &status).await;
+            found["metadata"]["annotations"] = json!({"put": "x"});
+            found["spec"] = json!({});
+            let (code, answer) = server.admin(Method::PUT, &status, &found).await;
+            if code != http::StatusCode::CONFLICT {
+                assert!(code.is_success(), "{path}: {answer}");
+                break answer;
+            }
+        };
+        assert!(has(&replaced), "{path}: {replaced}");
+        assert_eq!(replaced["spec"], spec, "{path}");
+        assert_eq!(replaced["metadata"]["annotations"]["put"], "x", "{path}");
+    }
+}
+
+/// The kinds that live in namespaces are listed for all of them at once.
+#[tokio::test]
+async fn namespaced_kinds_are_listed_across_namespaces() {
+    let server = Fixture::start().await;
+    for namespace in ["one", "two"] {
+        server.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}})).await;
+    }
+    let namespaced = kinds().into_iter().filter(|(path, _)| path.contains("/namespaces/default/"));
+    for (path, template) in namespaced {
+        for namespace in ["one", "two"] {
+            let mut object = template.clone();
+            object["metadata"] = json!({"name": namespace, "labels": {"e2e": "all"}});
+            server.create(&path.replace("default", namespace), &object).await;
+        }
+        let all = path.replace("/namespaces/default", "");
+        let found = names(&server, &format!("{all}?labelSelector=e2e%3Dall")).await;
+        assert_eq!(found, ["one", "two"], "{all}");
+    }
+}
+
+/// `[sig-storage] CSIInlineVolumes should support CSIVolumeSource in Pod API`.
+#[tokio::test]
+async fn a_pod_keeps_its_inline_volumes() {
+    let server = Fixture::start().await;
+    let account = json!({"metadata": {"name": "default"}});
+    server.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    let volumes = json!([
+        {"name": "v", "csi": {"driver": "d.example", "fsType": "ext4",
+            "volumeAttributes": {"a": "b"}, "nodePublishSecretRef": {"name": "s"}}}]);
+    let pod = json!({"metadata": {"name": "inline"}, "spec": {"volumes": volumes,
+        "containers": [{"name": "c", "image": "i",
+            "volumeMounts": [{"name": "v", "mountPath": "/m"}]}]}});
+    let made = server.create("/api/v1/namespaces/default/pods", &pod).await;
+    assert_eq!(made["spec"]["volumes"][0], volumes[0]);
+    delete(&server, "/api/v1/namespaces/default/pods/inline?gracePeriodSeconds=0").await;
+}

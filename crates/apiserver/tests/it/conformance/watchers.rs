@@ -117,3 +117,56 @@ async fn watches_opened_at_old_versions_replay_the_same_order() {
         }
     }
 }
+
+/// `[sig-api-machinery] Watchers should be able to start watching from a specific resource version`
+/// and `should be able to restart watching from the last resource version observed by the previous
+/// watch`.
+#[tokio::test]
+async fn a_watch_goes_on_where_another_ended() {
+    let server = Fixture::start().await;
+    let map = json!({"metadata": {"name": "m"}});
+    let made = server.create(CONFIG_MAPS, &map).await;
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let path = format!("{CONFIG_MAPS}/m");
+    for mutation in ["1", "2"] {
+        patch(&server, &path, MERGE, &json!({"data": {"mutation": mutation}})).await;
+    }
+    let from = async |version: &str| {
+        let path = format!("{CONFIG_MAPS}?watch=true&resourceVersion={version}");
+        server.handle.watch(&admin(), &path).await.unwrap()
+    };
+    let mut watch = from(&version).await;
+    let first = next(&mut watch).await;
+    let second = next(&mut watch).await;
+    assert_eq!((first.0, second.0), ("MODIFIED", "MODIFIED"));
+    drop(watch);
+    delete(&server, &path).await;
+    let mut again = from(&first.2.to_string()).await;
+    assert_eq!(next(&mut again).await, second);
+    let deleted = next(&mut again).await;
+    assert_eq!(deleted.0, "DELETED");
+    assert!(deleted.2 > second.2);
+}
+
+/// `[sig-api-machinery] Watchers should receive events on concurrent watches in same order`, with as
+/// many watches as the suite opens, while objects keep changing.
+#[tokio::test]
+async fn a_hundred_watches_tell_the_same_order() {
+    const WATCHES: usize = 100;
+    let server = Fixture::start().await;
+    let mut first = open(&server, "").await;
+    server.create(CONFIG_MAPS, &json!({"metadata": {"name": "m"}})).await;
+    let mut version = next(&mut first).await.2;
+    let mut watches = Vec::new();
+    for at in 0..WATCHES {
+        let path = format!("{CONFIG_MAPS}?watch=true&resourceVersion={version}");
+        watches.push(server.handle.watch(&admin(), &path).await.unwrap());
+        let change = json!({"data": {"at": at.to_string()}});
+        patch(&server, &format!("{CONFIG_MAPS}/m"), MERGE, &change).await;
+        let expected = next(&mut first).await;
+        for watch in &mut watches {
+            assert_eq!(next(watch).await, expected);
+        }
+        version = expected.2;
+    }
+}

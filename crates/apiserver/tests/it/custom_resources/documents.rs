@@ -101,3 +101,29 @@ async fn schemas_that_keep_everything_say_so() {
     let root = &document["components"]["schemas"][NAME];
     assert_eq!(root["x-kubernetes-preserve-unknown-fields"], true);
 }
+
+#[tokio::test]
+async fn a_version_of_a_built_in_group_is_discovered_beside_the_others() {
+    let server = Fixture::start().await;
+    let object = json!({"metadata": {"name": "foos.networking.k8s.io", "annotations": {
+        "api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/1"}}, "spec": {"group": "networking.k8s.io",
+        "scope": "Namespaced", "names": {"plural": "foos", "kind": "Foo"},
+        "versions": [version("v7", true, &json!({}))]}});
+    define(&server, &object).await;
+    let group = read(&server, "/apis/networking.k8s.io").await;
+    let versions: Vec<&Value> =
+        group["versions"].as_array().unwrap().iter().map(|found| &found["version"]).collect();
+    assert_eq!(versions, ["v7", "v1"]);
+    assert_eq!(group["preferredVersion"]["version"], "v7");
+    let list = read(&server, "/apis/networking.k8s.io/v7").await;
+    assert_eq!(list["resources"][0]["name"], "foos");
+    assert_eq!(
+        read(&server, "/apis/networking.k8s.io/v7/namespaces/default/foos").await["kind"],
+        "FooList"
+    );
+    let own = read(&server, "/apis/networking.k8s.io/v1").await;
+    assert!(own["resources"].as_array().unwrap().iter().all(|found| found["kind"] != "Foo"));
+    let groups = read(&server, "/apis").await;
+    let groups = groups["groups"].as_array().unwrap();
+    assert_eq!(groups.iter().filter(|found| found["name"] == "networking.k8s.io").count(), 1);
+}

@@ -6,17 +6,18 @@ use super::Interest;
 
 /// Namespace, labels and fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Selection {
+pub struct Selection {
     /// Only this namespace; all when empty.
-    pub(crate) namespace: String,
-    pub(crate) labels: LabelSelector,
+    pub namespace: String,
+    /// Only objects with such labels.
+    pub labels: LabelSelector,
     /// Keys are those of the storage version.
-    pub(crate) fields: FieldSelector,
+    pub fields: FieldSelector,
 }
 
 impl Selection {
     /// Everything in a namespace, or everywhere.
-    pub(crate) fn all(namespace: &str) -> Self {
+    pub fn all(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
             labels: LabelSelector::everything(),
@@ -25,19 +26,19 @@ impl Selection {
     }
 
     /// Whether it is not narrowed by labels or fields.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
     /// Whether an object is meant.
-    pub(crate) fn matches(&self, header: &Header) -> bool {
+    pub fn matches(&self, header: &Header) -> bool {
         (self.namespace.is_empty() || self.namespace == header.namespace)
             && (self.labels.is_empty() || self.labels.matches_header(header))
             && (self.fields.is_empty() || self.fields.matches(|path| Some(field(header, path))))
     }
 
     /// The narrowest interest that covers the selection.
-    pub(crate) fn interest(&self) -> Interest {
+    pub fn interest(&self) -> Interest {
         if let Some(name) = self.fields.exact("metadata.name") {
             let namespace = match self.fields.exact("metadata.namespace") {
                 Some(namespace) => namespace,

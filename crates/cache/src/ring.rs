@@ -14,11 +14,15 @@ const BYTES: usize = 32 << 20;
 
 /// One change of one object.
 #[derive(Debug)]
-pub(crate) struct Change {
-    pub(crate) revision: u64,
-    pub(crate) key: Arc<str>,
-    pub(crate) before: Option<Arc<Object>>,
-    pub(crate) after: Option<Arc<Object>>,
+pub struct Change {
+    /// The revision of the write.
+    pub revision: u64,
+    /// The key in the cache.
+    pub key: Arc<str>,
+    /// The object until then; absent when it is new.
+    pub before: Option<Arc<Object>>,
+    /// The object since then; absent when it is gone.
+    pub after: Option<Arc<Object>>,
 }
 
 impl Change {
@@ -27,7 +31,7 @@ impl Change {
     }
 }
 
-pub(super) struct Ring {
+pub(crate) struct Ring {
     changes: VecDeque<Arc<Change>>,
     bytes: usize,
     /// Every change after this revision is in the ring.
@@ -35,11 +39,11 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(oldest: u64) -> Self {
+    pub(crate) fn new(oldest: u64) -> Self {
         Self { changes: VecDeque::new(), bytes: 0, oldest }
     }
 
-    pub(super) fn push(&mut self, change: Arc<Change>) {
+    pub(crate) fn push(&mut self, change: Arc<Change>) {
         self.bytes += change.bytes();
         self.changes.push_back(change);
         while self.changes.len() > CHANGES || self.bytes > BYTES {
@@ -49,17 +53,17 @@ impl Ring {
         }
     }
 
-    pub(super) fn forget(&mut self, revision: u64) {
+    pub(crate) fn forget(&mut self, revision: u64) {
         while self.changes.front().is_some_and(|change| change.revision <= revision) && self.pop() {
         }
     }
 
-    pub(super) fn oldest(&self) -> u64 {
+    pub(crate) fn oldest(&self) -> u64 {
         self.oldest
     }
 
     /// The changes after `after`; `None` when some of them are gone.
-    pub(super) fn after(&self, after: u64) -> Option<impl Iterator<Item = &Arc<Change>>> {
+    pub(crate) fn after(&self, after: u64) -> Option<impl Iterator<Item = &Arc<Change>>> {
         if after < self.oldest {
             return None;
         }
@@ -68,7 +72,7 @@ impl Ring {
     }
 
     /// The map as it was at `revision`; `None` when that is no longer known.
-    pub(super) fn rewind(&self, mut map: Map, revision: u64) -> Option<Map> {
+    pub(crate) fn rewind(&self, mut map: Map, revision: u64) -> Option<Map> {
         if revision < self.oldest {
             return None;
         }

@@ -1,18 +1,33 @@
 //! The watch cache of one resource: a persistent map, a ring of changes, and who waits for them.
 //!
+//! What it is: the newest objects of a resource, lists of them at exact revisions, and watches from
+//! any kept revision on.
+//!
 //! ```text
-//!   pump ──apply──▶ map (newest objects)        LIST clones it: O(1), an exact revision
-//!                   ring (revision, before, after)  WATCH is a cursor in it
-//!                   interests ──wake──▶ cursors
+//!   apply ──▶ map (newest objects)             a list clones it: O(1), an exact revision
+//!             ring (revision, before, after)   a watch is a cursor in it
+//!             interests ──wake──▶ cursors
 //! ```
-//! Invariants: the map is the ring's result; events enter in revision order; an object is spliced
-//! and parsed once, and every reader shares it. The lock is held for operations in memory only.
+//!
+//! Start reading at [`Cache::apply`], then [`Cursor::poll`].
+//!
+//! Invariants: the map is the ring's result; changes enter in revision order; an object is spliced
+//! and parsed once, and every reader shares it; locks are held for operations in memory only; the
+//! ring, the snapshots of paged lists and the shared batches have limits.
+//!
+//! What it deliberately does not do: it knows no store, no request and no kind. Who fills it says
+//! which fields of an object may be selected by.
+//!
+//! Tested by unit tests beside the code, and with a whole server by the tests of `apiserver`.
+
+#![forbid(unsafe_code)]
 
 mod batch;
 mod cursor;
 mod interests;
 mod ring;
 mod selection;
+pub mod splice;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,18 +37,18 @@ use imbl::{OrdMap, OrdSet};
 use meta::Object;
 use tokio::sync::Notify;
 
-pub(crate) use batch::Batch;
-pub(crate) use cursor::{Cursor, Expired, Selected};
-pub(crate) use interests::{Interest, Pace};
-pub(crate) use ring::Change;
-pub(crate) use selection::Selection;
+pub use batch::Batch;
+pub use cursor::{Cursor, Expired, Selected};
+pub use interests::{Interest, Pace};
+pub use ring::Change;
+pub use selection::Selection;
 
 use batch::Batches;
 use interests::Interests;
 use ring::Ring;
 
 /// Objects by `namespace/name`, or by name; the order is that of upstream's keys.
-pub(crate) type Map = OrdMap<Arc<str>, Arc<Object>>;
+pub type Map = OrdMap<Arc<str>, Arc<Object>>;
 
 /// How long the snapshot of a paged list is kept: upstream compacts every five minutes.
 const SNAPSHOT_AGE: Duration = Duration::from_secs(300);
@@ -41,7 +56,7 @@ const SNAPSHOT_AGE: Duration = Duration::from_secs(300);
 const SNAPSHOTS: usize = 64;
 
 /// The cache of one resource.
-pub(crate) struct Cache {
+pub struct Cache {
     state: Mutex<State>,
     interests: Mutex<Interests>,
 }
@@ -67,13 +82,16 @@ type Keys = OrdSet<Arc<str>>;
 
 /// A map at an exact revision.
 #[derive(Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) revision: u64,
-    pub(crate) map: Map,
+pub struct Snapshot {
+    /// The revision.
+    pub revision: u64,
+    /// What there was.
+    pub map: Map,
 }
 
 impl Cache {
-    pub(crate) fn new() -> Self {
+    /// Nothing is in it yet.
+    pub fn new() -> Self {
         Self {
             state: Mutex::new(State {
                 map: Map::new(),
@@ -90,7 +108,7 @@ impl Cache {
     }
 
     /// Fills the cache with what the store held at `revision`.
-    pub(crate) fn load(&self, map: Map, revision: u64) {
+    pub fn load(&self, map: Map, revision: u64) {
         let mut state = self.lock();
         state.nodes = HashMap::new();
         for (key, object) in &map {
@@ -105,7 +123,7 @@ impl Cache {
 
     /// Applies changes in their order and wakes who is interested; [`Cache::wake_rested`] wakes
     /// those who are not to be woken yet.
-    pub(crate) fn apply(&self, changes: Vec<Change>, now: Instant) {
+    pub fn apply(&self, changes: Vec<Change>, now: Instant) {
         let wake = self.interests().touched(&changes, now);
         {
             let mut state = self.lock();
@@ -123,35 +141,35 @@ impl Cache {
     }
 
     /// Wakes crowds whose pause is over and that have something to see; tells when the next is.
-    pub(crate) fn wake_rested(&self, now: Instant) -> Option<Instant> {
+    pub fn wake_rested(&self, now: Instant) -> Option<Instant> {
         let (wake, next) = self.interests().rested(now);
         notify(&wake);
         next
     }
 
     /// Ends every watch: what comes is not told here.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.lock().is_closed = true;
         notify(&self.interests().all());
     }
 
     /// Whether nothing comes any more.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.lock().is_closed
     }
 
     /// The newest version of an object.
-    pub(crate) fn get(&self, key: &str) -> Option<Arc<Object>> {
+    pub fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.lock().map.get(key).cloned()
     }
 
     /// The newest versions of the objects that name a node, in the order of their keys.
-    pub(crate) fn on_node(&self, node: &str) -> Vec<Arc<Object>> {
+    pub fn on_node(&self, node: &str) -> Vec<Arc<Object>> {
         self.snapshot_of_node(0, node).map.values().cloned().collect()
     }
 
     /// As [`Cache::snapshot`], of the objects that name a node alone.
-    pub(crate) fn snapshot_of_node(&self, applied: u64, node: &str) -> Snapshot {
+    pub fn snapshot_of_node(&self, applied: u64, node: &str) -> Snapshot {
         let (revision, keys, map) = {
             let state = self.lock();
             let keys = state.nodes.get(node).cloned().unwrap_or_default();
@@ -165,13 +183,13 @@ impl Cache {
     ///
     /// `applied` must have been read from the pump before the call: then every change of this
     /// resource up to it is in the map, and the larger of both revisions is exact.
-    pub(crate) fn snapshot(&self, applied: u64) -> Snapshot {
+    pub fn snapshot(&self, applied: u64) -> Snapshot {
         let state = self.lock();
         Snapshot { revision: applied.max(state.newest), map: state.map.clone() }
     }
 
     /// Everything, at exactly this revision; `None` when it is no longer kept.
-    pub(crate) fn snapshot_at(&self, revision: u64) -> Option<Snapshot> {
+    pub fn snapshot_at(&self, revision: u64) -> Option<Snapshot> {
         let state = self.lock();
         if revision < state.compacted {
             return None;
@@ -187,7 +205,7 @@ impl Cache {
     }
 
     /// Keeps a snapshot for the next page of a list.
-    pub(crate) fn keep(&self, snapshot: &Snapshot, now: Instant) {
+    pub fn keep(&self, snapshot: &Snapshot, now: Instant) {
         let mut state = self.lock();
         if state.snapshots.iter().any(|(kept, ..)| *kept == snapshot.revision) {
             return;
@@ -199,7 +217,7 @@ impl Cache {
     }
 
     /// Lets go of snapshots and changes that upstream would have compacted by now.
-    pub(crate) fn expire(&self, now: Instant, compacted: u64) {
+    pub fn expire(&self, now: Instant, compacted: u64) {
         let mut state = self.lock();
         state.snapshots.retain(|(.., since)| now.saturating_duration_since(*since) < SNAPSHOT_AGE);
         state.snapshots.retain(|(kept, ..)| *kept >= compacted);
@@ -209,17 +227,17 @@ impl Cache {
     }
 
     /// The oldest revision a watch can start from.
-    pub(crate) fn oldest(&self) -> u64 {
+    pub fn oldest(&self) -> u64 {
         self.lock().ring.oldest()
     }
 
     /// The number of objects.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.lock().map.len()
     }
 
     /// The revision of the newest change.
-    pub(crate) fn newest(&self) -> u64 {
+    pub fn newest(&self) -> u64 {
         self.lock().newest
     }
 

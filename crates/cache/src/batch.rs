@@ -7,7 +7,6 @@ use bytes::Bytes;
 use meta::GroupVersionKind;
 
 use super::{Selected, Selection};
-use crate::negotiate::Form;
 
 /// Batches kept for others of a crowd.
 const KEPT: usize = 8;
@@ -16,21 +15,24 @@ const KEPT_BYTES: usize = 1 << 20;
 
 /// Changes, in their order.
 #[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) changes: Vec<Selected>,
+pub struct Batch {
+    /// The changes.
+    pub changes: Vec<Selected>,
     /// How the first watcher wanted them; mostly all want the same.
-    written: OnceLock<(Form, GroupVersionKind, Bytes)>,
+    written: OnceLock<(u32, GroupVersionKind, Bytes)>,
 }
 
 impl Batch {
-    pub(crate) fn new(changes: Vec<Selected>) -> Self {
+    /// Nobody has written them yet.
+    pub fn new(changes: Vec<Selected>) -> Self {
         Self { changes, written: OnceLock::new() }
     }
 
     /// The bytes of all changes in this form and as this kind, made by `write` if nobody has yet.
-    pub(crate) fn written(
+    /// The form is a number of the caller's own.
+    pub fn written(
         &self,
-        (form, kind): (Form, &GroupVersionKind),
+        (form, kind): (u32, &GroupVersionKind),
         write: impl FnOnce() -> Bytes,
     ) -> Bytes {
         match self.written.get() {
@@ -52,29 +54,29 @@ impl Batch {
 
 /// The newest batches of a resource.
 #[derive(Default)]
-pub(super) struct Batches {
+pub(crate) struct Batches {
     kept: VecDeque<Kept>,
     bytes: usize,
 }
 
 /// A batch and what it is made of.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// The revision of the first change looked at, whether it was selected or not.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// The revision of the last.
-    pub(super) last: u64,
+    pub(crate) last: u64,
     /// Whether the ring held more changes.
-    pub(super) more: bool,
-    pub(super) selection: Selection,
-    pub(super) batch: Arc<Batch>,
+    pub(crate) more: bool,
+    pub(crate) selection: Selection,
+    pub(crate) batch: Arc<Batch>,
 }
 
 impl Batches {
-    pub(super) fn find(&self, first: u64, selection: &Selection) -> Option<&Kept> {
+    pub(crate) fn find(&self, first: u64, selection: &Selection) -> Option<&Kept> {
         self.kept.iter().rev().find(|kept| kept.first == first && kept.selection == *selection)
     }
 
-    pub(super) fn keep(&mut self, kept: Kept) {
+    pub(crate) fn keep(&mut self, kept: Kept) {
         self.bytes += kept.batch.bytes();
         self.kept.push_back(kept);
         while self.kept.len() > KEPT || self.bytes > KEPT_BYTES {
@@ -83,7 +85,7 @@ impl Batches {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }

@@ -14,8 +14,10 @@ const STEP: usize = 64;
 
 /// A change as a watcher sees it.
 #[derive(Clone, Debug)]
-pub(crate) enum Selected {
+pub enum Selected {
+    /// It came into sight.
     Added(Arc<Object>),
+    /// It was in sight and has changed.
     Modified(Arc<Object>),
     /// With the revision of the change that removed it from sight.
     Deleted(Arc<Object>),
@@ -23,14 +25,14 @@ pub(crate) enum Selected {
 
 impl Selected {
     /// The object, whatever happened to it.
-    pub(crate) fn object(&self) -> &Arc<Object> {
+    pub fn object(&self) -> &Arc<Object> {
         match self {
             Self::Added(object) | Self::Modified(object) | Self::Deleted(object) => object,
         }
     }
 
     /// The same with the object in another form.
-    pub(crate) fn with(&self, object: Arc<Object>) -> Self {
+    pub fn with(&self, object: Arc<Object>) -> Self {
         match self {
             Self::Added(_) => Self::Added(object),
             Self::Modified(_) => Self::Modified(object),
@@ -39,7 +41,7 @@ impl Selected {
     }
 
     /// The word in a watch event.
-    pub(crate) fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Added(_) => "ADDED",
             Self::Modified(_) => "MODIFIED",
@@ -50,13 +52,15 @@ impl Selected {
 
 /// The cursor fell off the ring.
 #[derive(Debug)]
-pub(crate) struct Expired {
-    pub(crate) requested: u64,
-    pub(crate) oldest: u64,
+pub struct Expired {
+    /// Where it was.
+    pub requested: u64,
+    /// The oldest revision that a cursor can be at.
+    pub oldest: u64,
 }
 
 /// A place in the ring of a cache.
-pub(crate) struct Cursor {
+pub struct Cursor {
     cache: Arc<Cache>,
     selection: Selection,
     interest: Interest,
@@ -67,7 +71,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// A cursor that will see every change after `after`.
-    pub(crate) fn new(
+    pub fn new(
         cache: Arc<Cache>,
         selection: Selection,
         after: u64,
@@ -91,7 +95,7 @@ impl Cursor {
     }
 
     /// What has happened since the last call; empty when nothing did. `true` when there is more.
-    pub(crate) fn poll(&mut self) -> Result<(Arc<Batch>, bool), Expired> {
+    pub fn poll(&mut self) -> Result<(Arc<Batch>, bool), Expired> {
         let shares = self.pace == Pace::Crowd;
         let changes = {
             let state = self.cache.lock();
@@ -123,17 +127,17 @@ impl Cursor {
     }
 
     /// Whether nothing comes any more.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.cache.is_closed()
     }
 
     /// Resolves when an interesting change may have happened since the last poll. Safe to drop.
-    pub(crate) async fn changed(&self) {
+    pub async fn changed(&self) {
         self.notify.notified().await;
     }
 
     /// Moves over revisions that are known to hold nothing for this cursor.
-    pub(crate) fn skip_to(&mut self, revision: u64) {
+    pub fn skip_to(&mut self, revision: u64) {
         self.reached = self.reached.max(revision);
     }
 }

@@ -17,14 +17,16 @@ use super::{Change, node_of};
 /// So many are no crowd.
 const FEW: usize = 24;
 /// What one watcher adds to the pause.
-const PAUSE_EACH: Duration = Duration::from_micros(10);
+const PAUSE_EACH: Duration = Duration::from_micros(15);
 /// The longest pause, also for very large crowds.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Which changes wake a watcher. A watcher is under exactly one interest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Interest {
+pub enum Interest {
+    /// Every change.
     All,
+    /// Changes in a namespace.
     Namespace(String),
     /// The cache key of one object.
     Key(String),
@@ -34,7 +36,7 @@ pub(crate) enum Interest {
 
 /// Whether a watcher is woken by every change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub enum Pace {
     /// By every change, at once: the loops of this process, to whom an event costs little.
     Prompt,
     /// With the others of a crowd.
@@ -43,7 +45,7 @@ pub(crate) enum Pace {
 
 /// All watchers of one resource.
 #[derive(Default)]
-pub(super) struct Interests {
+pub(crate) struct Interests {
     groups: HashMap<Interest, Group>,
     /// Groups that are to be woken when their pause is over.
     late: HashSet<Interest>,
@@ -59,14 +61,14 @@ struct Group {
 }
 
 impl Interests {
-    pub(super) fn add(&mut self, interest: &Interest, pace: Pace) -> Arc<Notify> {
+    pub(crate) fn add(&mut self, interest: &Interest, pace: Pace) -> Arc<Notify> {
         let notify = Arc::new(Notify::new());
         let group = self.groups.entry(interest.clone()).or_default();
         group.of(pace).push(notify.clone());
         notify
     }
 
-    pub(super) fn remove(&mut self, interest: &Interest, pace: Pace, notify: &Arc<Notify>) {
+    pub(crate) fn remove(&mut self, interest: &Interest, pace: Pace, notify: &Arc<Notify>) {
         let Some(group) = self.groups.get_mut(interest) else { return };
         let waiting = group.of(pace);
         if let Some(place) = waiting.iter().position(|found| Arc::ptr_eq(found, notify)) {
@@ -79,7 +81,7 @@ impl Interests {
     }
 
     /// Whom these changes wake now. The others are woken by [`Interests::rested`].
-    pub(super) fn touched(&mut self, changes: &[Change], now: Instant) -> Vec<Arc<Notify>> {
+    pub(crate) fn touched(&mut self, changes: &[Change], now: Instant) -> Vec<Arc<Notify>> {
         let mut wake = Vec::new();
         if self.groups.is_empty() {
             return wake;
@@ -107,7 +109,7 @@ impl Interests {
     }
 
     /// Whom to wake as their pause is over, and when to ask again.
-    pub(super) fn rested(&mut self, now: Instant) -> (Vec<Arc<Notify>>, Option<Instant>) {
+    pub(crate) fn rested(&mut self, now: Instant) -> (Vec<Arc<Notify>>, Option<Instant>) {
         let (mut wake, mut next) = (Vec::new(), None::<Instant>);
         let groups = &mut self.groups;
         self.late.retain(|interest| {
@@ -127,7 +129,7 @@ impl Interests {
     }
 
     /// Everybody.
-    pub(super) fn all(&self) -> Vec<Arc<Notify>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Notify>> {
         let both = |group: &Group| [group.prompt.clone(), group.crowd.clone()].concat();
         self.groups.values().flat_map(both).collect()
     }

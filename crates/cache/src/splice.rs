@@ -13,7 +13,7 @@ const BEFORE: [&[u8]; 5] = [b"name", b"generateName", b"namespace", b"selfLink",
 /// The JSON with this resource version, in place of another or of none.
 ///
 /// `None` when the bytes are not an object with metadata.
-pub(crate) fn with_resource_version(json: &Bytes, version: u64) -> Option<Bytes> {
+pub fn with_resource_version(json: &Bytes, version: u64) -> Option<Bytes> {
     let place = find(json)?;
     let text = version.to_string();
     let found = &json[place.start..place.end];
@@ -25,7 +25,7 @@ pub(crate) fn with_resource_version(json: &Bytes, version: u64) -> Option<Bytes>
 }
 
 /// The JSON with an empty resource version, and where its digits belong.
-pub(crate) fn with_place_for_version(json: &[u8]) -> Option<(Bytes, usize)> {
+pub fn with_place_for_version(json: &[u8]) -> Option<(Bytes, usize)> {
     Some(insert(json, &find(json)?, ""))
 }
 
@@ -50,7 +50,7 @@ fn insert(json: &[u8], place: &Place, text: &str) -> (Bytes, usize) {
 }
 
 /// The bytes of `metadata`, braces included.
-pub(crate) fn metadata(json: &[u8]) -> Option<&[u8]> {
+pub fn metadata(json: &[u8]) -> Option<&[u8]> {
     let start = enter_metadata(json)? - 1;
     let found = &json[start..skip_value(json, start)?];
     // Brackets are only counted.

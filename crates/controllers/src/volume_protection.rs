@@ -1,0 +1,222 @@
+//! Keeps volumes and claims that are deleted as long as they are in use: a claim by a pod that has a
+//! node, a volume by the claim it is bound to.
+//!
+//! Upstream: `pkg/controller/volume/pvcprotection`, `pkg/controller/volume/pvprotection`.
+
+use api::finalizers::{PV_PROTECTION, PVC_PROTECTION};
+use client::{Change, Client, ClientError, ListOptions, Outcome};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use meta::ObjectKey;
+
+use crate::context::Context;
+use crate::reconcile::reconcile;
+
+/// All that is kept of a volume or claim.
+pub(crate) struct Protected {
+    name: Box<str>,
+    state: Protection,
+}
+
+impl Protected {
+    pub(crate) fn new(metadata: &ObjectMeta, finalizer: &str) -> Self {
+        let name = metadata.name.clone().unwrap_or_default().into();
+        Self { name, state: Protection::of(metadata, finalizer) }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.state == Protection::Settled
+    }
+}
+
+/// What is to be done about a finalizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protection {
+    /// Nothing.
+    Settled,
+    /// The finalizer is missing.
+    Missing,
+    /// The object goes as soon as nobody uses it.
+    Ending,
+}
+
+impl Protection {
+    fn of(metadata: &ObjectMeta, finalizer: &str) -> Self {
+        let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
+        let is_there = finalizers.iter().any(|name| name == finalizer);
+        match (is_there, metadata.deletion_timestamp.is_some()) {
+            (true, true) => Self::Ending,
+            (false, false) => Self::Missing,
+            _ => Self::Settled,
+        }
+    }
+}
+
+/// Protects claims until shutdown.
+pub(crate) async fn run_claims(ctx: Context) {
+    let client = ctx.client("pvc-protection-controller");
+    let queue = ctx.queue("persistentvolumeclaim-protection-controller");
+    let informers = ctx.informers.clone();
+    informers.claims.synced().await;
+    informers.claims.on_change({
+        let queue = queue.clone();
+        move |key, change| {
+            let (Change::Added(found) | Change::Updated { new: found, .. }) = change else {
+                return;
+            };
+            if !found.is_settled() {
+                queue.add(key.clone());
+            }
+        }
+    });
+    // Who was in the way may be gone.
+    informers.pods.on_change({
+        let (queue, informers) = (queue.clone(), informers.clone());
+        move |key, change| {
+            if !matches!(change, Change::Deleted(_)) {
+                return;
+            }
+            let claims = informers.claims.list_namespace(&key.namespace);
+            for claim in claims.iter().filter(|claim| !claim.is_settled()) {
+                queue.add(ObjectKey::new(&*key.namespace, &*claim.name));
+            }
+        }
+    });
+    reconcile(&queue, ctx.shutdown.clone(), move |key| {
+        let (ctx, client) = (ctx.clone(), client.clone());
+        async move { sync_claim(&ctx, &client, &key).await }
+    })
+    .await;
+}
+
+async fn sync_claim(
+    ctx: &Context,
+    client: &Client,
+    key: &ObjectKey,
+) -> Result<Outcome, ClientError> {
+    if ctx.informers.claims.get(key).is_none_or(|claim| claim.is_settled()) {
+        return Ok(Outcome::Done);
+    }
+    let api = client.api::<PersistentVolumeClaim>(&key.namespace);
+    let Some(mut claim) = api.get_opt(&key.name).await? else { return Ok(Outcome::Done) };
+    match Protection::of(&claim.metadata, PVC_PROTECTION) {
+        Protection::Settled => return Ok(Outcome::Done),
+        Protection::Missing => add(&mut claim.metadata, PVC_PROTECTION),
+        Protection::Ending => {
+            // A cache may not have seen the pod that came last.
+            let pods = client.api::<Pod>(&key.namespace).list(&ListOptions::all()).await?;
+            if pods.iter().any(|pod| uses(pod, &key.name)) {
+                return Ok(Outcome::Done);
+            }
+            remove(&mut claim.metadata, PVC_PROTECTION);
+        }
+    }
+    written(api.update(&claim).await)
+}
+
+/// Protects volumes until shutdown.
+pub(crate) async fn run_volumes(ctx: Context) {
+    let client = ctx.client("pv-protection-controller");
+    let queue = ctx.queue("persistentvolume-protection-controller");
+    ctx.informers.volumes.synced().await;
+    ctx.informers.volumes.on_change({
+        let queue = queue.clone();
+        move |key, change| {
+            let (Change::Added(found) | Change::Updated { new: found, .. }) = change else {
+                return;
+            };
+            if !found.is_settled() {
+                queue.add(key.clone());
+            }
+        }
+    });
+    reconcile(&queue, ctx.shutdown.clone(), move |key| {
+        let client = client.clone();
+        async move { sync_volume(&client, &key).await }
+    })
+    .await;
+}
+
+async fn sync_volume(client: &Client, key: &ObjectKey) -> Result<Outcome, ClientError> {
+    let api = client.api::<PersistentVolume>("");
+    let Some(mut volume) = api.get_opt(&key.name).await? else { return Ok(Outcome::Done) };
+    match Protection::of(&volume.metadata, PV_PROTECTION) {
+        Protection::Settled => return Ok(Outcome::Done),
+        Protection::Missing => add(&mut volume.metadata, PV_PROTECTION),
+        // Its next event comes when it is released.
+        Protection::Ending if is_bound(&volume) => return Ok(Outcome::Done),
+        Protection::Ending => remove(&mut volume.metadata, PV_PROTECTION),
+    }
+    written(api.update(&volume).await)
+}
+
+fn written<K>(result: Result<K, ClientError>) -> Result<Outcome, ClientError> {
+    match result {
+        Ok(_) => Ok(Outcome::Done),
+        Err(error) if error.is_not_found() => Ok(Outcome::Done),
+        Err(error) => Err(error),
+    }
+}
+
+fn add(metadata: &mut ObjectMeta, finalizer: &str) {
+    metadata.finalizers.get_or_insert_default().push(finalizer.to_owned());
+}
+
+fn remove(metadata: &mut ObjectMeta, finalizer: &str) {
+    if let Some(finalizers) = &mut metadata.finalizers {
+        finalizers.retain(|name| name != finalizer);
+    }
+}
+
+/// Whether a pod that has a node mounts the claim. Kubelets start no pod whose claim is being
+/// deleted, so that others need not be waited for.
+fn uses(pod: &Pod, claim: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let is_on_node = spec.node_name.as_deref().is_some_and(|node| !node.is_empty());
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    is_on_node
+        && spec.volumes.iter().flatten().any(|volume| {
+            let named = volume.persistent_volume_claim.as_ref();
+            named.is_some_and(|named| named.claim_name == claim)
+                || (volume.ephemeral.is_some() && format!("{pod_name}-{}", volume.name) == claim)
+        })
+}
+
+fn is_bound(volume: &PersistentVolume) -> bool {
+    let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Bound")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_without_a_node_uses_no_claim() {
+        let pod = |node: &str| -> Pod {
+            serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": {
+                "nodeName": node, "containers": [],
+                "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } },
+                    { "name": "e", "ephemeral": {} }] } }))
+            .unwrap()
+        };
+        assert!(uses(&pod("n"), "c") && uses(&pod("n"), "p-e"));
+        assert!(!uses(&pod("n"), "other") && !uses(&pod(""), "c"));
+    }
+
+    #[test]
+    fn a_finalizer_is_added_and_taken_in_time() {
+        let of = |metadata| {
+            let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap();
+            Protection::of(&metadata, PVC_PROTECTION)
+        };
+        let gone = "2026-01-01T00:00:00Z";
+        assert_eq!(of(json!({})), Protection::Missing);
+        assert_eq!(of(json!({ "finalizers": [PVC_PROTECTION] })), Protection::Settled);
+        let ending = json!({ "finalizers": [PVC_PROTECTION], "deletionTimestamp": gone });
+        assert_eq!(of(ending), Protection::Ending);
+        assert_eq!(of(json!({ "deletionTimestamp": gone })), Protection::Settled);
+    }
+}
