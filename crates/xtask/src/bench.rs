@@ -24,8 +24,8 @@ use crate::run::{build_ironclad, say};
 /// What to measure; without any choice, everything.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these: start, memory, pods, api, watch, extend, scale.
-    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "scale"])]
+    /// Only these: start, memory, pods, api, watch, extend, crowd, scale.
+    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "crowd", "scale"])]
     only: Vec<String>,
     /// Objects that the API operations are measured with.
     #[arg(long, default_value_t = 5000)]
@@ -93,6 +93,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wants("extend") {
         figures.extend(extend::measure(&ironclad, args.in_flight)?);
+    }
+    if wants("crowd") {
+        figures.extend(extend::beside_a_crowd(&ironclad)?);
     }
     if wants("scale") {
         let server = Server::start(&ironclad)?;

@@ -30,9 +30,12 @@ pub(crate) fn measure(ironclad: &Path, in_flight: usize) -> anyhow::Result<Vec<F
     figures.push(hooks::measure(&server, &hooks::program(ironclad)?, in_flight)?);
     drop(server);
     figures.push(seats::measure()?);
-    let server = Server::start(ironclad)?;
-    figures.extend(crowd::measure(&server)?);
     Ok(figures)
+}
+
+/// How long one client waits beside many of another user.
+pub(crate) fn beside_a_crowd(ironclad: &Path) -> anyhow::Result<Vec<Figure>> {
+    crowd::measure(&Server::start(ironclad)?)
 }
 
 /// What all turns of one side took.

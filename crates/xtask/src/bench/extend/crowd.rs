@@ -1,7 +1,8 @@
 //! A crowd of clients of one user, and a client of another: how much longer that one waits.
 //!
-//! Server, crowd and client are processes of their own. The crowd runs at the lowest priority: it
-//! stands for other machines, and must not take from the server the time that those would not. Both
+//! Server, crowd and client are processes of their own. The crowd runs only when nobody
+//! else wants to (`SCHED_IDLE`): it stands for other machines, and must not take from the server the
+//! time that those would not. A low priority is not enough: who is waked waits for a slice then. Both
 //! users are service accounts, and so at the same priority level.
 
 use std::path::{Path, PathBuf};
@@ -144,9 +145,9 @@ fn spawn(server: &Server, who: &str, what: &str, seconds: u64) -> anyhow::Result
     let program = std::env::current_exe()?;
     let mut command: Command = match who {
         "crowd" => {
-            let mut nice = testkit::command("nice");
-            nice.args(["-n", "19"]).arg(program);
-            nice
+            let mut idle = testkit::command("chrt");
+            idle.args(["--idle", "0"]).arg(program);
+            idle
         }
         _ => testkit::command(program),
     };
