@@ -139,7 +139,7 @@ fn json_answer(value: &Value) -> Response<Body> {
 fn metrics(ctx: &RequestContext) -> Response<Body> {
     let server = &ctx.server;
     for storage in server.resources.storages() {
-        let count = i64::try_from(storage.cache.len()).unwrap_or(i64::MAX);
+        let count = i64::try_from(storage.cache.count()).unwrap_or(i64::MAX);
         let resource = storage.resource.to_string();
         server.metrics.objects.with_label_values(&[resource.as_str()]).set(count);
     }

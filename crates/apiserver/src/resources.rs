@@ -297,7 +297,7 @@ impl Resources {
                 ty,
                 is_namespaced: definition.namespaced,
                 prefix,
-                cache: Arc::new(Cache::new()),
+                cache: Arc::new(Cache::default()),
                 strategy: strategy::of(definition),
                 custom: None,
                 loaded: AtomicU64::new(0),

@@ -88,7 +88,7 @@ impl Configured {
         let Some(cache) = self.storage.as_ref().map(|storage| &storage.cache) else {
             return Arc::default();
         };
-        if cache.len() == 0 {
+        if cache.count() == 0 {
             return Arc::default();
         }
         let newest = cache.newest();

@@ -55,12 +55,14 @@ const SNAPSHOT_AGE: Duration = Duration::from_secs(300);
 /// Paged lists of one resource that can be under way at different revisions.
 const SNAPSHOTS: usize = 64;
 
-/// The cache of one resource.
+/// The cache of one resource; there is nothing in a new one.
+#[derive(Default)]
 pub struct Cache {
     state: Mutex<State>,
     interests: Mutex<Interests>,
 }
 
+#[derive(Default)]
 struct State {
     map: Map,
     /// The keys of objects that name a node, by node: those of one node are asked for often, and
@@ -90,23 +92,6 @@ pub struct Snapshot {
 }
 
 impl Cache {
-    /// Nothing is in it yet.
-    pub fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                map: Map::new(),
-                nodes: HashMap::new(),
-                ring: Ring::new(0),
-                batches: Batches::default(),
-                newest: 0,
-                compacted: 0,
-                snapshots: VecDeque::new(),
-                is_closed: false,
-            }),
-            interests: Mutex::new(Interests::default()),
-        }
-    }
-
     /// Fills the cache with what the store held at `revision`.
     pub fn load(&self, map: Map, revision: u64) {
         let mut state = self.lock();
@@ -232,7 +217,7 @@ impl Cache {
     }
 
     /// The number of objects.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().map.len()
     }
 

@@ -31,6 +31,7 @@ impl Change {
     }
 }
 
+#[derive(Default)]
 pub(crate) struct Ring {
     changes: VecDeque<Arc<Change>>,
     bytes: usize,

@@ -39,7 +39,7 @@ fn seen(cursor: &mut Cursor) -> Vec<String> {
 
 #[test]
 fn a_snapshot_at_a_past_revision_is_what_was_there() {
-    let cache = Cache::new();
+    let cache = Cache::default();
     put(&cache, 2, "a", Some("1"));
     put(&cache, 3, "b", Some("1"));
     put(&cache, 5, "a", None);
@@ -56,7 +56,7 @@ fn a_snapshot_at_a_past_revision_is_what_was_there() {
 
 #[test]
 fn objects_enter_and_leave_a_selector() {
-    let cache = Arc::new(Cache::new());
+    let cache = Arc::new(Cache::default());
     let mut cursor = Cursor::new(cache.clone(), labelled("l=x"), 0, true, Pace::Crowd).unwrap();
     put(&cache, 2, "a", Some("y"));
     put(&cache, 3, "a", Some("x"));
@@ -71,7 +71,7 @@ fn objects_enter_and_leave_a_selector() {
 
 #[test]
 fn who_sees_the_same_shares_it() {
-    let cache = Arc::new(Cache::new());
+    let cache = Arc::new(Cache::default());
     let open = |selection, pace| Cursor::new(cache.clone(), selection, 0, true, pace).unwrap();
     let mut crowd = [0, 1, 2].map(|_| open(labelled("l=x"), Pace::Crowd));
     let mut other = open(labelled("l=y"), Pace::Crowd);
@@ -103,7 +103,7 @@ fn bytes_are_made_once_for_each_form() {
 
 #[tokio::test]
 async fn only_the_interested_are_woken() {
-    let cache = Arc::new(Cache::new());
+    let cache = Arc::new(Cache::default());
     let named = |name: &str| Selection {
         fields: FieldSelector::parse(&format!("metadata.name={name}")).unwrap(),
         ..Selection::all("n")
@@ -118,7 +118,7 @@ async fn only_the_interested_are_woken() {
 
 #[test]
 fn a_cursor_behind_the_ring_expires() {
-    let cache = Arc::new(Cache::new());
+    let cache = Arc::new(Cache::default());
     put(&cache, 2, "a", Some("1"));
     put(&cache, 3, "a", Some("2"));
     let mut slow = Cursor::new(cache.clone(), Selection::all(""), 0, true, Pace::Crowd).unwrap();
@@ -130,7 +130,7 @@ fn a_cursor_behind_the_ring_expires() {
 
 #[test]
 fn objects_are_found_by_the_node_they_name() {
-    let cache = Cache::new();
+    let cache = Cache::default();
     let on = |revision, name: &str, node: Option<&str>| {
         let key: Arc<str> = format!("n/{name}").into();
         let before = cache.get(&key);

@@ -112,7 +112,7 @@ async fn delete_all(handle: &Handle, user: &UserInfo, name: &str) -> Result<(), 
         return Err(("InstanceDeletionFailed", message));
     }
     let started = handle.server.clock.monotonic();
-    while entry.storage.cache.len() > 0 {
+    while entry.storage.cache.count() > 0 {
         let waited = handle.server.clock.monotonic().saturating_duration_since(started);
         if waited > PATIENCE || handle.server.shutdown.is_begun() {
             let message = "could not confirm zero CustomResources remaining: timed out waiting for \

@@ -150,7 +150,7 @@ fn entry(kind: Arc<CustomKind>, made_of: MadeOf) -> Option<Entry> {
         ty: custom::wire(),
         is_namespaced: definition.is_namespaced(),
         prefix: format!("/registry/{group}/{plural}/"),
-        cache: Arc::new(Cache::new()),
+        cache: Arc::new(Cache::default()),
         strategy: strategy::of_custom_resources(),
         custom: Some(kind.clone()),
         loaded: AtomicU64::new(0),

@@ -133,7 +133,7 @@ impl<P> Policies<P> {
             return Arc::default();
         };
         let (policies, bindings) = (&policies.cache, &bindings.cache);
-        if policies.len() == 0 || bindings.len() == 0 {
+        if policies.count() == 0 || bindings.count() == 0 {
             return Arc::default();
         }
         let versions = (policies.newest(), bindings.newest());
