@@ -178,6 +178,11 @@ impl MemoryApi {
         let mut next = present.clone();
         if target.subresource == "status" {
             next["status"] = object["status"].clone();
+            // The server takes these from whoever writes a status.
+            let annotations = &object["metadata"]["annotations"];
+            if !annotations.is_null() {
+                next["metadata"]["annotations"] = annotations.clone();
+            }
         } else {
             next = object;
         }
