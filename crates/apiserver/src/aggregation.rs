@@ -158,5 +158,5 @@ fn cursor(server: &Server, group: &str, resource: &str) -> Option<Cursor> {
     let after = storage.cache.newest().max(storage.cache.oldest());
     let everything = Selection::all("");
     let cache = storage.cache.clone();
-    Cursor::new(cache, everything, after, storage.is_namespaced, Pace::Prompt).ok()
+    Cursor::new(cache, everything, after, storage.is_namespaced, Pace::AtOnce).ok()
 }

@@ -38,7 +38,7 @@ pub enum Interest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// By every change, at once: the loops of this process, to whom an event costs little.
-    Prompt,
+    AtOnce,
     /// With the others of a crowd.
     Crowd,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Interests {
 /// The watchers of one interest.
 #[derive(Default)]
 struct Group {
-    prompt: Vec<Arc<Notify>>,
+    at_once: Vec<Arc<Notify>>,
     crowd: Vec<Arc<Notify>>,
     /// The end of the pause.
     rested: Option<Instant>,
@@ -74,7 +74,7 @@ impl Interests {
         if let Some(place) = waiting.iter().position(|found| Arc::ptr_eq(found, notify)) {
             waiting.swap_remove(place);
         }
-        if group.prompt.is_empty() && group.crowd.is_empty() {
+        if group.at_once.is_empty() && group.crowd.is_empty() {
             self.groups.remove(interest);
             self.late.remove(interest);
         }
@@ -100,7 +100,7 @@ impl Interests {
 
     fn touch(&mut self, interest: &Interest, now: Instant, wake: &mut Vec<Arc<Notify>>) {
         let Some(group) = self.groups.get_mut(interest) else { return };
-        wake.extend(group.prompt.iter().cloned());
+        wake.extend(group.at_once.iter().cloned());
         if group.rested.is_some_and(|rested| now < rested) {
             self.late.insert(interest.clone());
         } else {
@@ -130,7 +130,7 @@ impl Interests {
 
     /// Everybody.
     pub(crate) fn all(&self) -> Vec<Arc<Notify>> {
-        let both = |group: &Group| [group.prompt.clone(), group.crowd.clone()].concat();
+        let both = |group: &Group| [group.at_once.clone(), group.crowd.clone()].concat();
         self.groups.values().flat_map(both).collect()
     }
 }
@@ -138,7 +138,7 @@ impl Interests {
 impl Group {
     fn of(&mut self, pace: Pace) -> &mut Vec<Arc<Notify>> {
         match pace {
-            Pace::Prompt => &mut self.prompt,
+            Pace::AtOnce => &mut self.at_once,
             Pace::Crowd => &mut self.crowd,
         }
     }
@@ -196,7 +196,7 @@ mod tests {
     fn a_crowd_gets_what_happens_in_its_pause_together() {
         let mut interests = Interests::default();
         let crowd: Vec<_> = (0..100).map(|_| interests.add(&Interest::All, Pace::Crowd)).collect();
-        let _prompt = interests.add(&Interest::All, Pace::Prompt);
+        let _first = interests.add(&Interest::All, Pace::AtOnce);
         let (begin, pause) = (now(), PAUSE_EACH * 100);
         assert_eq!(interests.touched(&change("n/a"), begin).len(), 101, "the first change");
         assert_eq!(interests.touched(&change("n/b"), begin + pause / 2).len(), 1, "in the pause");

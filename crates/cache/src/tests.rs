@@ -75,14 +75,14 @@ fn who_sees_the_same_shares_it() {
     let open = |selection, pace| Cursor::new(cache.clone(), selection, 0, true, pace).unwrap();
     let mut crowd = [0, 1, 2].map(|_| open(labelled("l=x"), Pace::Crowd));
     let mut other = open(labelled("l=y"), Pace::Crowd);
-    let mut prompt = open(labelled("l=x"), Pace::Prompt);
+    let mut alone = open(labelled("l=x"), Pace::AtOnce);
     put(&cache, 2, "a", Some("x"));
     put(&cache, 3, "b", Some("y"));
     // One of them has moved over revisions of other resources.
     crowd[1].skip_to(1);
     let [first, second, third] = crowd.each_mut().map(|cursor| cursor.poll().unwrap().0);
     assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &third));
-    assert!(!Arc::ptr_eq(&first, &prompt.poll().unwrap().0));
+    assert!(!Arc::ptr_eq(&first, &alone.poll().unwrap().0));
     assert_eq!(seen(&mut other), ["ADDED b 3"]);
     put(&cache, 4, "a", None);
     assert!(crowd.iter_mut().all(|cursor| seen(cursor) == ["DELETED a 4"]));

@@ -97,7 +97,7 @@ pub(crate) async fn watch_objects(
     ctx: &RequestContext,
     resource: &Arc<Resource>,
 ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-    let watch = presented(ctx, resource, Pace::Prompt).await?;
+    let watch = presented(ctx, resource, Pace::AtOnce).await?;
     let resource = resource.clone();
     let events = watch.flat_map(move |item| {
         let events = match item {

@@ -11,11 +11,11 @@ const GROUP: &str = "certificates.k8s.io";
 const KIND: &str = "PodCertificateRequest";
 
 fn request(key: &KeyPair) -> Value {
-    let stub = CertificateParams::default().serialize_request(key).unwrap();
+    let signed = CertificateParams::default().serialize_request(key).unwrap();
     json!({"metadata": {"name": "r"}, "spec": {
         "signerName": "example.com/signer", "maxExpirationSeconds": 86400,
         "podName": "p", "podUID": "u1", "serviceAccountName": "s", "serviceAccountUID": "u2",
-        "nodeName": "n", "nodeUID": "u3", "stubPKCS10Request": STANDARD.encode(stub.der())}})
+        "nodeName": "n", "nodeUID": "u3", "stubPKCS10Request": STANDARD.encode(signed.der())}})
 }
 
 #[test]
@@ -24,10 +24,10 @@ fn whoever_asks_shows_that_he_has_the_key() {
     check(GROUP, KIND, request(&key), &[]);
 
     let mut tampered = request(&key);
-    let mut stub =
+    let mut signed =
         STANDARD.decode(tampered["spec"]["stubPKCS10Request"].as_str().unwrap()).unwrap();
-    *stub.last_mut().unwrap() ^= 1;
-    tampered["spec"]["stubPKCS10Request"] = json!(STANDARD.encode(stub));
+    *signed.last_mut().unwrap() ^= 1;
+    tampered["spec"]["stubPKCS10Request"] = json!(STANDARD.encode(signed));
     let refused = "spec.stubPKCS10Request: Invalid value: invalid signature";
     check(GROUP, KIND, tampered, &[refused]);
 
