@@ -96,7 +96,7 @@ impl Cursor {
 
     /// What has happened since the last call; empty when nothing did. `true` when there is more.
     pub fn poll(&mut self) -> Result<(Arc<Batch>, bool), Expired> {
-        let shares = self.pace == Pace::Crowd;
+        let shares = self.pace == Pace::Crowd && self.cache.has_crowd();
         let changes = {
             let state = self.cache.lock();
             let Some(changes) = state.ring.after(self.reached) else {

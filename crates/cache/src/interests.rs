@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::{Change, node_of};
 
 /// So many are no crowd.
-const FEW: usize = 24;
+pub(crate) const FEW: usize = 24;
 /// What one watcher adds to the pause.
 const PAUSE_EACH: Duration = Duration::from_micros(15);
 /// The longest pause, also for very large crowds.

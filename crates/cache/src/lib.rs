@@ -30,6 +30,7 @@ mod selection;
 pub mod splice;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,8 @@ const SNAPSHOTS: usize = 64;
 pub struct Cache {
     state: Mutex<State>,
     interests: Mutex<Interests>,
+    /// Watchers that may be part of a crowd.
+    watchers: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -231,11 +234,22 @@ impl Cache {
     }
 
     fn register(&self, interest: &Interest, pace: Pace) -> Arc<Notify> {
+        if pace == Pace::Crowd {
+            self.watchers.fetch_add(1, Ordering::Relaxed);
+        }
         self.interests().add(interest, pace)
     }
 
     fn unregister(&self, interest: &Interest, pace: Pace, notify: &Arc<Notify>) {
+        if pace == Pace::Crowd {
+            self.watchers.fetch_sub(1, Ordering::Relaxed);
+        }
         self.interests().remove(interest, pace, notify);
+    }
+
+    /// Whether so many watch that it pays to share what they see.
+    fn has_crowd(&self) -> bool {
+        self.watchers.load(Ordering::Relaxed) > interests::FEW
     }
 
     fn interests(&self) -> MutexGuard<'_, Interests> {

@@ -75,6 +75,7 @@ fn who_sees_the_same_shares_it() {
     let open = |selection, pace| Cursor::new(cache.clone(), selection, 0, true, pace).unwrap();
     let mut crowd = [0, 1, 2].map(|_| open(labelled("l=x"), Pace::Crowd));
     let mut other = open(labelled("l=y"), Pace::Crowd);
+    let _more: Vec<_> = (0..interests::FEW).map(|_| open(labelled("l=y"), Pace::Crowd)).collect();
     let mut alone = open(labelled("l=x"), Pace::AtOnce);
     put(&cache, 2, "a", Some("x"));
     put(&cache, 3, "b", Some("y"));
@@ -87,6 +88,18 @@ fn who_sees_the_same_shares_it() {
     put(&cache, 4, "a", None);
     assert!(crowd.iter_mut().all(|cursor| seen(cursor) == ["DELETED a 4"]));
     assert!(crowd.iter_mut().all(|cursor| seen(cursor).is_empty()));
+}
+
+#[test]
+fn few_watchers_share_nothing() {
+    let cache = Arc::new(Cache::default());
+    let open = || Cursor::new(cache.clone(), labelled("l=x"), 0, true, Pace::Crowd).unwrap();
+    let (mut one, mut other) = (open(), open());
+    put(&cache, 2, "a", Some("x"));
+    let [first, second] = [&mut one, &mut other].map(|cursor| cursor.poll().unwrap().0);
+    assert!(!Arc::ptr_eq(&first, &second));
+    drop((one, other));
+    assert_eq!(cache.watchers.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Message, any, extension, items, members, parsed, unknown};
+use super::{Message, any, extension, items, map, members, parsed, unknown};
 use crate::{Parts, bearer_token, info};
 
 /// `Document`.
@@ -18,7 +18,7 @@ pub(crate) fn encode(parts: &Parts) -> Vec<u8> {
     out.message(4, &parsed(&parts.paths, 1, path_item));
     let mut components = Message::default();
     components.message(1, &parsed(&parts.schemas, 1, schema_or_reference));
-    components.message(7, &named(&json!({"BearerToken": bearer_token()}), security));
+    components.message(7, &map(&json!({"BearerToken": bearer_token()}), security));
     out.message(5, &components);
     out.0
 }
@@ -93,7 +93,7 @@ fn request_body(value: &Value) -> Message {
     for (key, value) in members(value) {
         match key.as_str() {
             "description" => out.text(1, value),
-            "content" => out.message(2, &named(value, media_type)),
+            "content" => out.message(2, &map(value, media_type)),
             "required" => out.boolean(3, value),
             _ => extension(&mut out, 4, key, value),
         }
@@ -106,7 +106,7 @@ fn response(value: &Value) -> Message {
     for (key, value) in members(value) {
         match key.as_str() {
             "description" => out.text(1, value),
-            "content" => out.message(3, &named(value, media_type)),
+            "content" => out.message(3, &map(value, media_type)),
             _ => extension(&mut out, 5, key, value),
         }
     }
@@ -164,7 +164,7 @@ fn schema(value: &Value) -> Message {
             "anyOf" => items(value).for_each(|item| out.message(28, &schema_or_reference(item))),
             "not" => out.message(29, &schema(value)),
             "items" => out.message(30, &Message::around(1, &schema_or_reference(value))),
-            "properties" => out.message(31, &named(value, schema_or_reference)),
+            "properties" => out.message(31, &map(value, schema_or_reference)),
             "additionalProperties" => out.message(32, &additional_properties(value)),
             "default" => out.message(33, &default(value)),
             "description" => out.text(34, value),
@@ -198,15 +198,6 @@ fn default(value: &Value) -> Message {
         Value::Bool(_) => out.boolean(2, value),
         Value::String(_) => out.text(3, value),
         _ => {}
-    }
-    out
-}
-
-/// A message that is nothing but a map.
-fn named(value: &Value, each: impl Fn(&Value) -> Message) -> Message {
-    let mut out = Message::default();
-    for (name, value) in members(value) {
-        out.named(1, name, &each(value));
     }
     out
 }

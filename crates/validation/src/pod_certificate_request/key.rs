@@ -62,17 +62,9 @@ pub(super) fn verify_request(field: &Node<'_>, out: &mut Findings) {
     let info = &request.certification_request_info;
     let key = match fit(&info.subject_pki) {
         Ok(key) => key,
-        Err(Unfit::Curve) => {
+        Err(unfit) => {
             let detail = "elliptic public keys must use curve P256, P384, or P521";
-            out.push(field.invalid_text(detail));
-            return;
-        }
-        Err(Unfit::Modulus(bits)) => {
-            out.push(modulus(field, bits));
-            return;
-        }
-        Err(Unfit::Unknown) => {
-            out.push(unknown(field));
+            out.push(refusal(field, &unfit, field.invalid_text(detail)));
             return;
         }
     };
@@ -113,17 +105,10 @@ pub(super) fn verify_possession(
         Ok(Key::P384) => &ECDSA_P384_SHA256_ASN1,
         Ok(Key::P521) => &ECDSA_P521_SHA256_ASN1,
         Ok(Key::Rsa) => &RSA_PSS_2048_8192_SHA256,
-        Err(Unfit::Curve) => {
+        Err(unfit) => {
             let detail = "elliptic public keys must use curve P256 or P384";
-            out.push(FieldError::invalid(&field.path, "curve P-224", detail));
-            return;
-        }
-        Err(Unfit::Modulus(bits)) => {
-            out.push(modulus(field, bits));
-            return;
-        }
-        Err(Unfit::Unknown) => {
-            out.push(unknown(field));
+            let of_curve = FieldError::invalid(&field.path, "curve P-224", detail);
+            out.push(refusal(field, &unfit, of_curve));
             return;
         }
     };
@@ -133,13 +118,17 @@ pub(super) fn verify_possession(
     }
 }
 
-fn modulus(field: &Node<'_>, bits: usize) -> FieldError {
-    let detail = "RSA keys must have modulus size 3072 or 4096";
-    FieldError::invalid(&field.path, format!("{bits}-bit modulus"), detail)
-}
-
-fn unknown(field: &Node<'_>) -> FieldError {
-    field.invalid_text("unknown public key type; supported types are Ed25519, ECDSA, and RSA")
+/// What is said of an unfit key; of curves upstream says it in more than one way.
+fn refusal(field: &Node<'_>, unfit: &Unfit, of_curve: FieldError) -> FieldError {
+    match unfit {
+        Unfit::Curve => of_curve,
+        Unfit::Modulus(bits) => {
+            let detail = "RSA keys must have modulus size 3072 or 4096";
+            FieldError::invalid(&field.path, format!("{bits}-bit modulus"), detail)
+        }
+        Unfit::Unknown => field
+            .invalid_text("unknown public key type; supported types are Ed25519, ECDSA, and RSA"),
+    }
 }
 
 fn fit(info: &SubjectPublicKeyInfo<'_>) -> Result<Key, Unfit> {
