@@ -107,6 +107,9 @@ impl Cache {
         state.ring = Ring::new(revision);
         state.batches.clear();
         state.snapshots.clear();
+        drop(state);
+        // Who is behind what is kept now has to hear that, and nobody else would tell.
+        notify(&self.interests().all());
     }
 
     /// Applies changes in their order and wakes who is interested; [`Cache::wake_rested`] wakes

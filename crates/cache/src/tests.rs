@@ -129,6 +129,17 @@ async fn only_the_interested_are_woken() {
     assert!(wait.await.is_err());
 }
 
+#[tokio::test]
+async fn who_is_behind_a_new_beginning_hears_of_it() {
+    let cache = Arc::new(Cache::default());
+    put(&cache, 2, "a", Some("1"));
+    let mut cursor = Cursor::new(cache.clone(), Selection::all(""), 2, true, Pace::Crowd).unwrap();
+    let snapshot = cache.snapshot(0);
+    cache.load(snapshot.map, 9);
+    tokio::time::timeout(Duration::from_secs(5), cursor.changed()).await.unwrap();
+    assert!(cursor.poll().is_err());
+}
+
 #[test]
 fn a_cursor_behind_the_ring_expires() {
     let cache = Arc::new(Cache::default());
