@@ -37,12 +37,7 @@ async fn send_alone(
     request: Request<Body>,
 ) -> Result<Response<Incoming>, hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    drop(stdx::task::spawn("outbound connection", async move {
-        // Whoever waits for the answer learns what went wrong.
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a connection to another server ended");
-        }
-    }));
+    drive(connection.with_upgrades());
     sender.send_request(request).await
 }
 
@@ -60,11 +55,7 @@ impl Serial {
 
     async fn handshake(stream: Box<dyn Stream>) -> Result<Self, hyper::Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        drop(stdx::task::spawn("outbound connection", async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to another server ended");
-            }
-        }));
+        drive(connection);
         Ok(Self(sender))
     }
 
@@ -102,11 +93,7 @@ impl Shared {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).adaptive_window(true);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        drop(stdx::task::spawn("outbound connection", async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to another server ended");
-            }
-        }));
+        drive(connection);
         Ok(Self(sender))
     }
 
@@ -122,4 +109,13 @@ impl Shared {
     pub fn send(&mut self, request: Request<Body>) -> Answering<'_> {
         Box::pin(self.0.send_request(request))
     }
+}
+
+/// Whoever waits for an answer learns what went wrong.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    drop(stdx::task::spawn("outbound connection", async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to another server ended");
+        }
+    }));
 }

@@ -4,7 +4,7 @@
 //! Upstream: `pkg/controller/volume/pvcprotection`, `pkg/controller/volume/pvprotection`.
 
 use api::finalizers::{PV_PROTECTION, PVC_PROTECTION};
-use client::{Change, Client, ClientError, ListOptions, Outcome};
+use client::{Change, Client, ClientError, ListOptions, Lister, Outcome, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use meta::ObjectKey;
@@ -52,23 +52,24 @@ impl Protection {
     }
 }
 
+/// Looks at everything that is not as it should be.
+fn follow(protected: &Lister<Protected>, queue: &WorkQueue<ObjectKey>) {
+    let queue = queue.clone();
+    protected.on_change(move |key, change| {
+        let (Change::Added(found) | Change::Updated { new: found, .. }) = change else { return };
+        if !found.is_settled() {
+            queue.add(key.clone());
+        }
+    });
+}
+
 /// Protects claims until shutdown.
 pub(crate) async fn run_claims(ctx: Context) {
     let client = ctx.client("pvc-protection-controller");
     let queue = ctx.queue("persistentvolumeclaim-protection-controller");
     let informers = ctx.informers.clone();
     informers.claims.synced().await;
-    informers.claims.on_change({
-        let queue = queue.clone();
-        move |key, change| {
-            let (Change::Added(found) | Change::Updated { new: found, .. }) = change else {
-                return;
-            };
-            if !found.is_settled() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    follow(&informers.claims, &queue);
     // Who was in the way may be gone.
     informers.pods.on_change({
         let (queue, informers) = (queue.clone(), informers.clone());
@@ -119,17 +120,7 @@ pub(crate) async fn run_volumes(ctx: Context) {
     let client = ctx.client("pv-protection-controller");
     let queue = ctx.queue("persistentvolume-protection-controller");
     ctx.informers.volumes.synced().await;
-    ctx.informers.volumes.on_change({
-        let queue = queue.clone();
-        move |key, change| {
-            let (Change::Added(found) | Change::Updated { new: found, .. }) = change else {
-                return;
-            };
-            if !found.is_settled() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    follow(&ctx.informers.volumes, &queue);
     reconcile(&queue, ctx.shutdown.clone(), move |key| {
         let client = client.clone();
         async move { sync_volume(&client, &key).await }
