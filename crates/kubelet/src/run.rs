@@ -21,8 +21,8 @@ use crate::pod::spec;
 use crate::pod::workers::Workers;
 use crate::server;
 use crate::volume::Volumes;
+use crate::volume::mounts::KernelMounts;
 use crate::volume::objects::Wake;
-use crate::volume::tmpfs::Tmpfs;
 
 /// Runs the kubelet until `shutdown`. `ready` is given when the node is registered and its pods
 /// are known. Containers go on running after it ends.
@@ -92,7 +92,8 @@ fn assemble(config: Config, deps: Deps, metrics: Metrics, shutdown: &Shutdown) -
         })
     };
     let (client, clock) = (&deps.client, &deps.clock);
-    let volumes = Volumes::new(&config.root_dir, client, clock, shutdown, Arc::new(Tmpfs), &wake);
+    let volumes =
+        Volumes::new(&config.root_dir, client, clock, shutdown, Arc::new(KernelMounts), &wake);
     let services = Informer::spawn(
         client,
         clock,

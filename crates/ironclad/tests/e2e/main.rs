@@ -24,6 +24,8 @@ mod services;
 #[cfg(test)]
 mod versions;
 #[cfg(test)]
+mod volumes;
+#[cfg(test)]
 mod webhooks;
 #[cfg(test)]
 mod workloads;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::pod::qos;
 use crate::pod::spec;
@@ -70,37 +70,8 @@ fn matches_node(pod: &Pod, node: &Node) -> bool {
     let required =
         affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    selected
-        && required.is_none_or(|required| {
-            required.node_selector_terms.iter().any(|term| matches_term(term, labels, name))
-        })
-}
-
-fn matches_term(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    // A term without requirements matches nothing.
-    !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(|r| matches(r, labels.get(&r.key).map(String::as_str)))
-        && fields.iter().all(|r| matches(r, (r.key == "metadata.name").then_some(name)))
-}
-
-fn matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = value.is_some_and(|value| values.iter().any(|v| v == value));
-    let numbers = || {
-        let bound: i64 = values.first()?.parse().ok()?;
-        Some((value?.parse::<i64>().ok()?, bound))
-    };
-    match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => numbers().is_some_and(|(value, bound)| value > bound),
-        "Lt" => numbers().is_some_and(|(value, bound)| value < bound),
-        _ => false,
-    }
+    let label = |key: &str| labels.get(key).map(String::as_str);
+    selected && required.is_none_or(|required| api::node_selector::takes(required, name, label))
 }
 
 type HostPort = (String, i32, String);

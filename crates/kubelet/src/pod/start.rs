@@ -108,6 +108,7 @@ impl Starter<'_> {
             image: &image.id,
             environment,
             mounted: self.mounted,
+            mounts: &*self.kubelet.volumes.mounts,
             pod_dir: &pod_dir,
             node_memory: self.kubelet.capacity.memory_bytes,
             target: (kind == Kind::Ephemeral).then(|| self.target(container)).flatten(),

@@ -77,6 +77,8 @@ pub(crate) struct Worker {
     probes: Probes,
     endings: Endings,
     mounted: Option<Mounted>,
+    /// What was last told about volumes, and when.
+    volumes_told: Option<(String, Timestamp)>,
     messages: BTreeMap<ContainerId, String>,
     retry_soon: Duration,
     /// What failed for a reason that only time or a change can mend, and when it is tried again:
@@ -106,6 +108,7 @@ impl Worker {
             probes: Probes::default(),
             endings: Endings::default(),
             mounted: None,
+            volumes_told: None,
             messages: BTreeMap::new(),
             retry_soon: RETRY_SOON_FIRST,
             held: BTreeMap::new(),

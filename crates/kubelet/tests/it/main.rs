@@ -11,4 +11,6 @@ mod pods;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod volumes;
+#[cfg(test)]
 mod world;

@@ -29,6 +29,7 @@ impl World {
 
     /// One that serves HTTPS on an address.
     pub(crate) async fn serving(tls: Option<(IpAddr, ServingTls)>) -> Self {
+        keep_mounts_private();
         let clock: clock::SharedClock = Arc::new(clock::SystemClock);
         let mut world = Self {
             api: ApiServer::new(),
@@ -144,6 +145,14 @@ impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.begin();
     }
+}
+
+/// The kubelet mounts: in a namespace of this thread, and of those that it starts later.
+fn keep_mounts_private() {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
 }
 
 pub(crate) fn path(name: &str) -> String {

@@ -16,7 +16,10 @@ use crate::pod::observed::Observed;
 use crate::pod::sandbox_config::sandbox_config;
 use crate::pod::spec::{self, Kind};
 use crate::pod::start::Starter;
-use crate::volume::Mounted;
+use crate::volume::{Mounted, VolumeError};
+
+/// How often a claim that is not bound is looked at: a node may not watch claims.
+const CLAIMS_EVERY: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) async fn carry_out(
@@ -82,15 +85,17 @@ impl Worker {
         let host_ip = kubelet.config.node_ip.to_string();
         let allocatable = kubelet.allocatable();
         let around = Surroundings { pod_ips: &ips, host_ip: &host_ip, allocatable: &allocatable };
-        match kubelet.volumes.set_up(&self.pod, &around).await {
+        match kubelet.volumes.set_up(&self.pod, kubelet.node().as_deref(), &around).await {
             Ok(mounted) => {
                 self.mounted = Some(mounted);
                 None
             }
             Err(error) => {
-                let text = error.to_string();
-                kubelet.pod_event(&self.pod, EventType::Warning, "FailedMount", &text);
-                let wait = self.soon();
+                self.tell_volumes(&error);
+                let mut wait = self.soon();
+                if matches!(error, VolumeError::Claims { .. }) {
+                    wait = wait.min(CLAIMS_EVERY);
+                }
                 self.hold(VOLUMES, wait);
                 // Containers that run keep the files they have.
                 if let Some(mounted) = &mut self.mounted {
@@ -99,6 +104,19 @@ impl Worker {
                 }
                 Some(wait)
             }
+        }
+    }
+
+    /// The same failure is told again only after a while: claims are asked for often.
+    fn tell_volumes(&mut self, error: &VolumeError) {
+        let text = error.to_string();
+        let now = self.kubelet.deps.clock.now();
+        let told = self.volumes_told.as_ref().is_some_and(|(before, at)| {
+            *before == text && Duration::try_from(now.duration_since(*at)).is_ok_and(|d| d < RETRY)
+        });
+        if !told {
+            self.kubelet.pod_event(&self.pod, EventType::Warning, "FailedMount", &text);
+            self.volumes_told = Some((text, now));
         }
     }
 
