@@ -177,6 +177,9 @@ pub enum KubeletError {
         #[source]
         source: std::io::Error,
     },
+    /// The cgroups of pods cannot be made.
+    #[error("failed to make the cgroups of pods")]
+    Cgroups(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Metrics cannot be registered.
     #[error("failed to register metrics")]
     Metrics(#[source] prometheus::Error),

@@ -49,6 +49,8 @@ impl NodeKeeper {
     /// Makes the node object, or brings the one that is there up to date. Ends when it is done.
     pub(crate) async fn register(&mut self) {
         self.event(EventType::Normal, "Starting", "Starting kubelet.");
+        let text = "Updated Node Allocatable limit across pods";
+        self.event(EventType::Normal, "NodeAllocatableEnforced", text);
         let mut backoff = Backoff::new(REGISTER_FIRST, REGISTER_MAX);
         while let Err(error) = self.try_register().await {
             tracing::warn!(error = %telemetry::Chain(&error), "node not registered, trying again");

@@ -1,6 +1,7 @@
 //! One pod: deciding, acting, reporting.
 
 pub(crate) mod admission;
+pub(crate) mod allocation;
 pub(crate) mod container_config;
 pub(crate) mod container_status;
 pub(crate) mod crash_backoff;
@@ -17,6 +18,7 @@ pub(crate) mod last_words;
 pub(crate) mod lifecycle;
 pub(crate) mod names;
 pub(crate) mod observed;
+pub(crate) mod pod_resources;
 pub(crate) mod probes;
 pub(crate) mod qos;
 pub(crate) mod sandbox_config;

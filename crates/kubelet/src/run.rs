@@ -53,6 +53,10 @@ async fn work(
     let events = deps.runtime.events();
     let metrics = Metrics::register(&deps.metrics).map_err(KubeletError::Metrics)?;
     let kubelet = assemble(config, deps, metrics, &shutdown);
+    let (cgroups, capacity) = (kubelet.cgroups.clone(), kubelet.capacity.clone());
+    let made = tokio::task::spawn_blocking(move || cgroups.set_up(&capacity)).await;
+    made.map_err(|error| KubeletError::Cgroups(error.into()))?
+        .map_err(|error| KubeletError::Cgroups(error.into()))?;
     drop(stdx::task::spawn("cri-events", follow_runtime(Arc::clone(&kubelet), events)));
     server::start(&kubelet).await?;
     let wake = Arc::new(Notify::new());

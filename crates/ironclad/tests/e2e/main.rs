@@ -20,6 +20,8 @@ mod pods;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod resources;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod versions;

@@ -132,7 +132,7 @@ mod tests {
             for _ in 0..2 {
                 KernelMounts.memory(&path, 1 << 20).unwrap();
             }
-            assert_eq!(below(&path).unwrap(), [path.clone()]);
+            assert_eq!(below(&path).unwrap(), std::slice::from_ref(&path));
             let size = nix::sys::statvfs::statvfs(&path).unwrap();
             assert_eq!(size.blocks() * size.fragment_size(), 1 << 20);
             for _ in 0..2 {

@@ -9,6 +9,8 @@ mod node;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod resize;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod volumes;

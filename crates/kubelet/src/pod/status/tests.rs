@@ -41,6 +41,7 @@ impl Case {
             node_ip: [10, 0, 0, 1].into(),
             start_time: at(1),
             verdict: None,
+            resize: Vec::new(),
             stopping: self.stopping,
             ready: &|_| self.ready,
             started: &|_| true,

@@ -11,8 +11,9 @@ use k8s_openapi::api::core::v1::Container;
 use super::{Next, RETRY, RETRY_SOON_FIRST, SANDBOX, VOLUMES, Worker};
 use crate::pod::end::Ending;
 use crate::pod::fields::Surroundings;
-use crate::pod::lifecycle::{Kill, KillReason, Plan, Resize, Start, backoff_key};
+use crate::pod::lifecycle::{Kill, KillReason, Plan, Start, backoff_key};
 use crate::pod::observed::Observed;
+use crate::pod::pod_resources;
 use crate::pod::sandbox_config::sandbox_config;
 use crate::pod::spec::{self, Kind};
 use crate::pod::start::Starter;
@@ -36,11 +37,8 @@ impl Worker {
         for kill in &plan.kill {
             self.kill(kill, observed);
         }
-        for resize in &plan.resize {
-            self.resize(resize).await;
-        }
-        let (mut acted, mut started) = (false, false);
-        let mut held = None;
+        let mut held = self.resize(&plan.resize).await;
+        let (mut acted, mut started) = (!plan.resize.is_empty() && held.is_none(), false);
         for start in &plan.start {
             if let Some(left) = self.held_for(&start.name) {
                 held = Some(held.map_or(left, |other: Duration| other.min(left)));
@@ -164,6 +162,14 @@ impl Worker {
             Ok(config) => config,
             Err(why) => return Ok(self.sandbox_failed(&why)),
         };
+        self.resizing.forget_cgroup();
+        if let Err(why) = self.set_cgroup(pod_resources::cgroup_limits(&self.pod)).await {
+            let text = format!("unable to ensure pod container exists: {why}");
+            let kubelet = &self.kubelet;
+            kubelet.pod_event(&self.pod, EventType::Warning, "FailedCreatePodContainer", &text);
+            let wait = self.soon();
+            return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
+        }
         match self.kubelet.deps.runtime.run_pod_sandbox(&config).await {
             Ok(_) => {
                 self.retry_soon = RETRY_SOON_FIRST;
@@ -184,19 +190,6 @@ impl Worker {
 
     fn sandbox_config(&self, attempt: u32) -> Result<PodSandboxConfig, String> {
         sandbox_config(&self.kubelet.config, &self.pod, attempt)
-    }
-
-    async fn resize(&mut self, resize: &Resize) {
-        if self.held_for(&resize.name).is_some() {
-            return;
-        }
-        let runtime = &self.kubelet.deps.runtime;
-        let changed = runtime.update_container_resources(&resize.id, &resize.resources).await;
-        if let Err(error) = changed {
-            let text = format!("Error resizing container {}: {error}", resize.name);
-            self.kubelet.pod_event(&self.pod, EventType::Warning, "ResizeError", &text);
-            self.hold(&resize.name, RETRY);
-        }
     }
 
     fn kill(&mut self, kill: &Kill, observed: &Observed) {
