@@ -14,6 +14,8 @@ mod crashes;
 #[cfg(test)]
 mod extended_apis;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod pods;

@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod api_server;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod fake_runtime;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pods;
+#[cfg(test)]
+mod probes;
 #[cfg(test)]
 mod resize;
 #[cfg(test)]

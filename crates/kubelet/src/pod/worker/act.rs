@@ -9,6 +9,7 @@ use cri::{ContainerId, ContainerState, CriError, PodSandboxConfig};
 use k8s_openapi::api::core::v1::Container;
 
 use super::{Next, RETRY, RETRY_SOON_FIRST, SANDBOX, VOLUMES, Worker};
+use crate::pod::container_status::StartError;
 use crate::pod::end::Ending;
 use crate::pod::fields::Surroundings;
 use crate::pod::lifecycle::{Kill, KillReason, Plan, Start, backoff_key};
@@ -249,7 +250,7 @@ impl Worker {
         };
         let container = spec::container(&self.pod, &start.name);
         if let (Some(after), Some((_, container))) = (start.after, container)
-            && self.start_errors.get(&start.name).is_none_or(|e| e.reason == "CrashLoopBackOff")
+            && self.start_errors.get(&start.name).is_none_or(|error| has_run(error))
         {
             self.backoff.next(&backoff_key(&container), after, self.kubelet.deps.clock.now());
         }
@@ -271,6 +272,11 @@ impl Worker {
             Err(error) => {
                 let failed = &self.kubelet.metrics.started_containers_errors;
                 failed.with_label_values(&[container_type(start.kind), error.reason]).inc();
+                if has_run(&error) {
+                    // It is run again by its restart policy and its back-off.
+                    self.start_errors.insert(start.name.clone(), error);
+                    return false;
+                }
                 let soon = error.reason == "ErrImagePull";
                 let pull = self.pulls.wake_after(self.kubelet.deps.clock.now());
                 let wait = match pull {
@@ -301,6 +307,11 @@ impl Worker {
             std::fs::remove_file(&container.log_path).ok();
         }
     }
+}
+
+/// Whether the container ran before it came to this.
+fn has_run(error: &StartError) -> bool {
+    matches!(error.reason, "CrashLoopBackOff" | "PostStartHookError")
 }
 
 /// Upstream's word in metrics.
