@@ -14,6 +14,7 @@ use crate::node::host::Capacity;
 use crate::pod::admission;
 use crate::pod::allocation::Allocation;
 use crate::pod::env::ServiceInfo;
+use crate::pod::host_rules;
 use crate::pod::spec::{self, Kind};
 use crate::pod::status::Verdict;
 use crate::pod::workers::Workers;
@@ -96,6 +97,7 @@ impl Kubelet {
                 pod = Arc::new(before.apply(&pod));
             }
         } else {
+            host_rules::admit(&pod, &self.config.allowed_unsafe_sysctls)?;
             admission::admit(&pod, node.as_deref(), &others(&admitted, uid))?;
         }
         admitted.insert(uid.to_owned(), Arc::clone(&pod));

@@ -13,6 +13,7 @@ pub(crate) mod final_status;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod hooks;
+pub(crate) mod host_rules;
 pub(crate) mod image;
 pub(crate) mod last_words;
 pub(crate) mod lifecycle;

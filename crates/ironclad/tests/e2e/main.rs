@@ -26,6 +26,8 @@ mod resources;
 #[cfg(test)]
 mod services;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod versions;
 #[cfg(test)]
 mod volumes;

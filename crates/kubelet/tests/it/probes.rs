@@ -161,7 +161,7 @@ async fn health_service(listener: TcpListener, status: Arc<AtomicU8>) {
                     [Ok::<_, hyper::Error>(Frame::data(said)), Ok(Frame::trailers(trailers))];
                 let body = StreamBody::new(futures::stream::iter(frames));
                 let answer = http::Response::builder().header("content-type", "application/grpc");
-                Ok::<_, http::Error>(answer.body(body)?)
+                answer.body(body)
             }
         });
         let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use client::EventType;
 use cri::{ContainerId, ContainerState, CriError, PodSandboxConfig};
 use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::node::v1::RuntimeClass;
 
 use super::{Next, RETRY, RETRY_SOON_FIRST, SANDBOX, VOLUMES, Worker};
 use crate::pod::container_status::StartError;
@@ -159,7 +160,11 @@ impl Worker {
             let wait = self.soon();
             return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
         }
-        let config = match self.sandbox_config(attempt) {
+        let config = match self.runtime_handler().await {
+            Ok(handler) => self.sandbox_config(attempt, &handler),
+            Err(why) => Err(why),
+        };
+        let config = match config {
             Ok(config) => config,
             Err(why) => return Ok(self.sandbox_failed(&why)),
         };
@@ -189,8 +194,19 @@ impl Worker {
         Next::Wait(Some(self.hold(SANDBOX, wait)))
     }
 
-    fn sandbox_config(&self, attempt: u32) -> Result<PodSandboxConfig, String> {
-        sandbox_config(&self.kubelet.config, &self.pod, attempt)
+    fn sandbox_config(&self, attempt: u32, handler: &str) -> Result<PodSandboxConfig, String> {
+        sandbox_config(&self.kubelet.config, &self.pod, attempt, handler)
+    }
+
+    /// What the pod's runtime class is run with.
+    async fn runtime_handler(&self) -> Result<String, String> {
+        let class = spec::spec(&self.pod).runtime_class_name.as_deref().unwrap_or_default();
+        if class.is_empty() {
+            return Ok(String::new());
+        }
+        let api = self.kubelet.deps.client.api::<RuntimeClass>("");
+        let found = api.get(class).await.map_err(|error| telemetry::Chain(&error).to_string());
+        found.map(|class| class.handler)
     }
 
     fn kill(&mut self, kill: &Kill, observed: &Observed) {
@@ -241,7 +257,8 @@ impl Worker {
 
     async fn start(&mut self, start: &Start, observed: &Observed) -> bool {
         let Some(sandbox) = observed.ready_sandbox() else { return false };
-        let config = match self.sandbox_config(sandbox.metadata.attempt) {
+        let handler = &sandbox.runtime_handler;
+        let config = match self.sandbox_config(sandbox.metadata.attempt, handler) {
             Ok(config) => config,
             Err(why) => {
                 tracing::warn!(pod = spec::described(&self.pod), why, "sandbox not described");
@@ -250,7 +267,7 @@ impl Worker {
         };
         let container = spec::container(&self.pod, &start.name);
         if let (Some(after), Some((_, container))) = (start.after, container)
-            && self.start_errors.get(&start.name).is_none_or(|error| has_run(error))
+            && self.start_errors.get(&start.name).is_none_or(has_run)
         {
             self.backoff.next(&backoff_key(&container), after, self.kubelet.deps.clock.now());
         }
