@@ -18,6 +18,8 @@ mod lifecycle;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod placed;
+#[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod requests;
