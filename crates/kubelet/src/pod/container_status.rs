@@ -184,6 +184,19 @@ fn terminated(container: &cri::ContainerStatus, facts: &Facts<'_>) -> ContainerS
     }
 }
 
+/// Cuts the last words of a container to so many bytes.
+pub(crate) fn shorten_messages(status: &mut ContainerStatus, bytes: usize) {
+    for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+        if let Some(message) = state.terminated.as_mut().and_then(|t| t.message.as_mut()) {
+            let mut end = message.len().min(bytes);
+            while !message.is_char_boundary(end) {
+                end -= 1;
+            }
+            message.truncate(end);
+        }
+    }
+}
+
 fn without_container(pod: &Pod, container: &Container, facts: &Facts<'_>) -> ContainerStatus {
     let before = known(container, facts);
     if let Some(before) = before {

@@ -124,6 +124,7 @@ impl Starter<'_> {
                 secrets: &self.kubelet.volumes.secrets,
                 services: &services,
                 around: &around,
+                mounted: self.mounted,
             };
             sources.environment(self.pod, container).await?
         };

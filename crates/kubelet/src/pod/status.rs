@@ -18,12 +18,18 @@ use crate::pod::pod_resources;
 use crate::pod::qos::qos;
 use crate::pod::spec::{self, Kind};
 
+/// The last words of all containers of a pod: upstream `MaxPodTerminationMessageLogLength`.
+const MESSAGES_BYTES_MAX: usize = 12 << 10;
+
 /// Why a pod has ended, when its containers do not say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) reason: String,
     pub(crate) message: String,
 }
+
+/// The reason of a pod that used more than it may of what others need.
+pub(crate) const EVICTED: &str = "Evicted";
 
 /// A condition about a resize; it is there or it is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +100,11 @@ pub(crate) fn pod_status(pod: &Pod, facts: &Facts<'_>, now: Timestamp) -> PodSta
             spec.resources.as_ref().and_then(|resources| resources.requests.clone());
     }
     addresses(pod, facts, &mut status);
+    let (mut init, mut containers, mut ephemeral) = (init, containers, ephemeral);
+    let count = init.len() + containers.len() + ephemeral.len();
+    for status in init.iter_mut().chain(&mut containers).chain(&mut ephemeral) {
+        container_status::shorten_messages(status, MESSAGES_BYTES_MAX / count.max(1));
+    }
     status.conditions = Some(conditions(pod, phase, &init, &containers, facts, now));
     status.init_container_statuses = (!init.is_empty()).then_some(init);
     status.ephemeral_container_statuses = (!ephemeral.is_empty()).then_some(ephemeral);
@@ -252,7 +263,11 @@ fn conditions(
         let observed_generation = resize.generation;
         PodCondition { observed_generation, ..condition(pod, resize.kind, told, facts, now) }
     });
-    told.chain(resize).collect()
+    let evicted = facts.verdict.filter(|verdict| verdict.reason == EVICTED).map(|verdict| {
+        let told = Told::As("TerminationByKubelet".to_owned(), verdict.message.clone());
+        condition(pod, api::pod::DISRUPTION_TARGET, told, facts, now)
+    });
+    told.chain(resize).chain(evicted).collect()
 }
 
 #[derive(Clone)]

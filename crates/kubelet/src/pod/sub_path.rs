@@ -21,6 +21,12 @@ pub(crate) fn open(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
     }
 }
 
+/// Opens what is there already at `sub_path` below `volume`.
+pub(crate) fn open_existing(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
+    let root = rustix::fs::open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(open_beneath(&root, Path::new(sub_path))?)
+}
+
 /// Whether the path can lead into a volume at all; the error is the message of
 /// `CreateContainerConfigError`.
 pub(crate) fn check(sub_path: &str) -> Result<(), String> {

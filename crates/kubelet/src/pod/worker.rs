@@ -242,6 +242,12 @@ impl Worker {
         if self.verdict.is_some() || self.is_stopping() {
             return;
         }
+        if let Some(verdict) = self.handle.take_eviction() {
+            let Verdict { reason, message } = &verdict;
+            self.kubelet.pod_event(&self.pod, EventType::Warning, reason, message);
+            self.verdict = Some(verdict);
+            return;
+        }
         if self.deadline_left().is_some_and(|left| left.is_zero()) {
             let message = "Pod was active on the node longer than the specified deadline";
             self.kubelet.pod_event(&self.pod, EventType::Normal, "DeadlineExceeded", message);

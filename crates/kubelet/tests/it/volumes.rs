@@ -215,3 +215,56 @@ async fn a_path_that_leaves_its_volume_is_refused() {
         "failed to prepare subPath for volumeMount \"v\" of container \"c\""
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_fills_the_disk_is_evicted() {
+    let world = World::new().await;
+    let mut spec = one(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }));
+    spec["volumes"] = json!([{ "name": "v", "emptyDir": { "sizeLimit": "64Ki" } }]);
+    world.create_pod("p", spec);
+    world.until_ready("p").await;
+    let path = PathBuf::from(mount_of(&world, "/v").host_path);
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert_eq!(world.condition("p", "Ready"), "True");
+    std::fs::write(path.join("large"), vec![1; 128 << 10]).unwrap();
+    let status = || world.pod("p").unwrap()["status"].clone();
+    world.until("it is evicted", || status()["phase"] == "Failed").await;
+    let text = "Usage of EmptyDir volume \"v\" exceeds the limit \"64Ki\". ";
+    assert_eq!(
+        (status()["reason"].clone(), status()["message"].clone()),
+        (json!("Evicted"), json!(text))
+    );
+    assert_eq!(world.condition("p", "DisruptionTarget"), "True");
+    assert!(world.runtime.calls().contains(&"stop c 1s".to_owned()));
+    let told = || world.events().contains(&format!("Evicted: {text}"));
+    world.until("it is told", told).await;
+}
+
+/// Variables that an init container leaves in a file for the others.
+#[tokio::test]
+async fn variables_come_from_a_file_of_a_volume() {
+    let world = World::new().await;
+    let from = |key: &str, optional: bool| {
+        json!({ "fileKeyRef": { "volumeName": "v", "path": "own/env", "key": key,
+                                "optional": optional } })
+    };
+    let env = json!([{ "name": "A", "valueFrom": from("KEY", false) },
+                     { "name": "B", "valueFrom": from("NONE", true) }]);
+    let mut spec = one(json!({ "env": env }));
+    spec["volumes"] = json!([{ "name": "v", "emptyDir": {} }]);
+    world.create_pod("p", spec);
+    let waiting =
+        || world.pod("p").unwrap()["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    world.until("it waits", || waiting()["reason"] == "CreateContainerConfigError").await;
+    assert_eq!(waiting()["message"], "file \"own/env\" not found");
+    let volume = world.dir.path().join("kubelet/pods/u-p/volumes/kubernetes.io~empty-dir/v");
+    std::fs::create_dir(volume.join("own")).unwrap();
+    std::fs::write(volume.join("own/env"), "# left\nKEY='a value'\n").unwrap();
+    world.api.change(&crate::world::path("p"), |pod| {
+        pod["metadata"]["annotations"] = json!({ "look": "again" });
+    });
+    world.until_ready("p").await;
+    let envs = world.runtime.config("c").unwrap().envs;
+    assert!(envs.iter().any(|e| e.key == "A" && e.value == "a value"), "{envs:?}");
+    assert!(!envs.iter().any(|e| e.key == "B"));
+}

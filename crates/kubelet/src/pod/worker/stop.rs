@@ -10,6 +10,7 @@ use super::{Next, RETRY, Worker};
 use crate::pod::observed::Observed;
 use crate::pod::sandbox_config::log_directory;
 use crate::pod::spec::{self, Kind};
+use crate::pod::status::EVICTED;
 
 impl Worker {
     /// One step towards nothing that runs.
@@ -81,7 +82,11 @@ impl Worker {
 
     /// What is left of the grace period since the pod began to stop.
     fn grace_left(&self) -> Duration {
-        let seconds = u64::try_from(spec::grace_period_secs(&self.pod)).unwrap_or(0);
+        let mut seconds = u64::try_from(spec::grace_period_secs(&self.pod)).unwrap_or(0);
+        if self.verdict.as_ref().is_some_and(|verdict| verdict.reason == EVICTED) {
+            // Upstream's `immediateEvictionGracePeriodSeconds`.
+            seconds = seconds.min(1);
+        }
         let grace = Duration::from_secs(seconds);
         let now = self.kubelet.deps.clock.now();
         let begun = self.stopping.unwrap_or(now);
