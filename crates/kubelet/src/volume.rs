@@ -12,6 +12,7 @@ mod ownership;
 mod payload;
 mod persistent;
 mod tokens;
+mod trust_bundles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -36,6 +37,7 @@ use objects::{Objects, Wake};
 use payload::{Files, Owner, Selection, Sources};
 use persistent::Found;
 use tokens::Tokens;
+use trust_bundles::TrustBundles;
 
 /// Volumes could not be set up. What it prints is the text of a `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,7 @@ pub(crate) struct Volumes {
     pub(crate) config_maps: Objects<ConfigMap>,
     pub(crate) secrets: Objects<Secret>,
     tokens: Tokens,
+    bundles: TrustBundles,
     client: Client,
     pub(crate) mounts: Arc<dyn Mounts>,
     /// Persistent volumes of pods, by uid and name of the volume in the pod.
@@ -93,7 +96,10 @@ impl Volumes {
     ) -> Self {
         let (client, clock) = (client.clone(), Arc::clone(clock));
         let stop = shutdown.clone();
+        let bundles =
+            TrustBundles::new(client.clone(), Arc::clone(&clock), stop.clone(), Arc::clone(wake));
         Self {
+            bundles,
             pods_dir: root_dir.join("pods"),
             config_maps: Objects::new(
                 client.clone(),
@@ -219,6 +225,7 @@ impl Volumes {
         self.config_maps.release(uid);
         self.secrets.release(uid);
         self.tokens.release(uid);
+        self.bundles.release(uid);
         lock(&self.claimed).retain(|(user, _), _| user != uid);
         let directory = self.pod_dir(uid);
         // What is mounted there is not the pod's to remove.
@@ -239,6 +246,7 @@ impl Volumes {
             config_maps: &self.config_maps,
             secrets: &self.secrets,
             tokens: &self.tokens,
+            bundles: &self.bundles,
             around,
         };
         let owner = owner(pod);

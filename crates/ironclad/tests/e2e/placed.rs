@@ -3,8 +3,9 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use testkit::Options;
 
-use crate::harness::{Harness, pod_path, server};
+use crate::harness::{Harness, IRONCLAD, collection, pod_path, server};
 
 /// A pod of this node, whatever the scheduler thinks, with a port of the node.
 fn with_port(name: &str, ip: &str, protocol: &str) -> Value {
@@ -108,4 +109,31 @@ fn the_node_and_its_pods_reach_each_other() {
     assert_eq!(harness.fetch(&node, 8090, &path(&pod, 8080)).unwrap(), "pod");
     let host = harness.fetch(&node, 8090, "/hostname").unwrap();
     assert_eq!(harness.fetch(&pod, 8080, &path(&node, 8090)).unwrap(), host);
+}
+
+/// Trust bundles, which have to be switched on, are files of pods.
+#[test]
+fn a_trust_bundle_is_read_from_a_volume() {
+    let mut options = Options::new(IRONCLAD);
+    options.args = vec![
+        "--feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true".to_owned(),
+        "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true".to_owned(),
+    ];
+    let harness = Harness::with(options);
+    let roots = format!("{}/kube-root-ca.crt", collection("configmaps"));
+    let pem = harness.until("the roots are there", || {
+        let roots = harness.request(Method::GET, &roots, None).ok()?;
+        roots["data"]["ca.crt"].as_str().map(str::to_owned)
+    });
+    let bundle = json!({ "metadata": { "name": "roots" }, "spec": { "trustBundle": pem } });
+    let bundles = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+    harness.request(Method::POST, bundles, Some(&bundle)).unwrap();
+    let mut reading = server("reading");
+    reading["spec"]["volumes"] = json!([{ "name": "v", "projected": { "sources": [
+        { "clusterTrustBundle": { "name": "roots", "path": "roots.pem" } }] } }]);
+    reading["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "v", "mountPath": "/v" }]);
+    harness.create("pods", &reading);
+    let address = harness.ready_pod("reading")["status"]["podIP"].as_str().unwrap().to_owned();
+    let read = harness.fetch(&address, 8080, "/file?/v/roots.pem").unwrap();
+    assert_eq!(read.trim(), pem.trim());
 }

@@ -10,6 +10,7 @@ use crate::pod::spec;
 use crate::volume::atomic_writer::{File, Payload};
 use crate::volume::objects::Objects;
 use crate::volume::tokens::Tokens;
+use crate::volume::trust_bundles::TrustBundles;
 
 /// The mode of files when the volume gives none.
 const MODE_DEFAULT: i32 = 0o644;
@@ -19,6 +20,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) config_maps: &'a Objects<ConfigMap>,
     pub(crate) secrets: &'a Objects<Secret>,
     pub(crate) tokens: &'a Tokens,
+    pub(crate) bundles: &'a TrustBundles,
     pub(crate) around: &'a Surroundings<'a>,
 }
 
@@ -135,6 +137,11 @@ impl Sources<'_> {
                 payload.insert(from.path.clone(), file);
                 files.refresh_at =
                     Some(files.refresh_at.map_or(refresh_at, |other| other.min(refresh_at)));
+            } else if let Some(from) = &source.cluster_trust_bundle {
+                let pem = self.bundles.get(spec::uid(pod), from).await?;
+                let file =
+                    File { data: pem.into_bytes(), mode: mode(None, default_mode), user: None };
+                payload.insert(from.path.clone(), file);
             } else {
                 return Err(unsupported(source));
             }
@@ -153,13 +160,7 @@ pub(crate) struct Owner {
 }
 
 fn unsupported(source: &VolumeProjection) -> String {
-    let kind = if source.cluster_trust_bundle.is_some() {
-        "clusterTrustBundle"
-    } else if source.pod_certificate.is_some() {
-        "podCertificate"
-    } else {
-        "unknown"
-    };
+    let kind = if source.pod_certificate.is_some() { "podCertificate" } else { "unknown" };
     format!("projected volume source {kind} is not supported")
 }
 

@@ -268,3 +268,40 @@ async fn variables_come_from_a_file_of_a_volume() {
     assert!(envs.iter().any(|e| e.key == "A" && e.value == "a value"), "{envs:?}");
     assert!(!envs.iter().any(|e| e.key == "B"));
 }
+
+#[tokio::test]
+async fn trust_bundles_are_files_that_follow_them() {
+    let world = World::new().await;
+    let bundles = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+    let pem =
+        |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+    let bundle = |name: &str, signer: &str, text: &str| {
+        let labels = json!({ "for": "pods" });
+        json!({ "metadata": { "name": name, "labels": labels },
+                "spec": { "signerName": signer, "trustBundle": pem(text) } })
+    };
+    world.api.put(&format!("{bundles}/one"), bundle("one", "example.com/s", "AAAA"));
+    world.api.put(&format!("{bundles}/two"), bundle("two", "example.com/s", "BBBB"));
+    world.api.put(&format!("{bundles}/other"), bundle("other", "example.com/o", "CCCC"));
+    let selector = json!({ "matchLabels": { "for": "pods" } });
+    let mut spec = one(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }));
+    spec["volumes"] = json!([{ "name": "v", "projected": { "sources": [
+        { "clusterTrustBundle": { "name": "one", "path": "by-name" } },
+        { "clusterTrustBundle": { "signerName": "example.com/s", "labelSelector": selector,
+                                  "path": "by-signer" } },
+        { "clusterTrustBundle": { "name": "none", "optional": true, "path": "none" } }] } }]);
+    world.create_pod("p", spec.clone());
+    world.until_ready("p").await;
+    let path = PathBuf::from(mount_of(&world, "/v").host_path);
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap();
+    assert_eq!(read("by-name"), pem("AAAA"));
+    assert_eq!(read("by-signer"), pem("AAAA") + &pem("BBBB"));
+    assert_eq!(read("none"), "");
+    world.api.put(&format!("{bundles}/two"), bundle("two", "example.com/s", "DDDD"));
+    world.until("the file follows", || read("by-signer").contains("DDDD")).await;
+    spec["volumes"][0]["projected"]["sources"][2]["clusterTrustBundle"]["optional"] = false.into();
+    world.create_pod("q", spec);
+    let text = "FailedMount: MountVolume.SetUp failed for volume \"v\" : while getting \
+                ClusterTrustBundle: clustertrustbundle.certificates.k8s.io \"none\" not found";
+    world.until("the missing one is told", || world.events().iter().any(|e| e == text)).await;
+}
