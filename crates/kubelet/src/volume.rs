@@ -11,6 +11,7 @@ pub(crate) mod objects;
 mod ownership;
 mod payload;
 mod persistent;
+mod pod_certificates;
 mod tokens;
 mod trust_bundles;
 
@@ -36,6 +37,7 @@ use mounts::Mounts;
 use objects::{Objects, Wake};
 use payload::{Files, Owner, Selection, Sources};
 use persistent::Found;
+use pod_certificates::PodCertificates;
 use tokens::Tokens;
 use trust_bundles::TrustBundles;
 
@@ -78,6 +80,7 @@ pub(crate) struct Volumes {
     pub(crate) secrets: Objects<Secret>,
     tokens: Tokens,
     bundles: TrustBundles,
+    certificates: PodCertificates,
     client: Client,
     pub(crate) mounts: Arc<dyn Mounts>,
     /// Persistent volumes of pods, by uid and name of the volume in the pod.
@@ -100,6 +103,7 @@ impl Volumes {
             TrustBundles::new(client.clone(), Arc::clone(&clock), stop.clone(), Arc::clone(wake));
         Self {
             bundles,
+            certificates: PodCertificates::new(client.clone(), Arc::clone(&clock)),
             pods_dir: root_dir.join("pods"),
             config_maps: Objects::new(
                 client.clone(),
@@ -150,7 +154,7 @@ impl Volumes {
                 }
                 continue;
             }
-            let done = self.set_up_one(pod, volume, around).await;
+            let done = self.set_up_one(pod, node, volume, around).await;
             let (path, refresh_at) =
                 done.map_err(|message| VolumeError::SetUp { volume: name.clone(), message })?;
             if let Some(path) = path {
@@ -226,6 +230,7 @@ impl Volumes {
         self.secrets.release(uid);
         self.tokens.release(uid);
         self.bundles.release(uid);
+        self.certificates.release(uid);
         lock(&self.claimed).retain(|(user, _), _| user != uid);
         let directory = self.pod_dir(uid);
         // What is mounted there is not the pod's to remove.
@@ -239,6 +244,7 @@ impl Volumes {
     async fn set_up_one(
         &self,
         pod: &Pod,
+        node: Option<&Node>,
         volume: &Volume,
         around: &Surroundings<'_>,
     ) -> Result<(Option<PathBuf>, Option<Timestamp>), String> {
@@ -247,6 +253,8 @@ impl Volumes {
             secrets: &self.secrets,
             tokens: &self.tokens,
             bundles: &self.bundles,
+            certificates: &self.certificates,
+            node,
             around,
         };
         let owner = owner(pod);
@@ -347,7 +355,8 @@ async fn files(
     }
     if let Some(from) = &volume.projected {
         let list = from.sources.as_deref().unwrap_or_default();
-        let files = sources.projected(pod, list, from.default_mode, owner).await?;
+        let volume = (volume.name.as_str(), from.default_mode);
+        let files = sources.projected(pod, volume, list, owner).await?;
         return Ok(("projected", true, files));
     }
     Err("no volume plugin matched".to_owned())
