@@ -30,6 +30,7 @@ use stdx::shutdown::Shutdown;
 
 use crate::kubelet::lock;
 use crate::pod::fields::Surroundings;
+use crate::pod::pod_resources;
 use crate::pod::qos;
 use crate::pod::spec;
 use claims::Claimed;
@@ -264,7 +265,8 @@ impl Volumes {
             return Ok((Some(path), None));
         }
         if let Some(empty) = &volume.empty_dir {
-            return Ok((Some(self.empty_dir(pod, &volume.name, empty, owner)?), None));
+            let node = around.allocatable.get("memory").copied().unwrap_or(0);
+            return Ok((Some(self.empty_dir(pod, &volume.name, (empty, node), owner)?), None));
         }
         if volume.image.is_some() {
             // The runtime mounts the image itself.
@@ -284,15 +286,14 @@ impl Volumes {
         &self,
         pod: &Pod,
         name: &str,
-        source: &EmptyDirVolumeSource,
+        (source, node): (&EmptyDirVolumeSource, i64),
         owner: Owner,
     ) -> Result<PathBuf, String> {
         let path = self.directory(pod, "empty-dir", name)?;
         match source.medium.as_deref().unwrap_or_default() {
             "" => {}
             "Memory" => {
-                let limit = source.size_limit.as_ref().map_or(0, |q| qos::parse(q).value());
-                let bytes = u64::try_from(limit).unwrap_or(0);
+                let bytes = memory_bytes(pod, source, node);
                 let mounted = self.mounts.memory(&path, bytes);
                 mounted.map_err(|error| format!("mount failed: {error}"))?;
             }
@@ -318,6 +319,14 @@ impl Volumes {
         fs::create_dir_all(&path).map_err(|error| error.to_string())?;
         Ok(path)
     }
+}
+
+/// The size of a volume in memory: what it may have, and no more than the pod or the node has.
+fn memory_bytes(pod: &Pod, source: &EmptyDirVolumeSource, node: i64) -> u64 {
+    let own = source.size_limit.as_ref().map(|limit| qos::parse(limit).value());
+    let all = [Some(node), pod_resources::limit(pod, "memory"), own];
+    let least = all.into_iter().flatten().filter(|bytes| *bytes > 0).min();
+    u64::try_from(least.unwrap_or(0)).unwrap_or(0)
 }
 
 /// The plugin's name, whether its files are kept in memory, and the files.
@@ -375,5 +384,28 @@ fn owner(pod: &Pod) -> Owner {
     Owner {
         user: number(first.filter(|_| same)),
         group: number(context.and_then(|context| context.fs_group)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_in_memory_is_no_larger_than_what_the_pod_may_use() {
+        let pod = |limits: serde_json::Value| -> Pod {
+            let container = json!({ "name": "c", "resources": { "limits": limits } });
+            serde_json::from_value(json!({ "spec": { "containers": [container] } })).unwrap()
+        };
+        let source = |limit: Option<&str>| -> EmptyDirVolumeSource {
+            serde_json::from_value(json!({ "medium": "Memory", "sizeLimit": limit })).unwrap()
+        };
+        let (plain, limited) = (pod(json!({})), pod(json!({ "memory": "4Mi" })));
+        assert_eq!(memory_bytes(&plain, &source(None), 8 << 20), 8 << 20);
+        assert_eq!(memory_bytes(&plain, &source(Some("1Mi")), 8 << 20), 1 << 20);
+        assert_eq!(memory_bytes(&limited, &source(None), 8 << 20), 4 << 20);
+        assert_eq!(memory_bytes(&limited, &source(Some("16Mi")), 8 << 20), 4 << 20);
     }
 }

@@ -1,6 +1,9 @@
 //! What the node does for pods beside running them: ports, identities, and refusing what does not
 //! fit.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
 use testkit::Options;
@@ -14,6 +17,16 @@ fn with_port(name: &str, ip: &str, protocol: &str) -> Value {
     pod["spec"]["containers"][0]["ports"] = json!([
         { "containerPort": 8080, "hostPort": 54323, "hostIP": ip, "protocol": protocol }]);
     pod
+}
+
+/// Sends a datagram and gives the answer.
+fn datagram(to: &str) -> std::io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.send_to(b"?", to)?;
+    let mut answer = [0; 512];
+    let (length, _) = socket.recv_from(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// \[sig-network\] HostPort validates that there is no conflict between pods with same hostPort but
@@ -35,6 +48,10 @@ fn ports_of_the_node_are_taken_by_address_and_protocol() {
         assert_eq!(answer, name);
     }
     assert_eq!(harness.fetch_from_outside("192.168.77.2", 54323, "/hostname").unwrap(), "address");
+    harness.until("a datagram is answered", || {
+        let answer = harness.cluster.host().outside(|| datagram("192.168.77.2:54323")).unwrap();
+        answer.ok().filter(|answer| answer == "datagrams")
+    });
     harness.create("pods", &with_port("second", "192.168.77.2", "TCP"));
     let refused = harness.until("the second one is refused", || {
         let pod = harness.get(&pod_path("second"));
