@@ -4,6 +4,9 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clock::Clock as _;
 use http::Method;
 use serde_json::{Value, json};
 use testkit::Options;
@@ -153,4 +156,55 @@ fn a_trust_bundle_is_read_from_a_volume() {
     let address = harness.ready_pod("reading")["status"]["podIP"].as_str().unwrap().to_owned();
     let read = harness.fetch(&address, 8080, "/file?/v/roots.pem").unwrap();
     assert_eq!(read.trim(), pem.trim());
+}
+
+/// A signer of the test's own: what it answers to a request, in PEM and in times.
+fn issue(request: &Value) -> Value {
+    let now = clock::SystemClock.now().as_second();
+    let at = |seconds: i64| time::OffsetDateTime::from_unix_timestamp(now + seconds).unwrap();
+    let told = |seconds: i64| jiff::Timestamp::from_second(now + seconds).unwrap().to_string();
+    let der = STANDARD.decode(request["spec"]["stubPKCS10Request"].as_str().unwrap()).unwrap();
+    let mut params = rcgen::CertificateSigningRequestParams::from_der(&der.into()).unwrap();
+    params.params.not_before = at(0);
+    params.params.not_after = at(7200);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let chain = params.signed_by(&rcgen::Issuer::new(authority, key)).unwrap().pem();
+    json!({ "status": {
+        "certificateChain": chain, "notBefore": told(0), "notAfter": told(7200),
+        "beginRefreshAt": told(3600),
+        "conditions": [{ "type": "Issued", "status": "True", "reason": "Issued",
+                         "message": "by the test", "lastTransitionTime": told(0) }] } })
+}
+
+/// Certificates of pods, which have to be switched on: the server takes the node's request, and the
+/// pod has the key to what a signer answers.
+#[test]
+fn a_pod_waits_for_its_certificate() {
+    let mut options = Options::new(IRONCLAD);
+    options.args = vec![
+        "--feature-gates=PodCertificateRequest=true".to_owned(),
+        "--runtime-config=certificates.k8s.io/v1beta1/podcertificaterequests=true".to_owned(),
+    ];
+    let harness = Harness::with(options);
+    let mut certified = server("certified");
+    certified["spec"]["volumes"] = json!([{ "name": "v", "projected": { "sources": [
+        { "podCertificate": { "signerName": "example.com/signer", "keyType": "ECDSAP256",
+                              "credentialBundlePath": "both.pem" } }] } }]);
+    certified["spec"]["containers"][0]["volumeMounts"] =
+        json!([{ "name": "v", "mountPath": "/v" }]);
+    harness.create("pods", &certified);
+    let requests = collection("certificates.k8s.io/v1beta1/podcertificaterequests");
+    let request = harness.until("the node asks", || {
+        let list = harness.get(&requests);
+        list["items"].as_array()?.first().cloned()
+    });
+    let name = request["metadata"]["name"].as_str().unwrap();
+    let answer = issue(&request);
+    let signed = harness.patch(&format!("{requests}/{name}/status"), &answer);
+    let address = harness.ready_pod("certified")["status"]["podIP"].as_str().unwrap().to_owned();
+    let both = harness.fetch(&address, 8080, "/file?/v/both.pem").unwrap();
+    assert!(both.starts_with("-----BEGIN PRIVATE KEY-----"), "{both}");
+    assert!(both.ends_with(signed["status"]["certificateChain"].as_str().unwrap()));
 }
