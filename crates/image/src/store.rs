@@ -6,7 +6,8 @@
 //! <dir>/images/<image id>.json    an image: its manifest and its layers
 //! <dir>/names/<hash>.json         a name: the image it points to
 //! <dir>/leases/<owner>.json       layers that a container uses
-//! <dir>/tmp/                      what is not complete yet; emptied by the collector
+//! <dir>/tmp/<session>/            what is not complete yet
+//! <dir>/boot                      in which run of the machine the store was last opened
 //! <dir>/lock, <dir>/collect.lock  held by whoever changes any of the above
 //! ```
 
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ImportOptions};
 use crate::lock::{self, Lock};
-use crate::{Digest, ImageConfig, ImageError, Reference, digest};
+use crate::{Digest, ImageConfig, ImageError, Reference, digest, session};
 
 /// A number of file names; more of them are not read, so that a damaged store costs bounded work.
 const NAMES_MAX: usize = 100_000;
@@ -75,13 +76,16 @@ pub(crate) struct ImageRecord {
 struct NameRecord {
     name: String,
     image: Digest,
+    /// What the name pointed to where it came from: the image's manifest, or an index.
     manifest: Digest,
 }
 
-/// `leases/<owner>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Lease {
-    layers: Vec<Digest>,
+/// `leases/<owner>.json`, and what a session needs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    #[serde(default)]
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) layers: Vec<Digest>,
 }
 
 impl Store {
@@ -97,7 +101,28 @@ impl Store {
         }
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))
             .map_err(ImageError::io("change the mode of", &dir))?;
-        Ok(Self { dir })
+        // Images hold devices, and programs that run as root for everybody: nobody else of this
+        // machine may reach them.
+        for sub in ["layers", "tmp"] {
+            let path = dir.join(sub);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+                .map_err(ImageError::io("change the mode of", &path))?;
+        }
+        let store = Self { dir };
+        store.distrust_leftovers()?;
+        Ok(store)
+    }
+
+    /// Layers are synced when an image names them; of others, a power loss may have left a part.
+    fn distrust_leftovers(&self) -> Result<(), ImageError> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let path = self.dir.join("boot");
+        if fs::read_to_string(&path).is_ok_and(|noted| noted == boot) {
+            return Ok(());
+        }
+        self.gc()?;
+        stdx::atomic_file::write(&path, boot.as_bytes(), 0o600)
+            .map_err(ImageError::io("write", &path))
     }
 
     /// Where the store is.
@@ -112,12 +137,10 @@ impl Store {
     /// has no new name.
     pub fn import(
         &self,
-        archive: impl Read,
+        archive: impl Read + Send,
         options: &ImportOptions,
     ) -> Result<Vec<Image>, ImageError> {
-        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
-        let imported = archive::import(self, archive, options)?;
-        imported.iter().map(|id| self.require(id)).collect()
+        archive::import(self, archive, options)
     }
 
     /// Every image, by identifier.
@@ -190,7 +213,8 @@ impl Store {
         let id = self
             .resolve(reference)?
             .ok_or_else(|| ImageError::Missing(format!("image {reference:?}")))?;
-        self.set_name(&Reference::parse(name)?, &id)
+        let record = self.record(&id)?.ok_or_else(|| ImageError::Missing(format!("image {id}")))?;
+        self.set_name(&Reference::parse(name)?, &id, &record.manifest)
     }
 
     /// Removes blobs, layers and leftovers that no image and no lease needs.
@@ -226,8 +250,8 @@ impl Store {
             return Err(ImageError::Missing(missing.display().to_string()));
         }
         let kept = images.iter().flat_map(|image| image.layers.clone()).collect();
-        let lease =
-            serde_json::to_vec(&Lease { layers: kept }).map_err(ImageError::parse("lease"))?;
+        let lease = Lease { blobs: Vec::new(), layers: kept };
+        let lease = serde_json::to_vec(&lease).map_err(ImageError::parse("lease"))?;
         // Not synced: after a power loss no container of before runs.
         let path = self.lease_path(owner);
         let sibling = path.with_extension("tmp");
@@ -284,14 +308,21 @@ impl Store {
     }
 
     /// Points a name to an image.
-    pub(crate) fn set_name(&self, name: &Reference, id: &Digest) -> Result<(), ImageError> {
-        let record = self.record(id)?.ok_or_else(|| ImageError::Missing(format!("image {id}")))?;
+    ///
+    /// A name that pointed to another image before leaves that one without it, perhaps without any;
+    /// it is then removed like any other that nobody uses.
+    pub(crate) fn set_name(
+        &self,
+        name: &Reference,
+        id: &Digest,
+        target: &Digest,
+    ) -> Result<(), ImageError> {
         let name = name.to_string();
         let path = self.name_path(&name);
-        self.write(&path, &NameRecord { name, image: id.clone(), manifest: record.manifest })
+        self.write(&path, &NameRecord { name, image: id.clone(), manifest: target.clone() })
     }
 
-    fn require(&self, id: &Digest) -> Result<Image, ImageError> {
+    pub(crate) fn require(&self, id: &Digest) -> Result<Image, ImageError> {
         self.find(&id.to_string())?.ok_or_else(|| ImageError::Missing(format!("image {id}")))
     }
 
@@ -329,9 +360,19 @@ impl Store {
                 layers.extend(lease.layers.iter().map(|d| d.hex().to_owned()));
             }
         }
+        let mut sessions = BTreeSet::new();
+        for directory in entries(&self.dir.join("tmp"))? {
+            if !Lock::is_held(&directory, session::OWNER) {
+                continue;
+            }
+            sessions.insert(directory.file_name().unwrap_or_default().to_string_lossy().into());
+            let lease: Lease = self.read(&directory.join(session::LEASE))?.unwrap_or_default();
+            blobs.extend(lease.blobs.iter().map(|d| d.hex().to_owned()));
+            layers.extend(lease.layers.iter().map(|d| d.hex().to_owned()));
+        }
         self.sweep("blobs/sha256", &blobs)?;
         self.sweep("layers", &layers)?;
-        self.sweep("tmp", &BTreeSet::new())
+        self.sweep("tmp", &sessions)
     }
 
     fn sweep(&self, sub: &str, keep: &BTreeSet<String>) -> Result<(), ImageError> {
@@ -468,5 +509,7 @@ fn measure_into(
     Ok(())
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -3,24 +3,31 @@
 //! The directory belongs to this process alone while it is filled, so paths can be resolved step
 //! by step: every symbolic link met on the way is followed inside the layer, never outside.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use tar::{Archive, Entry, EntryType};
 
 use crate::ImageError;
-use crate::layer::look_up;
+use crate::layer::{is_whiteout, look_up};
+use crate::space::{LOOK_EVERY_BYTES, LOOK_EVERY_FILES, Space};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// The kernel's own limit on links followed in one path.
 const LINKS_MAX: usize = 40;
+/// Names and attributes of one entry: attributes have 64 KiB each in the kernel, few have any.
+const HEADERS_BYTES_MAX: u64 = 2 << 20;
+/// What is read and written at once.
+const BUFFER_BYTES: usize = 128 << 10;
 
 /// What an archive may hold at most.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +52,19 @@ pub(crate) fn unpack(
     root: &Path,
     parents: &[PathBuf],
     limits: Limits,
+    space: &Space,
 ) -> Result<(), ImageError> {
-    let mut unpacker = Unpacker { root, parents, directories: BTreeMap::new() };
-    let mut archive = Archive::new(layer);
+    let writing = Writing { space, until_look: 0 };
+    let mut unpacker = Unpacker { root, parents, directories: BTreeMap::new(), writing };
+    let allowance = Allowance::default();
+    let mut archive = Archive::new(allowance.limit(layer));
+    let mut stream = archive.entries().map_err(ImageError::Archive)?;
     let (mut entries, mut bytes) = (0u64, 0u64);
-    for entry in archive.entries().map_err(ImageError::Archive)? {
+    loop {
+        allowance.headers();
+        let Some(entry) = stream.next() else { break };
         let mut entry = entry.map_err(ImageError::Archive)?;
+        allowance.contents();
         entries += 1;
         bytes = bytes.saturating_add(entry.size());
         if entries > limits.entries {
@@ -59,9 +73,99 @@ pub(crate) fn unpack(
         if bytes > limits.bytes {
             return Err(ImageError::Limit { what: "size of layer", limit: limits.bytes });
         }
+        if entries % LOOK_EVERY_FILES == 0 {
+            space.require(0)?;
+        }
         unpacker.apply(&mut entry)?;
+        // What nobody wanted to read must not count for the headers of the next one.
+        io::copy(&mut entry, &mut io::sink()).map_err(ImageError::Archive)?;
     }
     unpacker.finish()
+}
+
+/// How much of an archive may be read at once. The library reads long names and extended headers
+/// whole into memory, and an archive can claim any size for them.
+#[derive(Default)]
+pub(crate) struct Allowance(Rc<Cell<u64>>);
+
+impl Allowance {
+    /// What is read now are headers.
+    pub(crate) fn headers(&self) {
+        self.0.set(HEADERS_BYTES_MAX);
+    }
+
+    /// What is read now are the contents of a file, which are limited elsewhere.
+    pub(crate) fn contents(&self) {
+        self.0.set(u64::MAX);
+    }
+
+    /// Reads as much of `inner` as is allowed.
+    pub(crate) fn limit<R: Read>(&self, inner: R) -> Allowed<R> {
+        Allowed { inner, left: Rc::clone(&self.0) }
+    }
+}
+
+/// A reader with an [`Allowance`].
+pub(crate) struct Allowed<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Allowed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            let text = format!("headers of an entry exceed the limit of {HEADERS_BYTES_MAX} bytes");
+            return Err(io::Error::other(text));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.inner.read(&mut buffer[..most])?;
+        self.left.set(left - u64::try_from(read).unwrap_or(left));
+        Ok(read)
+    }
+}
+
+/// Writing files, with an eye on the disk.
+struct Writing<'a> {
+    space: &'a Space,
+    until_look: u64,
+}
+
+impl Writing<'_> {
+    /// Writes a file. `sparse` leaves out what is zero.
+    fn write(
+        &mut self,
+        from: &mut impl Read,
+        to: &mut File,
+        full: &Path,
+        sparse: bool,
+    ) -> Result<(), ImageError> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut length = 0;
+        loop {
+            let read = from.read(&mut buffer).map_err(ImageError::Archive)?;
+            if read == 0 {
+                break;
+            }
+            let bytes = &buffer[..read];
+            let count = u64::try_from(read).unwrap_or(0);
+            length += count;
+            if sparse && bytes.iter().all(|byte| *byte == 0) {
+                to.seek(SeekFrom::Start(length)).map_err(ImageError::io("write", full))?;
+                continue;
+            }
+            if self.until_look < count {
+                self.space.require(0)?;
+                self.until_look = LOOK_EVERY_BYTES;
+            }
+            self.until_look = self.until_look.saturating_sub(count);
+            to.write_all(bytes).map_err(ImageError::io("write", full))?;
+        }
+        if sparse {
+            to.set_len(length).map_err(ImageError::io("write", full))?;
+        }
+        Ok(())
+    }
 }
 
 struct Unpacker<'a> {
@@ -69,6 +173,7 @@ struct Unpacker<'a> {
     parents: &'a [PathBuf],
     /// Times of directories, set when nothing is put into them any more.
     directories: BTreeMap<PathBuf, Attributes>,
+    writing: Writing<'a>,
 }
 
 /// What an entry says about its file besides its contents.
@@ -90,8 +195,7 @@ impl Unpacker<'_> {
             _ => return Err(bad(&raw, "has no name")),
         };
         if name.as_bytes() == WHITEOUT_OPAQUE {
-            let directory = self.root.join(&parent);
-            return set_xattr(&directory, "trusted.overlay.opaque", b"y");
+            return set_opaque(&self.root.join(&parent));
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT_PREFIX) {
             return self.whiteout(&parent, hidden, &raw);
@@ -116,9 +220,9 @@ impl Unpacker<'_> {
             return Err(bad(raw, "hides no file"));
         }
         let at = self.root.join(parent).join(OsStr::from_bytes(hidden));
-        if fs::symlink_metadata(&at).is_ok() {
-            // The same layer both adds and hides it: what the layer adds wins.
-            return Ok(());
+        if let Ok(metadata) = fs::symlink_metadata(&at) {
+            // The same layer both adds and hides it: what the layer adds wins over what is below.
+            return if metadata.is_dir() { set_opaque(&at) } else { Ok(()) };
         }
         rustix::fs::mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0)
             .map_err(|e| ImageError::io("hide", &at)(e.into()))
@@ -128,6 +232,9 @@ impl Unpacker<'_> {
     fn make_room(&mut self, at: &Path, kind: EntryType) -> Result<(), ImageError> {
         let full = self.root.join(at);
         let Ok(metadata) = fs::symlink_metadata(&full) else { return Ok(()) };
+        if kind == EntryType::Directory && !metadata.is_dir() {
+            return replace_by_directory(&full);
+        }
         if metadata.is_dir() {
             if kind == EntryType::Directory {
                 return Ok(());
@@ -157,7 +264,8 @@ impl Unpacker<'_> {
                 return Ok(());
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                write_file(entry, &full)?;
+                let mut file = create_file(&full)?;
+                self.writing.write(entry, &mut file, &full, kind == EntryType::GNUSparse)?;
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().ok_or_else(|| bad(raw, "has no target"))?;
@@ -250,8 +358,7 @@ impl Unpacker<'_> {
                 if full.is_dir() {
                     return Ok(());
                 }
-                fs::remove_file(full).map_err(ImageError::io("replace", full))?;
-                fs::create_dir(full).map_err(ImageError::io("create", full))
+                replace_by_directory(full)
             }
             Err(error) => Err(ImageError::io("create", full)(error)),
         }
@@ -333,7 +440,8 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, ImageErro
             _ => {
                 // What steers overlayfs or a security module is not an image's to set.
                 let name = key.strip_prefix("SCHILY.xattr.").unwrap_or_default();
-                if name == "security.capability" || name.starts_with("user.") {
+                let is_overlays = name.starts_with("user.overlay.");
+                if name == "security.capability" || (name.starts_with("user.") && !is_overlays) {
                     let value = extension.value_bytes().to_vec();
                     attributes.xattrs.push((name.to_owned(), value));
                 }
@@ -343,15 +451,25 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, ImageErro
     Ok(attributes)
 }
 
-fn write_file<R: Read>(entry: &mut Entry<'_, R>, full: &Path) -> Result<(), ImageError> {
-    let mut file: File = OpenOptions::new()
+fn create_file(full: &Path) -> Result<File, ImageError> {
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(full)
-        .map_err(ImageError::io("create", full))?;
-    io::copy(entry, &mut file).map_err(ImageError::io("write", full))?;
-    Ok(())
+        .map_err(ImageError::io("create", full))
+}
+
+/// What an earlier entry put there is no directory. Where that hid what is below, it stays hidden.
+fn replace_by_directory(full: &Path) -> Result<(), ImageError> {
+    let metadata = fs::symlink_metadata(full).map_err(ImageError::io("replace", full))?;
+    fs::remove_file(full).map_err(ImageError::io("replace", full))?;
+    fs::create_dir(full).map_err(ImageError::io("create", full))?;
+    if is_whiteout(&metadata) { set_opaque(full) } else { Ok(()) }
+}
+
+fn set_opaque(directory: &Path) -> Result<(), ImageError> {
+    set_xattr(directory, "trusted.overlay.opaque", b"y")
 }
 
 fn make_node<R: Read>(
@@ -407,5 +525,7 @@ fn set_mtime(full: &Path, seconds: i64) -> Result<(), ImageError> {
         .map_err(|e| ImageError::io("set the time of", full)(e.into()))
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
