@@ -235,7 +235,7 @@ where
 }
 
 /// The machine's processor, by Go's name.
-pub(crate) fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -37,6 +37,7 @@ mod unpack;
 pub use archive::ImportOptions;
 pub use config::{
     Descriptor, Document, ImageConfig, Index, MANIFEST_MEDIA_TYPES, Manifest, RunConfig,
+    architecture,
 };
 pub use digest::{Digest, Digester};
 pub use error::ImageError;

@@ -170,6 +170,25 @@ impl Store {
         Ok(Some(assemble(id, record, &self.names()?)))
     }
 
+    /// What a name points to where it came from, a manifest or an index, with the image that this
+    /// is here; `None` when a part of it is missing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn pointed(&self, reference: &Reference) -> Result<Option<(Digest, Image)>, ImageError> {
+        let Some(image) = self.find(&reference.to_string())? else { return Ok(None) };
+        if !image.layers.iter().all(|layer| self.layer_path(layer).is_dir()) {
+            return Ok(None);
+        }
+        let target = match reference.digest() {
+            Some(digest) => Some(digest.clone()),
+            None => self
+                .read::<NameRecord>(&self.name_path(&reference.to_string()))?
+                .map(|name| name.manifest),
+        };
+        Ok(target.map(|target| (target, image)))
+    }
+
     /// Removes the image a user means with all its names, and then what nothing needs any more.
     /// Answers whether there was one.
     ///

@@ -26,6 +26,9 @@ const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 const LINKS_MAX: usize = 40;
 /// Names and attributes of one entry: attributes have 64 KiB each in the kernel, few have any.
 const HEADERS_BYTES_MAX: u64 = 2 << 20;
+/// The kernel's own limit on a path, and how much of a longer one is told.
+const PATH_BYTES_MAX: usize = 4096;
+const PATH_BYTES_SHOWN: usize = 64;
 /// What is read and written at once.
 const BUFFER_BYTES: usize = 128 << 10;
 
@@ -389,6 +392,9 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 
 /// The path of an entry relative to the root; `None` is the root itself.
 fn clean(raw: &[u8]) -> Result<Option<PathBuf>, ImageError> {
+    if raw.len() > PATH_BYTES_MAX {
+        return Err(bad(&raw[..PATH_BYTES_SHOWN], "is longer than a path can be"));
+    }
     let mut path = PathBuf::new();
     for component in Path::new(OsStr::from_bytes(raw)).components() {
         match component {

@@ -9,6 +9,7 @@ use client::Client;
 use clock::SharedClock;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
+use registry::Registry;
 use runtime::Runtime;
 use stdx::ready::Readiness;
 use tokio::sync::watch;
@@ -32,11 +33,29 @@ pub(crate) struct Agent {
     pub cluster_dns: Ipv4Addr,
     /// The cgroup below which those of pods are made.
     pub cgroup_root: String,
+    /// How images are pulled and removed.
+    pub images: Images,
+}
+
+/// How images are pulled and removed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Images {
+    /// Where the hosts of registries are configured.
+    pub registry_config_dir: PathBuf,
+    /// What is the kubelet's.
+    pub kubelet: kubelet::ImagesConfig,
 }
 
 /// Where images are kept.
 pub(crate) fn images_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("images")
+}
+
+/// What brings images into the store.
+pub(crate) fn registry(config_dir: &Path, store: &image::Store, clock: &SharedClock) -> Registry {
+    let hosts = registry::HostsDirectory::new(config_dir);
+    let config = registry::Config { hosts, ..registry::Config::default() };
+    Registry::new(config, store.clone(), Arc::clone(clock))
 }
 
 /// Where sandboxes and containers are recorded.
@@ -65,6 +84,7 @@ impl Agent {
             .context("the pod network cannot be opened")?;
         let images = image::Store::open(images_dir(&self.data_dir))
             .context("the image store cannot be opened")?;
+        let registry = registry(&self.images.registry_config_dir, &images, clock);
         let directory = runtime_dir(&self.data_dir);
         let config = runtime::Config {
             root_dir: directory.clone(),
@@ -76,8 +96,9 @@ impl Agent {
             ),
             shim: runtime::ShimCommand::default(),
         };
-        let deps =
-            runtime::Deps { images, network: Arc::new(network.clone()), clock: Arc::clone(clock) };
+        let network_dep = Arc::new(network.clone());
+        let clock = Arc::clone(clock);
+        let deps = runtime::Deps { images, registry, network: network_dep, clock };
         let runtime =
             Runtime::open(config, deps).await.context("the container runtime cannot be opened")?;
         Ok(Foundation { network, runtime, gateway: watch::Sender::new(None) })
@@ -99,6 +120,7 @@ impl Agent {
         config.cluster_domain.clone_from(&self.cluster_domain);
         config.cgroup_root.clone_from(&self.cgroup_root);
         config.tls = Some(tls);
+        config.images = self.images.kubelet.clone();
         let deps = kubelet::Deps {
             client,
             clock: Arc::clone(clock),

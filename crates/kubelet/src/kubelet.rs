@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use client::{EventRecorder, EventType, Lister, Regarding};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use stdx::shutdown::Shutdown;
+use tokio::sync::Notify;
 
 use crate::config::{Config, Deps};
+use crate::image::puller::Puller;
 use crate::metrics::Metrics;
 use crate::node::host::Capacity;
 use crate::pod::admission;
@@ -29,6 +31,9 @@ pub(crate) struct Kubelet {
     pub(crate) services: Lister<ServiceInfo>,
     pub(crate) pods: Lister<Pod>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) puller: Puller,
+    /// Told when a pull found the disk full.
+    pub(crate) disk_full: Notify,
     /// The node object as it was last seen.
     node: Mutex<Option<Arc<Node>>>,
     /// The pods that the node has taken, by uid.
@@ -49,6 +54,7 @@ impl Kubelet {
         metrics: Metrics,
     ) -> Self {
         let capacity = Capacity::read(&config.root_dir);
+        let puller = Puller::new(&config.images, &deps.clock);
         Self {
             config,
             deps,
@@ -60,6 +66,8 @@ impl Kubelet {
             services,
             pods,
             workers,
+            puller,
+            disk_full: Notify::new(),
             node: Mutex::default(),
             admitted: Mutex::default(),
         }

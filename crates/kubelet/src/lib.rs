@@ -28,6 +28,7 @@ mod run;
 
 mod housekeeping;
 mod http_get;
+mod image;
 mod kubelet;
 mod labels;
 mod metrics;
@@ -37,4 +38,5 @@ mod server;
 mod volume;
 
 pub use config::{Config, Deps, EvictionHard, KubeletError, OnPodCidr, ServingTls};
+pub use image::{ImageGcPolicy, ImagesConfig};
 pub use run::run;

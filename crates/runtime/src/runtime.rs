@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clock::SharedClock;
 use cri::{ContainerEvent, ContainerEventType, ContainerId, CriError, PodNetwork, SandboxId};
 use image::Store;
+use registry::Registry;
 use tokio::sync::broadcast;
 
 use crate::cgroup::Cgroups;
@@ -42,6 +43,8 @@ pub struct Config {
 pub struct Deps {
     /// The images.
     pub images: Store,
+    /// Brings further ones into the same store.
+    pub registry: Registry,
     /// The pod network.
     pub network: Arc<dyn PodNetwork>,
     /// The time.

@@ -5,6 +5,8 @@ mod api_server;
 #[cfg(test)]
 mod fake_runtime;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pods;

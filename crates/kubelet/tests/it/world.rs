@@ -1,16 +1,45 @@
 //! A kubelet among its fakes.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::Client;
-use kubelet::{Config, Deps, ServingTls};
+use clock::{Clock, SharedClock, SystemClock};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use kubelet::{Config, Deps, ImageGcPolicy, ImagesConfig, ServingTls};
 use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
 use crate::api_server::ApiServer;
 use crate::fake_runtime::FakeRuntime;
+
+/// Both times are tokio's, so that a test that pauses it pauses the time of day, too. No two
+/// moments are the same, as events are named by theirs.
+struct TestClock(Timestamp, tokio::time::Instant, AtomicU64);
+
+impl TestClock {
+    fn new() -> Self {
+        Self(SystemClock.now(), tokio::time::Instant::now(), AtomicU64::new(0))
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        let moments = Duration::from_nanos(self.2.fetch_add(1, Ordering::Relaxed));
+        self.0.saturating_add(self.1.elapsed() + moments).unwrap()
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        SystemClock.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        SystemClock.sleep(duration)
+    }
+}
 
 pub(crate) struct World {
     pub(crate) api: ApiServer,
@@ -18,7 +47,9 @@ pub(crate) struct World {
     pub(crate) cidrs: Arc<Mutex<Vec<String>>>,
     pub(crate) dir: tempfile::TempDir,
     tls: Option<(IpAddr, ServingTls)>,
+    images: ImagesConfig,
     shutdown: Shutdown,
+    clock: SharedClock,
 }
 
 impl World {
@@ -27,15 +58,26 @@ impl World {
         Self::serving(None).await
     }
 
+    /// One with these settings for images.
+    pub(crate) async fn with_images(images: ImagesConfig) -> Self {
+        Self::configured(None, images).await
+    }
+
     /// One that serves HTTPS on an address.
     pub(crate) async fn serving(tls: Option<(IpAddr, ServingTls)>) -> Self {
-        let clock: clock::SharedClock = Arc::new(clock::SystemClock);
+        Self::configured(tls, images()).await
+    }
+
+    async fn configured(tls: Option<(IpAddr, ServingTls)>, images: ImagesConfig) -> Self {
+        let clock: SharedClock = Arc::new(TestClock::new());
         let mut world = Self {
             api: ApiServer::new(),
             runtime: FakeRuntime::new(Arc::clone(&clock)),
+            clock,
             cidrs: Arc::default(),
             dir: tempfile::tempdir().unwrap(),
             tls,
+            images,
             shutdown: Shutdown::new(),
         };
         world.start_kubelet().await;
@@ -47,6 +89,7 @@ impl World {
         let mut config =
             Config::new("node", [192, 0, 2, 1].into(), &self.dir.path().join("kubelet"));
         config.healthz_address = None;
+        config.images = self.images.clone();
         if let Some((address, tls)) = &self.tls {
             config.address = *address;
             config.tls = Some(tls.clone());
@@ -55,7 +98,7 @@ impl World {
         let cidrs = Arc::clone(&self.cidrs);
         let deps = Deps {
             client: Client::new(Arc::new(self.api.clone())),
-            clock: Arc::new(clock::SystemClock),
+            clock: Arc::clone(&self.clock),
             runtime: Arc::new(self.runtime.clone()),
             images: Arc::new(self.runtime.clone()),
             network: Arc::new(self.runtime.clone()),
@@ -144,6 +187,12 @@ impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.begin();
     }
+}
+
+/// Images never go, however full the disk of the tests is.
+pub(crate) fn images() -> ImagesConfig {
+    let never = ImageGcPolicy { high_threshold_percent: 101, ..ImageGcPolicy::default() };
+    ImagesConfig { gc: never, ..ImagesConfig::default() }
 }
 
 pub(crate) fn path(name: &str) -> String {

@@ -12,6 +12,7 @@ use cri::{
     PodSandboxMetadata, RuntimeService, SandboxId,
 };
 use image::{ImportOptions, Store};
+use registry::Registry;
 use runtime::{Config, Deps, Runtime, ShimCommand};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.
@@ -128,10 +129,12 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn deps() -> Deps {
+    let clock: clock::SharedClock = Arc::new(clock::SystemClock);
     Deps {
         images: IMAGES.clone(),
+        registry: Registry::new(Default::default(), IMAGES.clone(), Arc::clone(&clock)),
         network: Arc::new(Loopback),
-        clock: Arc::new(clock::SystemClock),
+        clock,
     }
 }
 
