@@ -140,7 +140,11 @@ impl Store {
         archive: impl Read + Send,
         options: &ImportOptions,
     ) -> Result<Vec<Image>, ImageError> {
-        archive::import(self, archive, options)
+        archive::import(self, archive, options).inspect_err(|_| {
+            // Whole layers, too, of what came to nothing. What cannot be removed now, the next
+            // collection removes.
+            self.gc().ok();
+        })
     }
 
     /// Every image, by identifier.

@@ -58,7 +58,8 @@ pub(crate) fn unpack(
     space: &Space,
 ) -> Result<(), ImageError> {
     let writing = Writing { space, until_look: 0 };
-    let mut unpacker = Unpacker { root, parents, directories: BTreeMap::new(), writing };
+    let mut unpacker =
+        Unpacker { root, parents, directories: BTreeMap::new(), last: None, writing };
     let allowance = Allowance::default();
     let mut archive = Archive::new(allowance.limit(layer));
     let mut stream = archive.entries().map_err(ImageError::Archive)?;
@@ -176,6 +177,9 @@ struct Unpacker<'a> {
     parents: &'a [PathBuf],
     /// Times of directories, set when nothing is put into them any more.
     directories: BTreeMap<PathBuf, Attributes>,
+    /// The directory of the last entry as it was named, and as it was found: most files follow
+    /// others of the same one.
+    last: Option<(PathBuf, PathBuf)>,
     writing: Writing<'a>,
 }
 
@@ -235,6 +239,8 @@ impl Unpacker<'_> {
     fn make_room(&mut self, at: &Path, kind: EntryType) -> Result<(), ImageError> {
         let full = self.root.join(at);
         let Ok(metadata) = fs::symlink_metadata(&full) else { return Ok(()) };
+        // It may have been on the way to the last directory.
+        self.last = None;
         if kind == EntryType::Directory && !metadata.is_dir() {
             return replace_by_directory(&full);
         }
@@ -311,6 +317,17 @@ impl Unpacker<'_> {
 
     /// Resolves a directory inside the layer, making what is missing after the layers below.
     fn directory(&mut self, path: &Path) -> Result<PathBuf, ImageError> {
+        if let Some((named, found)) = &self.last
+            && named == path
+        {
+            return Ok(found.clone());
+        }
+        let found = self.resolve(path)?;
+        self.last = Some((path.to_path_buf(), found.clone()));
+        Ok(found)
+    }
+
+    fn resolve(&self, path: &Path) -> Result<PathBuf, ImageError> {
         let mut at = PathBuf::new();
         let mut rest: Vec<PathBuf> = parts(path);
         let mut links = 0;
@@ -322,6 +339,10 @@ impl Unpacker<'_> {
             let next = at.join(&part);
             let full = self.root.join(&next);
             let found = match fs::symlink_metadata(&full) {
+                Ok(metadata) if metadata.is_dir() => {
+                    at = next;
+                    continue;
+                }
                 Ok(metadata) => Some((full.clone(), metadata)),
                 Err(_) => look_up(self.parents, &next),
             };

@@ -33,6 +33,8 @@ pub(crate) struct Agent {
     pub cluster_dns: Ipv4Addr,
     /// The cgroup below which those of pods are made.
     pub cgroup_root: String,
+    /// Kernel parameters that pods may set though others may feel it.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// How images are pulled and removed.
     pub images: Images,
 }
@@ -119,6 +121,7 @@ impl Agent {
         config.cluster_dns = vec![self.cluster_dns.into()];
         config.cluster_domain.clone_from(&self.cluster_domain);
         config.cgroup_root.clone_from(&self.cgroup_root);
+        config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.tls = Some(tls);
         config.images = self.images.kubelet.clone();
         let deps = kubelet::Deps {

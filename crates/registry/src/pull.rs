@@ -169,7 +169,11 @@ impl Registry {
         let present = self.blocking(move |store| store.pointed(&wanted)).await?;
         let Some((target, image)) = present else { return Ok(None) };
         let name = pointer(reference);
-        let told = first(sources, reference, |source| source.head(&name)).await?;
+        let told = match first(sources, reference, |source| source.head(&name)).await {
+            // Some know no `HEAD`; what they think of a `GET` follows.
+            Err(PullError::Status { .. }) => None,
+            told => told?,
+        };
         Ok((told.as_ref() == Some(&target)).then_some(image))
     }
 

@@ -6,13 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cgroup::Cgroups;
 use clock::SharedClock;
 use cri::{ContainerEvent, ContainerEventType, ContainerId, CriError, PodNetwork, SandboxId};
 use image::Store;
 use registry::Registry;
 use tokio::sync::broadcast;
 
-use crate::cgroup::Cgroups;
 use crate::container::Container;
 use crate::handle::{Answer, Follow, Handle, ShimCommand};
 use crate::protocol::{Request, Response};
@@ -126,6 +126,13 @@ impl Runtime {
             self.recover_sandbox(SandboxId::from(name), path).await?;
         }
         self.drop_leases();
+        let images = self.0.deps.images.clone();
+        // What a pull that was killed has left. Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || {
+            if let Err(error) = images.gc() {
+                tracing::warn!(%error, "leftovers of images not removed");
+            }
+        }));
         Ok(())
     }
 

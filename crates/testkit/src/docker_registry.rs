@@ -80,7 +80,7 @@ impl DockerRegistry {
             let mut sent = put_blob(&repository, &config)?;
             let mut entries = Vec::new();
             for layer in layers {
-                let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
                 encoder.write_all(&layer)?;
                 let layer = encoder.finish()?;
                 sent += put_blob(&repository, &layer)?;

@@ -65,6 +65,10 @@ pub(super) struct Args {
     /// The cgroup below which those of pods are made.
     #[arg(long, default_value = "/")]
     cgroup_root: String,
+    /// Kernel parameters, or prefixes that end with `*`, which pods may set though others may feel
+    /// it; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
     #[command(flatten)]
     auditing: Auditing,
     #[command(flatten)]
@@ -162,6 +166,7 @@ fn agent(args: &Args, images: agent::Images, node_name: String, node_ip: Ipv4Add
         cluster_dns: control_plane::dns_address(args.service_cidr),
         cgroup_root: args.cgroup_root.clone(),
         images,
+        allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod api_server;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod fake_runtime;
 #[cfg(test)]
 mod images;
@@ -11,6 +13,12 @@ mod node;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod probes;
+#[cfg(test)]
+mod resize;
+#[cfg(test)]
 mod server;
+#[cfg(test)]
+mod volumes;
 #[cfg(test)]
 mod world;

@@ -1,55 +1,27 @@
 //! A kubelet among its fakes.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::Client;
-use clock::{Clock, SharedClock, SystemClock};
-use futures::future::BoxFuture;
-use jiff::Timestamp;
 use kubelet::{Config, Deps, ImageGcPolicy, ImagesConfig, ServingTls};
 use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
 use crate::api_server::ApiServer;
+use crate::clock::TokioClock;
 use crate::fake_runtime::FakeRuntime;
-
-/// Both times are tokio's, so that a test that pauses it pauses the time of day, too. No two
-/// moments are the same, as events are named by theirs.
-struct TestClock(Timestamp, tokio::time::Instant, AtomicU64);
-
-impl TestClock {
-    fn new() -> Self {
-        Self(SystemClock.now(), tokio::time::Instant::now(), AtomicU64::new(0))
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        let moments = Duration::from_nanos(self.2.fetch_add(1, Ordering::Relaxed));
-        self.0.saturating_add(self.1.elapsed() + moments).unwrap()
-    }
-
-    fn monotonic(&self) -> std::time::Instant {
-        SystemClock.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        SystemClock.sleep(duration)
-    }
-}
 
 pub(crate) struct World {
     pub(crate) api: ApiServer,
     pub(crate) runtime: FakeRuntime,
     pub(crate) cidrs: Arc<Mutex<Vec<String>>>,
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: clock::SharedClock,
     tls: Option<(IpAddr, ServingTls)>,
     images: ImagesConfig,
     shutdown: Shutdown,
-    clock: SharedClock,
 }
 
 impl World {
@@ -69,7 +41,8 @@ impl World {
     }
 
     async fn configured(tls: Option<(IpAddr, ServingTls)>, images: ImagesConfig) -> Self {
-        let clock: SharedClock = Arc::new(TestClock::new());
+        keep_mounts_private();
+        let clock: clock::SharedClock = Arc::new(TokioClock::new());
         let mut world = Self {
             api: ApiServer::new(),
             runtime: FakeRuntime::new(Arc::clone(&clock)),
@@ -193,6 +166,14 @@ impl Drop for World {
 pub(crate) fn images() -> ImagesConfig {
     let never = ImageGcPolicy { high_threshold_percent: 101, ..ImageGcPolicy::default() };
     ImagesConfig { gc: never, ..ImagesConfig::default() }
+}
+
+/// The kubelet mounts: in a namespace of this thread, and of those that it starts later.
+fn keep_mounts_private() {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
 }
 
 pub(crate) fn path(name: &str) -> String {
