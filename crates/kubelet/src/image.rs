@@ -3,10 +3,14 @@
 
 pub(crate) mod collect;
 pub(crate) mod keyring;
+mod pulled;
 pub(crate) mod puller;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use pulled::CredentialsPolicy;
+pub(crate) use pulled::{Access, PulledRecords};
 
 /// How images are pulled and removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct ImagesConfig {
     pub registry_burst: u32,
     /// When images are removed.
     pub gc: ImageGcPolicy,
+    /// Which images on the node are only for those who could pull them.
+    pub credentials_policy: CredentialsPolicy,
     /// Where credentials for all pods may be, in a file `config.json`. The first that there is
     /// counts.
     pub docker_config_dirs: Vec<PathBuf>,
@@ -35,6 +41,7 @@ impl Default for ImagesConfig {
             registry_qps: 5,
             registry_burst: 10,
             gc: ImageGcPolicy::default(),
+            credentials_policy: CredentialsPolicy::default(),
             docker_config_dirs: Vec::new(),
             dockercfg_dirs: Vec::new(),
         }

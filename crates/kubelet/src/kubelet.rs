@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::cgroups::PodCgroups;
 use crate::config::{Config, Deps};
+use crate::image::PulledRecords;
 use crate::image::puller::Puller;
 use crate::metrics::Metrics;
 use crate::node::host::Capacity;
@@ -36,6 +37,7 @@ pub(crate) struct Kubelet {
     pub(crate) pods: Lister<Pod>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) puller: Puller,
+    pub(crate) pulled: PulledRecords,
     /// Told when a pull found the disk full.
     pub(crate) disk_full: Notify,
     /// The node object as it was last seen.
@@ -61,6 +63,8 @@ impl Kubelet {
     ) -> Self {
         let capacity = Capacity::read(&config.root_dir);
         let puller = Puller::new(&config.images, &deps.clock);
+        let policy = config.images.credentials_policy.clone();
+        let pulled = PulledRecords::new(&config.root_dir, policy);
         let cgroups = PodCgroups::new(&config.cgroup_mount, &config.cgroup_root);
         Self {
             config,
@@ -75,6 +79,7 @@ impl Kubelet {
             pods,
             workers,
             puller,
+            pulled,
             disk_full: Notify::new(),
             node: Mutex::default(),
             admitted: Mutex::default(),

@@ -39,5 +39,5 @@ mod server;
 mod volume;
 
 pub use config::{Config, Deps, EvictionHard, KubeletError, OnPodCidr, ServingTls};
-pub use image::{ImageGcPolicy, ImagesConfig};
+pub use image::{CredentialsPolicy, ImageGcPolicy, ImagesConfig};
 pub use run::run;

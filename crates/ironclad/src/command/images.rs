@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kubelet::{ImageGcPolicy, ImagesConfig};
+use kubelet::{CredentialsPolicy, ImageGcPolicy, ImagesConfig};
 
 use super::duration;
 use crate::agent;
@@ -43,6 +43,15 @@ pub(crate) struct Images {
     /// How long an image may be unused; 0s means for ever.
     #[arg(long, default_value = "0s", value_parser = duration)]
     image_maximum_gc_age: Duration,
+    /// Which images of the node are only for pods that could pull them.
+    #[arg(long, default_value = "NeverVerifyPreloadedImages", value_parser = [
+        "NeverVerify", "NeverVerifyPreloadedImages", "NeverVerifyAllowlistedImages", "AlwaysVerify",
+    ])]
+    image_pull_credentials_verification_policy: String,
+    /// Repositories of images that are for all pods, by NeverVerifyAllowlistedImages; one that ends
+    /// with /* stands for all below.
+    #[arg(long, value_delimiter = ',')]
+    preloaded_images_verification_allowlist: Vec<String>,
 }
 
 impl Images {
@@ -81,11 +90,32 @@ impl Images {
                     min_age,
                     max_age,
                 },
+                credentials_policy: self.credentials_policy()?,
                 // Where upstream's node agent looks, its own directory first.
                 docker_config_dirs: directories(data_dir, ".docker"),
                 dockercfg_dirs: directories(data_dir, ""),
             },
         })
+    }
+}
+
+impl Images {
+    fn credentials_policy(&self) -> anyhow::Result<CredentialsPolicy> {
+        let list = &self.preloaded_images_verification_allowlist;
+        let policy = match self.image_pull_credentials_verification_policy.as_str() {
+            "NeverVerify" => CredentialsPolicy::NeverVerify,
+            "AlwaysVerify" => CredentialsPolicy::AlwaysVerify,
+            "NeverVerifyAllowlistedImages" => {
+                return Ok(CredentialsPolicy::NeverVerifyAllowlistedImages(list.clone()));
+            }
+            _ => CredentialsPolicy::NeverVerifyPreloadedImages,
+        };
+        anyhow::ensure!(
+            list.is_empty(),
+            "--preloaded-images-verification-allowlist: can only be set with \
+             --image-pull-credentials-verification-policy=NeverVerifyAllowlistedImages"
+        );
+        Ok(policy)
     }
 }
 

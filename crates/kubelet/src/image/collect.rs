@@ -193,6 +193,7 @@ async fn collect(
     let images = &kubelet.deps.images;
     let now = kubelet.deps.clock.now();
     let present = images.list_images(None).await?;
+    kubelet.pulled.prune(&present.iter().map(|image| image.id.clone()).collect());
     let containers = kubelet.deps.runtime.list_containers(&ContainerFilter::default()).await?;
     let used = containers.into_iter().map(|container| container.image_id).collect();
     collector.detect(&present, &used, now);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use cri::AuthConfig;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// A longer file holds no credentials.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -14,7 +16,31 @@ const HUB: &str = "index.docker.io";
 
 /// Credentials by what they are for. The most specific are tried first.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Keyring(BTreeMap<String, Vec<AuthConfig>>);
+pub(crate) struct Keyring(BTreeMap<String, Vec<TrackedAuth>>);
+
+/// Credentials, and the secret that they are of; without one they are the node's own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrackedAuth {
+    pub(crate) auth: AuthConfig,
+    pub(crate) source: Option<SecretSource>,
+}
+
+/// A secret, and a hash of the credentials in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecretSource {
+    pub(crate) uid: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    #[serde(rename = "credentialHash")]
+    pub(crate) hash: String,
+}
+
+impl SecretSource {
+    /// Whether it is the same secret, whatever is in it now.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.uid, &self.namespace, &self.name) == (&other.uid, &other.namespace, &other.name)
+    }
+}
 
 /// Credentials that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +55,7 @@ pub(crate) enum KeyringError {
     Auth,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct DockerConfig {
     #[serde(default)]
     auths: Entries,
@@ -37,7 +63,7 @@ struct DockerConfig {
 
 type Entries = BTreeMap<String, Entry>;
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Entry {
     #[serde(default)]
     username: String,
@@ -51,33 +77,42 @@ struct Entry {
 
 impl Keyring {
     /// Adds what a `config.json`, or a secret of type `kubernetes.io/dockerconfigjson`, holds.
-    pub(crate) fn add_docker_config(&mut self, json: &[u8]) -> Result<(), KeyringError> {
+    pub(crate) fn add_docker_config(
+        &mut self,
+        json: &[u8],
+        of: Option<&SecretSource>,
+    ) -> Result<(), KeyringError> {
         let config: DockerConfig = serde_json::from_slice(json).map_err(KeyringError::Parse)?;
-        self.add(config.auths)
+        self.add(config.auths, of)
     }
 
     /// Adds what a `.dockercfg`, or a secret of type `kubernetes.io/dockercfg`, holds.
-    pub(crate) fn add_dockercfg(&mut self, json: &[u8]) -> Result<(), KeyringError> {
-        self.add(serde_json::from_slice(json).map_err(KeyringError::Parse)?)
+    pub(crate) fn add_dockercfg(
+        &mut self,
+        json: &[u8],
+        of: Option<&SecretSource>,
+    ) -> Result<(), KeyringError> {
+        self.add(serde_json::from_slice(json).map_err(KeyringError::Parse)?, of)
     }
 
     /// The credentials for an image, in the order in which to try them.
-    pub(crate) fn lookup(&self, image: &str) -> Vec<AuthConfig> {
+    pub(crate) fn lookup(&self, image: &str) -> Vec<TrackedAuth> {
         let image = repository(image);
         let matching = self.0.iter().rev().filter(|(pattern, _)| matches(pattern, &image));
-        let found: Vec<AuthConfig> = matching.flat_map(|(_, found)| found.clone()).collect();
+        let found: Vec<TrackedAuth> = matching.flat_map(|(_, found)| found.clone()).collect();
         if !found.is_empty() || !image.starts_with("docker.io/") {
             return found;
         }
         self.0.get(HUB).cloned().unwrap_or_default()
     }
 
-    fn add(&mut self, entries: Entries) -> Result<(), KeyringError> {
+    fn add(&mut self, entries: Entries, of: Option<&SecretSource>) -> Result<(), KeyringError> {
         for (location, entry) in entries {
             let auth = entry.credentials()?;
+            let source = of.map(|secret| SecretSource { hash: hash(&auth), ..secret.clone() });
             // What is no address is for nothing.
             if let Some(pattern) = pattern(&location) {
-                self.0.entry(pattern).or_default().push(auth);
+                self.0.entry(pattern).or_default().push(TrackedAuth { auth, source });
             }
         }
         Ok(())
@@ -100,6 +135,16 @@ impl Entry {
     }
 }
 
+/// Tells credentials apart without telling them.
+fn hash(auth: &AuthConfig) -> String {
+    let mut hasher = Sha256::new();
+    for part in [&auth.username, &auth.password, &auth.identity_token] {
+        hasher.update(part.len().to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    STANDARD.encode(hasher.finalize())
+}
+
 /// The node's own credentials: upstream `ReadDockerConfigJSONFile`, then `ReadDockercfgFile`. Files
 /// that cannot be understood are passed over.
 pub(crate) fn of_node(config_dirs: &[PathBuf], dockercfg_dirs: &[PathBuf]) -> Keyring {
@@ -113,8 +158,8 @@ pub(crate) fn of_node(config_dirs: &[PathBuf], dockercfg_dirs: &[PathBuf]) -> Ke
         let Some(json) = read(&path) else { continue };
         let mut keyring = Keyring::default();
         let added = match is_config {
-            true => keyring.add_docker_config(&json),
-            false => keyring.add_dockercfg(&json),
+            true => keyring.add_docker_config(&json, None),
+            false => keyring.add_dockercfg(&json, None),
         };
         match added {
             Ok(()) => return keyring,
@@ -143,7 +188,7 @@ fn pattern(location: &str) -> Option<String> {
 }
 
 /// The image's repository in its full form, without tag and digest.
-fn repository(image: &str) -> String {
+pub(crate) fn repository(image: &str) -> String {
     let name = image.split('@').next().unwrap_or_default();
     let name = match name.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => name,
@@ -209,13 +254,13 @@ mod tests {
         let mut keyring = Keyring::default();
         for location in locations {
             let config = serde_json::json!({"auths": {*location: {"username": location}}});
-            keyring.add_docker_config(config.to_string().as_bytes()).unwrap();
+            keyring.add_docker_config(config.to_string().as_bytes(), None).unwrap();
         }
         keyring
     }
 
     fn users(locations: &[&str], image: &str) -> Vec<String> {
-        keyring(locations).lookup(image).into_iter().map(|auth| auth.username).collect()
+        keyring(locations).lookup(image).into_iter().map(|found| found.auth.username).collect()
     }
 
     #[test]
@@ -255,15 +300,15 @@ mod tests {
     #[test]
     fn both_forms_and_encoded_pairs_are_read() {
         let mut keyring = Keyring::default();
-        keyring.add_dockercfg(br#"{"r.example":{"auth":"dTpwOnE="}}"#).unwrap();
+        keyring.add_dockercfg(br#"{"r.example":{"auth":"dTpwOnE="}}"#, None).unwrap();
         keyring
-            .add_docker_config(br#"{"auths":{"r.example":{"auth":"dTpw","username":"x"}}}"#)
+            .add_docker_config(br#"{"auths":{"r.example":{"auth":"dTpw","username":"x"}}}"#, None)
             .unwrap();
         let found = keyring.lookup("r.example/a");
-        let pairs: Vec<_> = found.iter().map(|a| (&*a.username, &*a.password)).collect();
+        let pairs: Vec<_> = found.iter().map(|a| (&*a.auth.username, &*a.auth.password)).collect();
         assert_eq!(pairs, [("u", "p:q"), ("u", "p")]);
         for bad in [r#"{"auths":{"r":{"auth":"?"}}}"#, r#"{"auths":{"r":{"auth":"dQ"}}}"#, "x"] {
-            assert!(Keyring::default().add_docker_config(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Keyring::default().add_docker_config(bad.as_bytes(), None).is_err(), "{bad}");
         }
     }
 
@@ -279,8 +324,9 @@ mod tests {
         std::fs::write(at("third/config.json"), auths("third")).unwrap();
         std::fs::write(at("old/.dockercfg"), r#"{"r.io":{"username":"old"}}"#).unwrap();
         let dirs = ["absent", "broken", "second", "third"].map(at);
-        let user =
-            |dirs: &[PathBuf]| of_node(dirs, &[at("old")]).lookup("r.io/a")[0].username.clone();
+        let user = |dirs: &[PathBuf]| {
+            of_node(dirs, &[at("old")]).lookup("r.io/a")[0].auth.username.clone()
+        };
         assert_eq!(user(&dirs), "third");
         assert_eq!(user(&dirs[..3]), "old");
     }

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clock::SharedClock;
-use cri::{AuthConfig, Code, CriError, ImageService, ImageSpec, PodSandboxConfig};
+use cri::{Code, CriError, ImageService, ImageSpec, PodSandboxConfig};
 use tokio::sync::Semaphore;
 
 use super::ImagesConfig;
+use super::keyring::TrackedAuth;
 use crate::kubelet::lock;
 
 /// Lets pulls begin.
@@ -34,6 +35,8 @@ pub(crate) struct Pulled {
     pub(crate) id: String,
     /// How long it took, without waiting for other pulls.
     pub(crate) took: Duration,
+    /// What the registry took.
+    pub(crate) used: Option<TrackedAuth>,
 }
 
 impl Puller {
@@ -58,7 +61,7 @@ impl Puller {
         &self,
         images: &dyn ImageService,
         spec: &ImageSpec,
-        credentials: &[AuthConfig],
+        credentials: &[TrackedAuth],
         sandbox: &PodSandboxConfig,
     ) -> Result<Pulled, String> {
         // Closed by nobody.
@@ -67,17 +70,18 @@ impl Puller {
             None => None,
         };
         let begun = self.clock.monotonic();
-        let mut attempts: Vec<Option<&AuthConfig>> = credentials.iter().map(Some).collect();
+        let mut attempts: Vec<Option<&TrackedAuth>> = credentials.iter().map(Some).collect();
         if attempts.is_empty() {
             attempts.push(None);
         }
         let mut failures: Vec<String> = Vec::new();
-        for auth in attempts {
+        for tracked in attempts {
+            let auth = tracked.map(|tracked| &tracked.auth);
             let failure = if self.may_begin() {
                 match images.pull_image(spec, auth, Some(sandbox)).await {
                     Ok(id) => {
                         let took = self.clock.monotonic().saturating_duration_since(begun);
-                        return Ok(Pulled { id, took });
+                        return Ok(Pulled { id, took, used: tracked.cloned() });
                     }
                     Err(error) => told(&error),
                 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use client::EventType;
-use cri::{AuthConfig, Code, Image, ImageSpec, PodSandboxConfig};
+use cri::{Code, Image, ImageSpec, PodSandboxConfig};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use crate::image::keyring::{self, Keyring};
+use crate::image::Access;
+use crate::image::keyring::{self, Keyring, SecretSource, TrackedAuth};
 use crate::kubelet::Kubelet;
 use crate::pod::container_status::StartError;
 use crate::pod::crash_backoff::{CrashBackoff, go_duration};
@@ -74,6 +75,11 @@ pub(crate) async fn ensure(
             return Err(StartError { reason: "ImageInspectError", message });
         }
     };
+    let present = match present {
+        Some(found) if may_use(kubelet, pod, image, &found).await => Some(found),
+        // For this pod it is as if it were not here.
+        _ => None,
+    };
     match (container.image_pull_policy.as_deref().unwrap_or("IfNotPresent"), present) {
         ("Never", None) => {
             let message =
@@ -92,6 +98,16 @@ pub(crate) async fn ensure(
         }
     }
     pull_or_wait(kubelet, pod, (kind, container), sandbox, failures).await
+}
+
+/// Whether the pod may use an image that is here, without asking the registry.
+async fn may_use(kubelet: &Kubelet, pod: &Pod, image: &str, found: &Image) -> bool {
+    match kubelet.pulled.access(image, &found.id) {
+        Access::Everybody => true,
+        Access::Unknown => false,
+        // What is wrong with its credentials, a pull tells.
+        access => credentials(kubelet, pod, image).await.is_ok_and(|own| access.admits(&own)),
+    }
 }
 
 /// Pulls, unless the image is in back-off.
@@ -194,7 +210,12 @@ async fn pull(
     let spec = ImageSpec::from(image);
     let images = &kubelet.deps.images;
     let credentials = credentials(kubelet, pod, image).await?;
+    let noted = |error: std::io::Error| format!("failed to record the pull of {image:?}: {error}");
+    let pulling = kubelet.pulled.begin(image).map_err(noted)?;
     let pulled = kubelet.puller.pull(&**images, &spec, &credentials, sandbox).await?;
+    let now = kubelet.deps.clock.now();
+    kubelet.pulled.pulled(image, &pulled.id, pulled.used.as_ref(), now).map_err(noted)?;
+    drop(pulling);
     let by_id = images.image_status(&ImageSpec::from(pulled.id.as_str())).await;
     let found = by_id.map_err(|error| error.to_string())?;
     let found = found.ok_or_else(|| format!("pulled image {:?} is not present", pulled.id))?;
@@ -202,7 +223,11 @@ async fn pull(
 }
 
 /// Those of the pod's pull secrets, and then those of the node.
-async fn credentials(kubelet: &Kubelet, pod: &Pod, image: &str) -> Result<Vec<AuthConfig>, String> {
+async fn credentials(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    image: &str,
+) -> Result<Vec<TrackedAuth>, String> {
     let (mut keyring, mut missing) = (Keyring::default(), Vec::new());
     for reference in spec::spec(pod).image_pull_secrets.iter().flatten() {
         let secrets = &kubelet.volumes.secrets;
@@ -212,12 +237,18 @@ async fn credentials(kubelet: &Kubelet, pod: &Pod, image: &str) -> Result<Vec<Au
             continue;
         };
         let of = |key| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| &*bytes.0);
+        let source = SecretSource {
+            uid: secret.metadata.uid.clone().unwrap_or_default(),
+            namespace: spec::namespace(pod).to_owned(),
+            name: reference.name.clone(),
+            ..SecretSource::default()
+        };
         let added = match secret.type_.as_deref() {
             Some("kubernetes.io/dockerconfigjson") => {
-                of(".dockerconfigjson").map(|json| keyring.add_docker_config(json))
+                of(".dockerconfigjson").map(|json| keyring.add_docker_config(json, Some(&source)))
             }
             Some("kubernetes.io/dockercfg") => {
-                of(".dockercfg").map(|json| keyring.add_dockercfg(json))
+                of(".dockercfg").map(|json| keyring.add_dockercfg(json, Some(&source)))
             }
             _ => None,
         };

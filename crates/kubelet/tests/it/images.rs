@@ -190,3 +190,35 @@ async fn when_the_disk_is_full_unused_images_go_and_used_ones_stay() {
     assert_eq!(events[0]["involvedObject"]["kind"], "Node");
     assert!(!removed("sha256:1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_pulled_with_a_secret_is_for_those_who_have_it() {
+    let world = World::new().await;
+    let auths = json!({"auths": {"r.example": {"username": "u", "password": "p"}}});
+    let kind = "kubernetes.io/dockerconfigjson";
+    let path = "/api/v1/namespaces/n/secrets/pull";
+    world.api.put(path, secret("pull", kind, ".dockerconfigjson", &auths));
+    world.runtime.set_pull(|_, user| {
+        let denied = CriError::new(Code::Unknown, "denied");
+        if user == "u" { Ok(()) } else { Err(denied) }
+    });
+    let pod = |policy: &str, secret: bool| {
+        let mut spec = one(json!({"image": "r.example/a:1", "imagePullPolicy": policy}));
+        if secret {
+            spec["imagePullSecrets"] = json!([{"name": "pull"}]);
+        }
+        spec
+    };
+    world.create_pod("first", pod("IfNotPresent", true));
+    world.until_ready("first").await;
+    world.create_pod("second", pod("IfNotPresent", true));
+    world.until_ready("second").await;
+    assert_eq!(pulls(&world).len(), 1, "it is here, and the pod has the secret");
+    world.create_pod("stranger", pod("IfNotPresent", false));
+    world.until("it is refused", || waiting(&world, "stranger").0 == "ErrImagePull").await;
+    assert_eq!(waiting(&world, "stranger").1, "denied");
+    world.create_pod("never", pod("Never", false));
+    world.until("it is refused", || waiting(&world, "never").0 == "ErrImageNeverPull").await;
+    world.create_pod("never-with", pod("Never", true));
+    world.until_ready("never-with").await;
+}
