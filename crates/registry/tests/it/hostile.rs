@@ -1,6 +1,7 @@
 //! Registries that lie: each pull ends with an error, and leaves nothing.
 
 use image::{Digest, Reference};
+use nix::mount::{MsFlags, mount};
 use registry::PullError;
 
 use crate::fake_registry::{
@@ -244,4 +245,38 @@ async fn a_pull_that_is_dropped_leaves_nothing() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("{:?}", node.leftovers());
+}
+
+#[tokio::test]
+async fn a_pull_that_does_not_fit_on_the_disk_leaves_nothing() {
+    // The mount is seen by this thread and by those that it starts.
+    let none: Option<&str> = None;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, "/", none, private, none).unwrap();
+    let node = Node::new();
+    let (dir, kind) = (node.store.dir(), Some("tmpfs"));
+    mount(kind, dir, kind, MsFlags::empty(), Some("size=16m")).unwrap();
+    image::Store::open(dir).unwrap();
+    let registry = FakeRegistry::start().await;
+    let small = layer("small", b"x");
+    registry.put_image("fits", std::slice::from_ref(&small));
+    node.pull(&registry.reference("fits")).await.unwrap();
+    let free = || free_blocks(dir);
+    let before = free();
+    // Eight megabytes come and fit, but not beside what is unpacked of them; and so much that it
+    // is refused before it comes.
+    registry.put_image("large", &[small.clone(), layer("noise", &noise(9 << 20))]);
+    registry.put_image("huge", &[small, layer("noise", &noise(20 << 20))]);
+    for tag in ["large", "huge"] {
+        let error = chain(&node.pull(&registry.reference(tag)).await.unwrap_err());
+        let full = error.contains("o space left on device");
+        assert!(full, "{tag}: {error}");
+        assert_eq!(free(), before, "{tag}");
+    }
+    assert!(node.store.find(&registry.name("fits")).unwrap().is_some());
+}
+
+fn free_blocks(dir: &std::path::Path) -> u64 {
+    nix::sys::statvfs::statvfs(dir).unwrap().blocks_free()
 }
