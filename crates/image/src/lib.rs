@@ -33,6 +33,7 @@ mod pipe;
 mod reference;
 mod space;
 mod unpack;
+mod usage;
 
 pub use archive::ImportOptions;
 pub use config::{
@@ -43,5 +44,6 @@ pub use digest::{Digest, Digester};
 pub use error::ImageError;
 pub use reference::Reference;
 pub use session::{LAYERS_MAX, Layer, NewImage, Session};
-pub use store::{Image, Store, Usage, measure};
+pub use store::{Image, Store};
 pub use unpack::Limits;
+pub use usage::{Usage, measure};

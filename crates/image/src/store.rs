@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -22,10 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ImportOptions};
 use crate::lock::{self, Lock};
+use crate::usage::{Usage, entries, measure_into};
 use crate::{Digest, ImageConfig, ImageError, Reference, digest, session};
-
-/// A number of file names; more of them are not read, so that a damaged store costs bounded work.
-const NAMES_MAX: usize = 100_000;
 
 /// The images of a node. Cheap to clone; safe to share between threads and processes.
 #[derive(Clone, Debug)]
@@ -47,15 +45,6 @@ pub struct Image {
     /// Bytes of its manifest, configuration and layers as they came.
     pub size: u64,
     layers: Vec<Digest>,
-}
-
-/// What the store takes on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes.
-    pub bytes: u64,
-    /// Files and directories.
-    pub inodes: u64,
 }
 
 /// `images/<image id>.json`.
@@ -491,45 +480,6 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    let read = fs::read_dir(directory).map_err(ImageError::io("list", directory))?;
-    let mut paths = Vec::new();
-    for entry in read.take(NAMES_MAX) {
-        paths.push(entry.map_err(ImageError::io("list", directory))?.path());
-    }
-    Ok(paths)
-}
-
-/// What a directory takes on disk. What has several names is counted once.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn measure(directory: &Path) -> Result<Usage, ImageError> {
-    let mut usage = Usage::default();
-    measure_into(directory, &mut usage, &mut BTreeSet::new())?;
-    Ok(usage)
-}
-
-fn measure_into(
-    directory: &Path,
-    usage: &mut Usage,
-    seen: &mut BTreeSet<u64>,
-) -> Result<(), ImageError> {
-    for path in entries(directory)? {
-        // What disappears while the walk goes on is not counted.
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert(metadata.ino()) {
-            continue;
-        }
-        usage.bytes += metadata.blocks() * 512;
-        usage.inodes += 1;
-        if metadata.is_dir() {
-            measure_into(&path, usage, seen)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

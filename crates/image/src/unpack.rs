@@ -3,34 +3,34 @@
 //! The directory belongs to this process alone while it is filled, so paths can be resolved step
 //! by step: every symbolic link met on the way is followed inside the layer, never outside.
 
-use std::cell::Cell;
+mod allowance;
+mod writing;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use tar::{Archive, Entry, EntryType};
 
 use crate::ImageError;
 use crate::layer::{is_whiteout, look_up};
-use crate::space::{LOOK_EVERY_BYTES, LOOK_EVERY_FILES, Space};
+use crate::space::{LOOK_EVERY_FILES, Space};
+use writing::Writing;
+
+pub(crate) use allowance::Allowance;
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// The kernel's own limit on links followed in one path.
 const LINKS_MAX: usize = 40;
-/// Names and attributes of one entry: attributes have 64 KiB each in the kernel, few have any.
-const HEADERS_BYTES_MAX: u64 = 2 << 20;
 /// The kernel's own limit on a path, and how much of a longer one is told.
 const PATH_BYTES_MAX: usize = 4096;
 const PATH_BYTES_SHOWN: usize = 64;
-/// What is read and written at once.
-const BUFFER_BYTES: usize = 128 << 10;
 
 /// What an archive may hold at most.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub(crate) fn unpack(
     limits: Limits,
     space: &Space,
 ) -> Result<(), ImageError> {
-    let writing = Writing { space, until_look: 0 };
+    let writing = Writing::new(space);
     let mut unpacker =
         Unpacker { root, parents, directories: BTreeMap::new(), last: None, writing };
     let allowance = Allowance::default();
@@ -85,91 +85,6 @@ pub(crate) fn unpack(
         io::copy(&mut entry, &mut io::sink()).map_err(ImageError::Archive)?;
     }
     unpacker.finish()
-}
-
-/// How much of an archive may be read at once. The library reads long names and extended headers
-/// whole into memory, and an archive can claim any size for them.
-#[derive(Default)]
-pub(crate) struct Allowance(Rc<Cell<u64>>);
-
-impl Allowance {
-    /// What is read now are headers.
-    pub(crate) fn headers(&self) {
-        self.0.set(HEADERS_BYTES_MAX);
-    }
-
-    /// What is read now are the contents of a file, which are limited elsewhere.
-    pub(crate) fn contents(&self) {
-        self.0.set(u64::MAX);
-    }
-
-    /// Reads as much of `inner` as is allowed.
-    pub(crate) fn limit<R: Read>(&self, inner: R) -> Allowed<R> {
-        Allowed { inner, left: Rc::clone(&self.0) }
-    }
-}
-
-/// A reader with an [`Allowance`].
-pub(crate) struct Allowed<R> {
-    inner: R,
-    left: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Allowed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 {
-            let text = format!("headers of an entry exceed the limit of {HEADERS_BYTES_MAX} bytes");
-            return Err(io::Error::other(text));
-        }
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.inner.read(&mut buffer[..most])?;
-        self.left.set(left - u64::try_from(read).unwrap_or(left));
-        Ok(read)
-    }
-}
-
-/// Writing files, with an eye on the disk.
-struct Writing<'a> {
-    space: &'a Space,
-    until_look: u64,
-}
-
-impl Writing<'_> {
-    /// Writes a file. `sparse` leaves out what is zero.
-    fn write(
-        &mut self,
-        from: &mut impl Read,
-        to: &mut File,
-        full: &Path,
-        sparse: bool,
-    ) -> Result<(), ImageError> {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let mut length = 0;
-        loop {
-            let read = from.read(&mut buffer).map_err(ImageError::Archive)?;
-            if read == 0 {
-                break;
-            }
-            let bytes = &buffer[..read];
-            let count = u64::try_from(read).unwrap_or(0);
-            length += count;
-            if sparse && bytes.iter().all(|byte| *byte == 0) {
-                to.seek(SeekFrom::Start(length)).map_err(ImageError::io("write", full))?;
-                continue;
-            }
-            if self.until_look < count {
-                self.space.require(0)?;
-                self.until_look = LOOK_EVERY_BYTES;
-            }
-            self.until_look = self.until_look.saturating_sub(count);
-            to.write_all(bytes).map_err(ImageError::io("write", full))?;
-        }
-        if sparse {
-            to.set_len(length).map_err(ImageError::io("write", full))?;
-        }
-        Ok(())
-    }
 }
 
 struct Unpacker<'a> {
