@@ -113,6 +113,11 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// Whether the image is to blame, and not this machine.
+    pub fn is_of_the_image(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::NoSpace { .. } | Self::NoInodes { .. })
+    }
+
     /// Wraps an error of the file system.
     pub(crate) fn io(
         operation: &'static str,

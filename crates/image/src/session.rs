@@ -153,7 +153,8 @@ impl Session {
         if to.is_dir() {
             return Ok(());
         }
-        let root = self.directory.join(format!("layer-{}", layer.chain.hex()));
+        // Of its own: an attempt that was given up may not have ended yet.
+        let root = self.directory.join(format!("layer-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&root).map_err(ImageError::io("create", &root))?;
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755))
             .map_err(ImageError::io("change the mode of", &root))?;

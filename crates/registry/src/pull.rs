@@ -348,14 +348,35 @@ impl Bringing<'_> {
         self.ready.subscribe().wait_for(|ready| *ready >= number).await.ok();
     }
 
+    /// Fetches a layer. What one host gives may be damaged, and that of the next not.
     async fn fetch(&self, number: usize) -> Result<(), PullError> {
+        let mut sources = self.sources;
+        loop {
+            let fetched = self.fetch_from(sources, number).await;
+            let is_damaged = match &fetched {
+                Err(PullError::Content { .. }) => true,
+                Err(PullError::Image(error)) => error.is_of_the_image(),
+                _ => false,
+            };
+            match sources {
+                [host, rest @ ..] if is_damaged && !rest.is_empty() => {
+                    let host = host.host.authority.as_str();
+                    tracing::warn!(host, "a host gives a damaged layer, asking the next");
+                    sources = rest;
+                }
+                _ => return fetched,
+            }
+        }
+    }
+
+    async fn fetch_from(&self, sources: &[Repository], number: usize) -> Result<(), PullError> {
         let layer = &self.found.parsed.layers[number];
         let path = self.work.session.directory().join(format!("spool-{number}"));
         let (writer, reader) =
             spool(&path).map_err(|source| ImageError::Io { operation: "create", path, source })?;
         let state = reader.state();
         let download = Download {
-            sources: self.sources,
+            sources,
             layer,
             work: self.work,
             clock: &self.registry.clock,

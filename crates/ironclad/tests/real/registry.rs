@@ -71,15 +71,17 @@ fn an_image_is_pulled_with_a_pull_secret_and_refused_without() {
     harness.create("pods", &pulling("asks-again", "Always", Some("pull")));
     harness.ready_pod("asks-again");
 
-    let listed = image(&harness, &["ls"]);
+    let listed = image(&harness, &["ls"]).unwrap();
     assert!(listed.contains(IMAGE), "{listed}");
+    let error = image(&harness, &["pull", IMAGE]).unwrap_err().to_string();
+    assert!(error.contains("pull access denied"), "{error}");
 }
 
 /// Runs `ironclad image` on the node.
-fn image(harness: &Harness, args: &[&str]) -> String {
+fn image(harness: &Harness, args: &[&str]) -> anyhow::Result<String> {
     let data_dir = harness.cluster.data_dir().display().to_string();
     let words = [&["image", "--data-dir", &data_dir], args].concat();
-    harness.cluster.exec(crate::harness::IRONCLAD, &words).unwrap()
+    harness.cluster.exec(crate::harness::IRONCLAD, &words)
 }
 
 #[test]

@@ -280,3 +280,24 @@ async fn a_pull_that_does_not_fit_on_the_disk_leaves_nothing() {
 fn free_blocks(dir: &std::path::Path) -> u64 {
     nix::sys::statvfs::statvfs(dir).unwrap().blocks_free()
 }
+
+#[tokio::test]
+async fn a_mirror_that_lies_about_a_layer_is_passed_over() {
+    for lie in [&b"garbage"[..], &gzip(&layer("a", b"evil"))] {
+        let (registry, mirror) = (FakeRegistry::start().await, FakeRegistry::start().await);
+        let honest = layer("a", b"good");
+        registry.put_image("1", std::slice::from_ref(&honest));
+        mirror.put_image("1", std::slice::from_ref(&honest));
+        let sent = gzip(&honest);
+        // As long as the honest one, so that only the digest can tell.
+        let mut lie = lie.to_vec();
+        lie.resize(sent.len(), 0);
+        for_blob(&mirror, &sent, move |_| Reply::new(200, lie.clone()));
+        let node = Node::new();
+        let text = format!("[host.\"http://{}\"]\n", mirror.address);
+        node.configure(&registry.address.to_string(), &text);
+        let image = node.pull(&registry.reference("1")).await.unwrap();
+        assert_eq!(node.read(&image, "a").unwrap(), b"good");
+        assert_eq!(registry.seen().len(), 1, "the layer alone");
+    }
+}
