@@ -35,12 +35,14 @@ mod pod_view;
 mod reconcile;
 mod replica_set;
 mod resource_quota;
+mod revisions;
 mod root_ca_publisher;
 mod selection;
 mod service_account;
 mod service_cidr;
 mod service_lb;
 mod service_pods;
+mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
 mod validating_admission_policy_status;
@@ -106,6 +108,7 @@ const STARTS: &[(&str, Start)] = &[
     }),
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
     ("daemonset-controller", |ctx| Box::pin(daemon_set::run(ctx))),
+    ("statefulset-controller", |ctx| Box::pin(stateful_set::run(ctx))),
     ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
     ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),

@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod stateful_sets;
+#[cfg(test)]
 mod workloads;

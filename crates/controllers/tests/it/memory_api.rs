@@ -436,6 +436,7 @@ const SERVED: [(&str, &[Resource]); 4] = [
             ("services", "Service", true),
             ("endpoints", "Endpoints", true),
             ("nodes", "Node", false),
+            ("persistentvolumeclaims", "PersistentVolumeClaim", true),
         ],
     ),
     (
@@ -444,6 +445,7 @@ const SERVED: [(&str, &[Resource]); 4] = [
             ("deployments", "Deployment", true),
             ("replicasets", "ReplicaSet", true),
             ("daemonsets", "DaemonSet", true),
+            ("statefulsets", "StatefulSet", true),
             ("controllerrevisions", "ControllerRevision", true),
         ],
     ),

@@ -22,6 +22,8 @@ mod requests;
 #[cfg(test)]
 mod services;
 #[cfg(test)]
+mod stateful;
+#[cfg(test)]
 mod versions;
 #[cfg(test)]
 mod webhooks;
