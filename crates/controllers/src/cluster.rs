@@ -18,9 +18,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
+use crate::disruption::BudgetView;
 use crate::pod_view::{PodIndex, PodView};
 use crate::validating_admission_policy_status::PolicyView;
 
@@ -58,6 +60,7 @@ pub(crate) struct Informers {
     /// Only those that the API server keeps for services.
     pub(crate) ip_addresses: Lister<Option<IpAddr>>,
     pub(crate) validating_policies: Lister<PolicyView>,
+    pub(crate) disruption_budgets: Lister<BudgetView>,
     pub(crate) volumes: Lister<PersistentVolume>,
     pub(crate) claims: Lister<PersistentVolumeClaim>,
 }
@@ -120,6 +123,13 @@ impl Informers {
                 selected::<ValidatingAdmissionPolicy>(all()),
                 shutdown,
                 |object| object.decode::<PolicyView>(),
+            ),
+            disruption_budgets: Informer::spawn(
+                client,
+                clock,
+                selected::<PodDisruptionBudget>(all()),
+                shutdown,
+                |object| Ok(BudgetView::new(PodDisruptionBudget::of(object)?)),
             ),
             volumes: start.whole(all()),
             claims: start.whole(all()),

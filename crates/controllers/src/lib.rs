@@ -20,6 +20,7 @@ mod cron_job;
 mod daemon_set;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
@@ -109,6 +110,7 @@ const STARTS: &[(&str, Start)] = &[
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
     ("daemonset-controller", |ctx| Box::pin(daemon_set::run(ctx))),
     ("statefulset-controller", |ctx| Box::pin(stateful_set::run(ctx))),
+    ("disruption-controller", |ctx| Box::pin(disruption::run(ctx))),
     ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
     ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),

@@ -30,6 +30,8 @@ pub(crate) struct PodView {
     pub(crate) ready: bool,
     /// When Ready last changed.
     pub(crate) ready_changed: Option<Timestamp>,
+    /// Since when its disruption is announced, unless by its kubelet, which keeps to its word.
+    pub(crate) disrupted: Option<Timestamp>,
     pub(crate) started: Option<Timestamp>,
     pub(crate) restarts: i32,
     pub(crate) ips: Vec<String>,
@@ -62,6 +64,7 @@ impl PodView {
             deleted: meta.deletion_timestamp.map(|time| time.0),
             ready: ready.is_some_and(|condition| condition.status == "True"),
             ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
+            disrupted: disrupted(&status),
             restarts: restarts(&status),
             ips: ips(&status),
             ports: ports(&spec),
@@ -135,6 +138,16 @@ fn target(spec: &PodSpec) -> String {
         _ => None,
     });
     named.cloned().unwrap_or_default()
+}
+
+fn disrupted(status: &PodStatus) -> Option<Timestamp> {
+    let mut conditions = status.conditions.iter().flatten();
+    let condition = conditions.find(|condition| {
+        condition.type_ == api::pod::DISRUPTION_TARGET
+            && condition.status == "True"
+            && condition.reason.as_deref() != Some("TerminationByKubelet")
+    })?;
+    condition.last_transition_time.as_ref().map(|time| time.0)
 }
 
 fn restarts(status: &PodStatus) -> i32 {

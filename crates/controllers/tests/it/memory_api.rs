@@ -425,7 +425,8 @@ fn merge_list(into: &mut Value, items: &[Value], key: &str) {
 type Resource = (&'static str, &'static str, bool);
 
 /// What the discovery documents list.
-const SERVED: [(&str, &[Resource]); 4] = [
+const SERVED: [(&str, &[Resource]); 5] = [
+    ("example.io/v1", &[("widgets", "Widget", true), ("widgets/scale", "Scale", true)]),
     (
         "v1",
         &[

@@ -45,7 +45,8 @@ fn a_stateful_set_keeps_names_is_updated_and_goes() {
     harness.patch(&path, &json!({ "spec": set("second")["spec"] }));
     harness.until("all pods are of the new template", || {
         let status = harness.get(&path)["status"].clone();
-        (status["updatedReplicas"] == 2
+        (status["observedGeneration"] == 2
+            && status["updatedReplicas"] == 2
             && status["availableReplicas"] == 2
             && status["currentRevision"] == status["updateRevision"])
             .then_some(())
@@ -58,4 +59,35 @@ fn a_stateful_set_keeps_names_is_updated_and_goes() {
     assert!(harness.exists(&pod_path("db-0")));
     harness.delete(&path);
     harness.ready_pods("app=db", 0);
+}
+
+#[test]
+fn a_budget_keeps_enough_pods_from_being_evicted() {
+    let harness = Harness::start();
+    harness.create("apps/v1/statefulsets", &set("first"));
+    harness.ready_pods("app=db", 2);
+    let budget = json!({ "metadata": { "name": "keep" }, "spec": {
+        "maxUnavailable": 1, "selector": { "matchLabels": { "app": "db" } } } });
+    harness.create("policy/v1/poddisruptionbudgets", &budget);
+    let path = format!("{}/keep", collection("policy/v1/poddisruptionbudgets"));
+    let allowed = |count: u32| {
+        harness.until(&format!("{count} may be evicted"), || {
+            let status = harness.get(&path)["status"].clone();
+            (status["disruptionsAllowed"] == count && status["expectedPods"] == 2).then_some(())
+        });
+    };
+    allowed(1);
+    let evict = |name: &str| {
+        let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": { "name": name, "namespace": "default" } });
+        let path = format!("{}/eviction", pod_path(name));
+        harness.request(http::Method::POST, &path, Some(&eviction))
+    };
+    evict("db-1").unwrap();
+    // Until it has come back, the other one stays.
+    let refused = evict("db-0").unwrap_err();
+    assert!(refused.to_string().contains("disruption budget"), "{refused}");
+    harness.ready_pods("app=db", 2);
+    allowed(1);
+    evict("db-0").unwrap();
 }
