@@ -47,6 +47,7 @@ mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
 mod validating_admission_policy_status;
+mod volume_binder;
 mod volume_protection;
 
 use std::sync::Arc;
@@ -126,6 +127,7 @@ const STARTS: &[(&str, Start)] = &[
     ("validatingadmissionpolicy-status-controller", |ctx| {
         Box::pin(validating_admission_policy_status::run(ctx))
     }),
+    ("persistentvolume-binder-controller", |ctx| Box::pin(volume_binder::run(ctx))),
     ("persistentvolumeclaim-protection-controller", |ctx| {
         Box::pin(volume_protection::run_claims(ctx))
     }),

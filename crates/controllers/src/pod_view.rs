@@ -40,7 +40,7 @@ pub(crate) struct PodView {
     /// Name, protocol and number of the containers' ports.
     pub(crate) ports: Vec<(String, String, i32)>,
     pub(crate) tolerations: Vec<Toleration>,
-    /// Names of the claims it mounts.
+    /// Names of the claims it mounts, those of its own volumes among them.
     pub(crate) claims: Vec<String>,
 }
 
@@ -52,6 +52,7 @@ impl PodView {
         let status = pod.status.unwrap_or_default();
         let ready = status.conditions.iter().flatten().find(|c| c.type_ == api::pod::READY);
         let owners = meta.owner_references.unwrap_or_default();
+        let claims = claims(&spec, meta.name.as_deref().unwrap_or_default());
         Self {
             key: ObjectKey::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()),
             uid: meta.uid.unwrap_or_default(),
@@ -68,7 +69,7 @@ impl PodView {
             restarts: restarts(&status),
             ips: ips(&status),
             ports: ports(&spec),
-            claims: claims(&spec),
+            claims,
             started: status.start_time.map(|time| time.0),
             phase: status.phase.unwrap_or_default(),
             target: target(&spec),
@@ -177,9 +178,14 @@ fn ports(spec: &PodSpec) -> Vec<(String, String, i32)> {
         .collect()
 }
 
-fn claims(spec: &PodSpec) -> Vec<String> {
+fn claims(spec: &PodSpec, pod: &str) -> Vec<String> {
     let volumes = spec.volumes.iter().flatten();
-    volumes.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
+    volumes
+        .filter_map(|volume| match &volume.persistent_volume_claim {
+            Some(claim) => Some(claim.claim_name.clone()),
+            None => volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name)),
+        })
+        .collect()
 }
 
 /// Pods by the uid of their controller, by node, and those without a controller.

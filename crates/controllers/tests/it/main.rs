@@ -7,4 +7,6 @@ mod memory_api;
 #[cfg(test)]
 mod stateful_sets;
 #[cfg(test)]
+mod volumes;
+#[cfg(test)]
 mod workloads;
