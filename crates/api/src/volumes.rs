@@ -132,8 +132,7 @@ pub fn best_match<'a>(
         let is_taken = of_volume.is_some_and(|spec| spec.claim_ref.is_some());
         let is_ours = is_taken && refers_to(volume, claim);
         let has = capacity(volume);
-        if is_taken && !is_ours
-            || class_of_volume(volume) != class && !is_ours
+        if !is_ours && (is_taken || class_of_volume(volume) != class)
             || volume.metadata.deletion_timestamp.is_some()
             || has < wanted
             || !has_mode(volume, claim)
