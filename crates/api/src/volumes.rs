@@ -30,6 +30,16 @@ pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 /// The provisioner of classes whose volumes are made by hand.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
+/// The provisioner whose volumes are directories of nodes, and the finalizer that keeps such a
+/// volume until its directory is gone.
+pub const LOCAL_PATH: &str = "ironclad/local-path";
+/// On a node, from itself: below which directory it keeps volumes.
+pub const LOCAL_PATH_DIRECTORY: &str = "ironclad/local-path-directory";
+/// On a node, from the provisioner: volumes whose directories are to be removed.
+pub const LOCAL_PATH_REMOVE: &str = "ironclad/local-path-remove";
+/// On a node, from itself: those of them whose directories are gone.
+pub const LOCAL_PATH_REMOVED: &str = "ironclad/local-path-removed";
+
 /// Labels of a node, or of anything.
 pub type Labels = BTreeMap<String, String>;
 

@@ -27,6 +27,7 @@ mod endpoints;
 mod expectations;
 mod garbage_collector;
 mod job;
+mod local_path;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -128,6 +129,7 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(validating_admission_policy_status::run(ctx))
     }),
     ("persistentvolume-binder-controller", |ctx| Box::pin(volume_binder::run(ctx))),
+    ("local-path-provisioner", |ctx| Box::pin(local_path::run(ctx))),
     ("persistentvolumeclaim-protection-controller", |ctx| {
         Box::pin(volume_protection::run_claims(ctx))
     }),

@@ -26,6 +26,8 @@ mod stateful;
 #[cfg(test)]
 mod versions;
 #[cfg(test)]
+mod volumes;
+#[cfg(test)]
 mod webhooks;
 #[cfg(test)]
 mod workloads;
