@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
@@ -62,6 +63,7 @@ pub(crate) struct Informers {
     pub(crate) ip_addresses: Lister<Option<IpAddr>>,
     pub(crate) validating_policies: Lister<PolicyView>,
     pub(crate) disruption_budgets: Lister<BudgetView>,
+    pub(crate) cluster_roles: Lister<ClusterRole>,
     pub(crate) storage_classes: Lister<StorageClass>,
     pub(crate) volumes: Lister<PersistentVolume>,
     pub(crate) claims: Lister<PersistentVolumeClaim>,
@@ -133,6 +135,7 @@ impl Informers {
                 shutdown,
                 |object| Ok(BudgetView::new(PodDisruptionBudget::of(object)?)),
             ),
+            cluster_roles: start.whole(all()),
             storage_classes: start.whole(all()),
             volumes: start.whole(all()),
             claims: start.whole(all()),

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod cluster_role_aggregation;
 mod context;
 mod cron_job;
 mod daemon_set;
@@ -24,6 +25,7 @@ mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
+mod ephemeral_volume;
 mod expectations;
 mod garbage_collector;
 mod job;
@@ -31,6 +33,7 @@ mod local_path;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod node_ttl;
 mod pod_control;
 mod pod_gc;
 mod pod_view;
@@ -129,6 +132,9 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(validating_admission_policy_status::run(ctx))
     }),
     ("persistentvolume-binder-controller", |ctx| Box::pin(volume_binder::run(ctx))),
+    ("ephemeral-volume-controller", |ctx| Box::pin(ephemeral_volume::run(ctx))),
+    ("clusterrole-aggregation-controller", |ctx| Box::pin(cluster_role_aggregation::run(ctx))),
+    ("ttl-controller", |ctx| Box::pin(node_ttl::run(ctx))),
     ("local-path-provisioner", |ctx| Box::pin(local_path::run(ctx))),
     ("persistentvolumeclaim-protection-controller", |ctx| {
         Box::pin(volume_protection::run_claims(ctx))

@@ -42,6 +42,8 @@ pub(crate) struct PodView {
     pub(crate) tolerations: Vec<Toleration>,
     /// Names of the claims it mounts, those of its own volumes among them.
     pub(crate) claims: Vec<String>,
+    /// Whether it has claims of its own.
+    pub(crate) has_ephemeral: bool,
 }
 
 impl PodView {
@@ -69,6 +71,7 @@ impl PodView {
             restarts: restarts(&status),
             ips: ips(&status),
             ports: ports(&spec),
+            has_ephemeral: spec.volumes.iter().flatten().any(|volume| volume.ephemeral.is_some()),
             claims,
             started: status.start_time.map(|time| time.0),
             phase: status.phase.unwrap_or_default(),

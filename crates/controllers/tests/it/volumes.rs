@@ -134,3 +134,46 @@ async fn a_claim_without_a_class_gets_the_default_one_and_asks_its_provisioner()
     let claims = api.list(CLAIMS);
     assert_eq!(name(&claims[0]), "c");
 }
+
+#[tokio::test]
+async fn ephemeral_volumes_get_claims_that_are_their_pods() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let template = json!({ "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+        "resources": { "requests": { "storage": "1Gi" } } } });
+    let pod = api.create(
+        crate::workloads::PODS,
+        json!({ "metadata": { "name": "p" }, "spec": { "containers": [],
+            "volumes": [{ "name": "e", "ephemeral": { "volumeClaimTemplate": template } }] } }),
+    );
+    api.eventually("the claim is there", |api| api.get(&format!("{CLAIMS}/p-e")).is_some()).await;
+    let claim = api.get(&format!("{CLAIMS}/p-e")).unwrap();
+    assert_eq!(claim["metadata"]["ownerReferences"][0]["uid"], pod["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn roles_are_made_of_others_and_nodes_are_told_how_long_to_trust() {
+    let running = Running::start();
+    let api = &running.api;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let part = |verb: &str| {
+        json!({ "metadata": { "name": verb, "labels": { "to": "whole" } },
+            "rules": [{ "verbs": [verb], "apiGroups": [""], "resources": ["pods"] }] })
+    };
+    api.create(roles, part("get"));
+    api.create(
+        roles,
+        json!({ "metadata": { "name": "whole" }, "aggregationRule": {
+            "clusterRoleSelectors": [{ "matchLabels": { "to": "whole" } }] } }),
+    );
+    api.create(roles, part("list"));
+    api.create("/api/v1/nodes", json!({ "metadata": { "name": "a" } }));
+    api.eventually("the rules of both, and the annotation", |api| {
+        let rules = api.get(&format!("{roles}/whole")).unwrap()["rules"].clone();
+        let node = api.get("/api/v1/nodes/a").unwrap();
+        rules.as_array().is_some_and(|rules| rules.len() == 2)
+            && node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] == "0"
+    })
+    .await;
+}
