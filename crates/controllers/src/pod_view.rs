@@ -33,6 +33,12 @@ pub(crate) struct PodView {
     /// Since when its disruption is announced, unless by its kubelet, which keeps to its word.
     pub(crate) disrupted: Option<Timestamp>,
     pub(crate) started: Option<Timestamp>,
+    /// Of a failed pod: containers that ended with another code than 0.
+    pub(crate) exits: Vec<(String, i32)>,
+    /// Of a failed pod: types and states of its conditions.
+    pub(crate) conditions: Vec<(String, String)>,
+    /// Of a failed pod: when the last container ended.
+    pub(crate) finished: Option<Timestamp>,
     pub(crate) restarts: i32,
     pub(crate) ips: Vec<String>,
     pub(crate) hostname: String,
@@ -54,6 +60,7 @@ impl PodView {
         let status = pod.status.unwrap_or_default();
         let ready = status.conditions.iter().flatten().find(|c| c.type_ == api::pod::READY);
         let owners = meta.owner_references.unwrap_or_default();
+        let failure = Failure::of(&status);
         let claims = claims(&spec, meta.name.as_deref().unwrap_or_default());
         Self {
             key: ObjectKey::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()),
@@ -68,6 +75,9 @@ impl PodView {
             ready: ready.is_some_and(|condition| condition.status == "True"),
             ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             disrupted: disrupted(&status),
+            exits: failure.exits,
+            conditions: failure.conditions,
+            finished: failure.finished,
             restarts: restarts(&status),
             ips: ips(&status),
             ports: ports(&spec),
@@ -142,6 +152,37 @@ fn target(spec: &PodSpec) -> String {
         _ => None,
     });
     named.cloned().unwrap_or_default()
+}
+
+/// How a pod failed.
+#[derive(Default)]
+struct Failure {
+    exits: Vec<(String, i32)>,
+    conditions: Vec<(String, String)>,
+    finished: Option<Timestamp>,
+}
+
+impl Failure {
+    /// Nothing of pods that have not failed: there are many of them, and nobody asks.
+    fn of(status: &PodStatus) -> Self {
+        if status.phase.as_deref() != Some("Failed") {
+            return Self::default();
+        }
+        let mut failure = Self::default();
+        let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+        for container in all.flatten() {
+            let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+            let Some(ended) = ended else { continue };
+            let at = ended.finished_at.as_ref().map(|time| time.0);
+            failure.finished = failure.finished.max(at);
+            if ended.exit_code != 0 {
+                failure.exits.push((container.name.clone(), ended.exit_code));
+            }
+        }
+        let conditions = status.conditions.iter().flatten();
+        failure.conditions = conditions.map(|c| (c.type_.clone(), c.status.clone())).collect();
+        failure
+    }
 }
 
 fn disrupted(status: &PodStatus) -> Option<Timestamp> {

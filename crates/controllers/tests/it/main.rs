@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod disruption;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod memory_api;
 #[cfg(test)]
 mod stateful_sets;
