@@ -1,7 +1,6 @@
 //! The one thread that writes: it collects what is waiting into a batch, makes the batch durable,
 //! then publishes and answers it.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,8 +23,12 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// A batch of so many writes says that many clients write at once, so that more are on their way.
 const CROWD: usize = 4;
-/// How long a batch waits for them. Each batch costs an `fdatasync`, however few writes share it.
-const GATHER: Duration = Duration::from_micros(200);
+/// The next batch waits for them as long as each pause brings some, and so many pauses at most. Each
+/// batch costs an `fdatasync`, and wakes threads and tasks, however few writes share it.
+const PAUSE: Duration = Duration::from_micros(200);
+const PAUSES: usize = 8;
+/// After a batch of so many writes one pause may bring nothing by chance, and lasts twice as long.
+const LARGE_CROWD: usize = 16;
 
 pub(crate) struct Request {
     pub(crate) write: Write,
@@ -46,28 +49,13 @@ pub(crate) struct Writer {
 impl Writer {
     /// Runs until the last sender is gone.
     pub(crate) fn run(mut self) {
-        let mut carried = VecDeque::new();
-        let mut is_crowded = false;
-        loop {
-            let Some(first) = carried.pop_front().or_else(|| self.requests.blocking_recv()) else {
-                break;
-            };
-            if is_crowded {
-                pause(GATHER);
-            }
-            let mut batch = vec![first];
-            let mut bytes = 0;
-            while batch.len() < BATCH_WRITES {
-                let Ok(next) = self.requests.try_recv() else { break };
-                bytes += next.write.value.as_ref().map_or(0, bytes::Bytes::len);
-                if bytes > BATCH_BYTES {
-                    carried.push_back(next);
-                    break;
-                }
-                batch.push(next);
-            }
-            is_crowded = batch.len() >= CROWD;
-            self.commit(batch);
+        let mut carried = None;
+        let mut pause = None;
+        while let Some(first) = carried.take().or_else(|| self.requests.blocking_recv()) {
+            let mut batch = Batch::of(first);
+            carried = batch.gather(&mut self.requests, pause);
+            pause = pause_after(batch.requests.len());
+            self.commit(batch.requests);
             self.snapshot_if_due();
         }
         // It holds files of the directory, whose lock is let go after this thread.
@@ -167,6 +155,65 @@ impl Writer {
     }
 }
 
+/// Writes that become durable together.
+struct Batch {
+    requests: Vec<Request>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn of(first: Request) -> Self {
+        Self { bytes: size(&first), requests: vec![first] }
+    }
+
+    /// Takes what waits, and what comes until a pause brings nothing. What is too much comes back.
+    fn gather(
+        &mut self,
+        waiting: &mut mpsc::Receiver<Request>,
+        pause: Option<Duration>,
+    ) -> Option<Request> {
+        let mut left = self.fill(waiting);
+        let Some(pause) = pause else { return left };
+        for _ in 0..PAUSES {
+            let before = self.requests.len();
+            if left.is_some() || before == BATCH_WRITES {
+                break;
+            }
+            sleep(pause);
+            left = self.fill(waiting);
+            if self.requests.len() == before {
+                break;
+            }
+        }
+        left
+    }
+
+    fn fill(&mut self, waiting: &mut mpsc::Receiver<Request>) -> Option<Request> {
+        while self.requests.len() < BATCH_WRITES {
+            let next = waiting.try_recv().ok()?;
+            self.bytes += size(&next);
+            if self.bytes > BATCH_BYTES {
+                return Some(next);
+            }
+            self.requests.push(next);
+        }
+        None
+    }
+}
+
+/// How long the batch after one of so many writes pauses for more.
+fn pause_after(writes: usize) -> Option<Duration> {
+    match writes {
+        LARGE_CROWD.. => Some(PAUSE * 2),
+        CROWD.. => Some(PAUSE),
+        _ => None,
+    }
+}
+
+fn size(request: &Request) -> usize {
+    request.write.value.as_ref().map_or(0, bytes::Bytes::len)
+}
+
 fn stage(
     write: &Write,
     index: &mut Index,
@@ -194,7 +241,7 @@ fn stage(
     clippy::disallowed_methods,
     reason = "a thread of its own, which is no part of simulations"
 )]
-fn pause(duration: Duration) {
+fn sleep(duration: Duration) {
     std::thread::sleep(duration);
 }
 
