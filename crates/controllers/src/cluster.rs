@@ -11,6 +11,7 @@ use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
@@ -63,6 +64,7 @@ pub(crate) struct Informers {
     pub(crate) ip_addresses: Lister<Option<IpAddr>>,
     pub(crate) validating_policies: Lister<PolicyView>,
     pub(crate) disruption_budgets: Lister<BudgetView>,
+    pub(crate) signing_requests: Lister<CertificateSigningRequest>,
     pub(crate) cluster_roles: Lister<ClusterRole>,
     pub(crate) storage_classes: Lister<StorageClass>,
     pub(crate) volumes: Lister<PersistentVolume>,
@@ -135,6 +137,7 @@ impl Informers {
                 shutdown,
                 |object| Ok(BudgetView::new(PodDisruptionBudget::of(object)?)),
             ),
+            signing_requests: start.whole(all()),
             cluster_roles: start.whole(all()),
             storage_classes: start.whole(all()),
             volumes: start.whole(all()),

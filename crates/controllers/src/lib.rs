@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificates;
 mod cluster;
 mod cluster_role_aggregation;
 mod context;
@@ -60,6 +61,7 @@ use client::Client;
 use clock::SharedClock;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
+use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use prometheus::{IntGaugeVec, Opts};
@@ -83,6 +85,30 @@ pub struct Config {
     pub node_cidr_mask_size_v6: u8,
     /// PEM of the authorities that pods should trust for the API server.
     pub root_ca: String,
+    /// What approved signing requests are signed with; without it none is signed.
+    pub signing: Option<Authority>,
+}
+
+/// A certificate authority.
+#[derive(Clone)]
+pub struct Authority {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Its key, PEM.
+    pub key: String,
+    /// The longest time that what it signs is valid.
+    pub lifetime: SignedDuration,
+}
+
+impl Authority {
+    /// Upstream's default for the longest time.
+    pub const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority { .. }")
+    }
 }
 
 /// Gives the client of a controller by the name of its service account, such as
@@ -132,6 +158,13 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(validating_admission_policy_status::run(ctx))
     }),
     ("persistentvolume-binder-controller", |ctx| Box::pin(volume_binder::run(ctx))),
+    ("certificatesigningrequest-approving-controller", |ctx| {
+        Box::pin(certificates::run_approver(ctx))
+    }),
+    ("certificatesigningrequest-signing-controller", |ctx| Box::pin(certificates::run_signer(ctx))),
+    ("certificatesigningrequest-cleaner-controller", |ctx| {
+        Box::pin(certificates::run_cleaner(ctx))
+    }),
     ("ephemeral-volume-controller", |ctx| Box::pin(ephemeral_volume::run(ctx))),
     ("clusterrole-aggregation-controller", |ctx| Box::pin(cluster_role_aggregation::run(ctx))),
     ("ttl-controller", |ctx| Box::pin(node_ttl::run(ctx))),

@@ -96,6 +96,11 @@ impl Pki {
         &self.authority.certificate
     }
 
+    /// Its key, PEM: for the controller that signs what is approved.
+    pub fn authority_key(&self) -> &str {
+        &self.authority.key
+    }
+
     /// A certificate for a user, in a group or not. It is not kept.
     ///
     /// # Errors

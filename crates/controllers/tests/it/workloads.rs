@@ -29,6 +29,7 @@ impl Running {
             node_cidr_mask_size_v4: 24,
             node_cidr_mask_size_v6: 64,
             root_ca: "PEM".to_owned(),
+            signing: None,
         };
         let deps = controllers::Deps {
             client: client.clone(),
