@@ -10,6 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -64,6 +65,7 @@ pub(crate) struct Informers {
     pub(crate) ip_addresses: Lister<Option<IpAddr>>,
     pub(crate) validating_policies: Lister<PolicyView>,
     pub(crate) disruption_budgets: Lister<BudgetView>,
+    pub(crate) autoscalers: Lister<HorizontalPodAutoscaler>,
     pub(crate) signing_requests: Lister<CertificateSigningRequest>,
     pub(crate) cluster_roles: Lister<ClusterRole>,
     pub(crate) storage_classes: Lister<StorageClass>,
@@ -137,6 +139,7 @@ impl Informers {
                 shutdown,
                 |object| Ok(BudgetView::new(PodDisruptionBudget::of(object)?)),
             ),
+            autoscalers: start.whole(all()),
             signing_requests: start.whole(all()),
             cluster_roles: start.whole(all()),
             storage_classes: start.whole(all()),

@@ -7,10 +7,9 @@
 mod assess;
 mod scale;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use api::Typed;
 use client::{
     Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding, WorkQueue,
 };
@@ -18,13 +17,14 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use meta::{LabelSelector, ObjectKey};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::assess::{Assessment, Expected, assess, failed, needs_scale};
-use self::scale::{ScaleError, Scales};
+use self::scale::{Scales, Unknown};
 use crate::context::Context;
 use crate::pod_view::PodView;
 use crate::reconcile::reconcile;
+use crate::scale_target::ScaleTargets;
 use crate::selection::{key_of, selector};
 
 /// How long a pod may be announced as disrupted without going: upstream
@@ -56,8 +56,7 @@ pub(crate) async fn run(ctx: Context) {
         recorder: ctx.recorder(&client, "controllermanager"),
         scales: Scales {
             informers: Arc::clone(&informers),
-            client: client.clone(),
-            known: Mutex::default(),
+            others: ScaleTargets::new(client.clone()),
         },
         client,
         ctx,
@@ -179,7 +178,7 @@ impl Controller {
         &self,
         view: &BudgetView,
         pods: &[Arc<PodView>],
-    ) -> Result<Expected, ScaleError> {
+    ) -> Result<Expected, Unknown> {
         let spec = view.budget.spec.clone().unwrap_or_default();
         if !needs_scale(&spec) {
             return Ok(Expected::new(&spec, pods.len(), 0));
@@ -191,7 +190,7 @@ impl Controller {
                  unmanaged. As a result, the status of the PDB cannot be calculated correctly, \
                  which may result in undefined behavior. To account for these pods please set \
                  \".spec.minAvailable\" field of the PDB to an integer value.",
-                printed(spec.selector.as_ref())
+                crate::selection::printed(spec.selector.as_ref())
             );
             self.event(view, EventType::Warning, "UnmanagedPods", text);
         }
@@ -251,27 +250,4 @@ fn regarding(pod: &PodView) -> Regarding {
         uid: pod.uid.clone(),
         ..Regarding::default()
     }
-}
-
-/// A selector as text, as it is written on a command line.
-fn printed(
-    selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
-) -> String {
-    let tree = selector.and_then(|selector| selector.to_tree().ok()).unwrap_or(Value::Null);
-    let labels = tree["matchLabels"].as_object().into_iter().flatten();
-    let mut parts: Vec<_> = labels
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-        .collect();
-    for expression in tree["matchExpressions"].as_array().into_iter().flatten() {
-        let key = expression["key"].as_str().unwrap_or_default();
-        let values = expression["values"].as_array().into_iter().flatten();
-        let values = values.filter_map(Value::as_str).collect::<Vec<_>>().join(",");
-        parts.push(match expression["operator"].as_str().unwrap_or_default() {
-            "In" => format!("{key} in ({values})"),
-            "NotIn" => format!("{key} notin ({values})"),
-            "Exists" => key.to_owned(),
-            _ => format!("!{key}"),
-        });
-    }
-    parts.join(",")
 }

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod autoscaler;
 mod certificates;
 mod cluster;
 mod cluster_role_aggregation;
@@ -43,6 +44,7 @@ mod replica_set;
 mod resource_quota;
 mod revisions;
 mod root_ca_publisher;
+mod scale_target;
 mod selection;
 mod service_account;
 mod service_cidr;
@@ -141,6 +143,7 @@ const STARTS: &[(&str, Start)] = &[
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
     ("daemonset-controller", |ctx| Box::pin(daemon_set::run(ctx))),
     ("statefulset-controller", |ctx| Box::pin(stateful_set::run(ctx))),
+    ("horizontal-pod-autoscaler-controller", |ctx| Box::pin(autoscaler::run(ctx))),
     ("disruption-controller", |ctx| Box::pin(disruption::run(ctx))),
     ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
     ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),

@@ -1,30 +1,23 @@
 //! How many pods their controllers are scaled to.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use api::Typed;
-use client::{Client, ClientError, ResourcePath};
-use http::Method;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResourceList, OwnerReference};
-use meta::{GroupVersion, GroupVersionResource, ObjectKey};
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use meta::ObjectKey;
 
 use crate::cluster::Informers;
 use crate::pod_view::PodView;
+use crate::scale_target::{ScaleError, ScaleTargets};
 use crate::selection::controller_of;
 
 /// Why the scale is not known.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ScaleError {
+pub(super) enum Unknown {
     #[error("found no controllers for pod {0:?}")]
     NoController(String),
-    #[error("{0} does not implement the scale subresource")]
-    NotScalable(String),
-    #[error("no matches for kind {kind:?} in version {version:?}")]
-    UnknownKind { kind: String, version: String },
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Scale(#[from] ScaleError),
 }
 
 /// What controllers are scaled to, all together, and the pods that have none.
@@ -37,15 +30,12 @@ pub(super) struct Scaled {
 /// Looks controllers up.
 pub(super) struct Scales {
     pub(super) informers: Arc<Informers>,
-    pub(super) client: Client,
-    /// Resources that have a scale, by kind: kinds of custom resources come and go, but what is
-    /// known to have a scale is asked for it, and the answer says if it has gone.
-    pub(super) known: Mutex<HashMap<(String, String), GroupVersionResource>>,
+    pub(super) others: ScaleTargets,
 }
 
 impl Scales {
     /// The sum over the controllers of the pods.
-    pub(super) async fn of(&self, pods: &[Arc<PodView>]) -> Result<Scaled, ScaleError> {
+    pub(super) async fn of(&self, pods: &[Arc<PodView>]) -> Result<Scaled, Unknown> {
         let mut scaled = Scaled::default();
         let mut seen: BTreeMap<String, ()> = BTreeMap::new();
         let mut by_uid: BTreeMap<String, i32> = BTreeMap::new();
@@ -62,7 +52,7 @@ impl Scales {
                 None => self.scalable(controller, &pod.key.namespace).await?,
             };
             let Some((uid, scale)) = found else {
-                return Err(ScaleError::NoController(pod.key.name.clone()));
+                return Err(Unknown::NoController(pod.key.name.clone()));
             };
             by_uid.insert(uid, scale);
         }
@@ -109,57 +99,8 @@ impl Scales {
         owner: &OwnerReference,
         namespace: &str,
     ) -> Result<Option<(String, i32)>, ScaleError> {
-        let resource = self.resource(owner).await?;
-        let path = ResourcePath::new(resource).object(namespace, &owner.name, "scale");
-        let body = match self.client.request(Method::GET, &path, "", bytes::Bytes::new()).await {
-            Err(error) if error.is_not_found() => {
-                let kind = (owner.api_version.clone(), owner.kind.clone());
-                self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
-                return Ok(None);
-            }
-            result => result?,
-        };
-        let scale: Value = serde_json::from_slice(&body).map_err(ClientError::decode)?;
-        let is_it = scale["metadata"]["uid"] == *owner.uid;
-        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-        let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
-        Ok(is_it.then(|| (owner.uid.clone(), replicas)))
-    }
-
-    /// The resource of a kind, if it has a scale.
-    async fn resource(&self, owner: &OwnerReference) -> Result<GroupVersionResource, ScaleError> {
-        let kind = (owner.api_version.clone(), owner.kind.clone());
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let (group, version) =
-            owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-        let path = if group.is_empty() {
-            format!("/api/{version}")
-        } else {
-            format!("/apis/{group}/{version}")
-        };
-        let unknown = || ScaleError::UnknownKind {
-            kind: owner.kind.clone(),
-            version: GroupVersion::new(group, version).to_string(),
-        };
-        let body = match self.client.request(Method::GET, &path, "", bytes::Bytes::new()).await {
-            Err(error) if error.is_not_found() => return Err(unknown()),
-            result => result?,
-        };
-        let list = APIResourceList::from_json(&body).map_err(ClientError::decode)?;
-        let is_kind = |name: &str, kind: &str| !name.contains('/') && kind == owner.kind;
-        let found = list.resources.iter().find(|found| is_kind(&found.name, &found.kind));
-        let name = &found.ok_or_else(unknown)?.name;
-        let scale = format!("{name}/scale");
-        if !list.resources.iter().any(|found| found.name == scale) {
-            let named = if group.is_empty() { name.clone() } else { format!("{name}.{group}") };
-            return Err(ScaleError::NotScalable(named));
-        }
-        let resource = GroupVersionResource::new(group, version, &**name);
-        let mut cache = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.insert(kind, resource.clone());
-        Ok(resource)
+        let found = self.others.get(&owner.api_version, &owner.kind, namespace, &owner.name);
+        let found = found.await?.filter(|found| found.uid == owner.uid);
+        Ok(found.map(|found| (found.uid, found.replicas)))
     }
 }

@@ -113,6 +113,9 @@ impl MemoryApi {
         }
         let mut target = Target::parse(path);
         match *request.method() {
+            Method::GET if target.name.is_empty() && !target.collection.ends_with('/') => {
+                Ok(json!({ "items": self.list(path) }))
+            }
             Method::GET => self.lock().objects.get(&target.key()).cloned().ok_or(not_found()),
             Method::POST if target.subresource == "binding" => {
                 let node = &body["target"]["name"];
