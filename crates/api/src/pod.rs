@@ -12,6 +12,10 @@ pub const INITIALIZED: &str = "Initialized";
 pub const POD_SCHEDULED: &str = "PodScheduled";
 /// Condition type: the sandbox and its network exist.
 pub const READY_TO_START_CONTAINERS: &str = "PodReadyToStartContainers";
+/// A resize is not granted.
+pub const RESIZE_PENDING: &str = "PodResizePending";
+/// A resize is granted, and not in force everywhere.
+pub const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 /// Condition type: something is about to end the pod.
 pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
 

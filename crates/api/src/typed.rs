@@ -12,6 +12,7 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::certificates::v1beta1::{ClusterTrustBundle, PodCertificateRequest};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Binding, ConfigMap, Endpoints, Event, Namespace, Node, NodeStatus, PersistentVolume,
@@ -20,6 +21,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -83,6 +85,7 @@ typed!(
     Binding,
     CertificateSigningRequest,
     ClusterRole,
+    ClusterTrustBundle,
     ConfigMap,
     ControllerRevision,
     CronJob,
@@ -101,12 +104,14 @@ typed!(
     PersistentVolume,
     PersistentVolumeClaim,
     Pod,
+    PodCertificateRequest,
     PodDisruptionBudget,
     PodStatus,
     PodTemplateSpec,
     ReplicaSet,
     ReplicationController,
     ResourceQuota,
+    RuntimeClass,
     Secret,
     Service,
     ServiceAccount,

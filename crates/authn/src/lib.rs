@@ -20,6 +20,7 @@ mod request_header;
 mod service_account;
 mod static_tokens;
 mod user;
+mod verified;
 
 pub use authenticator::{Anonymous, Authenticated, Authenticator, Peer, Unauthenticated};
 pub use certificate::{BadCertificate, common_name, user_from_certificate};

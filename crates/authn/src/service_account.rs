@@ -8,6 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::user::UserInfo;
+use crate::verified::Verified;
 
 /// Name and uid of an object a token is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,6 +192,7 @@ impl TokenSigner {
 pub struct TokenVerifier {
     issuer: String,
     keys: Vec<(Jwk, DecodingKey, Algorithm)>,
+    verified: Verified,
     objects: Arc<dyn BoundObjects>,
 }
 
@@ -224,7 +226,7 @@ impl TokenVerifier {
             let jwk = Jwk::from_decoding_key(&key, Some(algorithm)).map_err(KeyError)?;
             add(with_id(jwk)?, algorithm)?;
         }
-        Ok(Self { issuer, keys, objects })
+        Ok(Self { issuer, keys, verified: Verified::default(), objects })
     }
 
     /// The key set served at `/openid/v1/jwks`.
@@ -243,7 +245,7 @@ impl TokenVerifier {
         audiences: &[String],
         now: i64,
     ) -> Result<(UserInfo, Vec<String>), TokenError> {
-        let claims = self.claims(token)?;
+        let claims = self.verified.claims(token, || self.claims(token))?;
         if claims.iss != self.issuer {
             return Err(TokenError::NotOurs);
         }
@@ -256,7 +258,7 @@ impl TokenVerifier {
         let shared: Vec<String> =
             audiences.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
         if shared.is_empty() {
-            return Err(TokenError::Audience(claims.aud, audiences.to_vec()));
+            return Err(TokenError::Audience(claims.aud.clone(), audiences.to_vec()));
         }
         if !self.is_bound_to_living(&claims.kubernetes) {
             return Err(TokenError::Invalidated);

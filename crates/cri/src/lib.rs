@@ -49,5 +49,7 @@ pub use security::{
 };
 pub use service::{ExecRequest, ExecSyncResponse, ImageService, RuntimeService};
 pub use stats::{ContainerStats, CpuUsage, MemoryUsage};
-pub use status::{CgroupDriver, RuntimeCondition, RuntimeConfig, RuntimeStatus, VersionInfo};
+pub use status::{
+    CgroupDriver, RuntimeCondition, RuntimeConfig, RuntimeHandler, RuntimeStatus, VersionInfo,
+};
 pub use stream::{DuplexStream, ExecSession, InputStream, OutputStream, TerminalSize};

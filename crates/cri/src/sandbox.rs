@@ -91,6 +91,9 @@ pub struct PodSandboxConfig {
     pub annotations: BTreeMap<String, String>,
     /// The Linux part.
     pub linux: LinuxPodSandboxConfig,
+    /// The runtime handler; empty means the default.
+    #[serde(default)]
+    pub runtime_handler: String,
 }
 
 /// Whether the sandbox can hold running containers.

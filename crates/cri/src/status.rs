@@ -26,11 +26,26 @@ pub struct RuntimeCondition {
     pub message: String,
 }
 
+/// One way to run pods, and what it can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeHandler {
+    /// Its name; empty for the default one.
+    pub name: String,
+    /// Whether mounts below a read-only one can be read-only too.
+    pub recursive_read_only_mounts: bool,
+    /// Whether pods can have users of their own.
+    pub user_namespaces: bool,
+}
+
 /// The runtime's conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuntimeStatus {
     /// The conditions.
     pub conditions: Vec<RuntimeCondition>,
+    /// The handlers that pods can be run with.
+    pub handlers: Vec<RuntimeHandler>,
+    /// Whether groups of the image can be left out.
+    pub supplemental_groups_policy: bool,
 }
 
 /// How the runtime makes cgroups.

@@ -32,6 +32,8 @@ pub(crate) struct Agent {
     pub cluster_dns: Ipv4Addr,
     /// The cgroup below which those of pods are made.
     pub cgroup_root: String,
+    /// Kernel parameters that pods may set though others may feel it.
+    pub allowed_unsafe_sysctls: Vec<String>,
 }
 
 /// Where images are kept.
@@ -99,6 +101,7 @@ impl Agent {
         config.cluster_dns = vec![self.cluster_dns.into()];
         config.cluster_domain.clone_from(&self.cluster_domain);
         config.cgroup_root.clone_from(&self.cgroup_root);
+        config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.tls = Some(tls);
         let deps = kubelet::Deps {
             client,

@@ -94,6 +94,9 @@ pub struct Config {
     pub node_lease_duration: Duration,
     /// When the node is under pressure.
     pub eviction_hard: EvictionHard,
+    /// Kernel parameters, or prefixes that end with `*`, which pods may set though others may feel
+    /// it.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// The size at which a container's log is rotated.
     pub container_log_max_bytes: u64,
     /// How many files a container's log has.
@@ -126,6 +129,7 @@ impl Config {
             node_status_report_frequency: Duration::from_secs(300),
             node_lease_duration: Duration::from_secs(40),
             eviction_hard: EvictionHard::default(),
+            allowed_unsafe_sysctls: Vec::new(),
             container_log_max_bytes: 10 << 20,
             container_log_max_files: 5,
         }
@@ -177,6 +181,9 @@ pub enum KubeletError {
         #[source]
         source: std::io::Error,
     },
+    /// The cgroups of pods cannot be made.
+    #[error("failed to make the cgroups of pods")]
+    Cgroups(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Metrics cannot be registered.
     #[error("failed to register metrics")]
     Metrics(#[source] prometheus::Error),

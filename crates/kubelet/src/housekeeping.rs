@@ -8,6 +8,7 @@ use cri::{ContainerFilter, ContainerState, CriError, PodSandboxFilter};
 
 use crate::kubelet::Kubelet;
 use crate::labels;
+use crate::pod::storage_limits;
 
 /// How often logs are looked at: upstream `logMonitorPeriod`.
 const EVERY: Duration = Duration::from_secs(10);
@@ -21,6 +22,7 @@ pub(crate) async fn keep(kubelet: Arc<Kubelet>) {
     loop {
         remove_orphans(&kubelet).await;
         rotate_logs(&kubelet).await;
+        storage_limits::enforce(&kubelet).await;
         count_running(&kubelet).await;
         tokio::select! {
             () = kubelet.deps.clock.sleep(EVERY) => {}

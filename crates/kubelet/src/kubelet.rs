@@ -1,17 +1,20 @@
 //! What the parts of a kubelet share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{EventRecorder, EventType, Lister, Regarding};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use stdx::shutdown::Shutdown;
 
+use crate::cgroups::PodCgroups;
 use crate::config::{Config, Deps};
 use crate::metrics::Metrics;
 use crate::node::host::Capacity;
 use crate::pod::admission;
+use crate::pod::allocation::Allocation;
 use crate::pod::env::ServiceInfo;
+use crate::pod::host_rules;
 use crate::pod::spec::{self, Kind};
 use crate::pod::status::Verdict;
 use crate::pod::workers::Workers;
@@ -22,6 +25,7 @@ pub(crate) struct Kubelet {
     pub(crate) config: Config,
     pub(crate) deps: Deps,
     pub(crate) capacity: Capacity,
+    pub(crate) cgroups: PodCgroups,
     pub(crate) metrics: Metrics,
     pub(crate) recorder: EventRecorder,
     pub(crate) shutdown: Shutdown,
@@ -31,8 +35,10 @@ pub(crate) struct Kubelet {
     pub(crate) workers: Arc<Workers>,
     /// The node object as it was last seen.
     node: Mutex<Option<Arc<Node>>>,
-    /// The pods that the node has taken, by uid.
+    /// The pods that the node has taken, by uid, with the resources it has granted them.
     admitted: Mutex<BTreeMap<String, Arc<Pod>>>,
+    /// Those that wait for room to be resized.
+    cramped: Mutex<BTreeSet<String>>,
 }
 
 impl Kubelet {
@@ -49,10 +55,12 @@ impl Kubelet {
         metrics: Metrics,
     ) -> Self {
         let capacity = Capacity::read(&config.root_dir);
+        let cgroups = PodCgroups::new(&config.cgroup_mount, &config.cgroup_root);
         Self {
             config,
             deps,
             capacity,
+            cgroups,
             metrics,
             recorder,
             shutdown,
@@ -62,6 +70,7 @@ impl Kubelet {
             workers,
             node: Mutex::default(),
             admitted: Mutex::default(),
+            cramped: Mutex::default(),
         }
     }
 
@@ -75,26 +84,78 @@ impl Kubelet {
         *lock(&self.node) = Some(node);
     }
 
-    /// Takes the pod, unless it does not fit beside the others. `running` says that it was taken
-    /// before a restart of the kubelet.
-    pub(crate) fn admit(&self, pod: &Arc<Pod>, running: bool) -> Result<(), Verdict> {
+    /// Takes the pod, unless it does not fit beside the others, and answers it with what it is
+    /// granted. `running` says that it was taken before a restart of the kubelet.
+    pub(crate) fn admit(&self, pod: &Arc<Pod>, running: bool) -> Result<Arc<Pod>, Verdict> {
         let node = self.node();
+        let uid = spec::uid(pod);
         let mut admitted = lock(&self.admitted);
-        if !running {
-            let others: Vec<&Pod> = admitted
-                .iter()
-                .filter(|(uid, _)| *uid != spec::uid(pod))
-                .map(|(_, other)| &**other)
-                .collect();
-            admission::admit(pod, node.as_deref(), &others)?;
+        let mut pod = Arc::clone(pod);
+        if running {
+            let before = Allocation::load(&self.volumes.pod_dir(uid));
+            if let Some(before) = before.filter(|before| *before != Allocation::of(&pod)) {
+                pod = Arc::new(before.apply(&pod));
+            }
+        } else {
+            host_rules::admit(&pod, &self.config.allowed_unsafe_sysctls)?;
+            admission::admit(&pod, node.as_deref(), &others(&admitted, uid))?;
         }
-        admitted.insert(spec::uid(pod).to_owned(), Arc::clone(pod));
+        admitted.insert(uid.to_owned(), Arc::clone(&pod));
+        self.granted(&pod, &admitted);
+        Ok(pod)
+    }
+
+    /// Grants a pod that was taken the resources that its spec has now, if there is room.
+    pub(crate) fn resize(&self, pod: &Arc<Pod>) -> Result<(), Verdict> {
+        let node = self.node();
+        let uid = spec::uid(pod);
+        let mut admitted = lock(&self.admitted);
+        let fits = admission::resize(pod, node.as_deref(), &others(&admitted, uid));
+        fits.inspect_err(|refused| {
+            if refused.reason == admission::DEFERRED {
+                lock(&self.cramped).insert(uid.to_owned());
+            }
+        })?;
+        lock(&self.cramped).remove(uid);
+        admitted.insert(uid.to_owned(), Arc::clone(pod));
+        self.granted(pod, &admitted);
+        drop(admitted);
+        self.wake_cramped();
         Ok(())
     }
 
     /// What the pod was given is free again.
     pub(crate) fn forget(&self, uid: &str) {
-        lock(&self.admitted).remove(uid);
+        lock(&self.cramped).remove(uid);
+        let mut admitted = lock(&self.admitted);
+        if admitted.remove(uid).is_some() {
+            self.weigh(&admitted);
+            drop(admitted);
+            self.wake_cramped();
+        }
+    }
+
+    /// Pods that wait for room may have it now.
+    fn wake_cramped(&self) {
+        for uid in lock(&self.cramped).iter() {
+            if let Some(worker) = self.workers.get(uid) {
+                worker.wake();
+            }
+        }
+    }
+
+    fn granted(&self, pod: &Pod, admitted: &BTreeMap<String, Arc<Pod>>) {
+        self.weigh(admitted);
+        if let Err(error) = Allocation::of(pod).save(&self.volumes.pod_dir(spec::uid(pod))) {
+            tracing::warn!(pod = spec::described(pod), %error, "resources of a pod not noted");
+        }
+    }
+
+    fn weigh(&self, admitted: &BTreeMap<String, Arc<Pod>>) {
+        if let Err(error) = self.cgroups.weigh(admitted.values().map(|pod| &**pod)) {
+            let error = telemetry::Chain(&error).to_string();
+            tracing::warn!(error, "the weight of burstable pods is not set");
+        }
     }
 
     /// Records an event about a pod.
@@ -128,6 +189,10 @@ impl Kubelet {
             ("ephemeral-storage", number(has.storage_bytes)),
         ])
     }
+}
+
+fn others<'a>(admitted: &'a BTreeMap<String, Arc<Pod>>, uid: &str) -> Vec<&'a Pod> {
+    admitted.iter().filter(|(other, _)| *other != uid).map(|(_, pod)| &**pod).collect()
 }
 
 /// A lock whose holder may have panicked: what it guards is whole at every step.

@@ -26,6 +26,7 @@
 mod config;
 mod run;
 
+mod cgroups;
 mod housekeeping;
 mod http_get;
 mod kubelet;

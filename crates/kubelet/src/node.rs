@@ -49,6 +49,8 @@ impl NodeKeeper {
     /// Makes the node object, or brings the one that is there up to date. Ends when it is done.
     pub(crate) async fn register(&mut self) {
         self.event(EventType::Normal, "Starting", "Starting kubelet.");
+        let text = "Updated Node Allocatable limit across pods";
+        self.event(EventType::Normal, "NodeAllocatableEnforced", text);
         let mut backoff = Backoff::new(REGISTER_FIRST, REGISTER_MAX);
         while let Err(error) = self.try_register().await {
             tracing::warn!(error = %telemetry::Chain(&error), "node not registered, trying again");
@@ -168,6 +170,7 @@ impl NodeKeeper {
         let kubelet = &self.kubelet;
         let images = kubelet.deps.images.list_images(None).await.unwrap_or_default();
         let capacity = Capacity::read(&kubelet.config.root_dir);
+        let (runtime, not_ready) = self.runtime().await;
         let facts = NodeFacts {
             node_name: &kubelet.config.node_name,
             node_ip: kubelet.config.node_ip,
@@ -177,27 +180,33 @@ impl NodeKeeper {
             eviction_hard: kubelet.config.eviction_hard,
             system_info: &self.system_info,
             images,
-            not_ready: self.problems().await,
+            not_ready,
+            handlers: &runtime.handlers,
+            groups_policy: runtime.supplemental_groups_policy,
             previous,
         };
         node_status(&facts, kubelet.deps.clock.now())
     }
 
-    /// Why pods cannot run.
-    async fn problems(&self) -> Vec<String> {
+    /// What the runtime can do, and why pods cannot run.
+    async fn runtime(&self) -> (cri::RuntimeStatus, Vec<String>) {
         let status = match self.kubelet.deps.runtime.status().await {
             Ok(status) => status,
-            Err(error) => return vec![format!("container runtime is down: {error}")],
+            Err(error) => {
+                let why = format!("container runtime is down: {error}");
+                return (cri::RuntimeStatus::default(), vec![why]);
+            }
         };
-        let bad = status.conditions.into_iter().filter(|condition| !condition.status);
-        bad.map(|condition| {
+        let bad = status.conditions.iter().filter(|condition| !condition.status);
+        let problems = bad.map(|condition| {
             let what = if condition.r#type == "NetworkReady" { " network" } else { "" };
             format!(
                 "container runtime{what} not ready: {}=false reason:{} message:{}",
                 condition.r#type, condition.reason, condition.message
             )
-        })
-        .collect()
+        });
+        let problems = problems.collect();
+        (status, problems)
     }
 
     fn labels(&self) -> std::collections::BTreeMap<String, String> {

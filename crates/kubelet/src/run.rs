@@ -21,8 +21,8 @@ use crate::pod::spec;
 use crate::pod::workers::Workers;
 use crate::server;
 use crate::volume::Volumes;
+use crate::volume::mounts::KernelMounts;
 use crate::volume::objects::Wake;
-use crate::volume::tmpfs::Tmpfs;
 
 /// Runs the kubelet until `shutdown`. `ready` is given when the node is registered and its pods
 /// are known. Containers go on running after it ends.
@@ -53,6 +53,10 @@ async fn work(
     let events = deps.runtime.events();
     let metrics = Metrics::register(&deps.metrics).map_err(KubeletError::Metrics)?;
     let kubelet = assemble(config, deps, metrics, &shutdown);
+    let (cgroups, capacity) = (kubelet.cgroups.clone(), kubelet.capacity.clone());
+    let made = tokio::task::spawn_blocking(move || cgroups.set_up(&capacity)).await;
+    made.map_err(|error| KubeletError::Cgroups(error.into()))?
+        .map_err(|error| KubeletError::Cgroups(error.into()))?;
     drop(stdx::task::spawn("cri-events", follow_runtime(Arc::clone(&kubelet), events)));
     server::start(&kubelet).await?;
     let wake = Arc::new(Notify::new());
@@ -92,7 +96,8 @@ fn assemble(config: Config, deps: Deps, metrics: Metrics, shutdown: &Shutdown) -
         })
     };
     let (client, clock) = (&deps.client, &deps.clock);
-    let volumes = Volumes::new(&config.root_dir, client, clock, shutdown, Arc::new(Tmpfs), &wake);
+    let volumes =
+        Volumes::new(&config.root_dir, client, clock, shutdown, Arc::new(KernelMounts), &wake);
     let services = Informer::spawn(
         client,
         clock,

@@ -4,39 +4,55 @@
 //! configMap, secret, downwardAPI and projected volumes are written anew when they changed.
 
 mod atomic_writer;
+mod claims;
 mod host_path;
+pub(crate) mod mounts;
 pub(crate) mod objects;
+mod ownership;
 mod payload;
-pub(crate) mod tmpfs;
+mod persistent;
 mod tokens;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use client::Client;
 use clock::SharedClock;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, EmptyDirVolumeSource, Pod, Secret, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, EmptyDirVolumeSource, Node, Pod, Secret, Volume};
 use stdx::shutdown::Shutdown;
 
+use crate::kubelet::lock;
 use crate::pod::fields::Surroundings;
 use crate::pod::qos;
 use crate::pod::spec;
+use claims::Claimed;
+use mounts::Mounts;
 use objects::{Objects, Wake};
 use payload::{Files, Owner, Selection, Sources};
-use tmpfs::MemoryMounts;
+use persistent::Found;
 use tokens::Tokens;
 
-/// A volume could not be set up.
+/// Volumes could not be set up. What it prints is the text of a `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume {volume:?} : {message}")]
-pub(crate) struct VolumeError {
-    pub(crate) volume: String,
-    pub(crate) message: String,
+pub(crate) enum VolumeError {
+    /// One of the pod's own.
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {message}")]
+    SetUp { volume: String, message: String },
+    /// A persistent one.
+    #[error("{0}")]
+    Persistent(String),
+    /// Claims are not bound, or cannot be read. Nobody tells the node when that changes.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{names}], unattached volumes=[], \
+         failed to process volumes=[{names}]: {why}",
+        names = volumes.join(" ")
+    )]
+    Claims { volumes: Vec<String>, why: String },
 }
 
 /// A pod's volumes, ready for its containers.
@@ -44,6 +60,10 @@ pub(crate) struct VolumeError {
 pub(crate) struct Mounted {
     /// Where each volume is on the node.
     pub(crate) paths: BTreeMap<String, PathBuf>,
+    /// Those that containers get as devices.
+    pub(crate) devices: BTreeMap<String, PathBuf>,
+    /// Those of which the pod says that nobody writes to them.
+    pub(crate) read_only: BTreeSet<String>,
     /// When the volumes must be set up again, for tokens that end.
     pub(crate) refresh_at: Option<Timestamp>,
 }
@@ -55,7 +75,10 @@ pub(crate) struct Volumes {
     pub(crate) config_maps: Objects<ConfigMap>,
     pub(crate) secrets: Objects<Secret>,
     tokens: Tokens,
-    memory: Arc<dyn MemoryMounts>,
+    client: Client,
+    pub(crate) mounts: Arc<dyn Mounts>,
+    /// Persistent volumes of pods, by uid and name of the volume in the pod.
+    claimed: Mutex<BTreeMap<(String, String), Claimed>>,
 }
 
 impl Volumes {
@@ -65,7 +88,7 @@ impl Volumes {
         client: &Client,
         clock: &SharedClock,
         shutdown: &Shutdown,
-        memory: Arc<dyn MemoryMounts>,
+        mounts: Arc<dyn Mounts>,
         wake: &Wake,
     ) -> Self {
         let (client, clock) = (client.clone(), Arc::clone(clock));
@@ -79,9 +102,11 @@ impl Volumes {
                 Arc::clone(wake),
             ),
             secrets: Objects::new(client.clone(), Arc::clone(&clock), stop, Arc::clone(wake)),
-            tokens: Tokens::new(client, Arc::clone(&clock)),
+            tokens: Tokens::new(client.clone(), Arc::clone(&clock)),
+            client,
             clock,
-            memory,
+            mounts,
+            claimed: Mutex::default(),
         }
     }
 
@@ -100,19 +125,93 @@ impl Volumes {
     pub(crate) async fn set_up(
         &self,
         pod: &Pod,
+        node: Option<&Node>,
         around: &Surroundings<'_>,
     ) -> Result<Mounted, VolumeError> {
         let mut mounted = Mounted::default();
+        let (mut unbound, mut why) = (Vec::new(), Vec::new());
         for volume in spec::spec(pod).volumes.iter().flatten() {
+            let name = volume.name.clone();
+            if let Some((claim, owned, read_only)) = claims::claim_of(pod, volume) {
+                match self.claimed(pod, volume, (&claim, owned, read_only)).await {
+                    Ok(claimed) => {
+                        self.persistent(pod, node, &name, &claimed, &mut mounted).await?;
+                    }
+                    Err(error) => {
+                        unbound.push(name);
+                        why.push(error);
+                    }
+                }
+                continue;
+            }
             let done = self.set_up_one(pod, volume, around).await;
             let (path, refresh_at) =
-                done.map_err(|message| VolumeError { volume: volume.name.clone(), message })?;
+                done.map_err(|message| VolumeError::SetUp { volume: name.clone(), message })?;
             if let Some(path) = path {
-                mounted.paths.insert(volume.name.clone(), path);
+                mounted.paths.insert(name, path);
             }
             mounted.refresh_at = mounted.refresh_at.into_iter().chain(refresh_at).min();
         }
-        Ok(mounted)
+        if unbound.is_empty() {
+            return Ok(mounted);
+        }
+        Err(VolumeError::Claims { volumes: unbound, why: why.join("; ") })
+    }
+
+    /// The persistent volume of a claim, which stays the same for the pod's whole life.
+    async fn claimed(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        claim: (&str, bool, bool),
+    ) -> Result<Claimed, String> {
+        let key = (spec::uid(pod).to_owned(), volume.name.clone());
+        if let Some(known) = lock(&self.claimed).get(&key).cloned() {
+            return Ok(known);
+        }
+        claims::resolve(&self.client, pod, volume, claim).await
+    }
+
+    async fn persistent(
+        &self,
+        pod: &Pod,
+        node: Option<&Node>,
+        name: &str,
+        claimed: &Claimed,
+        mounted: &mut Mounted,
+    ) -> Result<(), VolumeError> {
+        let key = (spec::uid(pod).to_owned(), name.to_owned());
+        self.reserve(&key, claimed)?;
+        let found = persistent::set_up(pod, claimed, node).await.map_err(|why| {
+            // What is wrong with it may be mended.
+            lock(&self.claimed).remove(&key);
+            VolumeError::Persistent(why)
+        })?;
+        match found {
+            Found::Directory(path) => mounted.paths.insert(name.to_owned(), path),
+            Found::Device(path) => mounted.devices.insert(name.to_owned(), path),
+        };
+        if claimed.read_only {
+            mounted.read_only.insert(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Notes that a pod uses a volume, which may be one for a single pod.
+    fn reserve(&self, key: &(String, String), claimed: &Claimed) -> Result<(), VolumeError> {
+        let mut used = lock(&self.claimed);
+        let by_another =
+            used.iter().any(|((uid, _), other)| *uid != key.0 && other.name == claimed.name);
+        if claimed.is_for_one_pod() && by_another {
+            return Err(VolumeError::SetUp {
+                volume: claimed.name.clone(),
+                message: "volume uses the ReadWriteOncePod access mode and is already in use by \
+                          another pod"
+                    .to_owned(),
+            });
+        }
+        used.insert(key.clone(), claimed.clone());
+        Ok(())
     }
 
     /// Takes the pod's volumes back, and its directory.
@@ -120,12 +219,10 @@ impl Volumes {
         self.config_maps.release(uid);
         self.secrets.release(uid);
         self.tokens.release(uid);
+        lock(&self.claimed).retain(|(user, _), _| user != uid);
         let directory = self.pod_dir(uid);
-        for plugin in fs::read_dir(directory.join("volumes")).into_iter().flatten().flatten() {
-            for volume in fs::read_dir(plugin.path()).into_iter().flatten().flatten() {
-                self.memory.unmount(&volume.path())?;
-            }
-        }
+        // What is mounted there is not the pod's to remove.
+        self.mounts.unmount_all(&directory)?;
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -160,7 +257,7 @@ impl Volumes {
         let (plugin, memory, files) = files(&sources, pod, volume, owner).await?;
         let path = self.directory(pod, plugin, &volume.name)?;
         if memory {
-            self.memory.mount(&path, 0).map_err(|error| format!("mount failed: {error}"))?;
+            self.mounts.memory(&path, 0).map_err(|error| format!("mount failed: {error}"))?;
         }
         atomic_writer::write(&path, &files.payload, owner.group, self.clock.now())
             .map_err(|error| error.to_string())?;
@@ -180,7 +277,7 @@ impl Volumes {
             "Memory" => {
                 let limit = source.size_limit.as_ref().map_or(0, |q| qos::parse(q).value());
                 let bytes = u64::try_from(limit).unwrap_or(0);
-                let mounted = self.memory.mount(&path, bytes);
+                let mounted = self.mounts.memory(&path, bytes);
                 mounted.map_err(|error| format!("mount failed: {error}"))?;
             }
             other => return Err(format!("unknown storage medium {other:?}")),
@@ -244,10 +341,6 @@ async fn files(
         let list = from.sources.as_deref().unwrap_or_default();
         let files = sources.projected(pod, list, from.default_mode, owner).await?;
         return Ok(("projected", true, files));
-    }
-    if let Some(claim) = &volume.persistent_volume_claim {
-        let name = &claim.claim_name;
-        return Err(format!("persistentVolumeClaim {name:?} is not supported by this node yet"));
     }
     Err("no volume plugin matched".to_owned())
 }

@@ -35,7 +35,6 @@ mod container_ops;
 mod sandbox_ops;
 mod streams;
 
-mod cgroup;
 mod container;
 mod etc;
 mod handle;

@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cgroup::Cgroups;
 use clock::SharedClock;
 use cri::{ContainerEvent, ContainerEventType, ContainerId, CriError, PodNetwork, SandboxId};
 use image::Store;
 use tokio::sync::broadcast;
 
-use crate::cgroup::Cgroups;
 use crate::container::Container;
 use crate::handle::{Answer, Follow, Handle, ShimCommand};
 use crate::protocol::{Request, Response};

@@ -12,8 +12,8 @@ use cri::{
     CgroupDriver, Code, Container, ContainerConfig, ContainerFilter, ContainerId, ContainerStats,
     ContainerStatus, CriError, DuplexStream, EventStream, ExecRequest, ExecSession,
     ExecSyncResponse, LinuxContainerResources, PodSandbox, PodSandboxConfig, PodSandboxFilter,
-    PodSandboxStatus, RuntimeCondition, RuntimeConfig, RuntimeService, RuntimeStatus, SandboxId,
-    VersionInfo,
+    PodSandboxStatus, RuntimeCondition, RuntimeConfig, RuntimeHandler, RuntimeService,
+    RuntimeStatus, SandboxId, VersionInfo,
 };
 use futures::StreamExt;
 use tokio::sync::broadcast::error::RecvError;
@@ -26,6 +26,9 @@ use crate::sandbox_ops::blocking;
 use crate::stats;
 
 type Result<T> = std::result::Result<T, CriError>;
+
+/// What pods can be run with: the one way there is, by no name and by its own.
+pub(crate) const HANDLERS: [&str; 2] = ["", "ironclad"];
 
 #[async_trait]
 impl RuntimeService for Runtime {
@@ -68,7 +71,7 @@ impl RuntimeService for Runtime {
             namespace_options: config.linux.security_context.namespace_options.clone(),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
-            runtime_handler: String::new(),
+            runtime_handler: config.runtime_handler.clone(),
         })
     }
 
@@ -194,6 +197,14 @@ impl RuntimeService for Runtime {
         let network = network.err().map(|message| ("NetworkPluginNotReady", message));
         Ok(RuntimeStatus {
             conditions: vec![condition("RuntimeReady", None), condition("NetworkReady", network)],
+            handlers: HANDLERS
+                .map(|name| RuntimeHandler {
+                    name: name.to_owned(),
+                    recursive_read_only_mounts: true,
+                    user_namespaces: false,
+                })
+                .into(),
+            supplemental_groups_policy: true,
         })
     }
 
@@ -231,7 +242,7 @@ fn list_entry(sandbox: &Sandbox) -> PodSandbox {
         created_at: record.created_at,
         labels: record.config.labels.clone(),
         annotations: record.config.annotations.clone(),
-        runtime_handler: String::new(),
+        runtime_handler: record.config.runtime_handler.clone(),
     }
 }
 

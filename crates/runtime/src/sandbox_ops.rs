@@ -15,6 +15,7 @@ use crate::handle::Handle;
 use crate::protocol::Request;
 use crate::record::{self, SandboxRecord};
 use crate::runtime::{Inner, Runtime, remove_directory};
+use crate::runtime_service::HANDLERS;
 use crate::sandbox::Sandbox;
 use crate::spec::SandboxSpec;
 
@@ -28,6 +29,12 @@ impl Runtime {
         &self,
         config: PodSandboxConfig,
     ) -> Result<SandboxId, CriError> {
+        let handler = &config.runtime_handler;
+        if !HANDLERS.contains(&handler.as_str()) {
+            let why = format!("no runtime for {handler:?} is configured");
+            let message = format!("failed to get sandbox runtime: {why}");
+            return Err(CriError::new(Code::Unknown, message));
+        }
         let id = SandboxId::from(new_id());
         let sandbox = self.reserve(id.clone(), config)?;
         let made = self.make_sandbox(&sandbox).await;

@@ -38,6 +38,10 @@ pub(crate) struct Args {
     /// The cgroup below which those of pods are made.
     #[arg(long, default_value = "/")]
     cgroup_root: String,
+    /// Kernel parameters, or prefixes that end with `*`, which pods may set though others may feel
+    /// it; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
     /// Certificate to serve with; default: one of its own, signed by nobody else.
     #[arg(long, requires = "tls_private_key_file")]
     tls_cert_file: Option<PathBuf>,
@@ -92,6 +96,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cluster_domain: args.cluster_domain,
         cluster_dns: args.cluster_dns,
         cgroup_root: args.cgroup_root,
+        allowed_unsafe_sysctls: args.allowed_unsafe_sysctls,
     };
     let foundation = agent.open(&alone.clock).await?;
     let mut supervisor = Supervisor::new(alone.shutdown.clone());

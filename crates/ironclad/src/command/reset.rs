@@ -80,6 +80,7 @@ async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
         cluster_domain: String::new(),
         cluster_dns: std::net::Ipv4Addr::LOCALHOST,
         cgroup_root: args.cgroup_root.clone(),
+        allowed_unsafe_sysctls: Vec::new(),
     };
     let foundation = agent.open(clock).await?;
     for sandbox in foundation.runtime.list_pod_sandbox(&cri::PodSandboxFilter::default()).await? {

@@ -64,6 +64,10 @@ pub(super) struct Args {
     /// The cgroup below which those of pods are made.
     #[arg(long, default_value = "/")]
     cgroup_root: String,
+    /// Kernel parameters, or prefixes that end with `*`, which pods may set though others may feel
+    /// it; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
     #[command(flatten)]
     auditing: Auditing,
     #[command(flatten)]
@@ -157,6 +161,7 @@ fn agent(args: &Args, node_name: String, node_ip: Ipv4Addr) -> Agent {
         cluster_domain: args.cluster_domain.clone(),
         cluster_dns: control_plane::dns_address(args.service_cidr),
         cgroup_root: args.cgroup_root.clone(),
+        allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
     }
 }
 

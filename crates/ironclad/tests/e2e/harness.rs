@@ -49,16 +49,33 @@ impl Harness {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, ClientError> {
+        let content_type = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        self.send(method, path, content_type, body)
+    }
+
+    /// Changes an object by a JSON patch.
+    pub(crate) fn patch_json(&self, path: &str, patch: &Value) -> Value {
+        let content_type = "application/json-patch+json";
+        let answer = self.send(Method::PATCH, path, content_type, Some(patch)).unwrap();
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, ClientError> {
         let kubeconfig = self.cluster.kubeconfig();
         let (path, body) = (path.to_owned(), body.map(ToString::to_string).unwrap_or_default());
         self.cluster.host().run(move || {
             let config = KubeConfig::load(&kubeconfig).unwrap();
             let remote = Remote::new(&config, "e2e", Arc::new(clock::SystemClock)).unwrap();
             let client = Client::new(Arc::new(remote));
-            let content_type = match method {
-                Method::PATCH => "application/merge-patch+json",
-                _ => "application/json",
-            };
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let answer = client.request(method, &path, content_type, Bytes::from(body));

@@ -16,13 +16,23 @@ mod crashes;
 #[cfg(test)]
 mod extended_apis;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod local_path;
+#[cfg(test)]
+mod placed;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod resources;
+#[cfg(test)]
 mod services;
+#[cfg(test)]
+mod settings;
 #[cfg(test)]
 mod stateful;
 #[cfg(test)]

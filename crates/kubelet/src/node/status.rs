@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -29,6 +29,10 @@ pub(crate) struct NodeFacts<'a> {
     pub(crate) images: Vec<cri::Image>,
     /// Why the node is not ready; empty when it is.
     pub(crate) not_ready: Vec<String>,
+    /// What the runtime can do.
+    pub(crate) handlers: &'a [cri::RuntimeHandler],
+    /// Whether it can leave groups of images out.
+    pub(crate) groups_policy: bool,
     /// The conditions of before, for the times of transitions.
     pub(crate) previous: &'a [NodeCondition],
 }
@@ -49,7 +53,20 @@ pub(crate) fn node_status(facts: &NodeFacts<'_>, now: Timestamp) -> NodeStatus {
         }),
         images: Some(images(&facts.images)),
         node_info: Some(facts.system_info.clone()),
+        runtime_handlers: Some(facts.handlers.iter().map(handler).collect()),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(facts.groups_policy) }),
         ..NodeStatus::default()
+    }
+}
+
+fn handler(handler: &cri::RuntimeHandler) -> NodeRuntimeHandler {
+    NodeRuntimeHandler {
+        // As upstream, which names the default one by nothing.
+        name: Some(handler.name.clone()),
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(handler.recursive_read_only_mounts),
+            user_namespaces: Some(handler.user_namespaces),
+        }),
     }
 }
 
@@ -196,6 +213,8 @@ mod tests {
             system_info: &NodeSystemInfo::default(),
             images: Vec::new(),
             not_ready,
+            handlers: &[],
+            groups_policy: true,
             previous,
         };
         let status = node_status(&facts, Timestamp::UNIX_EPOCH);

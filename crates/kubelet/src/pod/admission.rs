@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 
+use crate::pod::pod_resources;
 use crate::pod::qos;
 use crate::pod::spec;
 use crate::pod::status::Verdict;
@@ -29,25 +30,40 @@ pub(crate) fn admit(pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<(
     Ok(())
 }
 
+/// The node has no room now, and may have some later.
+pub(crate) const DEFERRED: &str = "Deferred";
+
+/// Decides whether a pod that was taken may have the resources that it asks for now.
+pub(crate) fn resize(pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<(), Verdict> {
+    let Some(node) = node else { return Ok(()) };
+    for name in ["memory", "cpu"] {
+        let (requested, capacity) = (pod_resources::request(pod, name), allocatable(node, name));
+        if let Some(capacity) = capacity.filter(|capacity| requested > *capacity) {
+            return Err(Verdict {
+                reason: "Infeasible".to_owned(),
+                message: format!(
+                    "Node didn't have enough capacity: {name}, requested: {requested}, capacity: \
+                     {capacity}"
+                ),
+            });
+        }
+    }
+    resources(pod, node, others)
+        .map_err(|verdict| Verdict { reason: DEFERRED.to_owned(), message: verdict.message })
+}
+
 fn predicate(name: &str, why: &str) -> Verdict {
     Verdict { reason: name.to_owned(), message: format!("Predicate {name} failed: {why}") }
 }
 
 fn resources(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Verdict> {
-    let Some(allocatable) = node.status.as_ref().and_then(|s| s.allocatable.as_ref()) else {
-        return Ok(());
-    };
-    let allowed = |name: &str| {
-        let quantity = qos::parse(allocatable.get(name)?);
-        Some(if name == "cpu" { quantity.milli_value() } else { quantity.value() })
-    };
     let mut checks = vec![("pods", 1, i64::try_from(others.len()).unwrap_or(i64::MAX))];
     for name in ["cpu", "memory", "ephemeral-storage"] {
-        let used = others.iter().map(|other| qos::pod_request(other, name)).sum();
-        checks.push((name, qos::pod_request(pod, name), used));
+        let used = others.iter().map(|other| pod_resources::request(other, name)).sum();
+        checks.push((name, pod_resources::request(pod, name), used));
     }
     for (name, requested, used) in checks {
-        let Some(capacity) = allowed(name) else { continue };
+        let Some(capacity) = allocatable(node, name) else { continue };
         if requested > 0 && requested.saturating_add(used) > capacity {
             return Err(Verdict {
                 reason: format!("OutOf{name}"),
@@ -61,6 +77,12 @@ fn resources(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Verdict> {
     Ok(())
 }
 
+/// What the node gives to pods; CPU counts in thousandths.
+fn allocatable(node: &Node, name: &str) -> Option<i64> {
+    let quantity = qos::parse(node.status.as_ref()?.allocatable.as_ref()?.get(name)?);
+    Some(if name == "cpu" { quantity.milli_value() } else { quantity.value() })
+}
+
 fn matches_node(pod: &Pod, node: &Node) -> bool {
     let empty = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
@@ -70,37 +92,8 @@ fn matches_node(pod: &Pod, node: &Node) -> bool {
     let required =
         affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    selected
-        && required.is_none_or(|required| {
-            required.node_selector_terms.iter().any(|term| matches_term(term, labels, name))
-        })
-}
-
-fn matches_term(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    // A term without requirements matches nothing.
-    !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(|r| matches(r, labels.get(&r.key).map(String::as_str)))
-        && fields.iter().all(|r| matches(r, (r.key == "metadata.name").then_some(name)))
-}
-
-fn matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = value.is_some_and(|value| values.iter().any(|v| v == value));
-    let numbers = || {
-        let bound: i64 = values.first()?.parse().ok()?;
-        Some((value?.parse::<i64>().ok()?, bound))
-    };
-    match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => numbers().is_some_and(|(value, bound)| value > bound),
-        "Lt" => numbers().is_some_and(|(value, bound)| value < bound),
-        _ => false,
-    }
+    let label = |key: &str| labels.get(key).map(String::as_str);
+    selected && required.is_none_or(|required| api::node_selector::takes(required, name, label))
 }
 
 type HostPort = (String, i32, String);
@@ -177,6 +170,20 @@ mod tests {
         let many = [&other, &other, &other];
         let refused = admit(&pod("0", None), Some(&node()), &many).unwrap_err();
         assert_eq!(refused.reason, "OutOfpods");
+    }
+
+    #[test]
+    fn a_resize_waits_for_room_unless_there_can_never_be_any() {
+        let other = pod("1500m", None);
+        let refused = |cpu: &str| resize(&pod(cpu, None), Some(&node()), &[&other]).unwrap_err();
+        assert!(resize(&pod("500m", None), Some(&node()), &[&other]).is_ok());
+        assert_eq!(refused("1").reason, DEFERRED);
+        let never = refused("3");
+        assert_eq!(never.reason, "Infeasible");
+        assert_eq!(
+            never.message,
+            "Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000"
+        );
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cri::{
-    ContainerConfig, ContainerId, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig,
-    Mount, MountPropagation,
+    ContainerConfig, ContainerId, ContainerMetadata, Device, ImageSpec, KeyValue,
+    LinuxContainerConfig, Mount, MountPropagation,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
@@ -17,7 +17,9 @@ use crate::pod::qos;
 use crate::pod::sandbox_config::pod_labels;
 use crate::pod::security;
 use crate::pod::spec;
+use crate::pod::sub_path;
 use crate::volume::Mounted;
+use crate::volume::mounts::Mounts;
 
 /// Where a container leaves its last words, when the spec does not say.
 const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
@@ -32,6 +34,8 @@ pub(crate) struct ContainerFacts<'a> {
     pub(crate) image: &'a str,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) mounted: &'a Mounted,
+    /// Mounts parts of volumes.
+    pub(crate) mounts: &'a dyn Mounts,
     pub(crate) pod_dir: &'a Path,
     pub(crate) node_memory: u64,
     pub(crate) target: Option<ContainerId>,
@@ -78,7 +82,7 @@ pub(crate) fn container_config(facts: &ContainerFacts<'_>) -> Result<ContainerCo
             .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() })
             .collect(),
         mounts,
-        devices: Vec::new(),
+        devices: devices(facts)?,
         labels: own_labels,
         annotations: annotations(facts),
         log_path: format!("{}/{}.log", container.name, facts.restart_count),
@@ -144,12 +148,34 @@ fn mounts(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<Mount>, String> {
     let list = facts.container.volume_mounts.as_deref().unwrap_or_default();
-    list.iter().map(|mount| one_mount(facts, mount, lookup)).collect()
+    list.iter().enumerate().map(|(at, mount)| one_mount(facts, (at, mount), lookup)).collect()
+}
+
+/// Volumes that the container sees as block devices.
+fn devices(facts: &ContainerFacts<'_>) -> Result<Vec<Device>, String> {
+    let list = facts.container.volume_devices.as_deref().unwrap_or_default();
+    list.iter()
+        .map(|device| {
+            let name = &device.name;
+            let path = facts.mounted.devices.get(name).ok_or_else(|| {
+                format!(
+                    "cannot find volume {name:?} to pass into container {:?}",
+                    facts.container.name
+                )
+            })?;
+            let permissions = if facts.mounted.read_only.contains(name) { "r" } else { "mrw" };
+            Ok(Device {
+                container_path: device.device_path.clone(),
+                host_path: path.display().to_string(),
+                permissions: permissions.to_owned(),
+            })
+        })
+        .collect()
 }
 
 fn one_mount(
     facts: &ContainerFacts<'_>,
-    mount: &VolumeMount,
+    (at, mount): (usize, &VolumeMount),
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Mount, String> {
     let volumes = spec::spec(facts.pod).volumes.as_deref().unwrap_or_default();
@@ -167,22 +193,24 @@ fn one_mount(
     } else {
         format!("/{}", mount.mount_path)
     };
-    let sub_path = sub_path(mount, lookup)?;
+    let part = sub_path_of(mount, lookup)?;
+    sub_path::check(&part)?;
     if let Some(image) = &volume.image {
         let reference = image.reference.clone().unwrap_or_default();
         return Ok(Mount {
             container_path,
             readonly: true,
             image: Some(ImageSpec::from(reference.as_str())),
-            image_sub_path: sub_path,
+            image_sub_path: part,
             ..Mount::default()
         });
     }
     let mut host_path = facts.mounted.paths.get(&mount.name).ok_or_else(missing)?.clone();
-    if !sub_path.is_empty() {
-        host_path = crate::pod::sub_path::resolve(&host_path, &sub_path).map_err(|error| {
+    if !part.is_empty() {
+        host_path = mount_part(facts, (at, mount), &host_path, &part).map_err(|error| {
+            tracing::info!(container = facts.container.name, %error, "no subPath");
             format!(
-                "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                "failed to prepare subPath for volumeMount {:?} of container {:?}",
                 mount.name, facts.container.name
             )
         })?;
@@ -193,7 +221,7 @@ fn one_mount(
     Ok(Mount {
         container_path,
         host_path: host_path.display().to_string(),
-        readonly: readonly || is_read_only(volume),
+        readonly: readonly || is_read_only(volume) || facts.mounted.read_only.contains(&mount.name),
         propagation: match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => MountPropagation::HostToContainer,
             Some("Bidirectional") => MountPropagation::Bidirectional,
@@ -204,6 +232,27 @@ fn one_mount(
     })
 }
 
+/// Mounts a part of a volume below the pod's directory, so that no name is looked up in the volume
+/// when the container is started.
+fn mount_part(
+    facts: &ContainerFacts<'_>,
+    (at, mount): (usize, &VolumeMount),
+    volume: &Path,
+    part: &str,
+) -> std::io::Result<PathBuf> {
+    let open = sub_path::open(volume, part)?;
+    let target = facts
+        .pod_dir
+        .join("volume-subpaths")
+        .join(&mount.name)
+        .join(&facts.container.name)
+        .join(at.to_string());
+    facts.mounts.unmount_all(&target)?;
+    sub_path::make_target(&open, &target)?;
+    facts.mounts.bind(&open, &target)?;
+    Ok(target)
+}
+
 /// Volumes whose files are the kubelet's to write.
 fn is_read_only(volume: &k8s_openapi::api::core::v1::Volume) -> bool {
     volume.config_map.is_some()
@@ -212,7 +261,7 @@ fn is_read_only(volume: &k8s_openapi::api::core::v1::Volume) -> bool {
         || volume.downward_api.is_some()
 }
 
-fn sub_path(
+fn sub_path_of(
     mount: &VolumeMount,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, String> {

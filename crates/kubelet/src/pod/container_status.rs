@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::lifecycle;
 use crate::pod::observed::restart_count;
 use crate::pod::spec::{self, Kind};
 use crate::pod::status::Facts;
@@ -35,6 +36,11 @@ pub(crate) fn status(
         return without_container(pod, container, facts);
     };
     let mut status = from_runtime(container, latest, facts);
+    if latest.state == Runs::Running && lifecycle::is_to_be_resized(pod, container, latest) {
+        // What it has is still what it had.
+        let before = known(container, facts);
+        status.resources = before.and_then(|before| before.resources.clone());
+    }
     if let Some(before) = facts.observed.before_latest(&container.name) {
         status.last_state = Some(terminated(before, facts));
     }
@@ -69,13 +75,7 @@ fn from_runtime(
         restart_count: restart_count(latest),
         started: Some(false),
         ready: false,
-        last_state: facts
-            .previous
-            .container_statuses
-            .iter()
-            .flatten()
-            .chain(facts.previous.init_container_statuses.iter().flatten())
-            .find(|before| before.name == container.name)
+        last_state: known(container, facts)
             .filter(|before| before.restart_count == restart_count(latest))
             .and_then(|before| before.last_state.clone())
             .or(Some(ContainerState::default())),
@@ -94,6 +94,19 @@ fn from_runtime(
         allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
         ..ContainerStatus::default()
     }
+}
+
+/// What was last told of the container.
+fn known<'a>(container: &Container, facts: &'a Facts<'_>) -> Option<&'a ContainerStatus> {
+    let previous = facts.previous;
+    [
+        &previous.container_statuses,
+        &previous.init_container_statuses,
+        &previous.ephemeral_container_statuses,
+    ]
+    .into_iter()
+    .flat_map(|list| list.iter().flatten())
+    .find(|status| status.name == container.name)
 }
 
 fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
@@ -171,16 +184,21 @@ fn terminated(container: &cri::ContainerStatus, facts: &Facts<'_>) -> ContainerS
     }
 }
 
+/// Cuts the last words of a container to so many bytes.
+pub(crate) fn shorten_messages(status: &mut ContainerStatus, bytes: usize) {
+    for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+        if let Some(message) = state.terminated.as_mut().and_then(|t| t.message.as_mut()) {
+            let mut end = message.len().min(bytes);
+            while !message.is_char_boundary(end) {
+                end -= 1;
+            }
+            message.truncate(end);
+        }
+    }
+}
+
 fn without_container(pod: &Pod, container: &Container, facts: &Facts<'_>) -> ContainerStatus {
-    let previous = &facts.previous;
-    let before = [
-        &previous.container_statuses,
-        &previous.init_container_statuses,
-        &previous.ephemeral_container_statuses,
-    ]
-    .into_iter()
-    .flat_map(|list| list.iter().flatten())
-    .find(|status| status.name == container.name);
+    let before = known(container, facts);
     if let Some(before) = before {
         // Its container was removed: what was known of it stays.
         if before.state.as_ref().is_some_and(|state| state.terminated.is_some()) {

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use api::Typed;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, EnvVarSource, FileKeySelector, Pod, Secret, Service,
+};
 use meta::{MalformedObject, Object};
 
+use crate::pod::env_file;
 use crate::pod::expansion::expand;
 use crate::pod::fields::{self, Surroundings};
 use crate::pod::spec;
+use crate::pod::sub_path;
+use crate::volume::Mounted;
 use crate::volume::objects::Objects;
 
 /// What is kept of a Service: what goes into environments.
@@ -103,6 +108,7 @@ pub(crate) struct EnvSources<'a> {
     pub(crate) secrets: &'a Objects<Secret>,
     pub(crate) services: &'a [ServiceInfo],
     pub(crate) around: &'a Surroundings<'a>,
+    pub(crate) mounted: &'a Mounted,
 }
 
 impl EnvSources<'_> {
@@ -213,7 +219,35 @@ impl EnvSources<'_> {
                 format!("couldn't find key {} in Secret {namespace}/{}", from.key, from.name);
             return if value.is_some() || optional { Ok(value) } else { Err(missing) };
         }
+        if let Some(from) = &source.file_key_ref {
+            return self.file_key(from);
+        }
         Err("environment variable source is not supported".to_owned())
+    }
+
+    /// A value of a file in a volume, which an earlier container of the pod wrote.
+    fn file_key(&self, from: &FileKeySelector) -> Result<Option<String>, String> {
+        let FileKeySelector { key, path, volume_name, .. } = from;
+        let optional = from.optional == Some(true);
+        let volume = self.mounted.paths.get(volume_name).ok_or_else(|| {
+            format!("cannot find the volume {volume_name:?} referenced by FileKeyRef")
+        })?;
+        let open = match sub_path::open_existing(volume, path) {
+            Ok(open) => open,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return if optional { Ok(None) } else { Err(format!("file {path:?} not found")) };
+            }
+            Err(_) => return Err("couldn't parse env file".to_owned()),
+        };
+        let found = env_file::read(&open, key).map_err(|why| {
+            tracing::info!(volume = volume_name, path, why, "file of variables not read");
+            "couldn't parse env file".to_owned()
+        })?;
+        match found.filter(|value| !value.is_empty()) {
+            Some(value) => Ok(Some(value)),
+            None if optional => Ok(None),
+            None => Err(format!("environment variable key {key:?} not found in file {path:?}")),
+        }
     }
 
     async fn config_map(

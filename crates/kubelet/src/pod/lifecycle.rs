@@ -338,6 +338,11 @@ impl Planner<'_> {
     }
 }
 
+/// Whether the limits in force are not those of the spec.
+pub(crate) fn is_to_be_resized(pod: &Pod, container: &Container, status: &ContainerStatus) -> bool {
+    resize(pod, container, status).is_some()
+}
+
 enum Resizing {
     InPlace(LinuxContainerResources),
     Restart,

@@ -6,6 +6,7 @@ use cri::LinuxContainerResources;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::pod::pod_resources::{self, Of};
 use crate::pod::spec::{init_containers, spec};
 
 /// How well a pod is treated when the node is short of something.
@@ -27,15 +28,23 @@ impl Qos {
     }
 }
 
-/// Upstream `qos.ComputePodQOS`: guaranteed when every container has limits of CPU and memory
-/// that equal its requests, best effort when none has any of them.
+/// Upstream `qos.ComputePodQOS`: guaranteed when every container, or the pod itself, has limits of
+/// CPU and memory that equal its requests, best effort when none has any of them.
 pub(crate) fn qos(pod: &Pod) -> Qos {
     let (mut any, mut all) = (false, true);
-    for container in init_containers(pod).iter().chain(&spec(pod).containers) {
-        for resource in ["cpu", "memory"] {
-            let (request, limit) = (request(container, resource), limit(container, resource));
-            any |= request.is_some() || limit.is_some();
-            all &= limit.is_some() && request == limit;
+    let mut count = |request: Option<i64>, limit: Option<i64>| {
+        any |= request.is_some() || limit.is_some();
+        all &= limit.is_some() && request == limit;
+    };
+    for resource in ["cpu", "memory"] {
+        if pod_resources::are_set(pod) {
+            let own = |of| pod_resources::own(pod, of, resource);
+            let limit = own(Of::Limits);
+            count(own(Of::Requests).or(limit), limit);
+            continue;
+        }
+        for container in init_containers(pod).iter().chain(&spec(pod).containers) {
+            count(request(container, resource), limit(container, resource));
         }
     }
     match (any, all) {
@@ -56,7 +65,7 @@ pub(crate) fn limit(container: &Container, resource: &str) -> Option<i64> {
     amount(container.resources.as_ref().and_then(|r| r.limits.as_ref()), resource)
 }
 
-fn amount(list: Option<&BTreeMap<String, Quantity>>, resource: &str) -> Option<i64> {
+pub(crate) fn amount(list: Option<&BTreeMap<String, Quantity>>, resource: &str) -> Option<i64> {
     let quantity = parse(list?.get(resource)?);
     let amount = if resource == "cpu" { quantity.milli_value() } else { quantity.value() };
     (amount > 0).then_some(amount)
@@ -67,51 +76,39 @@ pub(crate) fn parse(quantity: &Quantity) -> meta::Quantity {
     quantity.0.parse().unwrap_or_else(|_| meta::Quantity::from_milli(0))
 }
 
-/// What the whole pod asks for: the sum of its containers and sidecars, or an init container
-/// that asks for more, and the overhead.
-pub(crate) fn pod_request(pod: &Pod, resource: &str) -> i64 {
-    let mut running: i64 = 0;
-    let mut most: i64 = 0;
-    for container in init_containers(pod) {
-        let wanted = request(container, resource).unwrap_or(0);
-        if api::pod::is_sidecar(container) {
-            running += wanted;
-            most = most.max(running);
-        } else {
-            most = most.max(running + wanted);
-        }
-    }
-    let containers: i64 =
-        spec(pod).containers.iter().map(|c| request(c, resource).unwrap_or(0)).sum();
-    let overhead = amount(spec(pod).overhead.as_ref(), resource).unwrap_or(0);
-    (running + containers).max(most) + overhead
-}
-
 /// Shares of a CPU that a request in thousandths is worth: upstream `cm.MilliCPUToShares`.
 pub(crate) fn cpu_shares(milli: i64) -> i64 {
     if milli == 0 { 2 } else { (milli * 1024 / 1000).clamp(2, 262_144) }
 }
 
 /// CPU period in microseconds, and the least quota the kernel takes.
-const PERIOD: i64 = 100_000;
+pub(crate) const PERIOD: i64 = 100_000;
 const QUOTA_MIN: i64 = 1000;
 
-/// What the runtime is told about a container.
+/// CPU time of a period for a limit in thousandths: upstream `cm.MilliCPUToQuota`.
+pub(crate) fn cpu_quota(milli: i64) -> i64 {
+    (milli * PERIOD / 1000).max(QUOTA_MIN)
+}
+
+/// What the runtime is told about a container. One without a limit of its own has the pod's.
 pub(crate) fn linux_resources(
     pod: &Pod,
     container: &Container,
     node_memory: u64,
 ) -> LinuxContainerResources {
-    let cpu_limit = limit(container, "cpu").unwrap_or(0);
+    let limit_of = |resource| {
+        limit(container, resource).or_else(|| pod_resources::own(pod, Of::Limits, resource))
+    };
+    let cpu_limit = limit_of("cpu");
     let mut resources = LinuxContainerResources {
-        cpu_shares: cpu_shares(request(container, "cpu").unwrap_or(0)),
-        memory_limit_in_bytes: limit(container, "memory").unwrap_or(0),
+        cpu_shares: cpu_shares(request(container, "cpu").or(cpu_limit).unwrap_or(0)),
+        memory_limit_in_bytes: limit_of("memory").unwrap_or(0),
         oom_score_adj: oom_score_adj(pod, container, node_memory),
         ..LinuxContainerResources::default()
     };
-    if cpu_limit > 0 {
+    if let Some(cpu_limit) = cpu_limit {
         resources.cpu_period = PERIOD;
-        resources.cpu_quota = (cpu_limit * PERIOD / 1000).max(QUOTA_MIN);
+        resources.cpu_quota = cpu_quota(cpu_limit);
     }
     resources
 }
@@ -127,11 +124,33 @@ fn oom_score_adj(pod: &Pod, container: &Container, node_memory: u64) -> i64 {
         Qos::BestEffort => 1000,
         Qos::Burstable => {
             let node = i64::try_from(node_memory).unwrap_or(i64::MAX).max(1);
-            let wanted = request(container, "memory").unwrap_or(0);
-            let score = 1000 - (i128::from(wanted) * 1000 / i128::from(node));
-            i64::try_from(score).unwrap_or(3).clamp(3, 999)
+            let score_of = |container: &Container| {
+                let own = request(container, "memory").unwrap_or(0);
+                let wanted = own.saturating_add(share_of_rest(pod));
+                let score = 1000 - (i128::from(wanted) * 1000 / i128::from(node));
+                i64::try_from(score).unwrap_or(3)
+            };
+            let mut score = score_of(container);
+            if init_containers(pod).iter().any(|c| c.name == container.name)
+                && api::pod::is_sidecar(container)
+            {
+                // A sidecar goes no sooner than what it is beside.
+                score = spec(pod).containers.iter().map(score_of).min().unwrap_or(score).min(score);
+            }
+            score.clamp(3, 999)
         }
     }
+}
+
+/// What each container has of the memory that the pod asks for and no container does.
+fn share_of_rest(pod: &Pod) -> i64 {
+    let Some(whole) = pod_resources::own(pod, Of::Requests, "memory") else { return 0 };
+    let containers: Vec<&Container> = spec(pod).containers.iter().collect();
+    let sidecars = init_containers(pod).iter().filter(|c| api::pod::is_sidecar(c));
+    let all: Vec<&Container> = containers.into_iter().chain(sidecars).collect();
+    let asked: i64 = all.iter().map(|c| request(c, "memory").unwrap_or(0)).sum();
+    let count = i64::try_from(all.len()).unwrap_or(i64::MAX).max(1);
+    (whole - asked).max(0) / count
 }
 
 /// The pod's cgroup below `root`.
@@ -174,6 +193,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_whole_pod_has_decides_the_class_and_limits_its_containers() {
+        let mut pod = fixture::pod("Always", vec![], vec![with(&[], &[]), with(&[], &[])]);
+        let whole = with(&[("memory", "400Mi")], &[("cpu", "500m"), ("memory", "400Mi")]);
+        pod.spec.as_mut().unwrap().resources = whole.resources;
+        assert_eq!(qos(&pod), Qos::Guaranteed);
+        let whole = with(&[("memory", "200Mi")], &[("cpu", "500m"), ("memory", "400Mi")]);
+        pod.spec.as_mut().unwrap().resources = whole.resources;
+        assert_eq!(qos(&pod), Qos::Burstable);
+        let container = fixture::container("a");
+        let resources = linux_resources(&pod, &container, 1000 << 20);
+        assert_eq!((resources.cpu_shares, resources.cpu_quota), (512, 50_000));
+        assert_eq!(resources.memory_limit_in_bytes, 400 << 20);
+        assert_eq!(resources.oom_score_adj, 900, "half of what the pod asks for");
+    }
+
+    #[test]
     fn the_runtime_gets_shares_quota_and_score() {
         let container = with(&[("memory", "250Mi")], &[("cpu", "500m"), ("memory", "500Mi")]);
         let pod = fixture::pod("Always", vec![], vec![container.clone()]);
@@ -182,15 +217,5 @@ mod tests {
         assert_eq!(resources.memory_limit_in_bytes, 500 << 20);
         assert_eq!(resources.oom_score_adj, 750);
         assert_eq!(pod_cgroup("/", &pod), "/kubepods/burstable/podu");
-    }
-
-    #[test]
-    fn an_init_container_may_ask_for_more_than_the_rest() {
-        let pod = fixture::pod(
-            "Always",
-            vec![with(&[("cpu", "2")], &[])],
-            vec![with(&[("cpu", "500m")], &[]), with(&[("cpu", "1")], &[])],
-        );
-        assert_eq!(pod_request(&pod, "cpu"), 2000);
     }
 }

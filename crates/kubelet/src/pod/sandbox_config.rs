@@ -27,7 +27,11 @@ pub(crate) fn sandbox_config(
     config: &Config,
     pod: &Pod,
     attempt: u32,
+    handler: &str,
 ) -> Result<PodSandboxConfig, String> {
+    if spec::spec(pod).host_users == Some(false) {
+        return Err(format!("RuntimeClass handler {handler:?} does not support user namespaces"));
+    }
     let host_network = spec::host_network(pod);
     let hostname = if host_network {
         String::new()
@@ -61,6 +65,7 @@ pub(crate) fn sandbox_config(
             overhead: None,
             resources: None,
         },
+        runtime_handler: handler.to_owned(),
     })
 }
 

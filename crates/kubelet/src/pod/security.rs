@@ -70,6 +70,7 @@ pub(crate) fn security_context(
         namespace_options.pid = NamespaceMode::Target;
         namespace_options.target_id = Some(target);
     }
+    let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
     LinuxContainerSecurityContext {
         capabilities: own.capabilities.map(|capabilities| Capability {
             add_capabilities: plain(capabilities.add),
@@ -85,8 +86,8 @@ pub(crate) fn security_context(
         supplemental_groups: supplemental_groups(pod),
         supplemental_groups_policy: groups_policy(pod),
         no_new_privs: own.allow_privilege_escalation == Some(false),
-        masked_paths: paths(&MASKED_PATHS),
-        readonly_paths: paths(&READONLY_PATHS),
+        masked_paths: if unmasked { Vec::new() } else { paths(&MASKED_PATHS) },
+        readonly_paths: if unmasked { Vec::new() } else { paths(&READONLY_PATHS) },
         seccomp: if privileged {
             None
         } else {

@@ -49,6 +49,7 @@ impl Starter<'_> {
             self.event(whom, EventType::Warning, "Failed", &format!("Error: {}", error.reason));
         })?;
         let failed = |reason| move |message: String| StartError { reason, message };
+        self.ensure_image_volumes(whom, failures).await?;
         let configured = self.configure(start, whom, &image).await;
         let config = configured
             .map_err(failed("CreateContainerConfigError"))
@@ -70,6 +71,33 @@ impl Starter<'_> {
         self.event(whom, EventType::Normal, "Started", "Container started");
         self.post_start(&id, whom).await?;
         Ok(id)
+    }
+
+    /// Images that the container mounts are pulled by the policies of their volumes.
+    async fn ensure_image_volumes(
+        &self,
+        (kind, container): (Kind, &Container),
+        failures: &mut PullFailures,
+    ) -> Result<(), StartError> {
+        for volume in spec::spec(self.pod).volumes.iter().flatten() {
+            let mut mounts = container.volume_mounts.iter().flatten();
+            let Some(source) = &volume.image else { continue };
+            if !mounts.any(|mount| mount.name == volume.name) {
+                continue;
+            }
+            let stand_in = Container {
+                name: container.name.clone(),
+                image: source.reference.clone(),
+                image_pull_policy: source.pull_policy.clone(),
+                ..Container::default()
+            };
+            let whom = (kind, &stand_in);
+            let ensured = image::ensure(self.kubelet, self.pod, whom, self.sandbox.1, failures);
+            ensured.await.inspect_err(|error| {
+                self.event(whom, EventType::Warning, "Failed", &format!("Error: {}", error.reason));
+            })?;
+        }
+        Ok(())
     }
 
     async fn configure(
@@ -96,6 +124,7 @@ impl Starter<'_> {
                 secrets: &self.kubelet.volumes.secrets,
                 services: &services,
                 around: &around,
+                mounted: self.mounted,
             };
             sources.environment(self.pod, container).await?
         };
@@ -108,6 +137,7 @@ impl Starter<'_> {
             image: &image.id,
             environment,
             mounted: self.mounted,
+            mounts: &*self.kubelet.volumes.mounts,
             pod_dir: &pod_dir,
             node_memory: self.kubelet.capacity.memory_bytes,
             target: (kind == Kind::Ephemeral).then(|| self.target(container)).flatten(),

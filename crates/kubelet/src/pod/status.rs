@@ -14,14 +14,38 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::container_status::{self, StartError};
 use crate::pod::observed::Observed;
+use crate::pod::pod_resources;
 use crate::pod::qos::qos;
 use crate::pod::spec::{self, Kind};
+
+/// The last words of all containers of a pod: upstream `MaxPodTerminationMessageLogLength`.
+const MESSAGES_BYTES_MAX: usize = 12 << 10;
 
 /// Why a pod has ended, when its containers do not say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) reason: String,
     pub(crate) message: String,
+}
+
+/// The reason of a pod that used more than it may of what others need.
+pub(crate) const EVICTED: &str = "Evicted";
+
+/// A condition about a resize; it is there or it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResizeCondition {
+    pub(crate) kind: &'static str,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) generation: Option<i64>,
+}
+
+impl ResizeCondition {
+    /// What was granted is not in force everywhere.
+    pub(crate) fn in_progress(generation: Option<i64>) -> Self {
+        let kind = api::pod::RESIZE_IN_PROGRESS;
+        Self { kind, reason: String::new(), message: String::new(), generation }
+    }
 }
 
 /// Everything a pod's status is made of beside the spec.
@@ -37,6 +61,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) verdict: Option<&'a Verdict>,
     /// No container will run any more, whatever the restart policy says.
     pub(crate) stopping: bool,
+    pub(crate) resize: Vec<ResizeCondition>,
     /// Whether a running container passes its readiness probe or has none.
     pub(crate) ready: &'a dyn Fn(&cri::ContainerStatus) -> bool,
     /// Whether a running container passed its startup probe or has none.
@@ -69,7 +94,17 @@ pub(crate) fn pod_status(pod: &Pod, facts: &Facts<'_>, now: Timestamp) -> PodSta
         resource_claim_statuses: facts.previous.resource_claim_statuses.clone(),
         ..PodStatus::default()
     };
+    if pod_resources::are_set(pod) {
+        status.resources.clone_from(&spec.resources);
+        status.allocated_resources =
+            spec.resources.as_ref().and_then(|resources| resources.requests.clone());
+    }
     addresses(pod, facts, &mut status);
+    let (mut init, mut containers, mut ephemeral) = (init, containers, ephemeral);
+    let count = init.len() + containers.len() + ephemeral.len();
+    for status in init.iter_mut().chain(&mut containers).chain(&mut ephemeral) {
+        container_status::shorten_messages(status, MESSAGES_BYTES_MAX / count.max(1));
+    }
     status.conditions = Some(conditions(pod, phase, &init, &containers, facts, now));
     status.init_container_statuses = (!init.is_empty()).then_some(init);
     status.ephemeral_container_statuses = (!ephemeral.is_empty()).then_some(ephemeral);
@@ -222,7 +257,17 @@ fn conditions(
         (api::pod::CONTAINERS_READY, containers_ready),
         (api::pod::POD_SCHEDULED, Told::Yes),
     ];
-    told.into_iter().map(|(kind, told)| condition(pod, kind, told, facts, now)).collect()
+    let told = told.into_iter().map(|(kind, told)| condition(pod, kind, told, facts, now));
+    let resize = facts.resize.iter().map(|resize| {
+        let told = Told::As(resize.reason.clone(), resize.message.clone());
+        let observed_generation = resize.generation;
+        PodCondition { observed_generation, ..condition(pod, resize.kind, told, facts, now) }
+    });
+    let evicted = facts.verdict.filter(|verdict| verdict.reason == EVICTED).map(|verdict| {
+        let told = Told::As("TerminationByKubelet".to_owned(), verdict.message.clone());
+        condition(pod, api::pod::DISRUPTION_TARGET, told, facts, now)
+    });
+    told.chain(resize).chain(evicted).collect()
 }
 
 #[derive(Clone)]
@@ -231,13 +276,16 @@ enum Told {
     /// True, with a reason.
     Because(&'static str),
     No(&'static str, String),
+    /// True, with whatever there is to tell.
+    As(String, String),
 }
 
 fn condition(pod: &Pod, kind: &str, told: Told, facts: &Facts<'_>, now: Timestamp) -> PodCondition {
     let (status, reason, message) = match told {
-        Told::Yes => ("True", "", String::new()),
-        Told::Because(reason) => ("True", reason, String::new()),
-        Told::No(reason, message) => ("False", reason, message),
+        Told::Yes => ("True", String::new(), String::new()),
+        Told::Because(reason) => ("True", reason.to_owned(), String::new()),
+        Told::No(reason, message) => ("False", reason.to_owned(), message),
+        Told::As(reason, message) => ("True", reason, message),
     };
     let given = |text: String| (!text.is_empty()).then_some(text);
     let before = facts
@@ -249,7 +297,7 @@ fn condition(pod: &Pod, kind: &str, told: Told, facts: &Facts<'_>, now: Timestam
     PodCondition {
         type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: given(reason.to_owned()),
+        reason: given(reason),
         message: given(message),
         last_probe_time: None,
         last_transition_time: before

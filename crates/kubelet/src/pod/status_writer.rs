@@ -160,7 +160,9 @@ fn patch(uid: &str, from: &PodStatus, to: &PodStatus) -> Result<Option<Value>, C
             ("conditions", Value::Array(items)) => {
                 let before = from.get(key).and_then(Value::as_array);
                 let new = items.iter().filter(|i| !before.is_some_and(|b| b.contains(i)));
-                Value::Array(new.map(without_remains).collect())
+                let over = before.into_iter().flatten().filter(|b| is_over(b, items));
+                let over = over.map(|b| json!({ "$patch": "delete", "type": b["type"] }));
+                Value::Array(new.map(without_remains).chain(over).collect())
             }
             _ => value.clone(),
         };
@@ -173,6 +175,13 @@ fn patch(uid: &str, from: &PodStatus, to: &PodStatus) -> Result<Option<Value>, C
         return Ok(None);
     }
     Ok(Some(json!({ "metadata": { "uid": uid }, "status": changed })))
+}
+
+/// Whether a condition that is there only while it holds does so no more.
+fn is_over(before: &Value, now: &[Value]) -> bool {
+    let kind = &before["type"];
+    (kind == api::pod::RESIZE_PENDING || kind == api::pod::RESIZE_IN_PROGRESS)
+        && !now.iter().any(|condition| condition["type"] == *kind)
 }
 
 /// A condition whose reason and message go when they are absent: merging would keep them.
@@ -248,5 +257,11 @@ mod tests {
             })
         );
         assert_eq!(patch("u", &after, &after).unwrap(), None);
+        let mut resizing = after.clone();
+        resizing.conditions.as_mut().unwrap().push(condition("PodResizeInProgress", "True"));
+        assert_eq!(
+            patch("u", &resizing, &after).unwrap().unwrap()["status"],
+            json!({ "conditions": [{ "$patch": "delete", "type": "PodResizeInProgress" }] })
+        );
     }
 }

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::kubelet::Kubelet;
+use crate::pod::allocation::Allocation;
 use crate::pod::container_status::StartError;
 use crate::pod::crash_backoff::{CrashBackoff, go_duration};
 use crate::pod::end::Endings;
@@ -32,8 +33,10 @@ use crate::pod::status::{Facts, Verdict, pod_status};
 use crate::pod::status_writer::StatusWriter;
 use crate::pod::workers::{Desired, Handle};
 use crate::volume::Mounted;
+use resize::Resizing;
 
 mod act;
+mod resize;
 mod stop;
 
 /// When something failed that nobody tells us the end of: upstream `backOffPeriod`.
@@ -61,7 +64,9 @@ pub(crate) struct Worker {
     handle: Handle,
     writer: StatusWriter,
     uid: String,
-    /// The version of the pod that was looked at last.
+    /// The pod as the API wants it.
+    desired: Arc<Pod>,
+    /// The same with the resources that the node has granted.
     pod: Arc<Pod>,
     gone: bool,
     admitted: bool,
@@ -77,6 +82,9 @@ pub(crate) struct Worker {
     probes: Probes,
     endings: Endings,
     mounted: Option<Mounted>,
+    resizing: Resizing,
+    /// What was last told about volumes, and when.
+    volumes_told: Option<(String, Timestamp)>,
     messages: BTreeMap<ContainerId, String>,
     retry_soon: Duration,
     /// What failed for a reason that only time or a change can mend, and when it is tried again:
@@ -93,6 +101,7 @@ impl Worker {
             uid: spec::uid(&pod).to_owned(),
             kubelet,
             handle,
+            desired: Arc::clone(&pod),
             pod,
             gone,
             admitted: false,
@@ -106,6 +115,8 @@ impl Worker {
             probes: Probes::default(),
             endings: Endings::default(),
             mounted: None,
+            resizing: Resizing::default(),
+            volumes_told: None,
             messages: BTreeMap::new(),
             retry_soon: RETRY_SOON_FIRST,
             held: BTreeMap::new(),
@@ -148,7 +159,7 @@ impl Worker {
     }
 
     fn take(&mut self, pod: Arc<Pod>, gone: bool) {
-        let (old, new) = (&self.pod.metadata, &pod.metadata);
+        let (old, new) = (&self.desired.metadata, &pod.metadata);
         if (&old.labels, &old.annotations) != (&new.labels, &new.annotations) {
             // They may be files of a volume.
             self.handle.objects_changed();
@@ -157,7 +168,15 @@ impl Worker {
             self.held.clear();
         }
         self.writer.found(&pod);
-        self.pod = pod;
+        if !Arc::ptr_eq(&self.desired, &pod) {
+            let granted = Allocation::of(&self.pod);
+            self.pod = if self.admitted && granted != Allocation::of(&pod) {
+                Arc::new(granted.apply(&pod))
+            } else {
+                Arc::clone(&pod)
+            };
+            self.desired = pod;
+        }
         self.gone = gone;
     }
 
@@ -198,8 +217,10 @@ impl Worker {
         if !self.admit(&observed) {
             return Ok(Next::Again);
         }
+        self.follow_allocation();
         let plan = self.plan(&observed);
         self.note_waiting(&plan, &observed);
+        self.note_progress(&plan);
         self.report(&observed);
         if plan.finished {
             self.over = true;
@@ -219,6 +240,12 @@ impl Worker {
     /// Ends the pod when it has been active for too long.
     fn decide_end(&mut self) {
         if self.verdict.is_some() || self.is_stopping() {
+            return;
+        }
+        if let Some(verdict) = self.handle.take_eviction() {
+            let Verdict { reason, message } = &verdict;
+            self.kubelet.pod_event(&self.pod, EventType::Warning, reason, message);
+            self.verdict = Some(verdict);
             return;
         }
         if self.deadline_left().is_some_and(|left| left.is_zero()) {
@@ -248,15 +275,18 @@ impl Worker {
         if self.admitted {
             return true;
         }
-        if let Err(verdict) = self.kubelet.admit(&self.pod, !observed.sandboxes.is_empty()) {
-            let Verdict { reason, message } = verdict;
-            self.kubelet.pod_event(&self.pod, EventType::Warning, &reason, &message);
-            let message = format!("Pod was rejected: {message}");
-            self.verdict = Some(Verdict { reason, message });
-            return false;
+        match self.kubelet.admit(&self.desired, !observed.sandboxes.is_empty()) {
+            Ok(granted) => {
+                self.pod = granted;
+                self.admitted = true;
+            }
+            Err(Verdict { reason, message }) => {
+                self.kubelet.pod_event(&self.pod, EventType::Warning, &reason, &message);
+                let message = format!("Pod was rejected: {message}");
+                self.verdict = Some(Verdict { reason, message });
+            }
         }
-        self.admitted = true;
-        true
+        self.admitted
     }
 
     fn plan(&self, observed: &Observed) -> Plan {
@@ -330,6 +360,7 @@ impl Worker {
             start_time: self.start_time(),
             verdict: self.verdict.as_ref(),
             stopping: self.is_stopping(),
+            resize: self.resizing.conditions(),
             ready: &|status| self.probes.ready(&self.pod, status),
             started: &|status| self.probes.started(&self.pod, status),
             message: &|status| self.messages.get(&status.id).cloned().unwrap_or_default(),
@@ -368,6 +399,8 @@ fn is_foreign(condition: &str) -> bool {
             | api::pod::INITIALIZED
             | api::pod::POD_SCHEDULED
             | api::pod::READY_TO_START_CONTAINERS
+            | api::pod::RESIZE_PENDING
+            | api::pod::RESIZE_IN_PROGRESS
     )
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::kubelet::{Kubelet, lock};
 use crate::pod::spec;
+use crate::pod::status::Verdict;
 use crate::pod::worker::Worker;
 
 /// What the API wants of a pod.
@@ -27,9 +28,21 @@ pub(crate) struct Handle {
     desired: Arc<watch::Sender<Desired>>,
     wake: Arc<Notify>,
     objects_changed: Arc<AtomicBool>,
+    eviction: Arc<Mutex<Option<Verdict>>>,
 }
 
 impl Handle {
+    /// The pod has to go.
+    pub(crate) fn evict(&self, verdict: Verdict) {
+        *lock(&self.eviction) = Some(verdict);
+        self.wake();
+    }
+
+    /// Why it has to go, if nobody has asked before.
+    pub(crate) fn take_eviction(&self) -> Option<Verdict> {
+        lock(&self.eviction).take()
+    }
+
     /// Something happened: look again.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
@@ -95,6 +108,7 @@ impl Workers {
             desired: Arc::new(watch::Sender::new(desired)),
             wake: Arc::default(),
             objects_changed: Arc::default(),
+            eviction: Arc::default(),
         };
         workers.insert(uid, handle.clone());
         // It ends when its pod is gone, or with the kubelet.

@@ -157,7 +157,9 @@ fn merge(into: &mut Value, patch: &Value) {
             for condition in value.as_array().unwrap() {
                 let list = into[key].as_array_mut().unwrap();
                 list.retain(|old| old["type"] != condition["type"]);
-                list.push(condition.clone());
+                if condition["$patch"] != "delete" {
+                    list.push(condition.clone());
+                }
             }
         } else if let Some(items) = value.as_array() {
             let plain = items.iter().filter(|item| item.get("$patch").is_none());

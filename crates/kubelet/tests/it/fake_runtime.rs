@@ -21,6 +21,8 @@ struct State {
     images: Vec<String>,
     calls: Vec<String>,
     log_path: String,
+    ip: Option<IpAddr>,
+    outcomes: BTreeMap<String, i32>,
 }
 
 /// The runtime. Clones are the same one.
@@ -54,6 +56,16 @@ impl FakeRuntime {
     /// Where containers made from now on have their log.
     pub(crate) fn set_log_path(&self, path: &std::path::Path) {
         self.state.lock().unwrap().log_path = path.display().to_string();
+    }
+
+    /// Sandboxes made from now on have this address.
+    pub(crate) fn set_ip(&self, ip: IpAddr) {
+        self.state.lock().unwrap().ip = Some(ip);
+    }
+
+    /// From now on this command ends with this code.
+    pub(crate) fn set_outcome(&self, command: &str, code: i32) {
+        self.state.lock().unwrap().outcomes.insert(command.to_owned(), code);
     }
 
     /// Ends the running container of a name.
@@ -135,7 +147,7 @@ impl RuntimeService for FakeRuntime {
             metadata: config.metadata.clone(),
             state: PodSandboxState::Ready,
             created_at: self.clock.now(),
-            ips: vec![IpAddr::from([10, 0, 0, 9])],
+            ips: vec![self.state.lock().unwrap().ip.unwrap_or([10, 0, 0, 9].into())],
             namespace_options: config.linux.security_context.namespace_options.clone(),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
@@ -283,7 +295,7 @@ impl RuntimeService for FakeRuntime {
         unsupported()
     }
 
-    /// The command is the exit code.
+    /// The command is the exit code, unless a test said otherwise.
     async fn exec_sync(
         &self,
         id: &ContainerId,
@@ -291,8 +303,9 @@ impl RuntimeService for FakeRuntime {
         _: Duration,
     ) -> Result<ExecSyncResponse> {
         self.call(format!("exec {} {}", self.name(id), cmd.join(" ")));
+        let known = self.state.lock().unwrap().outcomes.get(&cmd[0]).copied();
         Ok(ExecSyncResponse {
-            exit_code: cmd[0].parse().unwrap_or(127),
+            exit_code: known.unwrap_or_else(|| cmd[0].parse().unwrap_or(127)),
             stdout: b"said".to_vec(),
             stderr: Vec::new(),
         })

@@ -3,12 +3,20 @@
 #[cfg(test)]
 mod api_server;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod fake_runtime;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod probes;
+#[cfg(test)]
+mod resize;
+#[cfg(test)]
 mod server;
+#[cfg(test)]
+mod volumes;
 #[cfg(test)]
 mod world;

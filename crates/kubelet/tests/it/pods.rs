@@ -215,20 +215,3 @@ async fn a_pod_that_is_active_too_long_fails() {
     world.until("the pod fails", || status()["phase"] == "Failed").await;
     assert_eq!(status()["reason"], "DeadlineExceeded");
 }
-
-#[tokio::test]
-async fn a_running_container_gets_its_new_limits() {
-    let world = World::new().await;
-    let limits = |cpu: &str| json!({ "limits": { "cpu": cpu, "memory": "64Mi" } });
-    world.create_pod("p", one(json!({ "resources": limits("100m") })));
-    world.until_ready("p").await;
-    world.api.change(&crate::world::path("p"), |pod| {
-        pod["spec"]["containers"][0]["resources"] = limits("200m");
-        pod["metadata"]["generation"] = 2.into();
-    });
-    let status = || world.pod("p").unwrap()["status"].clone();
-    world.until("the generation is observed", || status()["observedGeneration"] == 2).await;
-    assert_eq!(world.runtime.calls()[3..], ["resize c to 20000"]);
-    assert_eq!(status()["containerStatuses"][0]["resources"], limits("200m"));
-    assert_eq!(status()["containerStatuses"][0]["restartCount"], 0);
-}

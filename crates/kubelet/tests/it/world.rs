@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
 use crate::api_server::ApiServer;
+use crate::clock::TokioClock;
 use crate::fake_runtime::FakeRuntime;
 
 pub(crate) struct World {
@@ -17,6 +18,7 @@ pub(crate) struct World {
     pub(crate) runtime: FakeRuntime,
     pub(crate) cidrs: Arc<Mutex<Vec<String>>>,
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: clock::SharedClock,
     tls: Option<(IpAddr, ServingTls)>,
     shutdown: Shutdown,
 }
@@ -29,10 +31,12 @@ impl World {
 
     /// One that serves HTTPS on an address.
     pub(crate) async fn serving(tls: Option<(IpAddr, ServingTls)>) -> Self {
-        let clock: clock::SharedClock = Arc::new(clock::SystemClock);
+        keep_mounts_private();
+        let clock: clock::SharedClock = Arc::new(TokioClock::new());
         let mut world = Self {
             api: ApiServer::new(),
             runtime: FakeRuntime::new(Arc::clone(&clock)),
+            clock,
             cidrs: Arc::default(),
             dir: tempfile::tempdir().unwrap(),
             tls,
@@ -55,7 +59,7 @@ impl World {
         let cidrs = Arc::clone(&self.cidrs);
         let deps = Deps {
             client: Client::new(Arc::new(self.api.clone())),
-            clock: Arc::new(clock::SystemClock),
+            clock: Arc::clone(&self.clock),
             runtime: Arc::new(self.runtime.clone()),
             images: Arc::new(self.runtime.clone()),
             network: Arc::new(self.runtime.clone()),
@@ -144,6 +148,14 @@ impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.begin();
     }
+}
+
+/// The kubelet mounts: in a namespace of this thread, and of those that it starts later.
+fn keep_mounts_private() {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
 }
 
 pub(crate) fn path(name: &str) -> String {

@@ -12,7 +12,7 @@
 //!
 //! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod cat FILE`,
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
-//! `testkit-pod check FILE`, `testkit-pod wait`, `testkit-pod fail CODE`.
+//! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`, `testkit-pod fail CODE`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["fail", code] => ExitCode::from(code.parse().unwrap_or(1)),
+        ["fetch", target] => ended(fetch(target).map(drop)),
         ["cat", path] => {
             say(&std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string()));
             ExitCode::SUCCESS
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | wait | fail CODE",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE",
             );
             ExitCode::from(2)
         }

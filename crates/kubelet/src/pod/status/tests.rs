@@ -12,6 +12,7 @@ struct Case {
     errors: BTreeMap<String, StartError>,
     stopping: bool,
     ready: bool,
+    words: String,
 }
 
 impl Case {
@@ -30,6 +31,7 @@ impl Case {
             errors: BTreeMap::new(),
             stopping: false,
             ready: true,
+            words: String::new(),
         }
     }
 
@@ -41,10 +43,11 @@ impl Case {
             node_ip: [10, 0, 0, 1].into(),
             start_time: at(1),
             verdict: None,
+            resize: Vec::new(),
             stopping: self.stopping,
             ready: &|_| self.ready,
             started: &|_| true,
-            message: &|_| String::new(),
+            message: &|_| self.words.clone(),
         };
         pod_status(&self.pod, &facts, at(9))
     }
@@ -152,4 +155,13 @@ fn an_unfinished_init_container_keeps_the_pod_pending() {
     assert_eq!(told(&pending, "Initialized").2, "containers with incomplete status: [init]");
     let waiting = pending.container_statuses.unwrap().remove(0).state.unwrap().waiting.unwrap();
     assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
+}
+
+#[test]
+fn many_containers_share_the_room_for_last_words() {
+    let mut case = Case::new("Never", &[(Runs::Exited, 1); 12]);
+    case.words = "x".repeat(4096);
+    let told = case.status().container_statuses.unwrap().remove(0);
+    let words = told.state.unwrap().terminated.unwrap().message.unwrap();
+    assert_eq!(words.len(), 1024);
 }

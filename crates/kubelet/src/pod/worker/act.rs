@@ -7,16 +7,22 @@ use std::time::Duration;
 use client::EventType;
 use cri::{ContainerId, ContainerState, CriError, PodSandboxConfig};
 use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::node::v1::RuntimeClass;
 
 use super::{Next, RETRY, RETRY_SOON_FIRST, SANDBOX, VOLUMES, Worker};
+use crate::pod::container_status::StartError;
 use crate::pod::end::Ending;
 use crate::pod::fields::Surroundings;
-use crate::pod::lifecycle::{Kill, KillReason, Plan, Resize, Start, backoff_key};
+use crate::pod::lifecycle::{Kill, KillReason, Plan, Start, backoff_key};
 use crate::pod::observed::Observed;
+use crate::pod::pod_resources;
 use crate::pod::sandbox_config::sandbox_config;
 use crate::pod::spec::{self, Kind};
 use crate::pod::start::Starter;
-use crate::volume::Mounted;
+use crate::volume::{Mounted, VolumeError};
+
+/// How often a claim that is not bound is looked at: a node may not watch claims.
+const CLAIMS_EVERY: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) async fn carry_out(
@@ -33,11 +39,8 @@ impl Worker {
         for kill in &plan.kill {
             self.kill(kill, observed);
         }
-        for resize in &plan.resize {
-            self.resize(resize).await;
-        }
-        let (mut acted, mut started) = (false, false);
-        let mut held = None;
+        let mut held = self.resize(&plan.resize).await;
+        let (mut acted, mut started) = (!plan.resize.is_empty() && held.is_none(), false);
         for start in &plan.start {
             if let Some(left) = self.held_for(&start.name) {
                 held = Some(held.map_or(left, |other: Duration| other.min(left)));
@@ -82,15 +85,17 @@ impl Worker {
         let host_ip = kubelet.config.node_ip.to_string();
         let allocatable = kubelet.allocatable();
         let around = Surroundings { pod_ips: &ips, host_ip: &host_ip, allocatable: &allocatable };
-        match kubelet.volumes.set_up(&self.pod, &around).await {
+        match kubelet.volumes.set_up(&self.pod, kubelet.node().as_deref(), &around).await {
             Ok(mounted) => {
                 self.mounted = Some(mounted);
                 None
             }
             Err(error) => {
-                let text = error.to_string();
-                kubelet.pod_event(&self.pod, EventType::Warning, "FailedMount", &text);
-                let wait = self.soon();
+                self.tell_volumes(&error);
+                let mut wait = self.soon();
+                if matches!(error, VolumeError::Claims { .. }) {
+                    wait = wait.min(CLAIMS_EVERY);
+                }
                 self.hold(VOLUMES, wait);
                 // Containers that run keep the files they have.
                 if let Some(mounted) = &mut self.mounted {
@@ -99,6 +104,19 @@ impl Worker {
                 }
                 Some(wait)
             }
+        }
+    }
+
+    /// The same failure is told again only after a while: claims are asked for often.
+    fn tell_volumes(&mut self, error: &VolumeError) {
+        let text = error.to_string();
+        let now = self.kubelet.deps.clock.now();
+        let told = self.volumes_told.as_ref().is_some_and(|(before, at)| {
+            *before == text && Duration::try_from(now.duration_since(*at)).is_ok_and(|d| d < RETRY)
+        });
+        if !told {
+            self.kubelet.pod_event(&self.pod, EventType::Warning, "FailedMount", &text);
+            self.volumes_told = Some((text, now));
         }
     }
 
@@ -142,10 +160,22 @@ impl Worker {
             let wait = self.soon();
             return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
         }
-        let config = match self.sandbox_config(attempt) {
+        let config = match self.runtime_handler().await {
+            Ok(handler) => self.sandbox_config(attempt, &handler),
+            Err(why) => Err(why),
+        };
+        let config = match config {
             Ok(config) => config,
             Err(why) => return Ok(self.sandbox_failed(&why)),
         };
+        self.resizing.forget_cgroup();
+        if let Err(why) = self.set_cgroup(pod_resources::cgroup_limits(&self.pod)).await {
+            let text = format!("unable to ensure pod container exists: {why}");
+            let kubelet = &self.kubelet;
+            kubelet.pod_event(&self.pod, EventType::Warning, "FailedCreatePodContainer", &text);
+            let wait = self.soon();
+            return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
+        }
         match self.kubelet.deps.runtime.run_pod_sandbox(&config).await {
             Ok(_) => {
                 self.retry_soon = RETRY_SOON_FIRST;
@@ -164,21 +194,19 @@ impl Worker {
         Next::Wait(Some(self.hold(SANDBOX, wait)))
     }
 
-    fn sandbox_config(&self, attempt: u32) -> Result<PodSandboxConfig, String> {
-        sandbox_config(&self.kubelet.config, &self.pod, attempt)
+    fn sandbox_config(&self, attempt: u32, handler: &str) -> Result<PodSandboxConfig, String> {
+        sandbox_config(&self.kubelet.config, &self.pod, attempt, handler)
     }
 
-    async fn resize(&mut self, resize: &Resize) {
-        if self.held_for(&resize.name).is_some() {
-            return;
+    /// What the pod's runtime class is run with.
+    async fn runtime_handler(&self) -> Result<String, String> {
+        let class = spec::spec(&self.pod).runtime_class_name.as_deref().unwrap_or_default();
+        if class.is_empty() {
+            return Ok(String::new());
         }
-        let runtime = &self.kubelet.deps.runtime;
-        let changed = runtime.update_container_resources(&resize.id, &resize.resources).await;
-        if let Err(error) = changed {
-            let text = format!("Error resizing container {}: {error}", resize.name);
-            self.kubelet.pod_event(&self.pod, EventType::Warning, "ResizeError", &text);
-            self.hold(&resize.name, RETRY);
-        }
+        let api = self.kubelet.deps.client.api::<RuntimeClass>("");
+        let found = api.get(class).await.map_err(|error| telemetry::Chain(&error).to_string());
+        found.map(|class| class.handler)
     }
 
     fn kill(&mut self, kill: &Kill, observed: &Observed) {
@@ -229,7 +257,8 @@ impl Worker {
 
     async fn start(&mut self, start: &Start, observed: &Observed) -> bool {
         let Some(sandbox) = observed.ready_sandbox() else { return false };
-        let config = match self.sandbox_config(sandbox.metadata.attempt) {
+        let handler = &sandbox.runtime_handler;
+        let config = match self.sandbox_config(sandbox.metadata.attempt, handler) {
             Ok(config) => config,
             Err(why) => {
                 tracing::warn!(pod = spec::described(&self.pod), why, "sandbox not described");
@@ -238,7 +267,7 @@ impl Worker {
         };
         let container = spec::container(&self.pod, &start.name);
         if let (Some(after), Some((_, container))) = (start.after, container)
-            && self.start_errors.get(&start.name).is_none_or(|e| e.reason == "CrashLoopBackOff")
+            && self.start_errors.get(&start.name).is_none_or(has_run)
         {
             self.backoff.next(&backoff_key(&container), after, self.kubelet.deps.clock.now());
         }
@@ -260,6 +289,11 @@ impl Worker {
             Err(error) => {
                 let failed = &self.kubelet.metrics.started_containers_errors;
                 failed.with_label_values(&[container_type(start.kind), error.reason]).inc();
+                if has_run(&error) {
+                    // It is run again by its restart policy and its back-off.
+                    self.start_errors.insert(start.name.clone(), error);
+                    return false;
+                }
                 let soon = error.reason == "ErrImagePull";
                 let pull = self.pulls.wake_after(self.kubelet.deps.clock.now());
                 let wait = match pull {
@@ -290,6 +324,11 @@ impl Worker {
             std::fs::remove_file(&container.log_path).ok();
         }
     }
+}
+
+/// Whether the container ran before it came to this.
+fn has_run(error: &StartError) -> bool {
+    matches!(error.reason, "CrashLoopBackOff" | "PostStartHookError")
 }
 
 /// Upstream's word in metrics.

@@ -1,6 +1,5 @@
 //! Stopping a pod, and removing what is left of it.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client::DeleteOptions;
@@ -9,9 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Next, RETRY, Worker};
 use crate::pod::observed::Observed;
-use crate::pod::qos;
 use crate::pod::sandbox_config::log_directory;
 use crate::pod::spec::{self, Kind};
+use crate::pod::status::EVICTED;
 
 impl Worker {
     /// One step towards nothing that runs.
@@ -83,7 +82,11 @@ impl Worker {
 
     /// What is left of the grace period since the pod began to stop.
     fn grace_left(&self) -> Duration {
-        let seconds = u64::try_from(spec::grace_period_secs(&self.pod)).unwrap_or(0);
+        let mut seconds = u64::try_from(spec::grace_period_secs(&self.pod)).unwrap_or(0);
+        if self.verdict.as_ref().is_some_and(|verdict| verdict.reason == EVICTED) {
+            // Upstream's `immediateEvictionGracePeriodSeconds`.
+            seconds = seconds.min(1);
+        }
         let grace = Duration::from_secs(seconds);
         let now = self.kubelet.deps.clock.now();
         let begun = self.stopping.unwrap_or(now);
@@ -107,7 +110,14 @@ impl Worker {
             self.kubelet.deps.runtime.remove_pod_sandbox(&sandbox.id).await?;
         }
         let config = &self.kubelet.config;
-        remove_cgroup(&config.cgroup_mount, &qos::pod_cgroup(&config.cgroup_root, &self.pod));
+        let cgroups = self.kubelet.cgroups.clone();
+        let path = cgroups.path(&self.pod);
+        let removed = tokio::task::spawn_blocking(move || cgroups.remove(&path)).await;
+        if let Ok(Err(error)) = removed {
+            let (pod, error) = (spec::described(&self.pod), telemetry::Chain(&error).to_string());
+            tracing::warn!(pod, error, "cgroup of a pod not removed, trying again");
+            return Ok(Some(Next::Wait(Some(RETRY))));
+        }
         // Logs of a pod that is deleted go with it; what cannot be removed goes at the next start.
         std::fs::remove_dir_all(log_directory(config, &self.pod)).ok();
         Ok(None)
@@ -132,28 +142,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// Removes the pod's cgroup in every hierarchy. What has a process left stays until the node's
-/// next look for leftovers.
-pub(crate) fn remove_cgroup(mount: &Path, cgroup: &str) {
-    let relative = cgroup.trim_start_matches('/');
-    let mut roots: Vec<PathBuf> = vec![mount.to_path_buf()];
-    let hierarchies = std::fs::read_dir(mount).into_iter().flatten().flatten();
-    roots.extend(hierarchies.map(|entry| entry.path()).filter(|path| path.is_dir()));
-    for root in roots {
-        let path = root.join(relative);
-        if path.is_dir() {
-            remove_tree(&path);
-        }
-    }
-}
-
-fn remove_tree(path: &Path) {
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            remove_tree(&entry.path());
-        }
-    }
-    std::fs::remove_dir(path).ok();
 }

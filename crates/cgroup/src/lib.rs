@@ -1,6 +1,16 @@
-//! Cgroups of containers, for both versions of the interface.
+//! Cgroups of pods and containers, for both versions of the interface.
 //!
-//! What is written where is decided by pure functions in [`v1`] and [`v2`]; this file does it.
+//! Start reading at [`Cgroups`]. What is written where is decided by pure functions in `v1` and
+//! `v2`; this file does it.
+//!
+//! Invariants: a cgroup that is made has every controller that limits or counts something; one that
+//! is removed has no process left.
+//!
+//! It deliberately does not know whose cgroup one is: the kubelet makes those of pods, the runtime
+//! those of containers below them.
+//!
+//! Tested by unit tests beside the code, and through the runtime's and the binary's tests against
+//! the kernel.
 
 mod device_filter;
 mod v1;
@@ -37,12 +47,12 @@ const DEVICES: [&str; 11] = [
 ];
 
 /// One value for one file: controller, file name, value.
-pub(crate) type Setting = (&'static str, String, String);
+type Setting = (&'static str, String, String);
 
 /// What could not be done with a cgroup.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {operation} {}", path.display())]
-pub(crate) struct CgroupError {
+pub struct CgroupError {
     operation: &'static str,
     path: PathBuf,
     #[source]
@@ -62,20 +72,28 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Cgr
 
 /// What a container's cgroup has counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
-    pub(crate) cpu_nanoseconds: u64,
-    pub(crate) memory_usage: u64,
-    pub(crate) memory_inactive_file: u64,
-    pub(crate) memory_rss: u64,
-    pub(crate) memory_limit: Option<u64>,
-    pub(crate) page_faults: u64,
-    pub(crate) major_page_faults: u64,
-    pub(crate) pids: Option<u64>,
+pub struct Counters {
+    /// CPU time, in nanoseconds.
+    pub cpu_nanoseconds: u64,
+    /// Memory in bytes, caches included.
+    pub memory_usage: u64,
+    /// Caches that can be given back, in bytes.
+    pub memory_inactive_file: u64,
+    /// Memory of no file, in bytes.
+    pub memory_rss: u64,
+    /// The most memory, if it is limited.
+    pub memory_limit: Option<u64>,
+    /// Page faults.
+    pub page_faults: u64,
+    /// Those that waited for a disk.
+    pub major_page_faults: u64,
+    /// Processes and threads.
+    pub pids: Option<u64>,
 }
 
 /// The node's cgroup file systems.
 #[derive(Clone, Debug)]
-pub(crate) enum Cgroups {
+pub enum Cgroups {
     /// One hierarchy per controller, found at these directories.
     V1(BTreeMap<&'static str, PathBuf>),
     /// One hierarchy for all.
@@ -84,7 +102,7 @@ pub(crate) enum Cgroups {
 
 impl Cgroups {
     /// Looks at what is mounted at `root`, usually `/sys/fs/cgroup`.
-    pub(crate) fn detect(root: &Path) -> Self {
+    pub fn detect(root: &Path) -> Self {
         if root.join("cgroup.controllers").exists() {
             return Self::V2(root.to_path_buf());
         }
@@ -93,7 +111,7 @@ impl Cgroups {
     }
 
     /// Makes a cgroup with limits, or changes the limits of one that exists.
-    pub(crate) fn create(
+    pub fn create(
         &self,
         path: &str,
         resources: &LinuxContainerResources,
@@ -137,7 +155,7 @@ impl Cgroups {
     }
 
     /// Changes limits.
-    pub(crate) fn update(
+    pub fn update(
         &self,
         path: &str,
         resources: &LinuxContainerResources,
@@ -158,7 +176,7 @@ impl Cgroups {
     }
 
     /// The `cgroup.procs` files that a process joins, the one that counts first.
-    pub(crate) fn procs(&self, path: &str) -> Vec<PathBuf> {
+    pub fn procs(&self, path: &str) -> Vec<PathBuf> {
         match self {
             Self::V1(mounts) => {
                 let first = ["pids", "memory"].iter().find_map(|c| mounts.get_key_value(*c));
@@ -174,7 +192,7 @@ impl Cgroups {
     }
 
     /// The directories to show in the container, by controller.
-    pub(crate) fn mounts(&self, path: &str) -> BTreeMap<String, PathBuf> {
+    pub fn mounts(&self, path: &str) -> BTreeMap<String, PathBuf> {
         match self {
             Self::V1(mounts) => mounts
                 .iter()
@@ -185,7 +203,7 @@ impl Cgroups {
     }
 
     /// The file that counts kills for lack of memory.
-    pub(crate) fn oom_file(&self, path: &str) -> PathBuf {
+    pub fn oom_file(&self, path: &str) -> PathBuf {
         match self {
             Self::V1(mounts) => mounts
                 .get("memory")
@@ -196,13 +214,13 @@ impl Cgroups {
     }
 
     /// Kills whatever is in a cgroup and below it, without waiting for its end.
-    pub(crate) fn kill(&self, path: &str) {
+    pub fn kill(&self, path: &str) {
         drop(self.kill_once(path));
     }
 
     /// Kills whatever is left, and removes a cgroup and those below it. One that does not exist
     /// is no error. Waits, so it belongs on a thread that may.
-    pub(crate) fn remove(&self, path: &str) -> Result<(), CgroupError> {
+    pub fn remove(&self, path: &str) -> Result<(), CgroupError> {
         let roots: Vec<&PathBuf> = match self {
             Self::V1(mounts) => mounts.values().collect(),
             Self::V2(root) => vec![root],
@@ -237,7 +255,7 @@ impl Cgroups {
     }
 
     /// What the cgroup has counted; `None` when it does not exist.
-    pub(crate) fn counters(&self, path: &str) -> Option<Counters> {
+    pub fn counters(&self, path: &str) -> Option<Counters> {
         let read = |controller: &str, file: &str| {
             self.directory(controller, path)
                 .and_then(|directory| fs::read_to_string(directory.join(file)).ok())

@@ -67,7 +67,7 @@ struct Attach {
 
 /// Allows the processes of a cgroup the devices of `rules`, as version 1 spells them, and no
 /// others. The kernel forgets the program with the cgroup.
-pub(super) fn apply(directory: &Path, rules: &[String]) -> io::Result<()> {
+pub(crate) fn apply(directory: &Path, rules: &[String]) -> io::Result<()> {
     let program = load(&program(rules)?)?;
     let cgroup = File::open(directory)?;
     attach(&cgroup, &program)

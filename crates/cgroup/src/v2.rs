@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cri::LinuxContainerResources;
 
-use super::{Counters, Setting, keyed, number};
+use crate::{Counters, Setting, keyed, number};
 
 /// Given to children where the parent has them.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "hugetlb", "memory", "pids"];
@@ -14,7 +14,7 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "hugetlb", "memory", "pids"];
 const CPU_PERIOD: i64 = 100_000;
 
 /// The files to write, in this order. The controller is the part of the name before the dot.
-pub(super) fn settings(resources: &LinuxContainerResources) -> Vec<Setting> {
+pub(crate) fn settings(resources: &LinuxContainerResources) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     let mut set = |file: &str, value: String| settings.push(("", file.to_owned(), value));
     if resources.memory_limit_in_bytes != 0 {
@@ -63,7 +63,7 @@ fn weight(shares: i64) -> i64 {
 }
 
 /// Lets the children of a cgroup's parent have the controllers.
-pub(super) fn delegate(directory: &Path) -> io::Result<()> {
+pub(crate) fn delegate(directory: &Path) -> io::Result<()> {
     let Some(parent) = directory.parent() else { return Ok(()) };
     let available = fs::read_to_string(parent.join("cgroup.controllers"))?;
     let control = parent.join("cgroup.subtree_control");
@@ -78,7 +78,7 @@ pub(super) fn delegate(directory: &Path) -> io::Result<()> {
 }
 
 /// What was counted. `read` answers the contents of a file.
-pub(super) fn counters(read: impl Fn(&str, &str) -> Option<String>) -> Option<Counters> {
+pub(crate) fn counters(read: impl Fn(&str, &str) -> Option<String>) -> Option<Counters> {
     let stat = read("", "memory.stat")?;
     let cpu = read("", "cpu.stat").unwrap_or_default();
     Some(Counters {

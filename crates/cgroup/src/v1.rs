@@ -6,18 +6,18 @@ use std::path::Path;
 
 use cri::LinuxContainerResources;
 
-use super::{Counters, Setting, keyed, number};
+use crate::{Counters, Setting, keyed, number};
 
 /// The controllers that containers join. Joining one costs the kernel a grace period at worst, so
 /// those that limit and count nothing for Kubernetes are left alone.
-pub(super) const CONTROLLERS: [&str; 7] =
+pub(crate) const CONTROLLERS: [&str; 7] =
     ["cpu", "cpuacct", "cpuset", "devices", "hugetlb", "memory", "pids"];
 
 /// The kernel's way to say that memory has no limit, a page less than the largest number.
 const UNLIMITED: u64 = 0x7FFF_FFFF_FFFF_F000;
 
 /// The files to write, in this order.
-pub(super) fn settings(resources: &LinuxContainerResources) -> Vec<Setting> {
+pub(crate) fn settings(resources: &LinuxContainerResources) -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut set = |controller, file: &str, value: i64| {
         if value != 0 {
@@ -44,13 +44,13 @@ pub(super) fn settings(resources: &LinuxContainerResources) -> Vec<Setting> {
 }
 
 /// The files to write for the rules of devices.
-pub(super) fn device_settings(rules: &[String]) -> Vec<(&'static str, &str)> {
+pub(crate) fn device_settings(rules: &[String]) -> Vec<(&'static str, &str)> {
     let allowed = rules.iter().map(|rule| ("devices.allow", rule.as_str()));
     std::iter::once(("devices.deny", "a")).chain(allowed).collect()
 }
 
 /// A new cpuset holds nothing, and nobody can join it until it does.
-pub(super) fn inherit_cpuset(directory: &Path) -> io::Result<()> {
+pub(crate) fn inherit_cpuset(directory: &Path) -> io::Result<()> {
     let Some(parent) = directory.parent() else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if fs::read_to_string(directory.join(file))?.trim().is_empty() {
@@ -61,7 +61,7 @@ pub(super) fn inherit_cpuset(directory: &Path) -> io::Result<()> {
 }
 
 /// What was counted. `read` answers the contents of a controller's file.
-pub(super) fn counters(read: impl Fn(&str, &str) -> Option<String>) -> Option<Counters> {
+pub(crate) fn counters(read: impl Fn(&str, &str) -> Option<String>) -> Option<Counters> {
     let stat = read("memory", "memory.stat")?;
     let limit = number(read("memory", "memory.limit_in_bytes"));
     Some(Counters {

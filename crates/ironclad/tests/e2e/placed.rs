@@ -1,0 +1,111 @@
+//! What the node does for pods beside running them: ports, identities, and refusing what does not
+//! fit.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Harness, pod_path, server};
+
+/// A pod of this node, whatever the scheduler thinks, with a port of the node.
+fn with_port(name: &str, ip: &str, protocol: &str) -> Value {
+    let mut pod = server(name);
+    pod["spec"]["nodeName"] = json!("node-1");
+    pod["spec"]["containers"][0]["ports"] = json!([
+        { "containerPort": 8080, "hostPort": 54323, "hostIP": ip, "protocol": protocol }]);
+    pod
+}
+
+/// \[sig-network\] HostPort validates that there is no conflict between pods with same hostPort but
+/// different hostIP and protocol; \[sig-apps\] StatefulSet Should recreate evicted statefulset: the
+/// node refuses the second pod with a port
+#[test]
+fn ports_of_the_node_are_taken_by_address_and_protocol() {
+    let harness = Harness::start();
+    harness.create("pods", &with_port("loopback", "127.0.0.1", "TCP"));
+    harness.create("pods", &with_port("address", "192.168.77.2", "TCP"));
+    harness.create("pods", &with_port("datagrams", "192.168.77.2", "UDP"));
+    for name in ["loopback", "address", "datagrams"] {
+        harness.ready_pod(name);
+    }
+    for (address, name) in [("127.0.0.1", "loopback"), ("192.168.77.2", "address")] {
+        let answer = harness.until(&format!("{name} answers"), || {
+            harness.fetch(address, 54323, "/hostname").ok().filter(|answer| !answer.is_empty())
+        });
+        assert_eq!(answer, name);
+    }
+    assert_eq!(harness.fetch_from_outside("192.168.77.2", 54323, "/hostname").unwrap(), "address");
+    harness.create("pods", &with_port("second", "192.168.77.2", "TCP"));
+    let refused = harness.until("the second one is refused", || {
+        let pod = harness.get(&pod_path("second"));
+        (pod["status"]["phase"] == "Failed").then_some(pod)
+    });
+    assert_eq!(refused["status"]["reason"], "NodePorts");
+    harness.delete(&pod_path("second"));
+    harness.until("it goes", || (!harness.exists(&pod_path("second"))).then_some(()));
+    harness.delete(&pod_path("address"));
+    harness.until("the port is free", || (!harness.exists(&pod_path("address"))).then_some(()));
+    harness.create("pods", &with_port("second", "192.168.77.2", "TCP"));
+    harness.ready_pod("second");
+}
+
+/// \[sig-auth\] ServiceAccounts should mount an API token into pods; should mount projected service
+/// account token; should allow opting out of API token automount; ServiceAccountIssuerDiscovery:
+/// the API is reached from the pod with what is mounted
+#[test]
+fn a_pod_has_the_token_of_its_account() {
+    let harness = Harness::start();
+    let mut own = server("own");
+    own["spec"]["volumes"] = json!([{ "name": "t", "projected": { "sources": [
+        { "serviceAccountToken": { "path": "token", "audience": "vault",
+                                   "expirationSeconds": 600 } }] } }]);
+    own["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "t", "mountPath": "/t" }]);
+    harness.create("pods", &own);
+    let mut without = server("without");
+    without["spec"]["automountServiceAccountToken"] = json!(false);
+    harness.create("pods", &without);
+    let pod = harness.ready_pod("own");
+    let read = |name: &str, path: &str| {
+        let address = harness.ready_pod(name)["status"]["podIP"].as_str().unwrap().to_owned();
+        harness.fetch(&address, 8080, &format!("/file?{path}")).unwrap()
+    };
+    let mounted = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let token = read("own", &format!("{mounted}/token"));
+    assert_eq!(read("own", &format!("{mounted}/namespace")), "default");
+    assert!(read("own", &format!("{mounted}/ca.crt")).starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(read("without", &format!("{mounted}/token")).contains("No such file"));
+    let review = |token: &str, audiences: Value| {
+        let review = json!({ "spec": { "token": token, "audiences": audiences } });
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        harness.request(Method::POST, path, Some(&review)).unwrap()["status"].clone()
+    };
+    let status = review(&token, json!([]));
+    assert_eq!(status["user"]["username"], "system:serviceaccount:default:default");
+    let extra = &status["user"]["extra"];
+    assert_eq!(extra["authentication.kubernetes.io/pod-name"], json!(["own"]));
+    assert_eq!(extra["authentication.kubernetes.io/pod-uid"], json!([pod["metadata"]["uid"]]));
+    assert_eq!(extra["authentication.kubernetes.io/node-name"], json!(["node-1"]));
+    let other = read("own", "/t/token");
+    assert_eq!(review(&other, json!(["vault"]))["audiences"], json!(["vault"]));
+    assert_ne!(review(&other, json!([]))["authenticated"], true, "it is for others");
+}
+
+/// \[sig-network\] Networking Granular Checks: Pods should function for node-pod communication:
+/// http; a pod on the node's network reaches the others
+#[test]
+fn the_node_and_its_pods_reach_each_other() {
+    let harness = Harness::start();
+    harness.create("pods", &server("pod"));
+    let mut node = server("node");
+    node["spec"]["hostNetwork"] = json!(true);
+    node["spec"]["containers"][0]["args"] = json!(["serve", "8090"]);
+    harness.create("pods", &node);
+    let address =
+        |name: &str| harness.ready_pod(name)["status"]["podIP"].as_str().unwrap().to_owned();
+    let (pod, node) = (address("pod"), address("node"));
+    assert_eq!(node, "192.168.77.2");
+    let path = |to: &str, port: u16| format!("/fetch?{to}:{port}/hostname");
+    assert_eq!(harness.fetch(&pod, 8080, "/hostname").unwrap(), "pod");
+    assert_eq!(harness.fetch(&node, 8090, &path(&pod, 8080)).unwrap(), "pod");
+    let host = harness.fetch(&node, 8090, "/hostname").unwrap();
+    assert_eq!(harness.fetch(&pod, 8080, &path(&node, 8090)).unwrap(), host);
+}
