@@ -43,7 +43,7 @@ pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("daemon-set-controller");
     let recorder = ctx.recorder(&client, "daemonset-controller");
     let controller = Arc::new(Controller {
-        queue: ctx.queue("daemonset-controller"),
+        queue: ctx.queue("daemonset"),
         pods: PodControl { client: client.clone(), recorder },
         client,
         expectations: Expectations::default(),

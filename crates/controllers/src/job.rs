@@ -40,7 +40,7 @@ pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("job-controller");
     let recorder = ctx.recorder(&client, "job-controller");
     let controller = Arc::new(Controller {
-        queue: ctx.queue("job-controller"),
+        queue: ctx.queue("job"),
         pods: PodControl { client: client.clone(), recorder },
         client,
         expectations: Expectations::default(),

@@ -39,6 +39,7 @@ mod node_ttl;
 mod pod_control;
 mod pod_gc;
 mod pod_view;
+mod queue_metrics;
 mod reconcile;
 mod replica_set;
 mod resource_quota;
@@ -72,6 +73,7 @@ use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
 use crate::context::Context;
+use crate::queue_metrics::QueueMetrics;
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -214,12 +216,14 @@ async fn work(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let running = running_metric(&deps.metrics).map_err(RunError::Metrics)?;
+    let queues = QueueMetrics::new(&deps.metrics).map_err(RunError::Metrics)?;
     let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
     let ctx = Context {
         config: Arc::new(config),
         client_for: deps.client_for,
         clock: deps.clock,
         informers: Arc::new(informers),
+        queues,
         shutdown,
     };
     let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));

@@ -54,7 +54,7 @@ where
 /// Protects claims until shutdown.
 pub(crate) async fn run_claims(ctx: Context) {
     let client = ctx.client("pvc-protection-controller");
-    let queue = ctx.queue("persistentvolumeclaim-protection-controller");
+    let queue = ctx.queue("pvcprotection");
     let informers = ctx.informers.clone();
     informers.claims.synced().await;
     follow(&informers.claims, PVC_PROTECTION, &queue);
@@ -110,7 +110,7 @@ async fn sync_claim(
 /// Protects volumes until shutdown.
 pub(crate) async fn run_volumes(ctx: Context) {
     let client = ctx.client("pv-protection-controller");
-    let queue = ctx.queue("persistentvolume-protection-controller");
+    let queue = ctx.queue("pvprotection");
     ctx.informers.volumes.synced().await;
     follow(&ctx.informers.volumes, PV_PROTECTION, &queue);
     reconcile(&queue, ctx.shutdown.clone(), move |key| {
