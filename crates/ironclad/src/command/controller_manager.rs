@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
+use crate::command::own_port;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -40,6 +41,8 @@ pub(crate) struct Args {
     /// The longest time that what is signed is valid.
     #[arg(long, default_value = "8760h0m0s")]
     cluster_signing_duration: SignedDuration,
+    #[command(flatten)]
+    port: own_port::Place,
     /// Whether only one of several copies works.
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     leader_elect: bool,
@@ -70,6 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }),
         _ => None,
     };
+    own_port::start(&args.port, &alone, "kube-controller-manager").await?;
     let config = controllers::Config {
         controllers: args.controllers,
         cluster_cidrs: args.cluster_cidr,
