@@ -56,6 +56,7 @@ mod taint_eviction;
 mod ttl_after_finished;
 mod validating_admission_policy_status;
 mod volume_binder;
+mod volume_expand;
 mod volume_protection;
 
 use std::sync::Arc;
@@ -173,6 +174,7 @@ const STARTS: &[(&str, Start)] = &[
     ("ephemeral-volume-controller", |ctx| Box::pin(ephemeral_volume::run(ctx))),
     ("clusterrole-aggregation-controller", |ctx| Box::pin(cluster_role_aggregation::run(ctx))),
     ("ttl-controller", |ctx| Box::pin(node_ttl::run(ctx))),
+    ("persistentvolume-expander-controller", |ctx| Box::pin(volume_expand::run(ctx))),
     ("local-path-provisioner", |ctx| Box::pin(local_path::run(ctx))),
     ("persistentvolumeclaim-protection-controller", |ctx| {
         Box::pin(volume_protection::run_claims(ctx))

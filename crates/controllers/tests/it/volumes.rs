@@ -74,6 +74,9 @@ async fn claims_take_the_smallest_volumes_and_release_them() {
         claim["spec"]["volumeName"] == "small" && claim["status"]["phase"] == "Bound"
     })
     .await;
+    let more = json!({ "spec": { "resources": { "requests": { "storage": "11Gi" } } } });
+    api.patch(&format!("{CLAIMS}/c"), &more);
+    api.eventually("who has to grow it is told", |api| has_event(api, "ExternalExpanding")).await;
     api.delete(&format!("{CLAIMS}/c"));
     api.eventually("its volume is released", |api| {
         phase(api, format!("{VOLUMES}/large")) == "Released"
