@@ -23,6 +23,7 @@ fn a_claim_without_a_class_gets_a_directory_that_goes_with_it() {
     told("WaitForFirstConsumer");
     assert_eq!(harness.get(&path)["spec"]["storageClassName"], "local-path");
     let pod = json!({ "metadata": { "name": "writer" }, "spec": {
+        "terminationGracePeriodSeconds": 1,
         "containers": [{ "name": "c", "image": POD_IMAGE, "args": ["serve", "8080"],
             "volumeMounts": [{ "name": "v", "mountPath": "/data" }] }],
         "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] } });
@@ -47,4 +48,7 @@ fn a_claim_without_a_class_gets_a_directory_that_goes_with_it() {
     harness.until("the claim is gone", || (!harness.exists(&path)).then_some(()));
     harness.until("the volume is gone", || (!harness.exists(&volume)).then_some(()));
     assert!(!directory.exists());
+    // Every controller has the rights it needs, under its own identity.
+    let log = harness.cluster.log();
+    assert!(!log.contains("forbidden"), "{log}");
 }

@@ -59,6 +59,9 @@ fn a_stateful_set_keeps_names_is_updated_and_goes() {
     assert!(harness.exists(&pod_path("db-0")));
     harness.delete(&path);
     harness.ready_pods("app=db", 0);
+    // Every controller has the rights it needs, under its own identity.
+    let log = harness.cluster.log();
+    assert!(!log.contains("forbidden"), "{log}");
 }
 
 #[test]
