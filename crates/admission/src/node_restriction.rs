@@ -122,6 +122,9 @@ impl NodeRestriction {
             {
                 check_signing_request(&write)
             }
+            ("certificates.k8s.io", "podcertificaterequests", _) => {
+                check_certificate_request(&write)
+            }
             _ => Ok(()),
         }
     }
@@ -154,6 +157,43 @@ impl NodeRestriction {
         }
         if self.restricts_audiences { audience::check(write, &pod) } else { Ok(()) }
     }
+}
+
+/// A certificate is for a pod on the node.
+fn check_certificate_request(write: &Write<'_>) -> Result<(), Status> {
+    let Write { node, request, object, .. } = write;
+    if request.operation != Operation::Create || !request.subresource.is_empty() {
+        return write.refuse("nodes may only create PodCertificateRequests");
+    }
+    let spec = &object["spec"];
+    let text = |field: &str| spec[field].as_str().unwrap_or_default();
+    let named = text("nodeName");
+    if named != *node {
+        return write.refuse(format!(
+            "PodCertificateRequest.Spec.NodeName={named:?}, which is not the requesting node \
+             {node:?}"
+        ));
+    }
+    let (name, uid) = (text("podName"), text("podUID"));
+    let pod = write.pod(name)?;
+    if pod["metadata"]["uid"] != uid {
+        let found = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        return write.refuse(format!(
+            "PodCertificateRequest for pod {name:?} contains pod UID ({uid:?}) which differs from \
+             running pod {found:?}"
+        ));
+    }
+    if pod["spec"]["nodeName"] != *node {
+        return write.refuse(format!("pod {name:?} is not scheduled on node {node:?}"));
+    }
+    let account = text("serviceAccountName");
+    if pod["spec"]["serviceAccountName"].as_str().unwrap_or("default") != account {
+        return write.refuse(format!(
+            "PodCertificateRequest for pod {name:?} names the service account {account:?}, which \
+             is not the pod's"
+        ));
+    }
+    Ok(())
 }
 
 /// A node leaves alone what would draw pods to it.

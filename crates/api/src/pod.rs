@@ -12,6 +12,8 @@ pub const INITIALIZED: &str = "Initialized";
 pub const POD_SCHEDULED: &str = "PodScheduled";
 /// Condition type: the sandbox and its network exist.
 pub const READY_TO_START_CONTAINERS: &str = "PodReadyToStartContainers";
+/// A container's end has all of them begin anew.
+pub const ALL_CONTAINERS_RESTARTING: &str = "AllContainersRestarting";
 /// A resize is not granted.
 pub const RESIZE_PENDING: &str = "PodResizePending";
 /// A resize is granted, and not in force everywhere.

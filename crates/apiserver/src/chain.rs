@@ -118,6 +118,7 @@ pub(crate) async fn serve(
         return audit::not_stored(&parts.uri, audit_id);
     }
     let mut ctx = RequestContext::new(server, user, parts.method, info, query, parts.headers);
+    ctx.lane = parts.extensions.get().cloned();
     ctx.audit.clone_from(&audit);
     ctx.audit_id.clone_from(&audit_id);
     let handled = std::panic::AssertUnwindSafe(handle(ctx, body, upgrade)).catch_unwind().await;
@@ -300,12 +301,11 @@ async fn route(
     if !ctx.server.is_ready.load(Ordering::Relaxed) && !ctx.user.is_in(UserInfo::MASTERS) {
         return Err(Status::failure(Reason::ServiceUnavailable, "the server is starting"));
     }
-    // Its body is here: from now on it is the processors that it needs. Who asks from within this
-    // process may hold a request without driving it, and would hold the turns of others with it.
+    // Its body is here: from now on it is the processors that it needs.
     let mut work = pin!(work(&request, &resource));
     let answer = match is_local {
         true => work.as_mut().await?,
-        false => ctx.server.traffic.in_turn(ctx, work.as_mut()).await?,
+        false => ctx.server.traffic.work(ctx, work.as_mut()).await?,
     };
     if info.verb == "watch" && websocket::is_asked(&ctx.headers) {
         return watch_by_websocket(ctx, upgrade, answer);

@@ -21,6 +21,8 @@ pub(crate) struct RequestContext {
     pub(crate) info: RequestInfo,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+    /// The lane of its connection, if it came over one.
+    pub(crate) lane: Option<connection::listener::Lane>,
     /// What flow control took it for.
     pub(crate) flow: Option<flowcontrol::Flow>,
     /// The id by which it is recorded, here and where it is forwarded to.
@@ -45,7 +47,8 @@ impl RequestContext {
         headers: HeaderMap,
     ) -> Self {
         let (conversions, warnings) = (Conversions::default(), Mutex::default());
-        let (flow, audit, audit_id) = (None, None, HeaderValue::from_static(""));
+        let (lane, flow, audit) = (None, None, None);
+        let audit_id = HeaderValue::from_static("");
         Self {
             server,
             user,
@@ -53,6 +56,7 @@ impl RequestContext {
             info,
             query,
             headers,
+            lane,
             flow,
             audit_id,
             audit,

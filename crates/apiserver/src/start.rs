@@ -59,6 +59,7 @@ impl ApiServer {
             tls: Arc::new(tls::server_config(&config.pki)?),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             header_timeout: config.header_timeout,
+            lanes: Arc::default(),
             clock: deps.clock.clone(),
         };
         let server = Arc::new(build(config, deps, shutdown.clone())?);

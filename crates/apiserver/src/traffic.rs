@@ -95,15 +95,18 @@ impl Traffic {
         }
     }
 
-    /// Does the work of a request when it is its turn. Safe to drop.
-    pub(crate) async fn in_turn<T>(
-        &self,
-        ctx: &RequestContext,
-        work: impl Future<Output = T>,
-    ) -> T {
+    /// Does the work of a request. Whose flow uses more than its share is served aside from then on.
+    pub(crate) async fn work<T>(&self, ctx: &RequestContext, work: impl Future<Output = T>) -> T {
         let flow = ctx.flow.as_ref().and_then(flowcontrol::Flow::key);
         match (self.flow_control(), flow) {
-            (Some(control), Some(flow)) => control.turns().run(flow, work).await,
+            (Some(control), Some(flow)) => {
+                let shares = control.shares();
+                if let Some(lane) = &ctx.lane {
+                    shares.add(flow, lane.take_used());
+                    lane.serve_aside(shares.is_exceeded(flow));
+                }
+                shares.charge(flow, work).await
+            }
             _ => work.await,
         }
     }

@@ -26,6 +26,8 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
     ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     ("authorization.k8s.io", "localsubjectaccessreviews", &["create"]),
     ("certificates.k8s.io", "certificatesigningrequests", &["create", "get", "list", "watch"]),
+    ("certificates.k8s.io", "podcertificaterequests", &["create", "get", "list", "watch"]),
+    ("certificates.k8s.io", "clustertrustbundles", &["get", "list", "watch"]),
     ("node.k8s.io", "runtimeclasses", &["get", "list", "watch"]),
     ("storage.k8s.io", "csidrivers", &["get", "list", "watch"]),
 ];

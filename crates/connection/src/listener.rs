@@ -1,6 +1,7 @@
 //! Sockets: accept, shake hands, serve HTTP/1 and HTTP/2.
 
 mod gather;
+mod lanes;
 mod lenient;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+pub use self::lanes::{Lane, Lanes};
 use self::lenient::Lenient;
 use crate::body::Body;
 
@@ -37,7 +39,7 @@ const HEADER_COUNT: usize = 200;
 /// Pause after an accept that failed, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers the requests of one connection.
+/// Answers the requests of one connection. Each has a [`Lane`] among its extensions.
 pub type Handler =
     Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
@@ -61,6 +63,8 @@ pub struct Settings {
     pub connections: Arc<Semaphore>,
     /// How long the head of an HTTP/1 request may take.
     pub header_timeout: Duration,
+    /// Where connections are served.
+    pub lanes: Arc<Lanes>,
     /// Time.
     pub clock: SharedClock,
 }
@@ -164,26 +168,31 @@ async fn connection(
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    let service = service_fn(move |request| {
-        let answer = handler(request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    let lane = Lane::default();
+    let service = service_fn({
+        let lane = lane.clone();
+        move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(lane.clone());
+            let answer = handler(request);
+            async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        }
     });
-    let served = if is_http2 {
+    let served: BoxFuture<'static, _> = if is_http2 {
         let (stream, turn) = gather::gather(stream);
         let builder = builder.http2_only();
         let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let served = graceful.watch(served.into_owned());
-        drop(graceful);
-        turn.run(served).await
+        Box::pin(turn.run(graceful.watch(served.into_owned())))
     } else {
         let stream = TokioIo::new(Lenient::new(stream));
         let served = builder.serve_connection_with_upgrades(stream, service);
-        let served = graceful.watch(served.into_owned());
-        drop(graceful);
-        served.await
+        Box::pin(graceful.watch(served.into_owned()))
     };
-    if let Err(error) = served {
-        tracing::debug!(error = %telemetry::Chain(&*error), "a connection ended");
-    }
-    drop(permit);
+    drop(graceful);
+    let served = Box::pin(async move {
+        if let Err(error) = served.await {
+            tracing::debug!(error = %telemetry::Chain(&*error), "a connection ended");
+        }
+        drop(permit);
+    });
+    lanes::serve(served, lane, settings.lanes, settings.clock).await;
 }

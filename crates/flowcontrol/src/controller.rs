@@ -6,7 +6,6 @@
 mod level;
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +21,8 @@ use crate::matching::Digest;
 use crate::metrics::{Meters, Metrics};
 use crate::objects;
 use crate::queue_set::{Arrival, Refusal, Ticket};
+use crate::shares::Shares;
 use crate::shuffle;
-use crate::turns::Turns;
 use crate::watches::Watches;
 use crate::width::Width;
 
@@ -42,7 +41,7 @@ pub struct FlowControl {
     levels: Mutex<BTreeMap<String, Arc<Level>>>,
     metrics: Metrics,
     watches: Arc<Watches>,
-    turns: Arc<Turns>,
+    shares: Shares,
 }
 
 /// A schema in use, with its level.
@@ -78,7 +77,7 @@ impl Flow {
         &self.schema.level_uid
     }
 
-    /// What tells it from other flows whose requests take turns; `None` where nothing is limited.
+    /// What tells it from other flows that use the processors; `None` where nothing is limited.
     pub fn key(&self) -> Option<u64> {
         (self.schema.level.response() != Response::Exempt).then_some(self.hash)
     }
@@ -121,9 +120,8 @@ impl FlowControl {
         clock: SharedClock,
         registry: &prometheus::Registry,
     ) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let control = Self {
-            turns: Turns::new(processors, clock.clone()),
+            shares: Shares::new(clock.clone()),
             ticker: Ticker::new(clock),
             total: total.max(1),
             wait_max,
@@ -317,9 +315,9 @@ impl FlowControl {
         }
     }
 
-    /// The turns on the processors.
-    pub fn turns(&self) -> &Arc<Turns> {
-        &self.turns
+    /// What flows have of the processors.
+    pub fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// The watches that are open.

@@ -2,10 +2,11 @@
 //!
 //! What it is: requests are matched to flows and priority levels by `FlowSchema`s; every level has
 //! its part of the server's seats and lends what it does not need; within a level, flows wait in
-//! queues that are served fairly. On the processors, flows that use much of them work in turns.
+//! queues that are served fairly. It is kept which flows have more than their share of the
+//! processors.
 //!
 //! Start reading at [`FlowControl`], then `queue_set.rs`, the queues of one level,
-//! `borrowing.rs`, how seats move between levels, and [`Turns`].
+//! `borrowing.rs`, how seats move between levels, and [`Shares`].
 //!
 //! Invariants: a level's requests never hold more seats than its limit, but for one request that
 //! alone needs more; a request that is admitted gives its seats back when its [`Seats`] are dropped,
@@ -26,8 +27,8 @@ mod matching;
 
 mod borrowing;
 mod queue_set;
+mod shares;
 mod shuffle;
-mod turns;
 
 mod dump;
 mod metrics;
@@ -39,6 +40,6 @@ pub use config::{FlowSchema, PriorityLevel};
 pub use controller::{Classified, Flow, FlowControl, Rejection, Seats};
 pub use matching::Digest;
 pub use objects::{AUTO_UPDATE, Wanted, dangling_condition, wanted};
-pub use turns::Turns;
+pub use shares::Shares;
 pub use watches::{Part, Watched, Watches};
 pub use width::{ListSize, Width};

@@ -16,7 +16,8 @@
 //! - A pod object is removed from the API only when nothing of the pod is left on the node.
 //! - A status is written only when it differs from the one before.
 //!
-//! It deliberately has no static pods, does not evict, and knows containers only through CRI.
+//! It deliberately has no static pods, does not evict pods because the node is short of something,
+//! mounts no volume of the network, and knows containers only through CRI.
 //!
 //! Tested by unit tests of the pure functions beside the code, and by `tests/it` with a scripted
 //! API and a runtime in memory.

@@ -11,7 +11,9 @@ pub(crate) mod objects;
 mod ownership;
 mod payload;
 mod persistent;
+mod pod_certificates;
 mod tokens;
+mod trust_bundles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,6 +30,7 @@ use stdx::shutdown::Shutdown;
 
 use crate::kubelet::lock;
 use crate::pod::fields::Surroundings;
+use crate::pod::pod_resources;
 use crate::pod::qos;
 use crate::pod::spec;
 use claims::Claimed;
@@ -35,7 +38,9 @@ use mounts::Mounts;
 use objects::{Objects, Wake};
 use payload::{Files, Owner, Selection, Sources};
 use persistent::Found;
+use pod_certificates::PodCertificates;
 use tokens::Tokens;
+use trust_bundles::TrustBundles;
 
 /// Volumes could not be set up. What it prints is the text of a `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +80,8 @@ pub(crate) struct Volumes {
     pub(crate) config_maps: Objects<ConfigMap>,
     pub(crate) secrets: Objects<Secret>,
     tokens: Tokens,
+    bundles: TrustBundles,
+    certificates: PodCertificates,
     client: Client,
     pub(crate) mounts: Arc<dyn Mounts>,
     /// Persistent volumes of pods, by uid and name of the volume in the pod.
@@ -93,7 +100,11 @@ impl Volumes {
     ) -> Self {
         let (client, clock) = (client.clone(), Arc::clone(clock));
         let stop = shutdown.clone();
+        let bundles =
+            TrustBundles::new(client.clone(), Arc::clone(&clock), stop.clone(), Arc::clone(wake));
         Self {
+            bundles,
+            certificates: PodCertificates::new(client.clone(), Arc::clone(&clock)),
             pods_dir: root_dir.join("pods"),
             config_maps: Objects::new(
                 client.clone(),
@@ -144,7 +155,7 @@ impl Volumes {
                 }
                 continue;
             }
-            let done = self.set_up_one(pod, volume, around).await;
+            let done = self.set_up_one(pod, node, volume, around).await;
             let (path, refresh_at) =
                 done.map_err(|message| VolumeError::SetUp { volume: name.clone(), message })?;
             if let Some(path) = path {
@@ -219,6 +230,8 @@ impl Volumes {
         self.config_maps.release(uid);
         self.secrets.release(uid);
         self.tokens.release(uid);
+        self.bundles.release(uid);
+        self.certificates.release(uid);
         lock(&self.claimed).retain(|(user, _), _| user != uid);
         let directory = self.pod_dir(uid);
         // What is mounted there is not the pod's to remove.
@@ -232,6 +245,7 @@ impl Volumes {
     async fn set_up_one(
         &self,
         pod: &Pod,
+        node: Option<&Node>,
         volume: &Volume,
         around: &Surroundings<'_>,
     ) -> Result<(Option<PathBuf>, Option<Timestamp>), String> {
@@ -239,6 +253,9 @@ impl Volumes {
             config_maps: &self.config_maps,
             secrets: &self.secrets,
             tokens: &self.tokens,
+            bundles: &self.bundles,
+            certificates: &self.certificates,
+            node,
             around,
         };
         let owner = owner(pod);
@@ -248,7 +265,8 @@ impl Volumes {
             return Ok((Some(path), None));
         }
         if let Some(empty) = &volume.empty_dir {
-            return Ok((Some(self.empty_dir(pod, &volume.name, empty, owner)?), None));
+            let node = around.allocatable.get("memory").copied().unwrap_or(0);
+            return Ok((Some(self.empty_dir(pod, &volume.name, (empty, node), owner)?), None));
         }
         if volume.image.is_some() {
             // The runtime mounts the image itself.
@@ -268,15 +286,14 @@ impl Volumes {
         &self,
         pod: &Pod,
         name: &str,
-        source: &EmptyDirVolumeSource,
+        (source, node): (&EmptyDirVolumeSource, i64),
         owner: Owner,
     ) -> Result<PathBuf, String> {
         let path = self.directory(pod, "empty-dir", name)?;
         match source.medium.as_deref().unwrap_or_default() {
             "" => {}
             "Memory" => {
-                let limit = source.size_limit.as_ref().map_or(0, |q| qos::parse(q).value());
-                let bytes = u64::try_from(limit).unwrap_or(0);
+                let bytes = memory_bytes(pod, source, node);
                 let mounted = self.mounts.memory(&path, bytes);
                 mounted.map_err(|error| format!("mount failed: {error}"))?;
             }
@@ -302,6 +319,14 @@ impl Volumes {
         fs::create_dir_all(&path).map_err(|error| error.to_string())?;
         Ok(path)
     }
+}
+
+/// The size of a volume in memory: what it may have, and no more than the pod or the node has.
+fn memory_bytes(pod: &Pod, source: &EmptyDirVolumeSource, node: i64) -> u64 {
+    let own = source.size_limit.as_ref().map(|limit| qos::parse(limit).value());
+    let all = [Some(node), pod_resources::limit(pod, "memory"), own];
+    let least = all.into_iter().flatten().filter(|bytes| *bytes > 0).min();
+    u64::try_from(least.unwrap_or(0)).unwrap_or(0)
 }
 
 /// The plugin's name, whether its files are kept in memory, and the files.
@@ -339,7 +364,8 @@ async fn files(
     }
     if let Some(from) = &volume.projected {
         let list = from.sources.as_deref().unwrap_or_default();
-        let files = sources.projected(pod, list, from.default_mode, owner).await?;
+        let volume = (volume.name.as_str(), from.default_mode);
+        let files = sources.projected(pod, volume, list, owner).await?;
         return Ok(("projected", true, files));
     }
     Err("no volume plugin matched".to_owned())
@@ -358,5 +384,28 @@ fn owner(pod: &Pod) -> Owner {
     Owner {
         user: number(first.filter(|_| same)),
         group: number(context.and_then(|context| context.fs_group)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_in_memory_is_no_larger_than_what_the_pod_may_use() {
+        let pod = |limits: serde_json::Value| -> Pod {
+            let container = json!({ "name": "c", "resources": { "limits": limits } });
+            serde_json::from_value(json!({ "spec": { "containers": [container] } })).unwrap()
+        };
+        let source = |limit: Option<&str>| -> EmptyDirVolumeSource {
+            serde_json::from_value(json!({ "medium": "Memory", "sizeLimit": limit })).unwrap()
+        };
+        let (plain, limited) = (pod(json!({})), pod(json!({ "memory": "4Mi" })));
+        assert_eq!(memory_bytes(&plain, &source(None), 8 << 20), 8 << 20);
+        assert_eq!(memory_bytes(&plain, &source(Some("1Mi")), 8 << 20), 1 << 20);
+        assert_eq!(memory_bytes(&limited, &source(None), 8 << 20), 4 << 20);
+        assert_eq!(memory_bytes(&limited, &source(Some("16Mi")), 8 << 20), 4 << 20);
     }
 }

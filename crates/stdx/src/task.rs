@@ -19,6 +19,20 @@ where
     tokio::spawn(guarded(name, Box::pin(future)))
 }
 
+/// Like [`spawn`], in a runtime that need not be the current one.
+#[expect(clippy::disallowed_methods, reason = "this is the wrapper that the ban points to")]
+pub fn spawn_on<F>(
+    runtime: &tokio::runtime::Handle,
+    name: &'static str,
+    future: F,
+) -> JoinHandle<Option<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    runtime.spawn(guarded(name, Box::pin(future)))
+}
+
 async fn guarded<T>(
     name: &'static str,
     future: Pin<Box<dyn Future<Output = T> + Send>>,

@@ -373,3 +373,23 @@ fn a_node_asks_for_certificates_in_its_own_name() {
     );
     assert_eq!(says(&create, request("anybody", "x.io/s"), Value::Null), "");
 }
+
+#[test]
+fn a_node_asks_for_certificates_of_its_own_pods() {
+    let create =
+        node("certificates.k8s.io", "podcertificaterequests", Operation::Create).within("ns");
+    let request = |node: &str, pod: &str, uid: &str, account: &str| {
+        json!({"metadata": {"name": "r", "namespace": "ns"}, "spec": {"nodeName": node,
+            "podName": pod, "podUID": uid, "serviceAccountName": account}})
+    };
+    let asks = |object: Value| says(&create, object, Value::Null);
+    assert_eq!(asks(request("n", "mine", "pod-uid", "default")), "");
+    assert!(asks(request("m", "mine", "pod-uid", "default")).contains("not the requesting node"));
+    assert!(asks(request("n", "mine", "other", "default")).contains("differs from running pod"));
+    assert!(asks(request("n", "theirs", "other-uid", "default")).contains("is not scheduled on"));
+    assert!(asks(request("n", "mine", "pod-uid", "admin")).contains("is not the pod's"));
+    let update =
+        node("certificates.k8s.io", "podcertificaterequests", Operation::Update).within("ns");
+    let own = request("n", "mine", "pod-uid", "default");
+    assert!(!says(&update, own.clone(), own).is_empty());
+}

@@ -9,7 +9,7 @@ use super::{Deletion, Strategy, WriteContext, remove};
 
 pub(super) struct Pods;
 
-/// Upstream's gate `ClusterTrustBundleProjection` is off, so that nothing remains of such sources.
+/// Without the gate `ClusterTrustBundleProjection` nothing remains of such sources.
 fn drop_trust_bundles(pod: &mut Value) {
     let volumes = pod.pointer_mut("/spec/volumes").and_then(Value::as_array_mut);
     for volume in volumes.into_iter().flatten() {
@@ -26,7 +26,9 @@ impl Strategy for Pods {
     }
 
     fn prepare_create(&self, ctx: &WriteContext<'_>, object: &mut Value) -> Result<(), Status> {
-        drop_trust_bundles(object);
+        if !ctx.server.config.features.is_enabled("ClusterTrustBundleProjection") {
+            drop_trust_bundles(object);
+        }
         let mut status = json!({"phase": "Pending", "qosClass": qos_class(object)});
         let is_gated = object
             .pointer("/spec/schedulingGates")

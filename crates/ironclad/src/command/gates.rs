@@ -5,9 +5,10 @@ use features::Features;
 
 /// The gates that switch something in this program, beside those that resources need. Others are
 /// upstream's, and are taken so that one set of flags does for every part of a cluster.
-const SWITCHED: [&str; 8] = [
+const SWITCHED: [&str; 9] = [
     "APIResponseCompression",
     "AllowInsecureKubeletCertificateSigningRequests",
+    "ClusterTrustBundleProjection",
     "DRAWorkloadResourceClaims",
     "PodTopologyLabelsAdmission",
     "ServiceAccountNodeAudienceRestriction",

@@ -1,10 +1,17 @@
 //! What the node does for pods beside running them: ports, identities, and refusing what does not
 //! fit.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clock::Clock as _;
 use http::Method;
 use serde_json::{Value, json};
+use testkit::Options;
 
-use crate::harness::{Harness, pod_path, server};
+use crate::harness::{Harness, IRONCLAD, collection, pod_path, server};
 
 /// A pod of this node, whatever the scheduler thinks, with a port of the node.
 fn with_port(name: &str, ip: &str, protocol: &str) -> Value {
@@ -13,6 +20,16 @@ fn with_port(name: &str, ip: &str, protocol: &str) -> Value {
     pod["spec"]["containers"][0]["ports"] = json!([
         { "containerPort": 8080, "hostPort": 54323, "hostIP": ip, "protocol": protocol }]);
     pod
+}
+
+/// Sends a datagram and gives the answer.
+fn datagram(to: &str) -> std::io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.send_to(b"?", to)?;
+    let mut answer = [0; 512];
+    let (length, _) = socket.recv_from(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// \[sig-network\] HostPort validates that there is no conflict between pods with same hostPort but
@@ -34,6 +51,10 @@ fn ports_of_the_node_are_taken_by_address_and_protocol() {
         assert_eq!(answer, name);
     }
     assert_eq!(harness.fetch_from_outside("192.168.77.2", 54323, "/hostname").unwrap(), "address");
+    harness.until("a datagram is answered", || {
+        let answer = harness.cluster.host().outside(|| datagram("192.168.77.2:54323")).unwrap();
+        answer.ok().filter(|answer| answer == "datagrams")
+    });
     harness.create("pods", &with_port("second", "192.168.77.2", "TCP"));
     let refused = harness.until("the second one is refused", || {
         let pod = harness.get(&pod_path("second"));
@@ -108,4 +129,82 @@ fn the_node_and_its_pods_reach_each_other() {
     assert_eq!(harness.fetch(&node, 8090, &path(&pod, 8080)).unwrap(), "pod");
     let host = harness.fetch(&node, 8090, "/hostname").unwrap();
     assert_eq!(harness.fetch(&pod, 8080, &path(&node, 8090)).unwrap(), host);
+}
+
+/// Trust bundles, which have to be switched on, are files of pods.
+#[test]
+fn a_trust_bundle_is_read_from_a_volume() {
+    let mut options = Options::new(IRONCLAD);
+    options.args = vec![
+        "--feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true".to_owned(),
+        "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true".to_owned(),
+    ];
+    let harness = Harness::with(options);
+    let roots = format!("{}/kube-root-ca.crt", collection("configmaps"));
+    let pem = harness.until("the roots are there", || {
+        let roots = harness.request(Method::GET, &roots, None).ok()?;
+        roots["data"]["ca.crt"].as_str().map(str::to_owned)
+    });
+    let bundle = json!({ "metadata": { "name": "roots" }, "spec": { "trustBundle": pem } });
+    let bundles = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+    harness.request(Method::POST, bundles, Some(&bundle)).unwrap();
+    let mut reading = server("reading");
+    reading["spec"]["volumes"] = json!([{ "name": "v", "projected": { "sources": [
+        { "clusterTrustBundle": { "name": "roots", "path": "roots.pem" } }] } }]);
+    reading["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "v", "mountPath": "/v" }]);
+    harness.create("pods", &reading);
+    let address = harness.ready_pod("reading")["status"]["podIP"].as_str().unwrap().to_owned();
+    let read = harness.fetch(&address, 8080, "/file?/v/roots.pem").unwrap();
+    assert_eq!(read.trim(), pem.trim());
+}
+
+/// A signer of the test's own: what it answers to a request, in PEM and in times.
+fn issue(request: &Value) -> Value {
+    let now = clock::SystemClock.now().as_second();
+    let at = |seconds: i64| time::OffsetDateTime::from_unix_timestamp(now + seconds).unwrap();
+    let told = |seconds: i64| jiff::Timestamp::from_second(now + seconds).unwrap().to_string();
+    let der = STANDARD.decode(request["spec"]["stubPKCS10Request"].as_str().unwrap()).unwrap();
+    let mut params = rcgen::CertificateSigningRequestParams::from_der(&der.into()).unwrap();
+    params.params.not_before = at(0);
+    params.params.not_after = at(7200);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let chain = params.signed_by(&rcgen::Issuer::new(authority, key)).unwrap().pem();
+    json!({ "status": {
+        "certificateChain": chain, "notBefore": told(0), "notAfter": told(7200),
+        "beginRefreshAt": told(3600),
+        "conditions": [{ "type": "Issued", "status": "True", "reason": "Issued",
+                         "message": "by the test", "lastTransitionTime": told(0) }] } })
+}
+
+/// Certificates of pods, which have to be switched on: the server takes the node's request, and the
+/// pod has the key to what a signer answers.
+#[test]
+fn a_pod_waits_for_its_certificate() {
+    let mut options = Options::new(IRONCLAD);
+    options.args = vec![
+        "--feature-gates=PodCertificateRequest=true".to_owned(),
+        "--runtime-config=certificates.k8s.io/v1beta1/podcertificaterequests=true".to_owned(),
+    ];
+    let harness = Harness::with(options);
+    let mut certified = server("certified");
+    certified["spec"]["volumes"] = json!([{ "name": "v", "projected": { "sources": [
+        { "podCertificate": { "signerName": "example.com/signer", "keyType": "ECDSAP256",
+                              "credentialBundlePath": "both.pem" } }] } }]);
+    certified["spec"]["containers"][0]["volumeMounts"] =
+        json!([{ "name": "v", "mountPath": "/v" }]);
+    harness.create("pods", &certified);
+    let requests = collection("certificates.k8s.io/v1beta1/podcertificaterequests");
+    let request = harness.until("the node asks", || {
+        let list = harness.get(&requests);
+        list["items"].as_array()?.first().cloned()
+    });
+    let name = request["metadata"]["name"].as_str().unwrap();
+    let answer = issue(&request);
+    let signed = harness.patch(&format!("{requests}/{name}/status"), &answer);
+    let address = harness.ready_pod("certified")["status"]["podIP"].as_str().unwrap().to_owned();
+    let both = harness.fetch(&address, 8080, "/file?/v/both.pem").unwrap();
+    assert!(both.starts_with("-----BEGIN PRIVATE KEY-----"), "{both}");
+    assert!(both.ends_with(signed["status"]["certificateChain"].as_str().unwrap()));
 }

@@ -163,6 +163,10 @@ fn exited(
             status.last_state = Some(ended);
             status.state = Some(waiting_because(error));
         }
+        None if kind != Kind::Ephemeral && facts.is_restarting_all(pod) => {
+            status.last_state = Some(ended);
+            status.state = Some(waiting_for("RestartingAllContainers"));
+        }
         None => status.state = Some(ended),
     }
     status.ready = kind == Kind::Init && !api::pod::is_sidecar(container) && latest.exit_code == 0;
@@ -201,10 +205,11 @@ fn without_container(pod: &Pod, container: &Container, facts: &Facts<'_>) -> Con
     let before = known(container, facts);
     if let Some(before) = before {
         // Its container was removed: what was known of it stays.
-        if before.state.as_ref().is_some_and(|state| state.terminated.is_some()) {
+        let removed = (facts.removed)(&container.name);
+        if before.state.as_ref().is_some_and(|s| s.terminated.is_some() && !removed) {
             return before.clone();
         }
-        if before.state.as_ref().is_some_and(|state| state.running.is_some()) {
+        if before.state.as_ref().is_some_and(|s| s.running.is_some() && !removed) {
             return lost(before, container, facts);
         }
     }

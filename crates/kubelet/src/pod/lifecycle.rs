@@ -25,6 +25,18 @@ pub(crate) enum KillReason {
     Startup,
     /// New limits of a kind that the container asks to be restarted for.
     Resize,
+    /// Another container's end has all of them begin anew.
+    RestartAll,
+}
+
+/// All containers of a pod begin anew, init containers too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RestartAll {
+    /// What is removed for it.
+    pub(crate) remove: Vec<ContainerId>,
+    /// For the back-off: whose end it was, and when.
+    pub(crate) key: String,
+    pub(crate) since: Timestamp,
 }
 
 /// A container to end, after which it is run again by the restart policy.
@@ -75,6 +87,7 @@ pub(crate) struct Plan {
     pub(crate) resize: Vec<Resize>,
     pub(crate) start: Vec<Start>,
     pub(crate) waiting: Vec<Wait>,
+    pub(crate) restart_all: Option<RestartAll>,
     /// Nothing runs and nothing will: the sandbox can go.
     pub(crate) finished: bool,
 }
@@ -130,6 +143,9 @@ impl Planner<'_> {
             return;
         }
         self.ephemeral_containers();
+        if self.restart_all() {
+            return;
+        }
         match self.init_containers() {
             InitProgress::Done => self.containers(),
             InitProgress::Busy => {}
@@ -182,6 +198,48 @@ impl Planner<'_> {
                 self.plan.start.push(first_start(Kind::Ephemeral, &container.name));
             }
         }
+    }
+
+    /// Whether a container has ended in a way that has the whole pod begin anew: everything is
+    /// ended at once, and what has ended is removed.
+    fn restart_all(&mut self) -> bool {
+        let lists = spec::init_containers(self.pod).iter().map(|c| (Kind::Init, c));
+        let containers = &spec::spec(self.pod).containers;
+        let all: Vec<(Kind, &Container)> =
+            lists.chain(containers.iter().map(|c| (Kind::Regular, c))).collect();
+        let asks = |container: &Container| {
+            let status = self.in_sandbox(&container.name)?;
+            let ended = status.state == ContainerState::Exited;
+            let asks = ended && spec::restarts_all(container, status.exit_code);
+            asks.then(|| ended_at(status))
+        };
+        let Some((kind, container, since)) =
+            all.iter().find_map(|(kind, c)| Some((*kind, *c, asks(c)?)))
+        else {
+            return false;
+        };
+        let key = backoff_key(container);
+        if let Some((delay, left)) = self.memory.backoff.waiting(&key, since, self.now) {
+            let name = container.name.clone();
+            self.plan.waiting.push(Wait { kind, name, delay, left });
+            return true;
+        }
+        let of_pod = |status: &&ContainerStatus| {
+            all.iter().any(|(_, container)| container.name == status.metadata.name)
+        };
+        let running: Vec<&ContainerStatus> = self.observed.running().filter(of_pod).collect();
+        for status in &running {
+            if !self.memory.ending.contains(&status.id) {
+                let (name, id) = (status.metadata.name.clone(), status.id.clone());
+                let reason = KillReason::RestartAll;
+                self.plan.kill.push(Kill { kind: Kind::Regular, name, id, reason });
+            }
+        }
+        if running.is_empty() {
+            let remove = self.observed.containers.iter().filter(of_pod).map(|s| s.id.clone());
+            self.plan.restart_all = Some(RestartAll { remove: remove.collect(), key, since });
+        }
+        true
     }
 
     fn init_containers(&mut self) -> InitProgress {

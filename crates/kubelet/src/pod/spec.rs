@@ -127,13 +127,8 @@ pub(crate) fn restarts(pod: &Pod, kind: Kind, container: &Container, exit_code: 
     if kind == Kind::Ephemeral {
         return false;
     }
-    for rule in container.restart_policy_rules.iter().flatten() {
-        let Some(codes) = &rule.exit_codes else { continue };
-        let listed = codes.values.as_deref().unwrap_or_default().contains(&exit_code);
-        let applies = if codes.operator == "NotIn" { !listed } else { listed };
-        if applies && rule.action == "Restart" {
-            return true;
-        }
+    if rule(container, exit_code).is_some() {
+        return true;
     }
     let policy = container.restart_policy.as_deref().unwrap_or_else(|| restart_policy(pod));
     match policy {
@@ -142,6 +137,32 @@ pub(crate) fn restarts(pod: &Pod, kind: Kind, container: &Container, exit_code: 
         // An init container that is no sidecar ends by succeeding.
         _ => kind == Kind::Regular || container.restart_policy.is_some() || exit_code != 0,
     }
+}
+
+/// Whether a container that ended with `exit_code` has the whole pod begin anew.
+pub(crate) fn restarts_all(container: &Container, exit_code: i32) -> bool {
+    rule(container, exit_code) == Some(RESTART_ALL)
+}
+
+/// Whether any container may have the whole pod begin anew.
+pub(crate) fn may_restart_all(pod: &Pod) -> bool {
+    init_containers(pod).iter().chain(&spec(pod).containers).any(|container| {
+        container.restart_policy_rules.iter().flatten().any(|rule| rule.action == RESTART_ALL)
+    })
+}
+
+const RESTART_ALL: &str = "RestartAllContainers";
+
+/// The action of the first rule that is about an exit code.
+fn rule(container: &Container, exit_code: i32) -> Option<&str> {
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    let found = rules.find(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.as_deref().unwrap_or_default().contains(&exit_code);
+            if codes.operator == "NotIn" { !listed } else { listed }
+        })
+    })?;
+    matches!(found.action.as_str(), "Restart" | RESTART_ALL).then_some(&found.action)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Making and running one container.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::pod::hooks;
 use crate::pod::image::{self, PullFailures};
 use crate::pod::lifecycle::Start;
 use crate::pod::names;
-use crate::pod::observed::Observed;
+use crate::pod::observed::{Observed, restart_count};
 use crate::pod::security;
 use crate::pod::spec::{self, Kind};
 use crate::volume::Mounted;
@@ -28,6 +29,8 @@ pub(crate) struct Starter<'a> {
     pub(crate) pod_ips: &'a [String],
     pub(crate) mounted: &'a Mounted,
     pub(crate) observed: &'a Observed,
+    /// Of containers that were removed to begin anew.
+    pub(crate) restart_counts: &'a BTreeMap<String, i32>,
 }
 
 impl Starter<'_> {
@@ -147,7 +150,8 @@ impl Starter<'_> {
 
     fn restart_count(&self, start: &Start) -> i32 {
         let latest = self.observed.latest(&start.name);
-        latest.map_or(0, |status| crate::pod::observed::restart_count(status).saturating_add(1))
+        let removed = || self.restart_counts.get(&start.name).copied().unwrap_or(0);
+        latest.map_or_else(removed, |status| restart_count(status).saturating_add(1))
     }
 
     /// The container whose processes an ephemeral one sees.

@@ -62,12 +62,28 @@ pub(crate) struct Facts<'a> {
     /// No container will run any more, whatever the restart policy says.
     pub(crate) stopping: bool,
     pub(crate) resize: Vec<ResizeCondition>,
+    /// Whether the container of a name was removed to begin anew.
+    pub(crate) removed: &'a dyn Fn(&str) -> bool,
     /// Whether a running container passes its readiness probe or has none.
     pub(crate) ready: &'a dyn Fn(&cri::ContainerStatus) -> bool,
     /// Whether a running container passed its startup probe or has none.
     pub(crate) started: &'a dyn Fn(&cri::ContainerStatus) -> bool,
     /// The last words of a container.
     pub(crate) message: &'a dyn Fn(&cri::ContainerStatus) -> String,
+}
+
+impl Facts<'_> {
+    /// Whether a container's end has all of them begin anew.
+    pub(crate) fn is_restarting_all(&self, pod: &Pod) -> bool {
+        let mut all = spec::init_containers(pod).iter().chain(&spec::spec(pod).containers);
+        !self.stopping
+            && all.any(|container| {
+                self.observed.latest(&container.name).is_some_and(|status| {
+                    status.state == cri::ContainerState::Exited
+                        && spec::restarts_all(container, status.exit_code)
+                })
+            })
+    }
 }
 
 /// The status at `now`.
@@ -267,7 +283,12 @@ fn conditions(
         let told = Told::As("TerminationByKubelet".to_owned(), verdict.message.clone());
         condition(pod, api::pod::DISRUPTION_TARGET, told, facts, now)
     });
-    told.chain(resize).chain(evicted).collect()
+    let restarting = spec::may_restart_all(pod).then(|| {
+        let told =
+            if facts.is_restarting_all(pod) { Told::Yes } else { Told::No("", String::new()) };
+        condition(pod, api::pod::ALL_CONTAINERS_RESTARTING, told, facts, now)
+    });
+    told.chain(restarting).chain(resize).chain(evicted).collect()
 }
 
 #[derive(Clone)]

@@ -78,6 +78,8 @@ pub(crate) struct Worker {
     cleaned: bool,
     start_errors: BTreeMap<String, StartError>,
     backoff: CrashBackoff,
+    /// What the next container of a name counts, after all were removed to begin anew.
+    restart_counts: BTreeMap<String, i32>,
     pulls: PullFailures,
     probes: Probes,
     endings: Endings,
@@ -111,6 +113,7 @@ impl Worker {
             cleaned: false,
             start_errors: BTreeMap::new(),
             backoff: CrashBackoff::default(),
+            restart_counts: BTreeMap::new(),
             pulls: PullFailures::default(),
             probes: Probes::default(),
             endings: Endings::default(),
@@ -361,6 +364,7 @@ impl Worker {
             verdict: self.verdict.as_ref(),
             stopping: self.is_stopping(),
             resize: self.resizing.conditions(),
+            removed: &|name| self.restart_counts.contains_key(name),
             ready: &|status| self.probes.ready(&self.pod, status),
             started: &|status| self.probes.started(&self.pod, status),
             message: &|status| self.messages.get(&status.id).cloned().unwrap_or_default(),
@@ -399,6 +403,7 @@ fn is_foreign(condition: &str) -> bool {
             | api::pod::INITIALIZED
             | api::pod::POD_SCHEDULED
             | api::pod::READY_TO_START_CONTAINERS
+            | api::pod::ALL_CONTAINERS_RESTARTING
             | api::pod::RESIZE_PENDING
             | api::pod::RESIZE_IN_PROGRESS
     )

@@ -2,14 +2,17 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, VolumeProjection,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Node, Pod, PodCertificateProjection, Secret,
+    VolumeProjection,
 };
 
 use crate::pod::fields::{self, Surroundings};
 use crate::pod::spec;
 use crate::volume::atomic_writer::{File, Payload};
 use crate::volume::objects::Objects;
+use crate::volume::pod_certificates::{Bundle, PodCertificates};
 use crate::volume::tokens::Tokens;
+use crate::volume::trust_bundles::TrustBundles;
 
 /// The mode of files when the volume gives none.
 const MODE_DEFAULT: i32 = 0o644;
@@ -19,6 +22,9 @@ pub(crate) struct Sources<'a> {
     pub(crate) config_maps: &'a Objects<ConfigMap>,
     pub(crate) secrets: &'a Objects<Secret>,
     pub(crate) tokens: &'a Tokens,
+    pub(crate) bundles: &'a TrustBundles,
+    pub(crate) certificates: &'a PodCertificates,
+    pub(crate) node: Option<&'a Node>,
     pub(crate) around: &'a Surroundings<'a>,
 }
 
@@ -27,6 +33,12 @@ pub(crate) struct Sources<'a> {
 pub(crate) struct Files {
     pub(crate) payload: Payload,
     pub(crate) refresh_at: Option<Timestamp>,
+}
+
+impl Files {
+    fn refresh_soon(&mut self, at: Timestamp) {
+        self.refresh_at = Some(self.refresh_at.map_or(at, |other| other.min(at)));
+    }
 }
 
 /// One object's keys as files.
@@ -99,13 +111,13 @@ impl Sources<'_> {
     pub(crate) async fn projected(
         &self,
         pod: &Pod,
+        (volume, default_mode): (&str, Option<i32>),
         sources: &[VolumeProjection],
-        default_mode: Option<i32>,
         owner: Owner,
     ) -> Result<Files, String> {
         let mut files = Files::default();
-        let payload = &mut files.payload;
-        for source in sources {
+        for (at, source) in sources.iter().enumerate() {
+            let payload = &mut files.payload;
             if let Some(from) = &source.config_map {
                 let selection = Selection {
                     name: &from.name,
@@ -129,14 +141,21 @@ impl Sources<'_> {
                 let (token, refresh_at) = self.tokens.get(pod, from).await.map_err(|error| {
                     format!("failed to fetch token: {}", telemetry::Chain(&error))
                 })?;
-                let restricted = owner.user.is_some() || owner.group.is_some();
-                let mode = if restricted { 0o600 } else { mode(None, default_mode) };
+                let mode = mode_of(owner, default_mode);
                 let file = File { data: token.into_bytes(), mode, user: owner.user };
                 payload.insert(from.path.clone(), file);
-                files.refresh_at =
-                    Some(files.refresh_at.map_or(refresh_at, |other| other.min(refresh_at)));
+                files.refresh_soon(refresh_at);
+            } else if let Some(from) = &source.cluster_trust_bundle {
+                let pem = self.bundles.get(spec::uid(pod), from).await?;
+                let file =
+                    File { data: pem.into_bytes(), mode: mode(None, default_mode), user: None };
+                payload.insert(from.path.clone(), file);
+            } else if let Some(from) = &source.pod_certificate {
+                let bundle = self.certificates.get(pod, self.node, (volume, at), from).await?;
+                add_certificate(&bundle, from, mode_of(owner, default_mode), owner, payload);
+                files.refresh_soon(bundle.refresh_at);
             } else {
-                return Err(unsupported(source));
+                return Err("projected volume source unknown is not supported".to_owned());
             }
         }
         Ok(files)
@@ -152,15 +171,30 @@ pub(crate) struct Owner {
     pub(crate) group: Option<u32>,
 }
 
-fn unsupported(source: &VolumeProjection) -> String {
-    let kind = if source.cluster_trust_bundle.is_some() {
-        "clusterTrustBundle"
-    } else if source.pod_certificate.is_some() {
-        "podCertificate"
-    } else {
-        "unknown"
-    };
-    format!("projected volume source {kind} is not supported")
+/// The mode of what only the pod's user may read, when it is known.
+fn mode_of(owner: Owner, default_mode: Option<i32>) -> u32 {
+    let restricted = owner.user.is_some() || owner.group.is_some();
+    if restricted { 0o600 } else { mode(None, default_mode) }
+}
+
+fn add_certificate(
+    bundle: &Bundle,
+    from: &PodCertificateProjection,
+    mode: u32,
+    owner: Owner,
+    payload: &mut Payload,
+) {
+    let both = format!("{}{}", bundle.key, bundle.chain);
+    for (path, text) in [
+        (&from.credential_bundle_path, &both),
+        (&from.key_path, &bundle.key),
+        (&from.certificate_chain_path, &bundle.chain),
+    ] {
+        if let Some(path) = path.as_ref().filter(|path| !path.is_empty()) {
+            let data = text.clone().into_bytes();
+            payload.insert(path.clone(), File { data, mode, user: owner.user });
+        }
+    }
 }
 
 fn absent(kind: &str, selection: &Selection<'_>) -> Result<(), String> {

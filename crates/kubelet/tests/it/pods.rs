@@ -215,3 +215,49 @@ async fn a_pod_that_is_active_too_long_fails() {
     world.until("the pod fails", || status()["phase"] == "Failed").await;
     assert_eq!(status()["reason"], "DeadlineExceeded");
 }
+
+#[tokio::test]
+async fn a_container_may_have_all_of_them_begin_anew() {
+    let world = World::new().await;
+    let container = |name: &str| json!({ "name": name, "image": "x:1" });
+    let mut asking = container("asking");
+    asking["restartPolicy"] = "Never".into();
+    asking["restartPolicyRules"] = json!([{ "action": "RestartAllContainers",
+        "exitCodes": { "operator": "In", "values": [42] } }]);
+    let mut other = container("other");
+    other["lifecycle"] = json!({ "preStop": { "exec": { "command": ["0"] } } });
+    world.create_pod(
+        "p",
+        json!({
+            "restartPolicy": "Never", "initContainers": [container("init")],
+            "containers": [asking, other],
+        }),
+    );
+    let status = || world.pod("p").unwrap()["status"].clone();
+    let running = |name: &str| world.runtime.calls().contains(&format!("start {name}"));
+    world.until("init runs", || running("init")).await;
+    world.runtime.exit("init", 0);
+    world.until_ready("p").await;
+    assert_eq!(world.condition("p", "AllContainersRestarting"), "False");
+    let before = world.runtime.calls().len();
+    world.runtime.exit("asking", 42);
+    let again = || world.runtime.calls()[before..].contains(&"start init".to_owned());
+    world.until("it begins anew", again).await;
+    let after = world.runtime.calls()[before..].to_vec();
+    assert_eq!(after, ["stop other 0s", "create init", "start init"], "no hook, no new sandbox");
+    let told = |kind: &str, at: usize| status()[kind][at].clone();
+    world.until("init is told", || told("initContainerStatuses", 0)["restartCount"] == 1).await;
+    assert_eq!(status()["phase"], "Pending");
+    assert_eq!(told("containerStatuses", 0)["lastState"]["terminated"]["exitCode"], 42);
+    assert_eq!(told("containerStatuses", 1)["state"]["waiting"]["reason"], "PodInitializing");
+    world.runtime.exit("init", 0);
+    world.until_ready("p").await;
+    assert_eq!(told("containerStatuses", 0)["restartCount"], 1);
+    assert_eq!(told("containerStatuses", 1)["restartCount"], 1);
+    // Another end is no reason.
+    world.runtime.exit("asking", 1);
+    world
+        .until("it stays", || told("containerStatuses", 0)["state"]["terminated"].is_object())
+        .await;
+    assert_eq!(world.runtime.config("other").unwrap().metadata.attempt, 0);
+}

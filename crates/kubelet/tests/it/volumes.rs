@@ -268,3 +268,88 @@ async fn variables_come_from_a_file_of_a_volume() {
     assert!(envs.iter().any(|e| e.key == "A" && e.value == "a value"), "{envs:?}");
     assert!(!envs.iter().any(|e| e.key == "B"));
 }
+
+#[tokio::test]
+async fn trust_bundles_are_files_that_follow_them() {
+    let world = World::new().await;
+    let bundles = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+    let pem =
+        |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+    let bundle = |name: &str, signer: &str, text: &str| {
+        let labels = json!({ "for": "pods" });
+        json!({ "metadata": { "name": name, "labels": labels },
+                "spec": { "signerName": signer, "trustBundle": pem(text) } })
+    };
+    world.api.put(&format!("{bundles}/one"), bundle("one", "example.com/s", "AAAA"));
+    world.api.put(&format!("{bundles}/two"), bundle("two", "example.com/s", "BBBB"));
+    world.api.put(&format!("{bundles}/other"), bundle("other", "example.com/o", "CCCC"));
+    let selector = json!({ "matchLabels": { "for": "pods" } });
+    let mut spec = one(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }));
+    spec["volumes"] = json!([{ "name": "v", "projected": { "sources": [
+        { "clusterTrustBundle": { "name": "one", "path": "by-name" } },
+        { "clusterTrustBundle": { "signerName": "example.com/s", "labelSelector": selector,
+                                  "path": "by-signer" } },
+        { "clusterTrustBundle": { "name": "none", "optional": true, "path": "none" } }] } }]);
+    world.create_pod("p", spec.clone());
+    world.until_ready("p").await;
+    let path = PathBuf::from(mount_of(&world, "/v").host_path);
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap();
+    assert_eq!(read("by-name"), pem("AAAA"));
+    assert_eq!(read("by-signer"), pem("AAAA") + &pem("BBBB"));
+    assert_eq!(read("none"), "");
+    world.api.put(&format!("{bundles}/two"), bundle("two", "example.com/s", "DDDD"));
+    world.until("the file follows", || read("by-signer").contains("DDDD")).await;
+    spec["volumes"][0]["projected"]["sources"][2]["clusterTrustBundle"]["optional"] = false.into();
+    world.create_pod("q", spec);
+    let text = "FailedMount: MountVolume.SetUp failed for volume \"v\" : while getting \
+                ClusterTrustBundle: clustertrustbundle.certificates.k8s.io \"none\" not found";
+    world.until("the missing one is told", || world.events().iter().any(|e| e == text)).await;
+}
+
+#[tokio::test]
+async fn a_pod_gets_a_certificate_for_a_key_of_its_own() {
+    let world = World::new().await;
+    let account = json!({ "metadata": { "name": "default", "namespace": "n", "uid": "u-a" } });
+    world.api.put("/api/v1/namespaces/n/serviceaccounts/default", account);
+    let mut spec = one(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }));
+    spec["volumes"] = json!([{ "name": "v", "projected": { "sources": [{ "podCertificate": {
+        "signerName": "example.com/s", "keyType": "ED25519", "credentialBundlePath": "both",
+        "userAnnotations": { "example.com/own": "1" } } }] } }]);
+    world.create_pod("p", spec);
+    let requests = "/apis/certificates.k8s.io/v1beta1/namespaces/n/podcertificaterequests/";
+    let asked = || world.api.below(requests);
+    world.until("it is asked for", || asked().len() == 1).await;
+    let request = asked().remove(0);
+    let told = &request["spec"];
+    assert_eq!(
+        (told["podUID"].clone(), told["serviceAccountUID"].clone()),
+        (json!("u-p"), json!("u-a"))
+    );
+    assert_eq!(
+        (told["nodeName"].clone(), told["maxExpirationSeconds"].clone()),
+        (json!("node"), json!(86_400))
+    );
+    assert_eq!(told["unverifiedUserAnnotations"], json!({ "example.com/own": "1" }));
+    assert!(world.runtime.calls().is_empty(), "it waits for its certificate");
+    let issue = |request: &Value, chain: &str, refresh: &str| {
+        let path = format!("{requests}{}", request["metadata"]["name"].as_str().unwrap());
+        world.api.change(&path, |request| {
+            request["status"] = json!({ "certificateChain": chain, "beginRefreshAt": refresh });
+        });
+    };
+    issue(&request, "first", "2026-01-01T00:00:00Z");
+    world.until("another one is asked for, as the signer wants", || asked().len() == 2).await;
+    let path = || PathBuf::from(mount_of(&world, "/v").host_path).join("both");
+    world.until_ready("p").await;
+    let first = std::fs::read_to_string(path()).unwrap();
+    assert!(
+        first.starts_with("-----BEGIN PRIVATE KEY-----") && first.ends_with("first"),
+        "{first}"
+    );
+    let second = asked().into_iter().find(|r| r["status"].is_null()).unwrap();
+    issue(&second, "second", "2099-01-01T00:00:00Z");
+    let read = || std::fs::read_to_string(path()).unwrap();
+    world.until("the file follows", || read().ends_with("second")).await;
+    let key = |text: &str| text.split("-----END").next().unwrap().to_owned();
+    assert_ne!(key(&read()), key(&first), "every certificate has a key of its own");
+}

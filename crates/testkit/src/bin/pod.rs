@@ -10,12 +10,14 @@
 //! | `/exit?CODE` | none: the process ends |
 //! | `/echo/ANYTHING` | the method and what was asked for |
 //!
+//! To a datagram at the same port it answers the host name.
+//!
 //! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod cat FILE`,
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
 //! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`, `testkit-pod fail CODE`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -93,11 +95,24 @@ fn serve(port: &str) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Most pods are asked for nothing this way, and some have the port for TCP only.
+    if let Ok(socket) = UdpSocket::bind(format!("0.0.0.0:{port}")) {
+        std::thread::spawn(move || answer_datagrams(&socket));
+    }
     say(&format!("serving on port {port}"));
     for stream in listener.incoming().flatten() {
         std::thread::spawn(move || answer(stream));
     }
     ExitCode::SUCCESS
+}
+
+fn answer_datagrams(socket: &UdpSocket) -> Option<()> {
+    let mut buffer = [0; 512];
+    loop {
+        let (_, from) = socket.recv_from(&mut buffer).ok()?;
+        let name = act("/hostname", "").ok()?;
+        socket.send_to(name.as_bytes(), from).ok()?;
+    }
 }
 
 fn answer(mut stream: TcpStream) -> Option<()> {

@@ -44,6 +44,7 @@ impl Case {
             start_time: at(1),
             verdict: None,
             resize: Vec::new(),
+            removed: &|_| false,
             stopping: self.stopping,
             ready: &|_| self.ready,
             started: &|_| true,

@@ -13,8 +13,8 @@ use super::{Next, RETRY, RETRY_SOON_FIRST, SANDBOX, VOLUMES, Worker};
 use crate::pod::container_status::StartError;
 use crate::pod::end::Ending;
 use crate::pod::fields::Surroundings;
-use crate::pod::lifecycle::{Kill, KillReason, Plan, Start, backoff_key};
-use crate::pod::observed::Observed;
+use crate::pod::lifecycle::{Kill, KillReason, Plan, RestartAll, Start, backoff_key};
+use crate::pod::observed::{Observed, restart_count};
 use crate::pod::pod_resources;
 use crate::pod::sandbox_config::sandbox_config;
 use crate::pod::spec::{self, Kind};
@@ -38,6 +38,9 @@ impl Worker {
         }
         for kill in &plan.kill {
             self.kill(kill, observed);
+        }
+        if let Some(restart) = &plan.restart_all {
+            return self.restart_all(restart, observed).await;
         }
         let mut held = self.resize(&plan.resize).await;
         let (mut acted, mut started) = (!plan.resize.is_empty() && held.is_none(), false);
@@ -209,11 +212,30 @@ impl Worker {
         found.map(|class| class.handler)
     }
 
+    /// Removes all containers, so that the pod begins with its first init container.
+    async fn restart_all(
+        &mut self,
+        restart: &RestartAll,
+        observed: &Observed,
+    ) -> Result<Next, CriError> {
+        self.backoff.next(&restart.key, restart.since, self.kubelet.deps.clock.now());
+        for id in &restart.remove {
+            if let Some(status) = observed.by_id(id) {
+                let next = restart_count(status).saturating_add(1);
+                let counted = self.restart_counts.entry(status.metadata.name.clone()).or_default();
+                *counted = next.max(*counted);
+            }
+            self.kubelet.deps.runtime.remove_container(id).await?;
+        }
+        self.start_errors.clear();
+        Ok(Next::Again)
+    }
+
     fn kill(&mut self, kill: &Kill, observed: &Observed) {
         let Some((_, container)) = spec::container(&self.pod, &kill.name) else { return };
         let name = &kill.name;
         let probe = match kill.reason {
-            KillReason::SpecChanged | KillReason::Resize => None,
+            KillReason::SpecChanged | KillReason::Resize | KillReason::RestartAll => None,
             KillReason::Liveness => container.liveness_probe.as_ref(),
             KillReason::Startup => container.startup_probe.as_ref(),
         };
@@ -222,6 +244,7 @@ impl Worker {
                 format!("Container {name} definition changed, will be restarted")
             }
             KillReason::Resize => format!("Container {name} resize requires restart"),
+            KillReason::RestartAll => format!("Stopping container {name}"),
             KillReason::Liveness => {
                 format!("Container {name} failed liveness probe, will be restarted")
             }
@@ -232,6 +255,8 @@ impl Worker {
         let grace = probe
             .and_then(|probe| probe.termination_grace_period_seconds)
             .unwrap_or_else(|| spec::grace_period_secs(&self.pod));
+        // When all begin anew nothing is waited for, hooks neither.
+        let grace = if kill.reason == KillReason::RestartAll { 0 } else { grace };
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
         self.end((kill.kind, container), &kill.id, grace, why, observed);
     }
@@ -278,6 +303,7 @@ impl Worker {
             pod_ips: &self.pod_ips(observed),
             mounted: &self.mounted.clone().unwrap_or_default(),
             observed,
+            restart_counts: &self.restart_counts,
         };
         match starter.start(start, &mut self.pulls).await {
             Ok(_) => {

@@ -1,0 +1,158 @@
+//! What flows have of the processors.
+//!
+//! Seats bound how many requests are under way, not who of them is worked on next: that would be
+//! whoever's bytes came first, and a crowd's always do. So it is kept who has lately had more than
+//! his share, and the server serves his connections behind those of others.
+//!
+//! Invariant: a flow that asks for nothing is within its share again before long, whatever it had.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use clock::SharedClock;
+
+/// The share of one processor that a flow may have.
+const SHARE: f64 = 0.2;
+/// What it may have at once: some tens of requests.
+const BURST: Duration = Duration::from_millis(2);
+/// Flows that are remembered before those that have not used anything lately are forgotten.
+const FLOWS: usize = 1024;
+
+/// What each flow has had, as far as time has not made up for it.
+pub struct Shares {
+    clock: SharedClock,
+    flows: Mutex<HashMap<u64, Use>>,
+}
+
+struct Use {
+    debt: Duration,
+    at: Instant,
+}
+
+impl Use {
+    fn new(now: Instant) -> Self {
+        Self { debt: Duration::ZERO, at: now }
+    }
+
+    /// Lets time make up for what was used.
+    fn settle(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at);
+        self.debt = self.debt.saturating_sub(passed.mul_f64(SHARE));
+        self.at = now;
+    }
+}
+
+impl Shares {
+    pub(crate) fn new(clock: SharedClock) -> Self {
+        Self { clock, flows: Mutex::default() }
+    }
+
+    /// Whether a flow has had more than its share.
+    pub fn is_exceeded(&self, flow: u64) -> bool {
+        let now = self.clock.monotonic();
+        self.lock().get_mut(&flow).is_some_and(|used| {
+            used.settle(now);
+            used.debt >= BURST
+        })
+    }
+
+    /// Does something for a flow and charges what it takes, but not what it waits.
+    pub async fn charge<T>(&self, flow: u64, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| {
+            let begun = self.clock.monotonic();
+            let polled = work.as_mut().poll(cx);
+            self.add(flow, self.clock.monotonic().saturating_duration_since(begun));
+            polled
+        })
+        .await
+    }
+
+    /// Charges time that was used for a flow.
+    pub fn add(&self, flow: u64, time: Duration) {
+        let now = self.clock.monotonic();
+        let mut flows = self.lock();
+        if flows.len() >= FLOWS && !flows.contains_key(&flow) {
+            flows.retain(|_, used| {
+                used.settle(now);
+                !used.debt.is_zero()
+            });
+        }
+        let used = flows.entry(flow).or_insert_with(|| Use::new(now));
+        used.settle(now);
+        // Nobody pays for longer than it takes to make up for a burst.
+        used.debt = (used.debt + time).min(BURST * 2);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Use>> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clock::ManualClock;
+    use futures::FutureExt;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const CROWD: u64 = 1;
+    const CLIENT: u64 = 2;
+
+    fn manual() -> (Arc<ManualClock>, Shares) {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let shares = Shares::new(clock.clone());
+        (clock, shares)
+    }
+
+    /// Uses so much time at once.
+    fn spend(clock: &ManualClock, shares: &Shares, flow: u64, time: Duration) {
+        shares.charge(flow, async { clock.advance(time) }).now_or_never().unwrap();
+    }
+
+    #[test]
+    fn who_uses_little_never_exceeds_his_share() {
+        let (clock, shares) = manual();
+        for _ in 0..1000 {
+            spend(&clock, &shares, CLIENT, Duration::from_micros(50));
+            assert!(!shares.is_exceeded(CLIENT));
+            clock.advance(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn who_uses_much_exceeds_it_until_time_has_made_up_for_it() {
+        let (clock, shares) = manual();
+        for _ in 0..1000 {
+            spend(&clock, &shares, CROWD, Duration::from_millis(1));
+        }
+        assert!(shares.is_exceeded(CROWD) && !shares.is_exceeded(CLIENT));
+        clock.advance((BURST * 2).mul_f64(1.0 / SHARE));
+        assert!(!shares.is_exceeded(CROWD));
+    }
+
+    #[test]
+    fn waiting_costs_nothing() {
+        let (clock, shares) = manual();
+        let mut waiting = Box::pin(shares.charge(CROWD, std::future::pending::<()>()));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        clock.advance(Duration::from_secs(1));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(!shares.is_exceeded(CROWD));
+    }
+
+    #[test]
+    fn flows_that_ask_for_nothing_are_forgotten() {
+        let (clock, shares) = manual();
+        for flow in 0..10 * FLOWS as u64 {
+            spend(&clock, &shares, flow, Duration::from_micros(50));
+            clock.advance(Duration::from_millis(1));
+        }
+        assert!(shares.lock().len() <= FLOWS);
+    }
+}
