@@ -84,6 +84,7 @@ pub(crate) async fn start(args: &Place, alone: &Alone, name: &str) -> anyhow::Re
         tls: Arc::new(tls),
         connections: Arc::new(Semaphore::new(CONNECTIONS)),
         header_timeout: HEADER_TIMEOUT,
+        lanes: Arc::default(),
         clock: Arc::clone(&alone.clock),
     };
     let port = Arc::new(OwnPort { client: alone.client.clone(), metrics: alone.metrics.clone() });
