@@ -19,5 +19,6 @@ pub mod quota;
 pub mod resources;
 pub mod taints;
 pub mod typed;
+pub mod volumes;
 
 pub use typed::Typed;

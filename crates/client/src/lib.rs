@@ -42,4 +42,4 @@ pub use list_options::ListOptions;
 pub use patch::Patch;
 pub use remote::{Remote, tls_config};
 pub use transport::{ObjectList, Transport, WatchStream};
-pub use work_queue::{Outcome, WorkQueue, WorkQueueConfig};
+pub use work_queue::{AtWork, Outcome, QueueObserver, WorkQueue, WorkQueueConfig};

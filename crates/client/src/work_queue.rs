@@ -5,7 +5,7 @@
 //! twice at once. The queue is bounded by the number of different keys.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt::Display;
 use std::future::Future;
 use std::hash::Hash;
@@ -56,10 +56,35 @@ pub enum Outcome {
     Requeue,
 }
 
+/// Is told what a queue does: for metrics.
+pub trait QueueObserver: Send + Sync {
+    /// A key was added that did not wait yet.
+    fn added(&self);
+    /// So many keys are ready.
+    fn depth(&self, depth: usize);
+    /// A key waited that long.
+    fn waited(&self, wait: Duration);
+    /// A key was handled in that time.
+    fn worked(&self, work: Duration);
+    /// A key is to be handled again after a failure.
+    fn retried(&self);
+}
+
+/// What the workers of a queue are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtWork {
+    /// How long the oldest key has been handled.
+    pub longest: Duration,
+    /// How long all of them have, together.
+    pub total: Duration,
+}
+
 struct State<K> {
     ready: VecDeque<K>,
-    dirty: HashSet<K>,
-    processing: HashSet<K>,
+    /// Since when they wait.
+    dirty: HashMap<K, Instant>,
+    /// Since when they are handled.
+    processing: HashMap<K, Instant>,
     delayed: BinaryHeap<Reverse<(Instant, u64)>>,
     delayed_keys: HashMap<u64, K>,
     /// For each key, the delayed entry that counts: the earliest one.
@@ -75,6 +100,7 @@ pub struct WorkQueue<K> {
 
 struct Inner<K> {
     config: WorkQueueConfig,
+    observer: Option<Arc<dyn QueueObserver>>,
     clock: SharedClock,
     state: Mutex<State<K>>,
     changed: Notify,
@@ -89,10 +115,27 @@ impl<K> Clone for WorkQueue<K> {
 impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
     /// An empty queue.
     pub fn new(config: WorkQueueConfig, clock: SharedClock) -> Self {
+        Self::make(config, clock, None)
+    }
+
+    /// The same, with somebody who is told what it does.
+    pub fn observed(
+        config: WorkQueueConfig,
+        clock: SharedClock,
+        observer: Arc<dyn QueueObserver>,
+    ) -> Self {
+        Self::make(config, clock, Some(observer))
+    }
+
+    fn make(
+        config: WorkQueueConfig,
+        clock: SharedClock,
+        observer: Option<Arc<dyn QueueObserver>>,
+    ) -> Self {
         let state = State {
             ready: VecDeque::new(),
-            dirty: HashSet::new(),
-            processing: HashSet::new(),
+            dirty: HashMap::new(),
+            processing: HashMap::new(),
             delayed: BinaryHeap::new(),
             delayed_keys: HashMap::new(),
             due: HashMap::new(),
@@ -100,12 +143,15 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
             failures: HashMap::new(),
         };
         let changed = Notify::new();
-        Self { inner: Arc::new(Inner { config, clock, state: Mutex::new(state), changed }) }
+        let state = Mutex::new(state);
+        Self { inner: Arc::new(Inner { config, observer, clock, state, changed }) }
     }
 
     /// Has the key handled as soon as a worker is free.
     pub fn add(&self, key: K) {
-        if self.lock().add(key) {
+        let now = self.inner.clock.monotonic();
+        let is_ready = self.lock().add(key, now, self.observer());
+        if is_ready {
             self.inner.changed.notify_one();
         }
     }
@@ -122,6 +168,9 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
 
     /// Has the key handled after a time that grows with its failures.
     pub fn add_rate_limited(&self, key: K) {
+        if let Some(observer) = self.observer() {
+            observer.retried();
+        }
         let delay = {
             let mut state = self.lock();
             let failures = state.failures.entry(key.clone()).or_default();
@@ -140,6 +189,21 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
     /// The number of keys that are ready to be handled.
     pub fn depth(&self) -> usize {
         self.lock().ready.len()
+    }
+
+    /// What its workers are doing now.
+    pub fn at_work(&self) -> AtWork {
+        let now = self.inner.clock.monotonic();
+        let state = self.lock();
+        let times = state.processing.values().map(|since| now.saturating_duration_since(*since));
+        times.fold(AtWork::default(), |work, time| AtWork {
+            longest: work.longest.max(time),
+            total: work.total + time,
+        })
+    }
+
+    fn observer(&self) -> Option<&dyn QueueObserver> {
+        self.inner.observer.as_deref()
     }
 
     /// Runs the workers until `shutdown`; the ones at work then finish their key.
@@ -215,8 +279,8 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
             let wake = {
                 let mut state = self.lock();
                 let now = self.inner.clock.monotonic();
-                state.move_due(now);
-                if let Some(key) = state.take() {
+                state.move_due(now, self.observer());
+                if let Some(key) = state.take(now, self.observer()) {
                     if !state.ready.is_empty() {
                         self.inner.changed.notify_one();
                     }
@@ -237,7 +301,9 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
     }
 
     fn done(&self, key: &K) {
-        if self.lock().done(key) {
+        let now = self.inner.clock.monotonic();
+        let is_ready = self.lock().done(key, now, self.observer());
+        if is_ready {
             self.inner.changed.notify_one();
         }
     }
@@ -248,12 +314,26 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
 }
 
 impl<K: Clone + Eq + Hash> State<K> {
-    fn add(&mut self, key: K) -> bool {
-        if !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+    fn add(&mut self, key: K, now: Instant, observer: Observer<'_>) -> bool {
+        if self.dirty.contains_key(&key) {
+            return false;
+        }
+        self.dirty.insert(key.clone(), now);
+        if let Some(observer) = observer {
+            observer.added();
+        }
+        if self.processing.contains_key(&key) {
             return false;
         }
         self.ready.push_back(key);
+        self.tell_depth(observer);
         true
+    }
+
+    fn tell_depth(&self, observer: Observer<'_>) {
+        if let Some(observer) = observer {
+            observer.depth(self.ready.len());
+        }
     }
 
     fn delay(&mut self, key: K, due: Instant) {
@@ -269,13 +349,13 @@ impl<K: Clone + Eq + Hash> State<K> {
         self.delayed.push(Reverse((due, id)));
     }
 
-    fn move_due(&mut self, now: Instant) {
+    fn move_due(&mut self, now: Instant, observer: Observer<'_>) {
         while self.delayed.peek().is_some_and(|Reverse((due, _))| *due <= now) {
             let Some(Reverse((_, id))) = self.delayed.pop() else { return };
             // An entry that an earlier one superseded has no key any more.
             if let Some(key) = self.delayed_keys.remove(&id) {
                 self.due.remove(&key);
-                self.add(key);
+                self.add(key, now, observer);
             }
         }
     }
@@ -284,22 +364,32 @@ impl<K: Clone + Eq + Hash> State<K> {
         self.delayed.peek().map(|Reverse((due, _))| *due)
     }
 
-    fn take(&mut self) -> Option<K> {
+    fn take(&mut self, now: Instant, observer: Observer<'_>) -> Option<K> {
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.processing.insert(key.clone());
+        let since = self.dirty.remove(&key);
+        self.processing.insert(key.clone(), now);
+        if let (Some(observer), Some(since)) = (observer, since) {
+            observer.waited(now.saturating_duration_since(since));
+        }
+        self.tell_depth(observer);
         Some(key)
     }
 
-    fn done(&mut self, key: &K) -> bool {
-        self.processing.remove(key);
-        let again = self.dirty.contains(key);
+    fn done(&mut self, key: &K, now: Instant, observer: Observer<'_>) -> bool {
+        let since = self.processing.remove(key);
+        if let (Some(observer), Some(since)) = (observer, since) {
+            observer.worked(now.saturating_duration_since(since));
+        }
+        let again = self.dirty.contains_key(key);
         if again {
             self.ready.push_back(key.clone());
+            self.tell_depth(observer);
         }
         again
     }
 }
+
+type Observer<'a> = Option<&'a dyn QueueObserver>;
 
 #[cfg(test)]
 mod tests {
@@ -342,6 +432,54 @@ mod tests {
         queue.done(&"a");
         clock.advance(Duration::from_secs(10));
         assert!(futures::FutureExt::now_or_never(queue.next()).is_none());
+    }
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Told {
+        fn tell(&self, text: String) {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+
+    impl QueueObserver for Told {
+        fn added(&self) {
+            self.tell("added".to_owned());
+        }
+        fn depth(&self, depth: usize) {
+            self.tell(format!("depth {depth}"));
+        }
+        fn waited(&self, wait: Duration) {
+            self.tell(format!("waited {}", wait.as_secs()));
+        }
+        fn worked(&self, work: Duration) {
+            self.tell(format!("worked {}", work.as_secs()));
+        }
+        fn retried(&self) {
+            self.tell("retried".to_owned());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_observer_is_told_how_long_keys_wait_and_are_handled() {
+        let clock = manual();
+        let told = Arc::new(Told::default());
+        let shared: Arc<dyn Clock> = clock.clone();
+        let config = WorkQueueConfig::new("test", 1);
+        let queue = WorkQueue::observed(config, shared, told.clone());
+        queue.add("a");
+        queue.add("a");
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(queue.next().await, "a");
+        clock.advance(Duration::from_secs(3));
+        let three = Duration::from_secs(3);
+        assert_eq!(queue.at_work(), AtWork { longest: three, total: three });
+        queue.add_rate_limited("a");
+        queue.done(&"a");
+        assert_eq!(queue.at_work(), AtWork::default());
+        let all = told.0.lock().unwrap().clone();
+        assert_eq!(all, ["added", "depth 1", "waited 2", "depth 0", "retried", "worked 3"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,12 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Typed;
-use api::finalizers::{PV_PROTECTION, PVC_PROTECTION};
 use client::{Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
@@ -17,12 +20,15 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
+use crate::disruption::BudgetView;
 use crate::pod_view::{PodIndex, PodView};
 use crate::validating_admission_policy_status::PolicyView;
-use crate::volume_protection::Protected;
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -46,6 +52,7 @@ pub(crate) struct Informers {
     pub(crate) replication_controllers: Lister<ReplicationController>,
     pub(crate) deployments: Lister<Deployment>,
     pub(crate) daemon_sets: Lister<DaemonSet>,
+    pub(crate) stateful_sets: Lister<StatefulSet>,
     pub(crate) controller_revisions: Lister<ControllerRevision>,
     pub(crate) cron_jobs: Lister<CronJob>,
     pub(crate) jobs: Lister<Job>,
@@ -57,9 +64,13 @@ pub(crate) struct Informers {
     /// Only those that the API server keeps for services.
     pub(crate) ip_addresses: Lister<Option<IpAddr>>,
     pub(crate) validating_policies: Lister<PolicyView>,
-    /// Of volumes and claims only what becomes of their finalizers.
-    pub(crate) volumes: Lister<Protected>,
-    pub(crate) claims: Lister<Protected>,
+    pub(crate) disruption_budgets: Lister<BudgetView>,
+    pub(crate) autoscalers: Lister<HorizontalPodAutoscaler>,
+    pub(crate) signing_requests: Lister<CertificateSigningRequest>,
+    pub(crate) cluster_roles: Lister<ClusterRole>,
+    pub(crate) storage_classes: Lister<StorageClass>,
+    pub(crate) volumes: Lister<PersistentVolume>,
+    pub(crate) claims: Lister<PersistentVolumeClaim>,
 }
 
 impl Informers {
@@ -98,6 +109,7 @@ impl Informers {
             replication_controllers: start.whole(all()),
             deployments: start.whole(all()),
             daemon_sets: start.whole(all()),
+            stateful_sets: start.whole(all()),
             controller_revisions: start.whole(all()),
             cron_jobs: start.whole(all()),
             jobs: start.whole(all()),
@@ -120,26 +132,19 @@ impl Informers {
                 shutdown,
                 |object| object.decode::<PolicyView>(),
             ),
-            volumes: Informer::spawn(
+            disruption_budgets: Informer::spawn(
                 client,
                 clock,
-                selected::<PersistentVolume>(all()),
+                selected::<PodDisruptionBudget>(all()),
                 shutdown,
-                |object| {
-                    let metadata = PersistentVolume::of(object)?.metadata;
-                    Ok(Protected::new(&metadata, PV_PROTECTION))
-                },
+                |object| Ok(BudgetView::new(PodDisruptionBudget::of(object)?)),
             ),
-            claims: Informer::spawn(
-                client,
-                clock,
-                selected::<PersistentVolumeClaim>(all()),
-                shutdown,
-                |object| {
-                    let metadata = PersistentVolumeClaim::of(object)?.metadata;
-                    Ok(Protected::new(&metadata, PVC_PROTECTION))
-                },
-            ),
+            autoscalers: start.whole(all()),
+            signing_requests: start.whole(all()),
+            cluster_roles: start.whole(all()),
+            storage_classes: start.whole(all()),
+            volumes: start.whole(all()),
+            claims: start.whole(all()),
         }
     }
 }

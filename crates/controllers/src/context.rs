@@ -8,6 +8,7 @@ use meta::ObjectKey;
 use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
+use crate::queue_metrics::QueueMetrics;
 use crate::{ClientFor, Config};
 
 /// Keys that a controller handles at once: upstream's usual `--concurrent-*-syncs`.
@@ -20,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) client_for: ClientFor,
     pub(crate) clock: SharedClock,
     pub(crate) informers: Arc<Informers>,
+    pub(crate) queues: QueueMetrics,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -37,6 +39,6 @@ impl Context {
 
     /// A queue of objects.
     pub(crate) fn queue(&self, name: &'static str) -> WorkQueue<ObjectKey> {
-        WorkQueue::new(WorkQueueConfig::new(name, WORKERS), Arc::clone(&self.clock))
+        self.queues.queue(WorkQueueConfig::new(name, WORKERS), Arc::clone(&self.clock))
     }
 }

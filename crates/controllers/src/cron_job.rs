@@ -32,7 +32,7 @@ const SCHEDULED_AT: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("cronjob-controller");
     let recorder = ctx.recorder(&client, "cronjob-controller");
-    let queue = ctx.queue("cronjob-controller");
+    let queue = ctx.queue("cronjob");
     let controller = Arc::new(Controller { queue, client, recorder, ctx });
     let informers = &controller.ctx.informers;
     tokio::join!(informers.cron_jobs.synced(), informers.jobs.synced());

@@ -24,6 +24,7 @@ use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim};
 use crate::pod_view::PodView;
 use crate::reconcile::reconcile;
+use crate::revisions::{self, RevisionControl};
 use crate::selection::{controller_of, key_of, selector};
 
 /// Label of pods and revisions: which template they are of.
@@ -42,7 +43,7 @@ pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("daemon-set-controller");
     let recorder = ctx.recorder(&client, "daemonset-controller");
     let controller = Arc::new(Controller {
-        queue: ctx.queue("daemonset-controller"),
+        queue: ctx.queue("daemonset"),
         pods: PodControl { client: client.clone(), recorder },
         client,
         expectations: Expectations::default(),
@@ -162,9 +163,9 @@ impl Controller {
         if is_current {
             (wait, result) = self.act(&view, &owner).await;
             if result.is_ok() {
-                let revisions = Revisions { client: &self.client, set: &set, owner: &owner };
+                let control = RevisionControl { client: &self.client, owner: &owner };
                 for revision in history::surplus(&set, &history.old, &pods) {
-                    revisions.delete(&revision).await?;
+                    control.delete(&revision).await?;
                 }
             }
         }
@@ -267,22 +268,22 @@ impl Controller {
         owner: &Owner,
         pods: &[Arc<PodView>],
     ) -> Result<History, ClientError> {
-        let revisions = Revisions { client: &self.client, set, owner };
+        let control = RevisionControl { client: &self.client, owner };
         let mut ours: Vec<Arc<ControllerRevision>> = Vec::new();
         let all = self.ctx.informers.controller_revisions.list_namespace(&owner.key.namespace);
         for revision in all {
             match history::claim(set, &revision) {
-                history::Claim::Keep => ours.push(revision),
-                history::Claim::Ignore => {}
-                history::Claim::Release => revisions.release(&revision).await?,
-                history::Claim::Adopt if self.is_alive(owner).await? => {
-                    revisions.adopt(&revision).await?;
+                revisions::Claim::Keep => ours.push(revision),
+                revisions::Claim::Ignore => {}
+                revisions::Claim::Release => control.release(&revision).await?,
+                revisions::Claim::Adopt if self.is_alive(owner).await? => {
+                    control.adopt(&revision).await?;
                     ours.push(revision);
                 }
-                history::Claim::Adopt => {}
+                revisions::Claim::Adopt => {}
             }
         }
-        revisions.settle(ours, pods).await
+        Revisions { client: &self.client, set, owner }.settle(ours, pods).await
     }
 
     async fn claim_pods(

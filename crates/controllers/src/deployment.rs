@@ -29,7 +29,7 @@ use crate::reconcile::reconcile;
 use crate::selection::{controller_of, key_of, selector};
 
 const ACCOUNT: &str = "deployment-controller";
-const QUEUE: &str = "deployment-controller";
+const QUEUE: &str = "deployment";
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {

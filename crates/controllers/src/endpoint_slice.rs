@@ -25,7 +25,7 @@ const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("endpointslice-controller");
     let recorder = ctx.recorder(&client, "endpoint-slice-controller");
-    let queue = ctx.queue("endpointslice-controller");
+    let queue = ctx.queue("endpoint_slice");
     let informers = &ctx.informers;
     tokio::join!(
         informers.services.synced(),

@@ -24,7 +24,7 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("endpointslicemirroring-controller");
-    let queue = ctx.queue("endpointslice-mirroring-controller");
+    let queue = ctx.queue("endpoint_slice_mirroring");
     let informers = &ctx.informers;
     tokio::join!(
         informers.endpoints.synced(),

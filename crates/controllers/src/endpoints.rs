@@ -23,7 +23,7 @@ const MANAGED_BY: (&str, &str) = ("endpoints.kubernetes.io/managed-by", "endpoin
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("endpoint-controller");
-    let queue = ctx.queue("endpoints-controller");
+    let queue = ctx.queue("endpoint");
     let informers = &ctx.informers;
     tokio::join!(
         informers.services.synced(),

@@ -27,9 +27,9 @@ const REDISCOVER: Duration = Duration::from_secs(30);
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("generic-garbage-collector");
     let recorder = ctx.recorder(&client, "garbage-collector-controller");
-    let config = WorkQueueConfig::new("garbage-collector-controller", WORKERS);
+    let config = WorkQueueConfig::new("garbage_collector_attempt_to_delete", WORKERS);
     let collector = Arc::new(Collector {
-        queue: WorkQueue::new(config, Arc::clone(&ctx.clock)),
+        queue: ctx.queues.queue(config, Arc::clone(&ctx.clock)),
         graph: Mutex::default(),
         monitors: monitors::Monitors::default(),
         client,

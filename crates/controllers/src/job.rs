@@ -2,10 +2,12 @@
 //!
 //! A pod that has ended is counted exactly once: its uid is written to
 //! `status.uncountedTerminatedPods`, then its finalizer is taken off, and only when that is seen
-//! does the uid become a number. `plan` is the pure core; the driver here writes what it says.
+//! does the uid become a number. `plan` is the pure core, `policies` says
+//! what failures and successes mean to it; the driver here writes what they say.
 
 mod indexes;
 mod plan;
+mod policies;
 mod status;
 
 use std::collections::HashMap;
@@ -13,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::finalizers::JOB_TRACKING;
-use client::{Change, Client, ClientError, EventType, Outcome, Patch, WorkQueue};
+use client::{Change, Client, ClientError, Outcome, Patch, WorkQueue};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use meta::ObjectKey;
@@ -38,7 +40,7 @@ pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("job-controller");
     let recorder = ctx.recorder(&client, "job-controller");
     let controller = Arc::new(Controller {
-        queue: ctx.queue("job-controller"),
+        queue: ctx.queue("job"),
         pods: PodControl { client: client.clone(), recorder },
         client,
         expectations: Expectations::default(),
@@ -104,13 +106,6 @@ impl Controller {
             return Ok(Outcome::Done);
         }
         let owner = owner(&job);
-        if let Some(feature) = plan::unsupported(&spec) {
-            // Running it while ignoring what was asked for would be worse.
-            let text = format!("spec.{feature} is not supported, the job is not run");
-            let regarding = owner.regarding();
-            self.pods.recorder.record(&regarding, EventType::Warning, "Unsupported", text);
-            return Ok(Outcome::Done);
-        }
         let now = self.ctx.clock.monotonic();
         // Asked before the pods are read, as upstream does: an expectation that is met while this
         // waits says nothing about the pods that were read before.
@@ -145,7 +140,7 @@ impl Controller {
         if plan.new_succeeded > 0 {
             failures.remove(uid);
         }
-        if plan.new_failed > 0 {
+        if plan.new_failed > 0 && !plan.waits_by_index {
             let entry = failures.entry(uid.to_owned()).or_insert((0, now));
             *entry = (entry.0 + plan.new_failed, now);
         }
@@ -180,8 +175,8 @@ impl Controller {
         self.expectations.expect_creations(&owner.key, plan.create.len(), now);
         let next = Mutex::new(plan.create.iter());
         let create = || async {
-            let index = next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
-            let pod = indexes::pod(job, owner, index.flatten());
+            let new = next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
+            let pod = indexes::pod(job, owner, new.unwrap_or_default());
             match self.pods.create(owner, &pod).await {
                 Ok(_) => Ok(()),
                 Err(error) => {

@@ -14,36 +14,49 @@
 
 #![forbid(unsafe_code)]
 
+mod autoscaler;
+mod certificates;
 mod cluster;
+mod cluster_role_aggregation;
 mod context;
 mod cron_job;
 mod daemon_set;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
+mod ephemeral_volume;
 mod expectations;
 mod garbage_collector;
 mod job;
+mod local_path;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod node_ttl;
 mod pod_control;
 mod pod_gc;
 mod pod_view;
+mod queue_metrics;
 mod reconcile;
 mod replica_set;
 mod resource_quota;
+mod revisions;
 mod root_ca_publisher;
+mod scale_target;
 mod selection;
 mod service_account;
 mod service_cidr;
 mod service_lb;
 mod service_pods;
+mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
 mod validating_admission_policy_status;
+mod volume_binder;
+mod volume_expand;
 mod volume_protection;
 
 use std::sync::Arc;
@@ -52,6 +65,7 @@ use client::Client;
 use clock::SharedClock;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
+use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use prometheus::{IntGaugeVec, Opts};
@@ -60,6 +74,7 @@ use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
 use crate::context::Context;
+use crate::queue_metrics::QueueMetrics;
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -75,6 +90,30 @@ pub struct Config {
     pub node_cidr_mask_size_v6: u8,
     /// PEM of the authorities that pods should trust for the API server.
     pub root_ca: String,
+    /// What approved signing requests are signed with; without it none is signed.
+    pub signing: Option<Authority>,
+}
+
+/// A certificate authority.
+#[derive(Clone)]
+pub struct Authority {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Its key, PEM.
+    pub key: String,
+    /// The longest time that what it signs is valid.
+    pub lifetime: SignedDuration,
+}
+
+impl Authority {
+    /// Upstream's default for the longest time.
+    pub const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority { .. }")
+    }
 }
 
 /// Gives the client of a controller by the name of its service account, such as
@@ -106,6 +145,9 @@ const STARTS: &[(&str, Start)] = &[
     }),
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
     ("daemonset-controller", |ctx| Box::pin(daemon_set::run(ctx))),
+    ("statefulset-controller", |ctx| Box::pin(stateful_set::run(ctx))),
+    ("horizontal-pod-autoscaler-controller", |ctx| Box::pin(autoscaler::run(ctx))),
+    ("disruption-controller", |ctx| Box::pin(disruption::run(ctx))),
     ("node-lifecycle-controller", |ctx| Box::pin(node_lifecycle::run(ctx))),
     ("taint-eviction-controller", |ctx| Box::pin(taint_eviction::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(pod_gc::run(ctx))),
@@ -121,6 +163,19 @@ const STARTS: &[(&str, Start)] = &[
     ("validatingadmissionpolicy-status-controller", |ctx| {
         Box::pin(validating_admission_policy_status::run(ctx))
     }),
+    ("persistentvolume-binder-controller", |ctx| Box::pin(volume_binder::run(ctx))),
+    ("certificatesigningrequest-approving-controller", |ctx| {
+        Box::pin(certificates::run_approver(ctx))
+    }),
+    ("certificatesigningrequest-signing-controller", |ctx| Box::pin(certificates::run_signer(ctx))),
+    ("certificatesigningrequest-cleaner-controller", |ctx| {
+        Box::pin(certificates::run_cleaner(ctx))
+    }),
+    ("ephemeral-volume-controller", |ctx| Box::pin(ephemeral_volume::run(ctx))),
+    ("clusterrole-aggregation-controller", |ctx| Box::pin(cluster_role_aggregation::run(ctx))),
+    ("ttl-controller", |ctx| Box::pin(node_ttl::run(ctx))),
+    ("persistentvolume-expander-controller", |ctx| Box::pin(volume_expand::run(ctx))),
+    ("local-path-provisioner", |ctx| Box::pin(local_path::run(ctx))),
     ("persistentvolumeclaim-protection-controller", |ctx| {
         Box::pin(volume_protection::run_claims(ctx))
     }),
@@ -163,12 +218,14 @@ async fn work(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let running = running_metric(&deps.metrics).map_err(RunError::Metrics)?;
+    let queues = QueueMetrics::new(&deps.metrics).map_err(RunError::Metrics)?;
     let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
     let ctx = Context {
         config: Arc::new(config),
         client_for: deps.client_for,
         clock: deps.clock,
         informers: Arc::new(informers),
+        queues,
         shutdown,
     };
     let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));

@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("namespace-controller");
-    let queue = ctx.queue("namespace-controller");
+    let queue = ctx.queue("namespace");
     let informers = &ctx.informers;
     tokio::join!(informers.namespaces.synced(), informers.pods.synced());
     let changed = queue.clone();

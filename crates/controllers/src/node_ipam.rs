@@ -139,6 +139,7 @@ mod tests {
             node_cidr_mask_size_v4: 24,
             node_cidr_mask_size_v6: 64,
             root_ca: String::new(),
+            signing: None,
         }
     }
 

@@ -30,7 +30,15 @@ pub(crate) struct PodView {
     pub(crate) ready: bool,
     /// When Ready last changed.
     pub(crate) ready_changed: Option<Timestamp>,
+    /// Since when its disruption is announced, unless by its kubelet, which keeps to its word.
+    pub(crate) disrupted: Option<Timestamp>,
     pub(crate) started: Option<Timestamp>,
+    /// Of a failed pod: containers that ended with another code than 0.
+    pub(crate) exits: Vec<(String, i32)>,
+    /// Of a failed pod: types and states of its conditions.
+    pub(crate) conditions: Vec<(String, String)>,
+    /// Of a failed pod: when the last container ended.
+    pub(crate) finished: Option<Timestamp>,
     pub(crate) restarts: i32,
     pub(crate) ips: Vec<String>,
     pub(crate) hostname: String,
@@ -38,8 +46,10 @@ pub(crate) struct PodView {
     /// Name, protocol and number of the containers' ports.
     pub(crate) ports: Vec<(String, String, i32)>,
     pub(crate) tolerations: Vec<Toleration>,
-    /// Names of the claims it mounts.
+    /// Names of the claims it mounts, those of its own volumes among them.
     pub(crate) claims: Vec<String>,
+    /// Whether it has claims of its own.
+    pub(crate) has_ephemeral: bool,
 }
 
 impl PodView {
@@ -50,6 +60,8 @@ impl PodView {
         let status = pod.status.unwrap_or_default();
         let ready = status.conditions.iter().flatten().find(|c| c.type_ == api::pod::READY);
         let owners = meta.owner_references.unwrap_or_default();
+        let failure = Failure::of(&status);
+        let claims = claims(&spec, meta.name.as_deref().unwrap_or_default());
         Self {
             key: ObjectKey::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()),
             uid: meta.uid.unwrap_or_default(),
@@ -62,10 +74,15 @@ impl PodView {
             deleted: meta.deletion_timestamp.map(|time| time.0),
             ready: ready.is_some_and(|condition| condition.status == "True"),
             ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
+            disrupted: disrupted(&status),
+            exits: failure.exits,
+            conditions: failure.conditions,
+            finished: failure.finished,
             restarts: restarts(&status),
             ips: ips(&status),
             ports: ports(&spec),
-            claims: claims(&spec),
+            has_ephemeral: spec.volumes.iter().flatten().any(|volume| volume.ephemeral.is_some()),
+            claims,
             started: status.start_time.map(|time| time.0),
             phase: status.phase.unwrap_or_default(),
             target: target(&spec),
@@ -137,6 +154,47 @@ fn target(spec: &PodSpec) -> String {
     named.cloned().unwrap_or_default()
 }
 
+/// How a pod failed.
+#[derive(Default)]
+struct Failure {
+    exits: Vec<(String, i32)>,
+    conditions: Vec<(String, String)>,
+    finished: Option<Timestamp>,
+}
+
+impl Failure {
+    /// Nothing of pods that have not failed: there are many of them, and nobody asks.
+    fn of(status: &PodStatus) -> Self {
+        if status.phase.as_deref() != Some("Failed") {
+            return Self::default();
+        }
+        let mut failure = Self::default();
+        let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+        for container in all.flatten() {
+            let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+            let Some(ended) = ended else { continue };
+            let at = ended.finished_at.as_ref().map(|time| time.0);
+            failure.finished = failure.finished.max(at);
+            if ended.exit_code != 0 {
+                failure.exits.push((container.name.clone(), ended.exit_code));
+            }
+        }
+        let conditions = status.conditions.iter().flatten();
+        failure.conditions = conditions.map(|c| (c.type_.clone(), c.status.clone())).collect();
+        failure
+    }
+}
+
+fn disrupted(status: &PodStatus) -> Option<Timestamp> {
+    let mut conditions = status.conditions.iter().flatten();
+    let condition = conditions.find(|condition| {
+        condition.type_ == api::pod::DISRUPTION_TARGET
+            && condition.status == "True"
+            && condition.reason.as_deref() != Some("TerminationByKubelet")
+    })?;
+    condition.last_transition_time.as_ref().map(|time| time.0)
+}
+
 fn restarts(status: &PodStatus) -> i32 {
     let all = status.container_statuses.iter().chain(&status.init_container_statuses);
     all.flatten().map(|container| container.restart_count).sum()
@@ -164,9 +222,14 @@ fn ports(spec: &PodSpec) -> Vec<(String, String, i32)> {
         .collect()
 }
 
-fn claims(spec: &PodSpec) -> Vec<String> {
+fn claims(spec: &PodSpec, pod: &str) -> Vec<String> {
     let volumes = spec.volumes.iter().flatten();
-    volumes.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
+    volumes
+        .filter_map(|volume| match &volume.persistent_volume_claim {
+            Some(claim) => Some(claim.claim_name.clone()),
+            None => volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name)),
+        })
+        .collect()
 }
 
 /// Pods by the uid of their controller, by node, and those without a controller.

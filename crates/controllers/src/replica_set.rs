@@ -54,7 +54,7 @@ pub(crate) trait Kind: k8s_openapi::Resource + api::Typed + Send + Sync + 'stati
 }
 
 impl Kind for ReplicaSet {
-    const QUEUE: &'static str = "replicaset-controller";
+    const QUEUE: &'static str = "replicaset";
     const ACCOUNT: &'static str = "replicaset-controller";
 
     fn lister(ctx: &Context) -> &Lister<Self> {
@@ -80,7 +80,7 @@ impl Kind for ReplicaSet {
 }
 
 impl Kind for ReplicationController {
-    const QUEUE: &'static str = "replicationcontroller-controller";
+    const QUEUE: &'static str = "replicationmanager";
     const ACCOUNT: &'static str = "replication-controller";
 
     fn lister(ctx: &Context) -> &Lister<Self> {

@@ -29,7 +29,7 @@ const REDISCOVER: Duration = Duration::from_secs(30);
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("resourcequota-controller");
     let controller = Arc::new(Controller {
-        queue: ctx.queue("resourcequota-controller"),
+        queue: ctx.queue("resourcequota_primary"),
         monitors: Monitors::default(),
         client,
         ctx,

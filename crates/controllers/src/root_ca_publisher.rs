@@ -22,7 +22,7 @@ const DESCRIPTION: (&str, &str) = (
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
-    let queue = ctx.queue("root-ca-certificate-publisher-controller");
+    let queue = ctx.queue("root_ca_cert_publisher");
     let client = ctx.client("root-ca-cert-publisher");
     let informers = &ctx.informers;
     tokio::join!(informers.namespaces.synced(), informers.root_cas.synced());

@@ -3,6 +3,7 @@
 use api::Typed;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as wire;
 use meta::{LabelSelector, ObjectKey};
+use serde_json::Value;
 
 /// The server admits only valid selectors; one that is not selects nothing.
 pub(crate) fn selector(wire: Option<&wire::LabelSelector>) -> LabelSelector {
@@ -21,4 +22,25 @@ pub(crate) fn key_of(meta: &wire::ObjectMeta) -> ObjectKey {
 /// The owner that controls the object.
 pub(crate) fn controller_of(meta: &wire::ObjectMeta) -> Option<&wire::OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+/// A selector as text, as it is written on a command line.
+pub(crate) fn printed(selector: Option<&wire::LabelSelector>) -> String {
+    let tree = selector.and_then(|selector| selector.to_tree().ok()).unwrap_or(Value::Null);
+    let labels = tree["matchLabels"].as_object().into_iter().flatten();
+    let mut parts: Vec<_> = labels
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    for expression in tree["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values = expression["values"].as_array().into_iter().flatten();
+        let values = values.filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+        parts.push(match expression["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        });
+    }
+    parts.join(",")
 }

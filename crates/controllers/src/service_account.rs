@@ -11,7 +11,7 @@ const NAME: &str = "default";
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
-    let queue = ctx.queue("serviceaccount-controller");
+    let queue = ctx.queue("serviceaccount");
     let client = ctx.client("service-account-controller");
     let informers = &ctx.informers;
     tokio::join!(informers.namespaces.synced(), informers.default_service_accounts.synced());

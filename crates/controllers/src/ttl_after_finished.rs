@@ -12,7 +12,7 @@ use crate::context::Context;
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("ttl-after-finished-controller");
-    let queue = ctx.queue("ttl-after-finished-controller");
+    let queue = ctx.queue("ttl_jobs_to_delete");
     ctx.informers.jobs.synced().await;
     let changed = queue.clone();
     ctx.informers.jobs.on_change(move |key, change| {

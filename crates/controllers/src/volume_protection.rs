@@ -5,29 +5,14 @@
 
 use api::finalizers::{PV_PROTECTION, PVC_PROTECTION};
 use client::{Change, Client, ClientError, ListOptions, Lister, Outcome, WorkQueue};
+use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use meta::ObjectKey;
 
 use crate::context::Context;
 use crate::reconcile::reconcile;
-
-/// All that is kept of a volume or claim.
-pub(crate) struct Protected {
-    name: Box<str>,
-    state: Protection,
-}
-
-impl Protected {
-    pub(crate) fn new(metadata: &ObjectMeta, finalizer: &str) -> Self {
-        let name = metadata.name.clone().unwrap_or_default().into();
-        Self { name, state: Protection::of(metadata, finalizer) }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.state == Protection::Settled
-    }
-}
+use crate::selection::key_of;
 
 /// What is to be done about a finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +38,14 @@ impl Protection {
 }
 
 /// Looks at everything that is not as it should be.
-fn follow(protected: &Lister<Protected>, queue: &WorkQueue<ObjectKey>) {
+fn follow<K>(protected: &Lister<K>, finalizer: &'static str, queue: &WorkQueue<ObjectKey>)
+where
+    K: Metadata<Ty = ObjectMeta> + Send + Sync + 'static,
+{
     let queue = queue.clone();
     protected.on_change(move |key, change| {
         let (Change::Added(found) | Change::Updated { new: found, .. }) = change else { return };
-        if !found.is_settled() {
+        if Protection::of(found.metadata(), finalizer) != Protection::Settled {
             queue.add(key.clone());
         }
     });
@@ -66,10 +54,10 @@ fn follow(protected: &Lister<Protected>, queue: &WorkQueue<ObjectKey>) {
 /// Protects claims until shutdown.
 pub(crate) async fn run_claims(ctx: Context) {
     let client = ctx.client("pvc-protection-controller");
-    let queue = ctx.queue("persistentvolumeclaim-protection-controller");
+    let queue = ctx.queue("pvcprotection");
     let informers = ctx.informers.clone();
     informers.claims.synced().await;
-    follow(&informers.claims, &queue);
+    follow(&informers.claims, PVC_PROTECTION, &queue);
     // Who was in the way may be gone.
     informers.pods.on_change({
         let (queue, informers) = (queue.clone(), informers.clone());
@@ -78,8 +66,8 @@ pub(crate) async fn run_claims(ctx: Context) {
                 return;
             }
             let claims = informers.claims.list_namespace(&key.namespace);
-            for claim in claims.iter().filter(|claim| !claim.is_settled()) {
-                queue.add(ObjectKey::new(&*key.namespace, &*claim.name));
+            for claim in claims.iter().filter(|claim| is_unsettled(claim)) {
+                queue.add(key_of(&claim.metadata));
             }
         }
     });
@@ -90,12 +78,16 @@ pub(crate) async fn run_claims(ctx: Context) {
     .await;
 }
 
+fn is_unsettled(claim: &PersistentVolumeClaim) -> bool {
+    Protection::of(&claim.metadata, PVC_PROTECTION) != Protection::Settled
+}
+
 async fn sync_claim(
     ctx: &Context,
     client: &Client,
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
-    if ctx.informers.claims.get(key).is_none_or(|claim| claim.is_settled()) {
+    if ctx.informers.claims.get(key).is_none_or(|claim| !is_unsettled(&claim)) {
         return Ok(Outcome::Done);
     }
     let api = client.api::<PersistentVolumeClaim>(&key.namespace);
@@ -118,9 +110,9 @@ async fn sync_claim(
 /// Protects volumes until shutdown.
 pub(crate) async fn run_volumes(ctx: Context) {
     let client = ctx.client("pv-protection-controller");
-    let queue = ctx.queue("persistentvolume-protection-controller");
+    let queue = ctx.queue("pvprotection");
     ctx.informers.volumes.synced().await;
-    follow(&ctx.informers.volumes, &queue);
+    follow(&ctx.informers.volumes, PV_PROTECTION, &queue);
     reconcile(&queue, ctx.shutdown.clone(), move |key| {
         let client = client.clone();
         async move { sync_volume(&client, &key).await }

@@ -1,4 +1,5 @@
-//! Objects that every cluster of ours has beyond upstream's: the DNS service and its identity.
+//! Objects that every cluster of ours has beyond upstream's: the DNS service and its identity, the
+//! default class of volumes and the rights of its provisioner.
 
 use std::net::Ipv4Addr;
 
@@ -6,11 +7,13 @@ use client::{Client, ClientError, Patch, ResourcePath};
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "kube-system";
 
-/// Makes the service `kube-dns`, and the role of the component behind it, unless they are there.
+/// Makes the service `kube-dns`, the class `local-path`, and the roles of the components behind
+/// them, unless they are there.
 ///
 /// # Errors
 /// When the server refuses.
@@ -54,7 +57,44 @@ pub(crate) async fn install(client: &Client, dns_address: Ipv4Addr) -> Result<()
             ],
         },
     });
-    ensure(client, &ResourcePath::of::<Service>(), NAMESPACE, &service).await
+    ensure(client, &ResourcePath::of::<Service>(), NAMESPACE, &service).await?;
+    install_local_path(client).await
+}
+
+/// Makes the class of claims that name none, and the rights of its provisioner.
+async fn install_local_path(client: &Client) -> Result<(), ClientError> {
+    let account = "local-path-provisioner";
+    let own = "system:local-path-provisioner";
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": own },
+        "rules": [
+            { "apiGroups": [""], "verbs": ["update"], "resources": ["persistentvolumes"] },
+            { "apiGroups": [""], "verbs": ["get", "patch"], "resources": ["nodes"] },
+        ],
+    });
+    ensure(client, &ResourcePath::of::<ClusterRole>(), "", &role).await?;
+    for role in [own, "system:persistent-volume-provisioner"] {
+        let name = if role == own { own.to_owned() } else { format!("{own}:volumes") };
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                         "name": role },
+            "subjects": [
+                { "kind": "ServiceAccount", "name": account, "namespace": NAMESPACE }],
+        });
+        ensure(client, &ResourcePath::of::<ClusterRoleBinding>(), "", &binding).await?;
+    }
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": { "name": "local-path",
+                      "annotations": { api::volumes::DEFAULT_CLASS: "true" } },
+        "provisioner": api::volumes::LOCAL_PATH,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    ensure(client, &ResourcePath::of::<StorageClass>(), "", &class).await
 }
 
 /// Says where this node serves DNS.

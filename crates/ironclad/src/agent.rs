@@ -106,7 +106,7 @@ impl Agent {
         Ok(Foundation { network, runtime, gateway: watch::Sender::new(None) })
     }
 
-    /// Starts the kubelet.
+    /// Starts the kubelet and what belongs to it.
     pub(crate) fn start_kubelet(
         &self,
         supervisor: &mut Supervisor,
@@ -116,6 +116,7 @@ impl Agent {
         clock: &SharedClock,
         metrics: &telemetry::Registry,
     ) -> Readiness {
+        self.start_volumes(supervisor, client.clone(), clock);
         let root_dir = self.data_dir.join("kubelet");
         let mut config = kubelet::Config::new(&self.node_name, self.node_ip.into(), &root_dir);
         config.cluster_dns = vec![self.cluster_dns.into()];
@@ -134,6 +135,20 @@ impl Agent {
             metrics: metrics.clone(),
         };
         supervisor.start("kubelet", |ready, shutdown| kubelet::run(config, deps, ready, shutdown))
+    }
+
+    /// Starts what keeps the node's local volumes.
+    fn start_volumes(&self, supervisor: &mut Supervisor, client: Client, clock: &SharedClock) {
+        let config = volumes::Config {
+            node_name: self.node_name.clone(),
+            directory: self.data_dir.join("storage"),
+        };
+        let deps = volumes::Deps { client, clock: Arc::clone(clock) };
+        // Nothing waits for it: the provisioner sees in the node's object that it works.
+        drop(
+            supervisor
+                .start("volumes", |ready, shutdown| volumes::run(config, deps, ready, shutdown)),
+        );
     }
 
     /// The kubelet's certificates.

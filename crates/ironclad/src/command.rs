@@ -6,6 +6,7 @@ mod apiserver;
 mod controller_manager;
 mod dns;
 mod kubelet;
+mod own_port;
 mod proxy;
 mod scheduler;
 

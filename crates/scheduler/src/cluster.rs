@@ -15,6 +15,7 @@ use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
 use crate::queue::Queue;
 use crate::snapshot::{Budget, Snapshot};
+use crate::volumes::Volumes;
 
 /// What the scheduler knows.
 #[derive(Default)]
@@ -137,6 +138,22 @@ impl Cluster {
             self.queue.changed(&pod.uid, now);
         }
         true
+    }
+
+    /// Whether a pod is placed and not yet seen bound.
+    pub fn is_assumed(&self, uid: &str) -> bool {
+        self.assumed.contains(uid)
+    }
+
+    /// Takes over a change of volumes, claims or classes.
+    pub fn volumes_changed(
+        &mut self,
+        change: impl FnOnce(&mut Volumes),
+        plugins: &[Box<dyn Plugin>],
+        now: Instant,
+    ) -> bool {
+        change(&mut self.snapshot.volumes);
+        self.queue.happened(ClusterEvent::Volumes, plugins, now)
     }
 
     /// Takes over a change of a node.

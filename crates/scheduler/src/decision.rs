@@ -89,6 +89,7 @@ pub fn decide(
         if let Err(rejection) = plugin.pre_filter(&mut state, pod, snapshot) {
             error.pre_filter = rejection.reasons.join(", ");
             error.plugins.insert(plugin.name());
+            default_preemption::post_filter(plugins, snapshot, &state, pod, &mut error);
             return Decision::Reject(error);
         }
     }

@@ -80,6 +80,8 @@ pub enum ClusterEvent {
     PodChanged,
     /// The labels of a namespace changed.
     Namespace,
+    /// A volume, claim or class appeared or changed.
+    Volumes,
 }
 
 /// One plugin.

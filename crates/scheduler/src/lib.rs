@@ -25,6 +25,8 @@ pub mod queue;
 pub mod resources;
 mod scheduler;
 pub mod snapshot;
+mod volume_binder;
+pub mod volumes;
 mod watches;
 
 use std::sync::Arc;

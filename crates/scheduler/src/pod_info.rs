@@ -7,7 +7,7 @@ use api::resources::{self, ResourceList};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     NodeSelector, Pod, PodAffinityTerm, PodSpec, PreferredSchedulingTerm, Toleration,
-    TopologySpreadConstraint,
+    TopologySpreadConstraint, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as wire;
 use meta::{LabelSelector, ObjectKey};
@@ -55,6 +55,8 @@ pub struct PodInfo {
     pub gates: Vec<String>,
     /// Images of its containers.
     pub images: Vec<String>,
+    /// The claims it mounts.
+    pub claims: Vec<ClaimName>,
     /// Uid of the owner that controls it.
     pub controller: Option<String>,
     /// When it was created.
@@ -69,6 +71,15 @@ pub struct PodInfo {
     pub nominated_node: String,
     /// Reason and message of its PodScheduled condition while that is false.
     pub unscheduled: Option<(String, String)>,
+}
+
+/// A claim by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimName {
+    /// Its name.
+    pub name: String,
+    /// Whether it is made for the pod, and goes with it.
+    pub is_ephemeral: bool,
 }
 
 /// A port on the node.
@@ -198,6 +209,7 @@ impl PodInfo {
             preferred_nodes: preferred.unwrap_or_default(),
             gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.clone()).collect(),
             images: spec.containers.iter().filter_map(|c| c.image.clone()).collect(),
+            claims: claims(spec.volumes.as_deref(), &key.name),
             controller: controller(&meta.owner_references),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             started: status.and_then(|s| s.start_time.as_ref()).map(|time| time.0),
@@ -219,6 +231,18 @@ impl PodInfo {
 fn controller(owners: &Option<Vec<wire::OwnerReference>>) -> Option<String> {
     let mut owners = owners.iter().flatten();
     owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+}
+
+fn claims(volumes: Option<&[Volume]>, pod: &str) -> Vec<ClaimName> {
+    let volumes = volumes.unwrap_or_default().iter();
+    let claim = |volume: &Volume| match &volume.persistent_volume_claim {
+        Some(claim) => Some(ClaimName { name: claim.claim_name.clone(), is_ephemeral: false }),
+        None => volume
+            .ephemeral
+            .as_ref()
+            .map(|_| ClaimName { name: format!("{pod}-{}", volume.name), is_ephemeral: true }),
+    };
+    volumes.filter_map(claim).collect()
 }
 
 fn unscheduled(pod: &Pod) -> Option<(String, String)> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use client::{Client, ClientError, DeleteOptions, EventRecorder, EventType, Patch, Regarding};
+use client::{Client, DeleteOptions, EventRecorder, EventType, Patch, Regarding};
 use clock::SharedClock;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -14,10 +14,11 @@ use crate::cluster::Cluster;
 use crate::decision::{Decision, FitError, decide};
 use crate::framework::Plugin;
 use crate::metrics::{Attempt, Metrics};
-use crate::plugins::default_binder;
 use crate::plugins::default_preemption::Preemption;
+use crate::plugins::{default_binder, volume_binding};
 use crate::pod_info::PodInfo;
 use crate::queue::Popped;
+use crate::volumes::VolumePlan;
 
 /// Bindings under way at once; decisions wait when it is reached.
 const BINDINGS_MAX: usize = 1024;
@@ -30,6 +31,8 @@ pub(crate) struct Scheduler {
     pub(crate) plugins: Vec<Box<dyn Plugin>>,
     /// Told when a pod may be there to be tried.
     pub(crate) wake: Notify,
+    /// Told when a volume, claim or class changed.
+    pub(crate) volumes_changed: Notify,
     pub(crate) clock: SharedClock,
     pub(crate) client: Client,
     pub(crate) recorder: EventRecorder,
@@ -43,6 +46,8 @@ struct Tried {
     popped: Popped,
     began: Instant,
     decision: Decision,
+    /// What the pod's volumes need first.
+    volumes: VolumePlan,
 }
 
 impl Scheduler {
@@ -57,6 +62,7 @@ impl Scheduler {
             cluster: Mutex::default(),
             plugins: crate::plugins::default_plugins(),
             wake: Notify::new(),
+            volumes_changed: Notify::new(),
             clock,
             client,
             recorder,
@@ -120,8 +126,13 @@ impl Scheduler {
         let popped = cluster.queue.pop(began)?;
         let pod = &popped.pod;
         let decision = decide(&self.plugins, &cluster.snapshot, pod, &mut cluster.start);
+        let mut volumes = VolumePlan::default();
         match &decision {
-            Decision::Bind { node } => cluster.assume(pod, node),
+            Decision::Bind { node } => {
+                volumes = volume_binding::plan(pod, &cluster.snapshot, node);
+                cluster.snapshot.volumes.assume(&volumes, node);
+                cluster.assume(pod, node);
+            }
             Decision::Reject(error) => {
                 if let Some(preemption) = &error.preemption {
                     for displaced in &preemption.displaced {
@@ -134,19 +145,45 @@ impl Scheduler {
             }
         }
         drop(guard);
-        Some(Tried { popped, began, decision })
+        Some(Tried { popped, began, decision, volumes })
     }
 
     fn carry_out(self: &Arc<Self>, tried: Tried, permit: tokio::sync::OwnedSemaphorePermit) {
         let scheduler = Arc::clone(self);
         drop(stdx::task::spawn("binding", async move {
-            let Tried { popped, began, decision } = tried;
+            let Tried { popped, began, decision, volumes } = tried;
             match decision {
-                Decision::Bind { node } => scheduler.bind(&popped, &node, began).await,
+                Decision::Bind { node } => {
+                    if scheduler.prepare(&popped, &node, &volumes, began).await {
+                        scheduler.bind(&popped, &node, began).await;
+                    }
+                }
                 Decision::Reject(error) => scheduler.reject(&popped, error, began).await,
             }
             drop(permit);
         }));
+    }
+
+    /// Binds the pod's claims; `false` when it cannot go on.
+    async fn prepare(
+        &self,
+        popped: &Popped,
+        node: &str,
+        volumes: &VolumePlan,
+        began: Instant,
+    ) -> bool {
+        if volumes.is_empty() {
+            return true;
+        }
+        let result = self.bind_volumes(&popped.pod, volumes, node).await;
+        let Err(error) = result else {
+            self.lock().snapshot.volumes.settled(volumes);
+            return true;
+        };
+        self.lock().snapshot.volumes.forget(volumes);
+        let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {error}");
+        self.bind_failed(&popped.pod, &text, false, began).await;
+        false
     }
 
     async fn bind(&self, popped: &Popped, node: &str, began: Instant) {
@@ -161,11 +198,14 @@ impl Scheduler {
                 let text = format!("Successfully assigned {} to {node}", pod.key);
                 self.recorder.record(&regarding(pod), EventType::Normal, "Scheduled", text);
             }
-            Err(error) => self.bind_failed(pod, &error, began).await,
+            Err(error) => {
+                let text = format!("binding rejected: {error}");
+                self.bind_failed(pod, &text, error.is_not_found(), began).await;
+            }
         }
     }
 
-    async fn bind_failed(&self, pod: &PodInfo, error: &ClientError, began: Instant) {
+    async fn bind_failed(&self, pod: &PodInfo, text: &str, is_gone: bool, began: Instant) {
         let now = self.clock.monotonic();
         {
             let mut cluster = self.lock();
@@ -173,7 +213,7 @@ impl Scheduler {
             if !cluster.forget(&pod.uid) {
                 return;
             }
-            if error.is_not_found() {
+            if is_gone {
                 cluster.queue.remove(&pod.uid);
                 return;
             }
@@ -181,9 +221,9 @@ impl Scheduler {
         }
         self.wake.notify_one();
         self.metrics.attempt(Attempt::Error, now - began);
-        let text = format!("binding rejected: {error}");
-        self.recorder.record(&regarding(pod), EventType::Warning, "FailedScheduling", text.clone());
-        self.mark_unscheduled(pod, "SchedulerError", &text, None).await;
+        let what = text.to_owned();
+        self.recorder.record(&regarding(pod), EventType::Warning, "FailedScheduling", what);
+        self.mark_unscheduled(pod, "SchedulerError", text, None).await;
     }
 
     async fn reject(&self, popped: &Popped, error: FitError, began: Instant) {

@@ -7,6 +7,7 @@ use meta::LabelSelector;
 
 use crate::node_info::NodeInfo;
 use crate::pod_info::{NamespaceLabels, PodInfo};
+use crate::volumes::Volumes;
 
 /// The state of the cluster as the scheduler knows it, pods assumed to be bound included.
 ///
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub workloads: BTreeMap<String, LabelSelector>,
     /// Pods that wait for victims to leave a node, by node.
     pub nominated: BTreeMap<String, BTreeMap<String, Arc<PodInfo>>>,
+    /// Volumes, claims and classes.
+    pub volumes: Volumes,
 }
 
 /// What preemption reads of a PodDisruptionBudget.

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use api::Typed;
 use client::{Change, Informer, InformerConfig, ListOptions, Lister};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use meta::{LabelSelector, MalformedObject, Object};
+use k8s_openapi::api::storage::v1::StorageClass;
+use meta::{LabelSelector, MalformedObject, Object, ObjectKey};
 use stdx::shutdown::Shutdown;
 
 use crate::node_info::NodeInfo;
 use crate::pod_info::{PodInfo, selector};
 use crate::scheduler::Scheduler;
 use crate::snapshot::Budget;
+use crate::volumes::Volumes;
 
 /// Starts the informers and returns when all first lists are in the scheduler's state.
 pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
@@ -35,6 +39,17 @@ pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
         let labels = controller.spec.and_then(|spec| spec.selector).unwrap_or_default();
         Ok((controller.metadata.uid, LabelSelector::from_labels(labels)))
     });
+    let claims = watches.storage::<PersistentVolumeClaim>(|volumes, key, claim| match claim {
+        Some(claim) => drop(volumes.claims.insert(key.clone(), claim)),
+        None => drop(volumes.claims.remove(key)),
+    });
+    let persistent = watches.storage::<PersistentVolume>(|volumes, key, volume| {
+        volumes.set_volume(&key.name, volume);
+    });
+    let classes = watches.storage::<StorageClass>(|volumes, key, class| match class {
+        Some(class) => drop(volumes.classes.insert(key.name.clone(), class)),
+        None => drop(volumes.classes.remove(&key.name)),
+    });
     let nodes = watches.nodes();
     let pods = watches.pods();
     tokio::join!(
@@ -44,6 +59,9 @@ pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
         replica_sets.synced(),
         stateful_sets.synced(),
         controllers.synced(),
+        claims.synced(),
+        persistent.synced(),
+        classes.synced(),
         nodes.synced(),
         pods.synced(),
     );
@@ -92,6 +110,28 @@ impl Watches<'_> {
             scheduler.wake_if(retry);
         });
         nodes
+    }
+
+    fn storage<K>(
+        &self,
+        take: impl Fn(&mut Volumes, &ObjectKey, Option<Arc<K>>) + Send + Sync + 'static,
+    ) -> Lister<K>
+    where
+        K: k8s_openapi::Resource + Typed + Send + Sync + 'static,
+    {
+        let objects = self.spawn(InformerConfig::all::<K>(), |object| K::of(object));
+        let scheduler = Arc::clone(self.scheduler);
+        objects.on_change(move |key, change| {
+            let object = current(&change).cloned();
+            let now = scheduler.clock.monotonic();
+            let mut cluster = scheduler.lock();
+            let take = |volumes: &mut Volumes| take(volumes, key, object);
+            let retry = cluster.volumes_changed(take, &scheduler.plugins, now);
+            drop(cluster);
+            scheduler.volumes_changed.notify_waiters();
+            scheduler.wake_if(retry);
+        });
+        objects
     }
 
     fn namespaces(&self) -> Lister<BTreeMap<String, String>> {

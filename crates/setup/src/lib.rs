@@ -18,4 +18,4 @@ pub mod kubeconfig;
 mod pki;
 
 pub use certificate::{KeyedCertificate, Purpose};
-pub use pki::{Pki, PkiError, ServingNames, self_signed_kubelet};
+pub use pki::{Pki, PkiError, ServingNames, self_signed, self_signed_kubelet};

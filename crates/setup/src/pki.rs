@@ -96,6 +96,11 @@ impl Pki {
         &self.authority.certificate
     }
 
+    /// Its key, PEM: for the controller that signs what is approved.
+    pub fn authority_key(&self) -> &str {
+        &self.authority.key
+    }
+
     /// A certificate for a user, in a group or not. It is not kept.
     ///
     /// # Errors
@@ -265,6 +270,22 @@ pub fn self_signed_kubelet(
     pair(directory, "kubelet", || {
         make().map_err(|source| PkiError::Make { name: "kubelet".to_owned(), source })
     })
+}
+
+/// A serving certificate for a process that was given none, with the authority that signed it; it
+/// is not kept.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn self_signed(name: &str, now: Timestamp) -> Result<KeyedCertificate, PkiError> {
+    let make = || {
+        let names = vec![name.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+        let authority = certificate::make_authority(&format!("{name}-ca"), now)?;
+        let leaf = certificate::make_leaf(&authority, name, &Purpose::Server(names), now)?;
+        let certificate = leaf.certificate + &authority.certificate;
+        Ok(KeyedCertificate { certificate, key: leaf.key })
+    };
+    make().map_err(|source| PkiError::Make { name: name.to_owned(), source })
 }
 
 /// Reads a certificate and its key, or makes and writes both.

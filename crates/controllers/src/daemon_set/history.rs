@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::Typed;
-use client::{Client, ClientError, DeleteOptions, Patch, ResourcePath};
+use client::{Client, ClientError, Patch, ResourcePath};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,7 +15,7 @@ use super::HASH;
 use crate::deployment::template_hash;
 use crate::pod_control::Owner;
 use crate::pod_view::PodView;
-use crate::selection::{controller_of, selector};
+use crate::revisions::{self, Claim, RevisionControl, has_data};
 
 /// The revision of the current template and the others, the oldest first.
 #[derive(Debug)]
@@ -25,29 +24,9 @@ pub(super) struct History {
     pub(super) old: Vec<Arc<ControllerRevision>>,
 }
 
-/// What to do about a revision that the set has or could have.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Claim {
-    Keep,
-    Adopt,
-    Release,
-    Ignore,
-}
-
 /// Whose a revision is, and whose it should be.
 pub(super) fn claim(set: &DaemonSet, revision: &ControllerRevision) -> Claim {
-    let wanted = selector(set.spec.as_ref().map(|spec| &spec.selector));
-    let labels = revision.metadata.labels.as_ref();
-    let matches = wanted.matches(|key| labels?.get(key).map(String::as_str));
-    let is_going =
-        set.metadata.deletion_timestamp.is_some() || revision.metadata.deletion_timestamp.is_some();
-    match controller_of(&revision.metadata) {
-        Some(owner) if Some(&owner.uid) != set.metadata.uid.as_ref() => Claim::Ignore,
-        Some(_) if matches => Claim::Keep,
-        None if matches && !is_going => Claim::Adopt,
-        Some(_) if !is_going => Claim::Release,
-        _ => Claim::Ignore,
-    }
+    revisions::claim(&set.metadata, set.spec.as_ref().map(|spec| &spec.selector), revision)
 }
 
 /// Those of the current template, and the others, both by revision.
@@ -100,16 +79,8 @@ pub(super) fn snapshot(set: &DaemonSet, owner: &Owner, number: i64) -> Controlle
     }
 }
 
-/// The template as the strategic merge patch that brings it back.
 fn data(set: &DaemonSet) -> Value {
-    let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-    let mut template = template.to_tree().unwrap_or_default();
-    template["$patch"] = "replace".into();
-    json!({ "spec": { "template": template } })
-}
-
-fn has_data(revision: &ControllerRevision, data: &Value) -> bool {
-    revision.data.as_ref().is_some_and(|has| has.0 == *data)
+    revisions::data(&set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default())
 }
 
 /// Writes revisions.
@@ -140,7 +111,7 @@ impl Revisions<'_> {
             for pod in pods.iter().filter(|pod| pod.labels.get(HASH) == hash_of(&twin)) {
                 self.relabel(pod, hash).await?;
             }
-            self.delete(&twin).await?;
+            self.control().delete(&twin).await?;
         }
         let mut change = json!({});
         if current.revision < number {
@@ -153,29 +124,11 @@ impl Revisions<'_> {
             return Ok(History { current, old });
         }
         change["metadata"]["uid"] = json!(current.metadata.uid);
-        Ok(History { current: Arc::new(self.change(&current, &change).await?), old })
+        Ok(History { current: Arc::new(self.control().change(&current, &change).await?), old })
     }
 
-    /// Makes the set the controller of a revision that has none.
-    pub(super) async fn adopt(&self, revision: &ControllerRevision) -> Result<(), ClientError> {
-        self.patch_owner(revision, json!(self.owner.reference())).await
-    }
-
-    /// Takes the set's reference off a revision.
-    pub(super) async fn release(&self, revision: &ControllerRevision) -> Result<(), ClientError> {
-        let gone = json!({ "$patch": "delete", "uid": self.owner.uid });
-        self.patch_owner(revision, gone).await
-    }
-
-    /// Deletes a revision. One that is gone is no error.
-    pub(super) async fn delete(&self, revision: &ControllerRevision) -> Result<(), ClientError> {
-        let options =
-            DeleteOptions { uid: revision.metadata.uid.clone(), ..DeleteOptions::default() };
-        let api = self.client.api::<ControllerRevision>(&self.owner.key.namespace);
-        match api.delete(revision.metadata.name.as_deref().unwrap_or_default(), &options).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+    fn control(&self) -> RevisionControl<'_> {
+        RevisionControl { client: self.client, owner: self.owner }
     }
 
     async fn relabel(&self, pod: &PodView, hash: &str) -> Result<(), ClientError> {
@@ -218,31 +171,6 @@ impl Revisions<'_> {
             "status": { "collisionCount": known.unwrap_or(0).saturating_add(1) } });
         let api = self.client.dynamic::<Value>(ResourcePath::of::<DaemonSet>(), &key.namespace);
         api.merge_update(&key.name, "status", &change).await.map(drop)
-    }
-
-    async fn patch_owner(
-        &self,
-        revision: &ControllerRevision,
-        owner: Value,
-    ) -> Result<(), ClientError> {
-        let patch = json!({
-            "metadata": { "ownerReferences": [owner], "uid": revision.metadata.uid } });
-        let api = self.client.api::<ControllerRevision>(&self.owner.key.namespace);
-        let name = revision.metadata.name.as_deref().unwrap_or_default();
-        match api.patch(name, &Patch::Strategic(patch)).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    async fn change(
-        &self,
-        revision: &ControllerRevision,
-        change: &Value,
-    ) -> Result<ControllerRevision, ClientError> {
-        let path = ResourcePath::of::<ControllerRevision>();
-        let api = self.client.dynamic::<ControllerRevision>(path, &self.owner.key.namespace);
-        api.merge_update(revision.metadata.name.as_deref().unwrap_or_default(), "", change).await
     }
 }
 

@@ -7,6 +7,8 @@ use api::finalizers::JOB_TRACKING;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 
+use super::plan::New;
+use super::policies::{FAILURES, Failures, IGNORED};
 use crate::pod_control::{Owner, from_template};
 use crate::pod_view::PodView;
 
@@ -44,19 +46,26 @@ pub(super) fn print(indexes: &BTreeSet<i32>) -> String {
     ranges.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
-/// A pod of the Job, with an index or without.
-pub(super) fn pod(job: &Job, owner: &Owner, index: Option<i32>) -> Pod {
+/// A pod of the Job, with an index and the failures of it, or without.
+pub(super) fn pod(job: &Job, owner: &Owner, new: New) -> Pod {
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let mut pod = from_template(owner, &template);
     let finalizers = pod.metadata.finalizers.get_or_insert_default();
     if !finalizers.iter().any(|finalizer| finalizer == JOB_TRACKING) {
         finalizers.push(JOB_TRACKING.to_owned());
     }
-    let Some(index) = index else { return pod };
+    let Some(index) = new.index else { return pod };
     let name = &owner.key.name;
     pod.metadata.generate_name = Some(format!("{name}-{index}-"));
     for list in [&mut pod.metadata.annotations, &mut pod.metadata.labels] {
         list.get_or_insert_default().insert(JOB_COMPLETION_INDEX.to_owned(), index.to_string());
+    }
+    if let Some(Failures { counted, ignored }) = new.failures {
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        annotations.insert(FAILURES.to_owned(), counted.to_string());
+        if ignored > 0 {
+            annotations.insert(IGNORED.to_owned(), ignored.to_string());
+        }
     }
     if let Some(spec) = &mut pod.spec {
         spec.hostname.get_or_insert_with(|| format!("{name}-{index}"));

@@ -11,6 +11,7 @@ use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus, Uncount
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::indexes;
+use super::policies::{self, Failures, IndexFailures, Verdict};
 use crate::pod_view::PodView;
 
 /// Pods created in one go: upstream `MaxPodCreateDeletePerSync`.
@@ -21,31 +22,31 @@ pub(super) struct Plan {
     /// The status after this pass.
     pub(super) status: JobStatus,
     /// Type, reason and text of events, once the status is written.
-    pub(super) events: Vec<(EventType, &'static str, String)>,
+    pub(super) events: Vec<(EventType, String, String)>,
     /// Pods whose end is in the status: their finalizer can go.
     pub(super) counted: Vec<Arc<PodView>>,
     /// Pods to delete.
     pub(super) delete: Vec<Arc<PodView>>,
-    /// Pods to create, with their index if they have one.
-    pub(super) create: Vec<Option<i32>>,
+    /// Pods to create.
+    pub(super) create: Vec<New>,
     /// Whether the Job has ended.
     pub(super) is_over: bool,
     /// Pods whose end is seen for the first time.
     pub(super) new_succeeded: u32,
     pub(super) new_failed: u32,
-    /// When the deadline is due.
+    /// Whether each index waits by itself after a failure, rather than the Job.
+    pub(super) waits_by_index: bool,
+    /// When the deadline is due, or an index may be tried again.
     pub(super) wait: Option<Duration>,
 }
 
-/// The first field of the spec that this controller does not carry out.
-pub(super) fn unsupported(spec: &JobSpec) -> Option<&'static str> {
-    if spec.pod_failure_policy.is_some() {
-        return Some("podFailurePolicy");
-    }
-    if spec.success_policy.is_some() {
-        return Some("successPolicy");
-    }
-    spec.backoff_limit_per_index.map(|_| "backoffLimitPerIndex")
+/// A pod to create.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct New {
+    /// Its index, if it has one.
+    pub(super) index: Option<i32>,
+    /// Failures of its index, if they are counted.
+    pub(super) failures: Option<Failures>,
 }
 
 struct Pass<'a> {
@@ -54,6 +55,7 @@ struct Pass<'a> {
     now: Timestamp,
     uncounted: [BTreeSet<String>; 2],
     completed: BTreeSet<i32>,
+    by_index: IndexFailures,
     plan: Plan,
 }
 
@@ -69,6 +71,7 @@ impl Plan {
             now,
             uncounted: [set(uncounted.succeeded), set(uncounted.failed)],
             completed: indexes::parse(status.completed_indexes.as_deref().unwrap_or_default()),
+            by_index: IndexFailures::default(),
             plan: Self {
                 is_over: has(&status, "Complete") || has(&status, "Failed"),
                 status,
@@ -78,6 +81,10 @@ impl Plan {
                 create: Vec::new(),
                 new_succeeded: 0,
                 new_failed: 0,
+                waits_by_index: job
+                    .spec
+                    .as_ref()
+                    .is_some_and(|spec| spec.backoff_limit_per_index.is_some()),
                 wait: None,
             },
         };
@@ -91,6 +98,7 @@ impl Plan {
             pass.plan.counted = pods.iter().filter(|pod| pod.is_terminal()).cloned().collect();
             return pass.plan;
         }
+        pass.complete_indexes();
         pass.count();
         pass.suspend_or_start();
         pass.judge();
@@ -118,11 +126,30 @@ impl Pass<'_> {
         self.pods.iter().filter(|pod| pod.deleted.is_some() && !pod.is_terminal()).count()
     }
 
+    /// Which indexes have succeeded, and which have failed.
+    fn complete_indexes(&mut self) {
+        if !self.is_indexed() {
+            return;
+        }
+        let completions = self.spec.completions.unwrap_or(0);
+        for pod in self.pods.iter().filter(|pod| is_tracked(pod) && pod.phase == "Succeeded") {
+            let index = indexes::of(pod).filter(|index| *index < completions);
+            self.completed.extend(index);
+        }
+        let known = self.plan.status.failed_indexes.as_deref().unwrap_or_default();
+        let failed = indexes::parse(known);
+        self.by_index =
+            IndexFailures::new(&self.spec, self.pods, failed, &self.completed, self.now);
+        if self.is_decided() || self.spec.suspend == Some(true) {
+            // No pod comes after them.
+            self.by_index.kept.clear();
+        }
+    }
+
     /// Uids whose finalizer is gone become numbers; ended pods become uids.
     fn count(&mut self) {
-        let tracked = |pod: &PodView| pod.finalizers.iter().any(|name| name == JOB_TRACKING);
         let held: BTreeSet<&str> =
-            self.pods.iter().filter(|pod| tracked(pod)).map(|pod| pod.uid.as_str()).collect();
+            self.pods.iter().filter(|pod| is_tracked(pod)).map(|pod| pod.uid.as_str()).collect();
         let indexed = self.is_indexed();
         let numbers = [&mut self.plan.status.succeeded, &mut self.plan.status.failed];
         for (at, (uncounted, number)) in self.uncounted.iter_mut().zip(numbers).enumerate() {
@@ -134,16 +161,16 @@ impl Pass<'_> {
                 *number = Some(number.unwrap_or(0) + gone);
             }
         }
-        for pod in self.pods.iter().filter(|pod| tracked(pod) && pod.is_terminal()) {
+        for pod in self.pods.iter().filter(|pod| is_tracked(pod) && pod.is_terminal()) {
             let succeeded = pod.phase == "Succeeded";
+            // Counted when the next pod of its index is there to know of it.
+            if self.by_index.kept.contains(&pod.uid) {
+                continue;
+            }
             let useful = match indexes::of(pod).filter(|_| indexed) {
-                Some(index) if succeeded => {
-                    index < self.spec.completions.unwrap_or(0) && {
-                        self.completed.insert(index);
-                        true
-                    }
-                }
-                _ => !indexed || !succeeded,
+                Some(index) if succeeded => index < self.spec.completions.unwrap_or(0),
+                _ if succeeded => !indexed,
+                _ => policies::judge(&self.spec, pod) != Verdict::Ignore,
             };
             let set = &mut self.uncounted[usize::from(!succeeded)];
             if useful && set.insert(pod.uid.clone()) {
@@ -168,7 +195,7 @@ impl Pass<'_> {
 
     fn failed(&self) -> i32 {
         let counted = self.plan.status.failed.unwrap_or(0);
-        counted + i32::try_from(self.uncounted[1].len()).unwrap_or(0)
+        counted + count(self.uncounted[1].len()) + count(self.by_index.kept.len())
     }
 
     fn suspend_or_start(&mut self) {
@@ -176,7 +203,7 @@ impl Pass<'_> {
         if self.spec.suspend == Some(true) {
             if !suspended && !self.is_decided() {
                 self.set("Suspended", "True", "JobSuspended", "Job suspended");
-                let event = (EventType::Normal, "Suspended", "Job suspended".to_owned());
+                let event = (EventType::Normal, "Suspended".to_owned(), "Job suspended".to_owned());
                 self.plan.events.push(event);
                 self.plan.status.start_time = None;
             }
@@ -184,7 +211,8 @@ impl Pass<'_> {
         }
         if suspended {
             self.set("Suspended", "False", "JobResumed", "Job resumed");
-            self.plan.events.push((EventType::Normal, "Resumed", "Job resumed".to_owned()));
+            let event = (EventType::Normal, "Resumed".to_owned(), "Job resumed".to_owned());
+            self.plan.events.push(event);
             self.plan.status.start_time = Some(Time(self.now));
         }
         self.plan.status.start_time.get_or_insert(Time(self.now));
@@ -198,6 +226,9 @@ impl Pass<'_> {
     fn judge(&mut self) {
         if self.is_decided() {
             return;
+        }
+        if let Some(text) = self.failed_by_policy() {
+            return self.set("FailureTarget", "True", "PodFailurePolicy", &text);
         }
         let limit = self.spec.backoff_limit.unwrap_or(6);
         let restarts = self.spec.template.spec.as_ref();
@@ -217,14 +248,37 @@ impl Pass<'_> {
             }
             self.plan.wait = Duration::try_from(left).ok();
         }
+        let given_up = self.by_index.failed.len();
+        if self.spec.max_failed_indexes.is_some_and(|most| count(given_up) > most) {
+            let text = "Job has exceeded the specified maximal number of failed indexes";
+            return self.set("FailureTarget", "True", "MaxFailedIndexesExceeded", text);
+        }
+        if let Some(policy) = self.spec.success_policy.as_ref().filter(|_| self.is_indexed())
+            && let Some(text) = policies::success(policy, &self.completed)
+        {
+            return self.set("SuccessCriteriaMet", "True", "SuccessPolicy", &text);
+        }
         let complete = match self.spec.completions {
-            Some(wanted) => self.succeeded() >= wanted,
+            Some(wanted) => self.succeeded() + count(given_up) >= wanted,
             None => self.succeeded() > 0 && self.active().is_empty(),
         };
+        if complete && given_up > 0 {
+            let text = "Job has failed indexes";
+            return self.set("FailureTarget", "True", "FailedIndexes", text);
+        }
         if complete {
             let text = "Reached expected number of succeeded pods";
             self.set("SuccessCriteriaMet", "True", "CompletionsReached", text);
         }
+    }
+
+    fn failed_by_policy(&self) -> Option<String> {
+        self.spec.pod_failure_policy.as_ref()?;
+        let mut failed = self.pods.iter().filter(|pod| pod.phase == "Failed");
+        failed.find_map(|pod| match policies::judge(&self.spec, pod) {
+            Verdict::FailJob(text) => Some(text),
+            _ => None,
+        })
     }
 
     fn size(&mut self) {
@@ -235,7 +289,10 @@ impl Pass<'_> {
         }
         let parallelism = self.spec.parallelism.unwrap_or(1);
         let wanted = match self.spec.completions {
-            Some(completions) => (completions - self.succeeded()).min(parallelism),
+            Some(completions) => {
+                let given_up = count(self.by_index.failed.len());
+                (completions - self.succeeded() - given_up).min(parallelism)
+            }
             None if self.succeeded() > 0 => parallelism.min(count(active.len())),
             None => parallelism,
         };
@@ -250,8 +307,9 @@ impl Pass<'_> {
         for pod in &active {
             // Two pods of one index, or one whose index is done, are too many.
             let index = indexes::of(pod).filter(|_| self.is_indexed());
-            if index.is_some_and(|index| self.completed.contains(&index) || !running.insert(index))
-            {
+            let is_done =
+                |index| self.completed.contains(&index) || self.by_index.failed.contains(&index);
+            if index.is_some_and(|index| is_done(index) || !running.insert(index)) {
                 surplus.push(Arc::clone(pod));
             }
         }
@@ -266,19 +324,42 @@ impl Pass<'_> {
         self.plan.delete = surplus;
         let missing = wanted.saturating_sub(kept + in_the_way).min(BURST);
         self.plan.create = if self.is_indexed() {
-            let all = 0..self.spec.completions.unwrap_or(0);
-            let free = all.filter(|at| !self.completed.contains(at) && !running.contains(at));
-            free.take(missing).map(Some).collect()
+            self.next_indexes(&running, missing)
         } else {
-            vec![None; missing]
+            vec![New::default(); missing]
         };
+    }
+
+    /// The lowest indexes that need a pod and do not have to wait after a failure.
+    fn next_indexes(&mut self, running: &BTreeSet<i32>, missing: usize) -> Vec<New> {
+        let counts = self.spec.backoff_limit_per_index.is_some();
+        let mut create = Vec::new();
+        for index in 0..self.spec.completions.unwrap_or(0) {
+            if create.len() == missing {
+                break;
+            }
+            if self.completed.contains(&index)
+                || running.contains(&index)
+                || self.by_index.failed.contains(&index)
+            {
+                continue;
+            }
+            let (failures, wait) = self.by_index.next.get(&index).copied().unwrap_or_default();
+            if let Some(wait) = wait {
+                self.plan.wait = self.plan.wait.into_iter().chain([wait]).min();
+                continue;
+            }
+            create.push(New { index: Some(index), failures: counts.then_some(failures) });
+        }
+        create
     }
 
     /// Fills in the numbers, and ends the Job when the last pod has.
     fn finish(&mut self) {
         let active = self.active();
         let terminating = self.terminating();
-        let settled = self.uncounted.iter().all(BTreeSet::is_empty);
+        let settled =
+            self.uncounted.iter().all(BTreeSet::is_empty) && self.by_index.kept.is_empty();
         let indexed = self.is_indexed();
         let some = |number: usize| (number > 0).then(|| count(number));
         let status = &mut self.plan.status;
@@ -289,6 +370,9 @@ impl Pass<'_> {
             let text = indexes::print(&self.completed);
             status.succeeded = some(self.completed.len());
             status.completed_indexes = (!text.is_empty()).then_some(text);
+        }
+        if self.spec.backoff_limit_per_index.is_some() {
+            status.failed_indexes = Some(indexes::print(&self.by_index.failed));
         }
         let list = |set: &BTreeSet<String>| {
             (!set.is_empty()).then(|| set.iter().cloned().collect::<Vec<_>>())
@@ -310,15 +394,11 @@ impl Pass<'_> {
         let Some(decided) = conditions.into_iter().find(|c| c.type_ == interim).cloned() else {
             return;
         };
-        let reason = match decided.reason.as_deref() {
-            Some("DeadlineExceeded") => "DeadlineExceeded",
-            Some("BackoffLimitExceeded") => "BackoffLimitExceeded",
-            _ => "CompletionsReached",
-        };
+        let reason = decided.reason.unwrap_or_default();
         let message = decided.message.unwrap_or_default();
-        self.set(last, "True", reason, &message);
+        self.set(last, "True", &reason, &message);
         let event = if kind == EventType::Normal {
-            (kind, "Completed", "Job completed".to_owned())
+            (kind, "Completed".to_owned(), "Job completed".to_owned())
         } else {
             (kind, reason, message)
         };
@@ -337,6 +417,10 @@ impl Pass<'_> {
             last_transition_time: Some(Time(self.now)),
         });
     }
+}
+
+fn is_tracked(pod: &PodView) -> bool {
+    pod.finalizers.iter().any(|name| name == JOB_TRACKING)
 }
 
 fn has(status: &JobStatus, kind: &str) -> bool {

@@ -24,6 +24,7 @@ pub(super) async fn write(
             "completionTime": status.completion_time,
             "conditions": status.conditions,
             "failed": status.failed,
+            "failedIndexes": status.failed_indexes,
             "ready": status.ready,
             "startTime": status.start_time,
             "succeeded": status.succeeded,

@@ -1,6 +1,16 @@
 //! Component tests: all controllers together on an API in memory.
 
 #[cfg(test)]
+mod autoscaler;
+#[cfg(test)]
+mod disruption;
+#[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod memory_api;
+#[cfg(test)]
+mod stateful_sets;
+#[cfg(test)]
+mod volumes;
 #[cfg(test)]
 mod workloads;

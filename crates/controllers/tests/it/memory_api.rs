@@ -113,6 +113,9 @@ impl MemoryApi {
         }
         let mut target = Target::parse(path);
         match *request.method() {
+            Method::GET if target.name.is_empty() && !target.collection.ends_with('/') => {
+                Ok(json!({ "items": self.list(path) }))
+            }
             Method::GET => self.lock().objects.get(&target.key()).cloned().ok_or(not_found()),
             Method::POST if target.subresource == "binding" => {
                 let node = &body["target"]["name"];
@@ -425,7 +428,8 @@ fn merge_list(into: &mut Value, items: &[Value], key: &str) {
 type Resource = (&'static str, &'static str, bool);
 
 /// What the discovery documents list.
-const SERVED: [(&str, &[Resource]); 4] = [
+const SERVED: [(&str, &[Resource]); 5] = [
+    ("example.io/v1", &[("widgets", "Widget", true), ("widgets/scale", "Scale", true)]),
     (
         "v1",
         &[
@@ -436,6 +440,7 @@ const SERVED: [(&str, &[Resource]); 4] = [
             ("services", "Service", true),
             ("endpoints", "Endpoints", true),
             ("nodes", "Node", false),
+            ("persistentvolumeclaims", "PersistentVolumeClaim", true),
         ],
     ),
     (
@@ -444,6 +449,7 @@ const SERVED: [(&str, &[Resource]); 4] = [
             ("deployments", "Deployment", true),
             ("replicasets", "ReplicaSet", true),
             ("daemonsets", "DaemonSet", true),
+            ("statefulsets", "StatefulSet", true),
             ("controllerrevisions", "ControllerRevision", true),
         ],
     ),

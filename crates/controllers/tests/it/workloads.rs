@@ -8,8 +8,8 @@ use stdx::shutdown::Shutdown;
 use crate::memory_api::MemoryApi;
 
 /// Controllers at work; they end with the test.
-struct Running {
-    api: MemoryApi,
+pub(crate) struct Running {
+    pub(crate) api: MemoryApi,
     shutdown: Shutdown,
 }
 
@@ -20,7 +20,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let api = MemoryApi::default();
         let client = api.client();
         let config = controllers::Config {
@@ -29,6 +29,7 @@ impl Running {
             node_cidr_mask_size_v4: 24,
             node_cidr_mask_size_v6: 64,
             root_ca: "PEM".to_owned(),
+            signing: None,
         };
         let deps = controllers::Deps {
             client: client.clone(),
@@ -46,9 +47,9 @@ impl Running {
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
-const PODS: &str = "/api/v1/namespaces/n/pods";
+pub(crate) const PODS: &str = "/api/v1/namespaces/n/pods";
 
-fn namespace(api: &MemoryApi) {
+pub(crate) fn namespace(api: &MemoryApi) {
     api.create(
         "/api/v1/namespaces",
         json!({ "metadata": { "name": "n" }, "spec": { "finalizers": ["kubernetes"] } }),
@@ -71,7 +72,7 @@ fn deployment(api: &MemoryApi, replicas: i32) {
     );
 }
 
-fn name(object: &Value) -> String {
+pub(crate) fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap().to_owned()
 }
 

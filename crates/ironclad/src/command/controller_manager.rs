@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::ArgAction;
+use jiff::SignedDuration;
 
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
+use crate::command::own_port;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -30,6 +32,17 @@ pub(crate) struct Args {
     /// Certificates that pods should trust for the API server; default: those of the kubeconfig.
     #[arg(long)]
     root_ca_file: Option<PathBuf>,
+    /// Certificate of the authority that approved signing requests are signed with.
+    #[arg(long, requires = "cluster_signing_key_file")]
+    cluster_signing_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "cluster_signing_cert_file")]
+    cluster_signing_key_file: Option<PathBuf>,
+    /// The longest time that what is signed is valid.
+    #[arg(long, default_value = "8760h0m0s")]
+    cluster_signing_duration: SignedDuration,
+    #[command(flatten)]
+    port: own_port::Place,
     /// Whether only one of several copies works.
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     leader_elect: bool,
@@ -49,12 +62,25 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             String::from_utf8(authority).context("the kubeconfig's authority is not PEM")?
         }
     };
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let signing = match (&args.cluster_signing_cert_file, &args.cluster_signing_key_file) {
+        (Some(certificate), Some(key)) => Some(controllers::Authority {
+            certificate: read(certificate)?,
+            key: read(key)?,
+            lifetime: args.cluster_signing_duration,
+        }),
+        _ => None,
+    };
+    own_port::start(&args.port, &alone, "kube-controller-manager").await?;
     let config = controllers::Config {
         controllers: args.controllers,
         cluster_cidrs: args.cluster_cidr,
         node_cidr_mask_size_v4: args.node_cidr_mask_size_ipv4,
         node_cidr_mask_size_v6: args.node_cidr_mask_size_ipv6,
         root_ca,
+        signing,
     };
     let client = alone.client.clone();
     let deps = controllers::Deps {

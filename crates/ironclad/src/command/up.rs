@@ -225,6 +225,11 @@ impl Cluster<'_> {
             node_cidr_mask_size_v4: 24,
             node_cidr_mask_size_v6: 64,
             root_ca: self.pki.authority().to_owned(),
+            signing: Some(controllers::Authority {
+                certificate: self.pki.authority().to_owned(),
+                key: self.pki.authority_key().to_owned(),
+                lifetime: controllers::Authority::LIFETIME,
+            }),
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Client, KubeConfig, Remote};
+use client::{Client, ClientError, Credentials, KubeConfig, Remote};
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{Host, POD_IMAGE, pod_image};
@@ -80,6 +80,23 @@ impl Parts {
         })
     }
 
+    /// Asks another port of the host, with a token or none.
+    fn ask(&self, port: u16, path: &str, token: &str) -> Result<Bytes, ClientError> {
+        let kubeconfig = self.path("kubeconfig");
+        let (path, token) = (path.to_owned(), token.to_owned());
+        self.host.run(move || {
+            let mut config = KubeConfig::load(&kubeconfig).unwrap();
+            config.server = format!("https://127.0.0.1:{port}");
+            config.credentials =
+                if token.is_empty() { Credentials::Anonymous } else { Credentials::Token(token) };
+            let remote = Remote::new(&config, "e2e", Arc::new(clock::SystemClock)).unwrap();
+            let client = Client::new(Arc::new(remote));
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(client.request(Method::GET, &path, "", Bytes::new()))
+        })
+    }
+
     fn get(&self, path: &str) -> Option<Value> {
         serde_json::from_slice(&self.request(Method::GET, path, None)?).ok()
     }
@@ -123,7 +140,12 @@ fn a_cluster_of_separate_processes_runs_pods() {
     parts.until("the API server is ready", || {
         parts.request(Method::GET, "/readyz", None).filter(|body| body == "ok")
     });
-    parts.start("controller-manager", &[]);
+    let pki = |name: &str| server_dir.join("pki").join(name).display().to_string();
+    let (certificate, key) = (pki("apiserver.crt"), pki("apiserver.key"));
+    parts.start(
+        "controller-manager",
+        &["--tls-cert-file", &certificate, "--tls-private-key-file", &key],
+    );
     parts.start("scheduler", &[]);
     let ca = server_dir.join("pki/ca.crt").display().to_string();
     parts.start(
@@ -171,8 +193,35 @@ fn a_cluster_of_separate_processes_runs_pods() {
     parts.until("the service answers", || {
         parts.request(Method::GET, &through, None).filter(|body| body == "web")
     });
+    the_controllers_tell_who_may_know(&parts);
     assert!(parts.request(Method::DELETE, &format!("{pods}/web"), None).is_some());
     parts.until("the pod is gone", || parts.get(&format!("{pods}/web")).is_none().then_some(()));
+}
+
+/// Health is told to everybody; metrics to whom the API server lets have them.
+fn the_controllers_tell_who_may_know(parts: &Parts) {
+    let ask = |path: &str, token: &str| parts.ask(10257, path, token);
+    assert_eq!(ask("/healthz", "").unwrap(), "ok");
+    let code = |path: &str, token: &str| ask(path, token).unwrap_err().status().map(|s| s.code);
+    assert_eq!(code("/metrics", ""), Some(401));
+    let tokens = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let token = parts.request(Method::POST, tokens, Some(&json!({ "spec": {} }))).unwrap();
+    let token: Value = serde_json::from_slice(&token).unwrap();
+    let token = token["status"]["token"].as_str().unwrap();
+    assert_eq!(code("/metrics", token), Some(403));
+    let binding = json!({
+        "metadata": { "name": "reader" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                     "name": "cluster-admin" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": "default" }],
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    parts.request(Method::POST, bindings, Some(&binding)).unwrap();
+    let metrics = parts.until("the metrics", || ask("/metrics", token).ok());
+    let metrics = String::from_utf8_lossy(&metrics);
+    for wanted in ["workqueue_adds_total{name=\"statefulset\"}", "running_managed_controllers"] {
+        assert!(metrics.contains(wanted), "{wanted}: {metrics}");
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "another process is waited for, whose clock is real")]

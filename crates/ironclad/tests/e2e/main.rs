@@ -8,6 +8,8 @@ mod harness;
 #[cfg(test)]
 mod alone;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod crashes;
@@ -17,6 +19,8 @@ mod extended_apis;
 mod lifecycle;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod local_path;
 #[cfg(test)]
 mod placed;
 #[cfg(test)]
@@ -29,6 +33,8 @@ mod resources;
 mod services;
 #[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod stateful;
 #[cfg(test)]
 mod versions;
 #[cfg(test)]

@@ -134,3 +134,92 @@ async fn room_that_becomes_free_is_used() {
     api.patch("/api/v1/nodes/a", &larger);
     api.eventually("binding", |api| node_of(api, "third").is_some()).await;
 }
+
+const CLAIMS: &str = "/api/v1/namespaces/n/persistentvolumeclaims";
+
+fn claim(api: &MemoryApi, name: &str, class: &str) {
+    api.create(
+        CLAIMS,
+        json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": { "name": name, "namespace": "n" },
+            "spec": { "storageClassName": class, "accessModes": ["ReadWriteOnce"],
+                "resources": { "requests": { "storage": "1Gi" } } } }),
+    );
+    api.create(
+        "/apis/storage.k8s.io/v1/storageclasses",
+        json!({ "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+            "metadata": { "name": class }, "provisioner": class,
+            "volumeBindingMode": "WaitForFirstConsumer" }),
+    );
+}
+
+/// Plays the binder.
+fn bind(api: &MemoryApi, claim: &str, volume: &str) {
+    let bound = json!({ "metadata": { "annotations": { "pv.kubernetes.io/bind-completed": "yes" } },
+        "spec": { "volumeName": volume } });
+    api.patch(&format!("{CLAIMS}/{claim}"), &bound);
+}
+
+fn mounting(claim: &str) -> Value {
+    json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": claim } }] })
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_when_its_claim_has_the_volume_of_its_node() {
+    let running = start().await;
+    let api = &running.api;
+    node(api, "a");
+    node(api, "b");
+    claim(api, "c", "kubernetes.io/no-provisioner");
+    pod(api, "p", mounting("c"));
+    api.eventually("no volume is found", |api| {
+        let pod = api.get(&format!("{PODS}/p")).unwrap();
+        let text = pod["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+        text.contains("didn't find available persistent volumes to bind")
+    })
+    .await;
+    api.patch("/api/v1/nodes/b", &json!({ "metadata": { "labels": { "disk": "yes" } } }));
+    let affinity = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+        { "key": "disk", "operator": "Exists" }] }] } });
+    api.create(
+        "/api/v1/persistentvolumes",
+        json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "v" },
+            "spec": { "storageClassName": "kubernetes.io/no-provisioner",
+                "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" },
+                "nodeAffinity": affinity },
+            "status": { "phase": "Available" } }),
+    );
+    api.eventually("the volume is given to the claim", |api| {
+        let volume = api.get("/api/v1/persistentvolumes/v").unwrap();
+        volume["spec"]["claimRef"]["name"] == "c"
+    })
+    .await;
+    assert_eq!(node_of(api, "p"), None, "it waits for the binder");
+    bind(api, "c", "v");
+    api.eventually("binding", |api| node_of(api, "p").as_deref() == Some("b")).await;
+}
+
+#[tokio::test]
+async fn a_volume_is_made_on_the_node_that_was_chosen_or_the_pod_is_tried_again() {
+    let running = start().await;
+    let api = &running.api;
+    node(api, "a");
+    claim(api, "c", "example.com/p");
+    pod(api, "p", mounting("c"));
+    let key = "volume.kubernetes.io/selected-node";
+    let is_chosen = |api: &MemoryApi| {
+        api.get(&format!("{CLAIMS}/c")).unwrap()["metadata"]["annotations"][key] == "a"
+    };
+    api.eventually("the node is chosen", is_chosen).await;
+    // The provisioner cannot make it there.
+    api.patch(&format!("{CLAIMS}/c"), &json!({ "metadata": { "annotations": { key: null } } }));
+    api.eventually("that is told", |api| {
+        let pod = api.get(&format!("{PODS}/p")).unwrap();
+        let text = pod["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+        text.contains("provisioning failed for PVC \"c\"")
+    })
+    .await;
+    api.eventually("the node is chosen again", is_chosen).await;
+    bind(api, "c", "v");
+    api.eventually("binding", |api| node_of(api, "p").as_deref() == Some("a")).await;
+}

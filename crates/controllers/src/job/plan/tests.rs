@@ -96,7 +96,7 @@ fn indexes_are_given_out_lowest_first() {
     let job = job(json!({ "completionMode": "Indexed" }), json!({}));
     let pods = [indexed("a", "Succeeded", 0), indexed("b", "Running", 2)];
     let plan = plan(&job, &pods);
-    assert_eq!(plan.create, [Some(1)]);
+    assert_eq!(plan.create, [New { index: Some(1), failures: None }]);
     assert_eq!(plan.status.completed_indexes.as_deref(), Some("0"));
     assert_eq!(plan.status.succeeded, Some(1));
 }
@@ -115,4 +115,80 @@ fn sets_of_indexes_are_printed_and_read() {
     for text in ["", "0", "0,1", "0-2", "0,2-5,7"] {
         assert_eq!(indexes::print(&indexes::parse(text)), text);
     }
+}
+
+/// A failed pod of an index, with the failures before it, that ended with a code.
+fn failed(name: &str, index: i32, failures: i32, code: i32) -> Arc<PodView> {
+    let annotations = json!({ "batch.kubernetes.io/job-completion-index": index.to_string(),
+        policies::FAILURES: failures.to_string() });
+    let pod = json!({
+        "metadata": { "name": name, "namespace": "n", "uid": name, "annotations": annotations,
+            "finalizers": ["batch.kubernetes.io/job-tracking"] },
+        "status": { "phase": "Failed", "containerStatuses": [{ "name": "c", "ready": false,
+            "restartCount": 0, "image": "", "imageID": "", "state": { "terminated": {
+                "exitCode": code, "finishedAt": "2026-01-01T00:00:45Z" } } }] } });
+    Arc::new(PodView::new(serde_json::from_value(pod).unwrap()))
+}
+
+fn reasons(plan: &Plan) -> Vec<&str> {
+    plan.status.conditions.iter().flatten().filter_map(|c| c.reason.as_deref()).collect()
+}
+
+#[test]
+fn a_rule_about_a_failure_ends_the_job_or_ignores_it() {
+    let policy = json!({ "podFailurePolicy": { "rules": [
+        { "action": "FailJob", "onExitCodes": { "operator": "In", "values": [42] } },
+        { "action": "Ignore", "onExitCodes": { "operator": "In", "values": [7] } }] } });
+    let job = job(policy, json!({}));
+    let ended = plan(&job, &[failed("a", 0, 0, 42)]);
+    assert_eq!(conditions(&ended), ["FailureTarget"]);
+    assert_eq!(reasons(&ended), ["PodFailurePolicy"]);
+    let ignored = plan(&job, &[failed("a", 0, 0, 7), failed("b", 0, 0, 7), failed("c", 0, 0, 7)]);
+    assert!(conditions(&ignored).is_empty());
+    assert_eq!((ignored.new_failed, ignored.counted.len()), (0, 3));
+    let counted = plan(&job, &[failed("a", 0, 0, 1), failed("b", 0, 0, 1)]);
+    assert_eq!(reasons(&counted), ["BackoffLimitExceeded"]);
+}
+
+#[test]
+fn an_index_is_tried_again_after_a_while_and_then_given_up() {
+    let spec = json!({ "completionMode": "Indexed", "backoffLimitPerIndex": 1, "parallelism": 3,
+        "backoffLimit": 100 });
+    let job = job(spec, json!({}));
+    let again = plan(&job, &[failed("a", 0, 0, 1)]);
+    let new = |index, counted| {
+        let failures = Some(Failures { counted, ignored: 0 });
+        New { index: Some(index), failures }
+    };
+    assert_eq!(again.create, [new(0, 1), new(1, 0), new(2, 0)]);
+    assert!(again.counted.is_empty(), "the pod stays until the next one knows of it");
+    assert_eq!(again.status.failed_indexes.as_deref(), Some(""));
+    let replaced = plan(&job, &[failed("a", 0, 0, 1), failed("b", 0, 1, 1)]);
+    assert_eq!(replaced.status.failed_indexes.as_deref(), Some("0"));
+    assert_eq!((replaced.counted.len(), replaced.new_failed), (2, 2));
+    assert_eq!(replaced.create, [new(1, 0), new(2, 0)]);
+}
+
+#[test]
+fn failed_indexes_fail_the_job_at_its_end_or_when_they_are_too_many() {
+    let spec = |most: Value| {
+        json!({ "completionMode": "Indexed", "backoffLimitPerIndex": 0, "backoffLimit": 100,
+            "maxFailedIndexes": most })
+    };
+    let status = json!({ "completedIndexes": "1,2" });
+    let end = plan(&job(spec(json!(null)), status), &[failed("a", 0, 0, 1)]);
+    assert_eq!(reasons(&end), ["FailedIndexes"]);
+    let many = plan(&job(spec(json!(0)), json!({})), &[failed("a", 0, 0, 1)]);
+    assert_eq!(reasons(&many), ["MaxFailedIndexesExceeded"]);
+}
+
+#[test]
+fn enough_indexes_end_a_job_with_a_policy() {
+    let spec = json!({ "completionMode": "Indexed",
+        "successPolicy": { "rules": [{ "succeededIndexes": "1" }] } });
+    let job = job(spec, json!({}));
+    let pods = [indexed("a", "Running", 0), indexed("b", "Succeeded", 1)];
+    let met = plan(&job, &pods);
+    assert_eq!(conditions(&met), ["SuccessCriteriaMet"]);
+    assert_eq!((reasons(&met)[0], met.delete.len()), ("SuccessPolicy", 1));
 }

@@ -1,0 +1,550 @@
+//! Scales what HorizontalPodAutoscalers name, by what is measured.
+//!
+//! `metrics` asks the metrics APIs, `replicas` says how many replicas a measured value asks for,
+//! `behavior` how fast a target may follow; the latter two are pure.
+//!
+//! Upstream: `pkg/controller/podautoscaler/horizontal.go`.
+
+mod behavior;
+mod metrics;
+mod replicas;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::{
+    Change, Client, ClientError, EventRecorder, EventType, ListOptions, Outcome, Regarding,
+    ResourcePath, WorkQueue,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v2::{
+    HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, MetricSpec,
+    MetricTarget,
+};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use meta::{ObjectKey, Quantity};
+use serde_json::{Value, json};
+
+use self::behavior::{Past, normalize};
+use self::replicas::{Question, Sample, Target, Tolerance};
+use crate::context::Context;
+use crate::reconcile::reconcile;
+use crate::scale_target::{ScaleTarget, ScaleTargets};
+use crate::selection::key_of;
+
+/// How often targets are looked at: upstream's `--horizontal-pod-autoscaler-sync-period`. No event
+/// tells of a measurement.
+const PERIOD: Duration = Duration::from_secs(15);
+/// Upstream's `--horizontal-pod-autoscaler-tolerance`.
+const TOLERANCE: f64 = 0.1;
+
+/// Runs until shutdown.
+pub(crate) async fn run(ctx: Context) {
+    let client = ctx.client("horizontal-pod-autoscaler");
+    let controller = Arc::new(Controller {
+        queue: ctx.queue("horizontalpodautoscaler"),
+        recorder: ctx.recorder(&client, "horizontal-pod-autoscaler"),
+        targets: ScaleTargets::new(client.clone()),
+        past: Mutex::default(),
+        client,
+        ctx,
+    });
+    let autoscalers = &controller.ctx.informers.autoscalers;
+    autoscalers.synced().await;
+    let this = Arc::clone(&controller);
+    autoscalers.on_change(move |key, change| match change {
+        Change::Added(_) => this.queue.add(key.clone()),
+        // Its own status does not concern it.
+        Change::Updated { old, new } if old.spec != new.spec => this.queue.add(key.clone()),
+        Change::Updated { .. } => {}
+        Change::Deleted(_) => {
+            this.past.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
+    });
+    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
+    reconcile(&queue, shutdown, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.sync(&key).await }
+    })
+    .await;
+}
+
+struct Controller {
+    ctx: Context,
+    queue: WorkQueue<ObjectKey>,
+    client: Client,
+    recorder: EventRecorder,
+    targets: ScaleTargets,
+    past: Mutex<HashMap<ObjectKey, Past>>,
+}
+
+/// One look at one autoscaler.
+struct Pass<'a> {
+    controller: &'a Controller,
+    autoscaler: &'a HorizontalPodAutoscaler,
+    now: Timestamp,
+    conditions: Vec<HorizontalPodAutoscalerCondition>,
+    metrics: Vec<Value>,
+}
+
+/// What metrics come to: replicas and the name of the one that asks for most.
+struct Wanted {
+    replicas: i32,
+    metric: String,
+}
+
+/// What one metric asks for.
+struct Measured {
+    replicas: i32,
+    name: String,
+    status: Value,
+}
+
+impl Controller {
+    async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        let Some(autoscaler) = self.ctx.informers.autoscalers.get(key) else {
+            return Ok(Outcome::Done);
+        };
+        let status = autoscaler.status.clone().unwrap_or_default();
+        let mut pass = Pass {
+            controller: self,
+            autoscaler: &autoscaler,
+            now: self.ctx.clock.now(),
+            conditions: status.conditions.unwrap_or_default(),
+            metrics: Vec::new(),
+        };
+        pass.run(key).await?;
+        Ok(Outcome::RequeueAfter(PERIOD))
+    }
+}
+
+impl Pass<'_> {
+    async fn run(&mut self, key: &ObjectKey) -> Result<(), ClientError> {
+        let spec = self.autoscaler.spec.clone();
+        let reference = &spec.scale_target_ref;
+        let api_version = reference.api_version.as_deref().unwrap_or("v1");
+        let targets = &self.controller.targets;
+        let found = targets.get(api_version, &reference.kind, &key.namespace, &reference.name);
+        let target = match found.await {
+            Ok(Some(target)) => target,
+            result => {
+                let why = match result {
+                    Err(error) => error.to_string(),
+                    Ok(_) => format!("{} {:?} not found", reference.kind, reference.name),
+                };
+                self.event(EventType::Warning, "FailedGetScale", why.clone());
+                let text = format!(
+                    "the HPA controller was unable to get the target's current scale: {why}"
+                );
+                self.set("AbleToScale", "False", "FailedGetScale", text);
+                return self.write(None, None).await;
+            }
+        };
+        let text = "the HPA controller was able to get the target's current scale";
+        self.set("AbleToScale", "True", "SucceededGetScale", text.to_owned());
+        let (least, most) = (spec.min_replicas.unwrap_or(1), spec.max_replicas);
+        let current = target.replicas;
+        let (desired, reason) = match current {
+            0 if least != 0 => {
+                let text = "scaling is disabled since the replica count of the target is zero";
+                self.set("ScalingActive", "False", "ScalingDisabled", text.to_owned());
+                (0, String::new())
+            }
+            current if current > most => {
+                (most, "Current number of replicas above Spec.MaxReplicas".to_owned())
+            }
+            current if current < least => {
+                (least, "Current number of replicas below Spec.MinReplicas".to_owned())
+            }
+            current => match self.measure(key, &target).await {
+                Err(why) => {
+                    self.event(EventType::Warning, "FailedComputeMetricsReplicas", why);
+                    return self.write(Some(&target), Some((current, false))).await;
+                }
+                Ok(wanted) => {
+                    let reason = match wanted.replicas {
+                        replicas if replicas > current => format!("{} above target", wanted.metric),
+                        _ => "All metrics below target".to_owned(),
+                    };
+                    (self.bound(key, current, wanted.replicas), reason)
+                }
+            },
+        };
+        if desired == current {
+            return self.write(Some(&target), Some((desired, false))).await;
+        }
+        self.rescale(key, &target, desired, &reason).await
+    }
+
+    /// Applies windows, rates and bounds.
+    fn bound(&mut self, key: &ObjectKey, current: i32, recommended: i32) -> i32 {
+        let spec = self.autoscaler.spec.clone();
+        let mut all = self.controller.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = all.entry(key.clone()).or_default();
+        past.trim(self.now);
+        // What it is at first is as good as recommended: a restart is no reason to shrink.
+        if past.recommended.is_empty() {
+            past.recommended.push((self.now, current));
+        }
+        let normalized = normalize(&spec, past, current, recommended, self.now);
+        drop(all);
+        let (reason, text) = normalized.able;
+        self.set("AbleToScale", "True", reason, text.to_owned());
+        let (is_limited, (reason, text)) = normalized.limited;
+        let flag = if is_limited { "True" } else { "False" };
+        self.set("ScalingLimited", flag, reason, text.to_owned());
+        normalized.replicas
+    }
+
+    async fn rescale(
+        &mut self,
+        key: &ObjectKey,
+        target: &ScaleTarget,
+        desired: i32,
+        reason: &str,
+    ) -> Result<(), ClientError> {
+        let size = format!("New size: {desired}; reason: {reason}");
+        if let Err(error) = self.controller.targets.set(target, desired).await {
+            let text = format!("{size}; error: {error}");
+            self.event(EventType::Warning, "FailedRescale", text);
+            let text = format!("the HPA controller was unable to update the target scale: {error}");
+            self.set("AbleToScale", "False", "FailedUpdateScale", text);
+            self.write(Some(target), Some((target.replicas, false))).await?;
+            return Err(error);
+        }
+        let text = format!("the HPA controller was able to update the target scale to {desired}");
+        self.set("AbleToScale", "True", "SucceededRescale", text);
+        self.event(EventType::Normal, "SuccessfulRescale", size);
+        {
+            let mut all = self.controller.past.lock().unwrap_or_else(PoisonError::into_inner);
+            let past = all.entry(key.clone()).or_default();
+            past.changes.push((self.now, desired - target.replicas));
+        }
+        self.write(Some(target), Some((desired, true))).await
+    }
+
+    /// Asks all metrics; one that fails counts for nothing as long as another one asks for more
+    /// than there is.
+    async fn measure(&mut self, key: &ObjectKey, target: &ScaleTarget) -> Result<Wanted, String> {
+        if target.selector.is_empty() {
+            let text = "selector is required".to_owned();
+            self.event(EventType::Warning, "SelectorRequired", text.clone());
+            let why = "the HPA target's scale is missing a selector";
+            self.set("ScalingActive", "False", "InvalidSelector", why.to_owned());
+            return Err(text);
+        }
+        let spec = self.autoscaler.spec.clone();
+        let list = spec.metrics.unwrap_or_default();
+        let mut wanted = Wanted { replicas: 0, metric: String::new() };
+        let mut failures: Vec<(&'static str, String)> = Vec::new();
+        for metric in &list {
+            match self.ask(key, target, metric).await {
+                Ok(measured) => {
+                    self.metrics.push(measured.status);
+                    if measured.replicas > wanted.replicas {
+                        wanted = Wanted { replicas: measured.replicas, metric: measured.name };
+                    }
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if let Some((reason, why)) = failures.first()
+            && (failures.len() == list.len() || wanted.replicas < target.replicas)
+        {
+            let text = format!("the HPA was unable to compute the replica count: {why}");
+            self.event(EventType::Warning, reason, why.clone());
+            self.set("ScalingActive", "False", reason, text);
+            return Err(format!(
+                "invalid metrics ({} invalid out of {}), first error is: {why}",
+                failures.len(),
+                list.len()
+            ));
+        }
+        let text = format!(
+            "the HPA was able to successfully calculate a replica count from {}",
+            wanted.metric
+        );
+        self.set("ScalingActive", "True", "ValidMetricFound", text);
+        Ok(wanted)
+    }
+
+    async fn ask(
+        &self,
+        key: &ObjectKey,
+        target: &ScaleTarget,
+        metric: &MetricSpec,
+    ) -> Result<Measured, (&'static str, String)> {
+        let client = &self.controller.client;
+        let namespace = &key.namespace;
+        if let Some(source) = &metric.resource {
+            return self
+                .of_resource(key, target, (&source.name, None), &source.target)
+                .await
+                .map_err(|why| ("FailedGetResourceMetric", why));
+        }
+        if let Some(source) = &metric.container_resource {
+            let named = (source.name.as_str(), Some(source.container.as_str()));
+            return self
+                .of_resource(key, target, named, &source.target)
+                .await
+                .map_err(|why| ("FailedGetContainerResourceMetric", why));
+        }
+        if let Some(source) = &metric.pods {
+            let failed = |why| ("FailedGetPodsMetric", why);
+            let named = (source.metric.name.as_str(), source.metric.selector.as_ref());
+            let samples = metrics::of_pods(client, namespace, &target.selector, named);
+            let samples = samples.await.map_err(|why| {
+                failed(format!(
+                    "failed to get pods metric value: unable to get metric {}: {why}",
+                    named.0
+                ))
+            })?;
+            let average = milli(source.target.average_value.as_ref());
+            let proposal = self.propose(key, target, ("", None), samples, Target::Average(average));
+            let proposal = proposal.await.map_err(failed)?;
+            return Ok(Measured {
+                replicas: proposal.replicas,
+                name: format!("pods metric {}", named.0),
+                status: json!({ "type": "Pods", "pods": { "metric": source.metric,
+                    "current": { "averageValue": printed(proposal.average) } } }),
+            });
+        }
+        if let Some(source) = &metric.object {
+            let failed = |why| ("FailedGetObjectMetric", why);
+            let named = (source.metric.name.as_str(), source.metric.selector.as_ref());
+            let object = &source.described_object;
+            let version = object.api_version.as_deref().unwrap_or("v1");
+            let resource = self.controller.targets.group_resource(version, &object.kind).await;
+            let resource = resource.map_err(|error| failed(error.to_string()))?;
+            let described = (resource.as_str(), object.name.as_str());
+            let value = metrics::of_object(client, namespace, described, named).await;
+            let value = value.map_err(|why| {
+                failed(format!(
+                    "failed to get object metric value: unable to get metric {}: {why}",
+                    named.0
+                ))
+            })?;
+            let (replicas, current) =
+                self.of_value(key, target, &source.target, value).await.map_err(failed)?;
+            return Ok(Measured {
+                replicas,
+                name: format!("{} metric {}", object.kind, named.0),
+                status: json!({ "type": "Object", "object": { "metric": source.metric,
+                    "describedObject": object, "current": current } }),
+            });
+        }
+        if let Some(source) = &metric.external {
+            let failed = |why| ("FailedGetExternalMetric", why);
+            let named = (source.metric.name.as_str(), source.metric.selector.as_ref());
+            let value = metrics::external(client, namespace, named).await;
+            let value = value.map_err(|why| {
+                failed(format!("failed to get {} external metric value: {why}", named.0))
+            })?;
+            let (replicas, current) =
+                self.of_value(key, target, &source.target, value).await.map_err(failed)?;
+            return Ok(Measured {
+                replicas,
+                name: format!("external metric {}({})", named.0, metrics::printed(named.1)),
+                status: json!({ "type": "External", "external": { "metric": source.metric,
+                    "current": current } }),
+            });
+        }
+        let why = format!("unknown metric source type {:?}", metric.type_);
+        Err(("InvalidMetricSourceType", why))
+    }
+
+    async fn of_resource(
+        &self,
+        key: &ObjectKey,
+        target: &ScaleTarget,
+        named: (&str, Option<&str>),
+        wanted: &MetricTarget,
+    ) -> Result<Measured, String> {
+        let (resource, container) = named;
+        let client = &self.controller.client;
+        let samples =
+            metrics::resources(client, &key.namespace, &target.selector, resource, container).await;
+        let samples =
+            samples.map_err(|why| format!("failed to get {resource} utilization: {why}"))?;
+        let measure = match wanted.average_utilization {
+            Some(percent) => Target::Utilization(percent),
+            None => Target::Average(milli(wanted.average_value.as_ref())),
+        };
+        let proposal = self.propose(key, target, named, samples, measure).await?;
+        let of = if container.is_some() { "container resource" } else { "resource" };
+        let name = match wanted.average_utilization {
+            Some(_) => format!("{resource} {of} utilization (percentage of request)"),
+            None => format!("{resource} {of}"),
+        };
+        let mut current = json!({ "averageValue": printed(proposal.average) });
+        if let Some(percent) = proposal.utilization {
+            current["averageUtilization"] = percent.into();
+        }
+        let status = match container {
+            None => {
+                json!({ "type": "Resource", "resource": { "name": resource, "current": current } })
+            }
+            Some(container) => json!({ "type": "ContainerResource", "containerResource": {
+                "name": resource, "container": container, "current": current } }),
+        };
+        Ok(Measured { replicas: proposal.replicas, name, status })
+    }
+
+    async fn propose(
+        &self,
+        key: &ObjectKey,
+        target: &ScaleTarget,
+        (resource, container): (&str, Option<&str>),
+        samples: std::collections::BTreeMap<String, Sample>,
+        measure: Target,
+    ) -> Result<replicas::Proposal, String> {
+        let pods = self.pods(key, target).await?;
+        let question = Question {
+            pods: &pods,
+            samples,
+            resource,
+            container,
+            target: measure,
+            current: target.replicas,
+            tolerance: self.tolerance(),
+            now: self.now,
+        };
+        question.answer()
+    }
+
+    /// Replicas for a value that is not of pods, and what is said of it.
+    async fn of_value(
+        &self,
+        key: &ObjectKey,
+        target: &ScaleTarget,
+        wanted: &MetricTarget,
+        value: i64,
+    ) -> Result<(i32, Value), String> {
+        let average = wanted.average_value.as_ref();
+        let ready = match average {
+            Some(_) => 0,
+            None => {
+                let pods = self.pods(key, target).await?;
+                let is_ready = |pod: &&Pod| {
+                    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+                    let mut conditions = conditions.into_iter().flatten();
+                    conditions.any(|c| c.type_ == api::pod::READY && c.status == "True")
+                };
+                i32::try_from(pods.iter().filter(is_ready).count()).unwrap_or(i32::MAX)
+            }
+        };
+        let goal = milli(average.or(wanted.value.as_ref()));
+        let counts = (target.replicas, ready);
+        let replicas =
+            replicas::for_value(value, goal, average.is_some(), counts, self.tolerance());
+        let current = match average {
+            Some(_) => {
+                let each = value / i64::from(target.replicas.max(1));
+                json!({ "averageValue": printed(each) })
+            }
+            None => json!({ "value": printed(value) }),
+        };
+        Ok((replicas, current))
+    }
+
+    async fn pods(&self, key: &ObjectKey, target: &ScaleTarget) -> Result<Vec<Pod>, String> {
+        let options = ListOptions::labels(target.selector.as_str());
+        let pods = self.controller.client.api::<Pod>(&key.namespace).list(&options).await;
+        let pods = pods.map_err(|error| {
+            format!("unable to get pods while calculating replica count: {error}")
+        })?;
+        if pods.is_empty() {
+            return Err("no pods returned by selector while calculating replica count".to_owned());
+        }
+        Ok(pods)
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        let behavior = self.autoscaler.spec.behavior.as_ref();
+        let of = |rules: Option<&HPAScalingRules>| {
+            let text = rules.and_then(|rules| rules.tolerance.as_ref());
+            let own = text.and_then(|text| text.0.parse::<Quantity>().ok());
+            own.map_or(TOLERANCE, |own| own.as_f64())
+        };
+        Tolerance {
+            down: of(behavior.and_then(|behavior| behavior.scale_down.as_ref())),
+            up: of(behavior.and_then(|behavior| behavior.scale_up.as_ref())),
+        }
+    }
+
+    fn set(&mut self, kind: &str, status: &str, reason: &str, message: String) {
+        let mut next = HorizontalPodAutoscalerCondition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            last_transition_time: Some(Time(self.now)),
+        };
+        match self.conditions.iter_mut().find(|known| known.type_ == kind) {
+            None => self.conditions.push(next),
+            Some(known) => {
+                if known.status == next.status {
+                    next.last_transition_time = known.last_transition_time.clone();
+                }
+                *known = next;
+            }
+        }
+    }
+
+    /// Writes the status: with the target's replicas, if there are any, and those that are wanted,
+    /// with whether they are new.
+    async fn write(
+        &self,
+        target: Option<&ScaleTarget>,
+        desired: Option<(i32, bool)>,
+    ) -> Result<(), ClientError> {
+        let known = self.autoscaler.status.clone().unwrap_or_default();
+        let mut status = json!({
+            "conditions": self.conditions,
+            "observedGeneration": self.autoscaler.metadata.generation,
+        });
+        if let Some(target) = target {
+            status["currentReplicas"] = target.status_replicas.into();
+            status["currentMetrics"] =
+                if self.metrics.is_empty() { Value::Null } else { self.metrics.clone().into() };
+        }
+        if let Some((desired, is_new)) = desired {
+            status["desiredReplicas"] = desired.into();
+            if is_new {
+                status["lastScaleTime"] = json!(Time(self.now));
+            }
+        }
+        let before = serde_json::to_value(&known).unwrap_or_default();
+        let fields = status.as_object().into_iter().flatten();
+        if fields.into_iter().all(|(name, value)| before[name] == *value) {
+            return Ok(());
+        }
+        let key = key_of(&self.autoscaler.metadata);
+        let change =
+            json!({ "metadata": { "uid": self.autoscaler.metadata.uid }, "status": status });
+        let path = ResourcePath::of::<HorizontalPodAutoscaler>();
+        let api = self.controller.client.dynamic::<Value>(path, &key.namespace);
+        match api.merge_update(&key.name, "status", &change).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn event(&self, kind: EventType, reason: &str, text: String) {
+        let regarding = Regarding::object(self.autoscaler);
+        self.controller.recorder.record(&regarding, kind, reason, text);
+    }
+}
+
+type WireQuantity = k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+fn milli(quantity: Option<&WireQuantity>) -> i64 {
+    let quantity = quantity.and_then(|quantity| quantity.0.parse::<Quantity>().ok());
+    quantity.map_or(0, |quantity| quantity.milli_value())
+}
+
+fn printed(milli: i64) -> String {
+    Quantity::from_milli(milli).to_string()
+}

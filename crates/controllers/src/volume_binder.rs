@@ -1,0 +1,435 @@
+//! Brings volumes and claims together, and sees to volumes whose claim is gone.
+//!
+//! Both sides refer to each other; the volume is written first, so that of two claims that want
+//! it one loses. `claim` and `volume` are the pure cores. Volumes are made and deleted by
+//! provisioners, of which `local_path` is one.
+
+mod claim;
+mod volume;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::Typed;
+use api::volumes::{self, annotation};
+use client::{
+    Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding, ResourcePath,
+    WorkQueue,
+};
+use k8s_openapi::Resource;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use meta::ObjectKey;
+use serde_json::{Value, json};
+
+use self::claim::World;
+use crate::context::Context;
+use crate::reconcile::reconcile;
+use crate::selection::key_of;
+
+/// An event: its type, reason and text.
+#[derive(Debug, PartialEq)]
+struct Told(EventType, &'static str, String);
+
+/// Runs until shutdown.
+pub(crate) async fn run(ctx: Context) {
+    let client = ctx.client("persistent-volume-binder");
+    let binder = Arc::new(Binder {
+        claims: ctx.queue("claims"),
+        volumes: ctx.queue("volumes"),
+        recorder: ctx.recorder(&client, "persistentvolume-controller"),
+        given: Mutex::default(),
+        client,
+        ctx,
+    });
+    let informers = &binder.ctx.informers;
+    tokio::join!(
+        informers.claims.synced(),
+        informers.volumes.synced(),
+        informers.storage_classes.synced(),
+        informers.pods.synced()
+    );
+    binder.follow();
+    let shutdown = binder.ctx.shutdown.clone();
+    let (for_claims, for_volumes) = (Arc::clone(&binder), Arc::clone(&binder));
+    tokio::join!(
+        reconcile(&binder.claims, shutdown.clone(), move |key| {
+            let binder = Arc::clone(&for_claims);
+            async move { binder.sync_claim(&key).await }
+        }),
+        reconcile(&binder.volumes, shutdown, move |key| {
+            let binder = Arc::clone(&for_volumes);
+            async move { binder.sync_volume(&key).await }
+        }),
+    );
+}
+
+struct Binder {
+    ctx: Context,
+    claims: WorkQueue<ObjectKey>,
+    volumes: WorkQueue<ObjectKey>,
+    client: Client,
+    recorder: EventRecorder,
+    /// Volumes that a claim was given and that the cache still takes for free, and the claim: or
+    /// else all claims that come at once would want the same one.
+    given: Mutex<HashMap<String, ObjectKey>>,
+}
+
+impl Binder {
+    fn follow(self: &Arc<Self>) {
+        let informers = &self.ctx.informers;
+        let this = Arc::clone(self);
+        informers.claims.on_change(move |key, change| {
+            if !matches!(change, Change::Deleted(_)) {
+                this.claims.add(key.clone());
+            }
+            let (Change::Added(claim)
+            | Change::Deleted(claim)
+            | Change::Updated { new: claim, .. }) = change;
+            let name = volumes::volume_name(claim);
+            if !name.is_empty() {
+                this.volumes.add(ObjectKey::new("", name));
+            }
+        });
+        let this = Arc::clone(self);
+        informers.volumes.on_change(move |key, change| {
+            let (Change::Added(volume)
+            | Change::Deleted(volume)
+            | Change::Updated { new: volume, .. }) = change;
+            if !matches!(change, Change::Deleted(_)) {
+                this.volumes.add(key.clone());
+            }
+            this.volume_changed(volume, matches!(change, Change::Deleted(_)));
+        });
+        let this = Arc::clone(self);
+        informers.storage_classes.on_change(move |_, change| {
+            if !matches!(change, Change::Deleted(_)) {
+                this.add_claims(|claim| volumes::volume_name(claim).is_empty());
+            }
+        });
+        let this = Arc::clone(self);
+        informers.pods.on_change(move |key, change| {
+            let Change::Added(pod) = change else { return };
+            for claim in &pod.claims {
+                this.claims.add(ObjectKey::new(&key.namespace, claim));
+            }
+        });
+    }
+
+    /// Looks at the claims that a volume is of, names or could be for.
+    fn volume_changed(&self, volume: &PersistentVolume, is_gone: bool) {
+        let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        if reference.is_some() || is_gone {
+            self.given().remove(volume.metadata.name.as_deref().unwrap_or_default());
+        }
+        if let Some(reference) = reference {
+            let key = ObjectKey::new(
+                reference.namespace.as_deref().unwrap_or_default(),
+                reference.name.as_deref().unwrap_or_default(),
+            );
+            return self.claims.add(key);
+        }
+        let name = volume.metadata.name.as_deref().unwrap_or_default();
+        let class = volumes::class_of_volume(volume);
+        self.add_claims(|claim| match volumes::volume_name(claim) {
+            "" => volumes::class_of_claim(claim) == class,
+            named => named == name,
+        });
+    }
+
+    fn add_claims(&self, is_meant: impl Fn(&PersistentVolumeClaim) -> bool) {
+        for claim in self.ctx.informers.claims.list().iter().filter(|claim| is_meant(claim)) {
+            self.claims.add(key_of(&claim.metadata));
+        }
+    }
+
+    async fn sync_claim(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        let informers = &self.ctx.informers;
+        let Some(claim) = informers.claims.get(key) else { return Ok(Outcome::Done) };
+        if claim.metadata.deletion_timestamp.is_some() && !volumes::is_fully_bound(&claim) {
+            return Ok(Outcome::Done);
+        }
+        let named = volumes::volume_name(&claim);
+        let step = self.decide(key, &claim);
+        match step {
+            claim::Step::Bind(volume) => {
+                let result = self.bind(&volume, &claim).await;
+                if result.is_err() {
+                    self.given().retain(|_, claim| claim != key);
+                }
+                result?;
+            }
+            claim::Step::Wait(told) => {
+                self.tell(&*claim, told);
+                self.set_claim_phase(&claim, "Pending").await?;
+            }
+            claim::Step::Lose(told) => {
+                let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+                if phase != Some("Lost") {
+                    // A cache may be behind the volume that was made for it.
+                    let api = self.client.api::<PersistentVolume>("");
+                    if told.1 == "ClaimLost"
+                        && !named.is_empty()
+                        && api.get_opt(named).await?.is_some()
+                    {
+                        return Ok(Outcome::Requeue);
+                    }
+                    self.tell(&*claim, Some(told));
+                    self.set_claim_phase(&claim, "Lost").await?;
+                }
+            }
+            claim::Step::Classify(class) => {
+                let change = json!({ "spec": { "storageClassName": class } });
+                self.change(&*claim, "", change).await?;
+            }
+            claim::Step::Provision(by) => self.ask(&claim, &by).await?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Decides about a claim, and keeps the volume that it gets from others.
+    fn decide(&self, key: &ObjectKey, claim: &PersistentVolumeClaim) -> claim::Step {
+        let informers = &self.ctx.informers;
+        let named = volumes::volume_name(claim);
+        let mut given = self.given();
+        let is_free = |volume: &Arc<PersistentVolume>| {
+            let name = volume.metadata.name.as_deref().unwrap_or_default();
+            given.get(name).is_none_or(|claim| claim == key)
+        };
+        let volumes = if named.is_empty() {
+            informers.volumes.list().into_iter().filter(is_free).collect()
+        } else {
+            informers.volumes.get(&ObjectKey::new("", named)).into_iter().collect()
+        };
+        let classes = informers.storage_classes.list();
+        let step = claim::decide(claim, &World { volumes, classes, pods: self.pods_of(key) });
+        if let claim::Step::Bind(volume) = &step
+            && volume.spec.as_ref().is_none_or(|spec| spec.claim_ref.is_none())
+        {
+            given.insert(volume.metadata.name.clone().unwrap_or_default(), key.clone());
+        }
+        step
+    }
+
+    fn given(&self) -> MutexGuard<'_, HashMap<String, ObjectKey>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pods_of(&self, key: &ObjectKey) -> Vec<Arc<crate::pod_view::PodView>> {
+        let mut pods = self.ctx.informers.pods.list_namespace(&key.namespace);
+        pods.retain(|pod| pod.claims.contains(&key.name));
+        pods
+    }
+
+    /// Names the provisioner in the claim, and tells that it is waited for.
+    async fn ask(&self, claim: &PersistentVolumeClaim, by: &str) -> Result<(), ClientError> {
+        let known = claim.metadata.annotations.as_ref();
+        let keys = [volumes::STORAGE_PROVISIONER_BETA, volumes::STORAGE_PROVISIONER];
+        if keys.iter().any(|key| annotation(known, key) != Some(by)) {
+            let annotations = json!({ keys[0]: by, keys[1]: by });
+            self.change(claim, "", json!({ "metadata": { "annotations": annotations } })).await?;
+        }
+        let text = format!(
+            "Waiting for a volume to be created either by the external provisioner '{by}' or \
+             manually by the system administrator. If volume creation is delayed, please verify \
+             that the provisioner is running and correctly registered."
+        );
+        self.tell(claim, Some(Told(EventType::Normal, "ExternalProvisioning", text)));
+        self.set_claim_phase(claim, "Pending").await
+    }
+
+    /// Makes both sides refer to each other, and both phases Bound; what is done already is left.
+    async fn bind(
+        &self,
+        volume: &PersistentVolume,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<(), ClientError> {
+        let volume = self.bind_volume(volume, claim).await?;
+        let claim = self.bind_claim(claim, &volume).await?;
+        let status = claim.status.clone().unwrap_or_default();
+        let spec = volume.spec.clone().unwrap_or_default();
+        let is_bound = status.phase.as_deref() == Some("Bound");
+        if is_bound && status.access_modes == spec.access_modes && status.capacity.is_some() {
+            return Ok(());
+        }
+        let mut change = json!({ "phase": "Bound", "accessModes": spec.access_modes });
+        // Of a claim that is bound the size is what its volume was made, or grown, to.
+        if !is_bound || status.capacity.is_none() {
+            let size = spec.capacity.as_ref().and_then(|all| all.get("storage")).map(|q| &q.0);
+            change["capacity"] = json!({ "storage": size });
+            change["currentVolumeAttributesClassName"] =
+                json!(claim.spec.and_then(|spec| spec.volume_attributes_class_name));
+        }
+        let api = self.api::<PersistentVolumeClaim>(claim.metadata.namespace.as_deref());
+        let change = json!({ "metadata": { "uid": claim.metadata.uid }, "status": change });
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        api.merge_update(name, "status", &change).await.map(drop)
+    }
+
+    async fn bind_volume(
+        &self,
+        volume: &PersistentVolume,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<PersistentVolume, ClientError> {
+        let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        let mut written = None;
+        if reference.is_none_or(|known| known.uid != claim.metadata.uid) {
+            let mut change = json!({ "spec": { "claimRef": {
+                "apiVersion": "v1", "kind": PersistentVolumeClaim::KIND,
+                "namespace": claim.metadata.namespace, "name": claim.metadata.name,
+                "uid": claim.metadata.uid,
+                "resourceVersion": claim.metadata.resource_version } } });
+            if reference.is_none() {
+                change["metadata"]["annotations"] = json!({ volumes::BOUND_BY_CONTROLLER: "yes" });
+            }
+            written = Some(self.change(volume, "", change).await?);
+        }
+        let volume = written.unwrap_or_else(|| volume.clone());
+        if phase_of(&volume) == "Bound" {
+            return Ok(volume);
+        }
+        self.change(&volume, "status", json!({ "status": { "phase": "Bound" } })).await
+    }
+
+    async fn bind_claim(
+        &self,
+        claim: &PersistentVolumeClaim,
+        volume: &PersistentVolume,
+    ) -> Result<PersistentVolumeClaim, ClientError> {
+        if volumes::is_fully_bound(claim) {
+            return Ok(claim.clone());
+        }
+        let mut annotations = json!({ volumes::BIND_COMPLETED: "yes" });
+        if volumes::volume_name(claim).is_empty() {
+            annotations[volumes::BOUND_BY_CONTROLLER] = "yes".into();
+        }
+        let change = json!({ "metadata": { "annotations": annotations },
+            "spec": { "volumeName": volume.metadata.name } });
+        self.change(claim, "", change).await
+    }
+
+    async fn sync_volume(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        let informers = &self.ctx.informers;
+        let Some(volume) = informers.volumes.get(key) else { return Ok(Outcome::Done) };
+        let claim = self.claim_of(&volume).await?;
+        match volume::decide(&volume, claim.as_deref()) {
+            volume::Step::Phase(phase) => self.set_volume_phase(&volume, phase, None).await?,
+            volume::Step::Fail(told) => {
+                let text = told.2.clone();
+                let known = volume.status.as_ref().and_then(|status| status.message.as_ref());
+                if phase_of(&volume) != "Failed" || known != Some(&text) {
+                    self.tell(&*volume, Some(told));
+                    self.set_volume_phase(&volume, "Failed", Some(&text)).await?;
+                }
+            }
+            volume::Step::Claim(told) => {
+                self.tell(&*volume, told);
+                if let Some(claim) = claim {
+                    self.claims.add(key_of(&claim.metadata));
+                }
+            }
+            volume::Step::Release { forget } => {
+                let change = if forget {
+                    let annotations = json!({ volumes::BOUND_BY_CONTROLLER: null });
+                    json!({ "spec": { "claimRef": null }, "metadata": { "annotations": annotations } })
+                } else {
+                    json!({ "spec": { "claimRef": { "uid": null, "resourceVersion": null } } })
+                };
+                let volume = self.change(&*volume, "", change).await?;
+                self.set_volume_phase(&volume, "Available", None).await?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// The claim that a volume is bound to. That it is gone is believed the server only.
+    async fn claim_of(
+        &self,
+        volume: &PersistentVolume,
+    ) -> Result<Option<Arc<PersistentVolumeClaim>>, ClientError> {
+        let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        let Some(reference) = reference else { return Ok(None) };
+        let Some(uid) = reference.uid.as_ref().filter(|uid| !uid.is_empty()) else {
+            return Ok(None);
+        };
+        let namespace = reference.namespace.as_deref().unwrap_or_default();
+        let name = reference.name.as_deref().unwrap_or_default();
+        let known = self.ctx.informers.claims.get(&ObjectKey::new(namespace, name));
+        let is_it = |claim: &PersistentVolumeClaim| claim.metadata.uid.as_ref() == Some(uid);
+        if let Some(claim) = known.filter(|claim| is_it(claim)) {
+            return Ok(Some(claim));
+        }
+        let fresh = self.client.api::<PersistentVolumeClaim>(namespace).get_opt(name).await?;
+        Ok(fresh.filter(is_it).map(Arc::new))
+    }
+
+    async fn set_claim_phase(
+        &self,
+        claim: &PersistentVolumeClaim,
+        phase: &str,
+    ) -> Result<(), ClientError> {
+        let known = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+        if known == Some(phase) {
+            return Ok(());
+        }
+        let api = self.api::<PersistentVolumeClaim>(claim.metadata.namespace.as_deref());
+        let change =
+            json!({ "metadata": { "uid": claim.metadata.uid }, "status": { "phase": phase } });
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        gone(api.merge_update(name, "status", &change).await)
+    }
+
+    async fn set_volume_phase(
+        &self,
+        volume: &PersistentVolume,
+        phase: &str,
+        message: Option<&str>,
+    ) -> Result<(), ClientError> {
+        if phase_of(volume) == phase && message.is_none() {
+            return Ok(());
+        }
+        let change = json!({ "status": { "phase": phase, "message": message } });
+        gone(self.change(volume, "status", change).await)
+    }
+
+    /// Merges a change into an object, if it still is what it was read as.
+    async fn change<K>(
+        &self,
+        object: &K,
+        subresource: &str,
+        mut change: Value,
+    ) -> Result<K, ClientError>
+    where
+        K: Typed + Resource + k8s_openapi::Metadata<Ty = Meta>,
+    {
+        let metadata = object.metadata();
+        change["metadata"]["uid"] = json!(metadata.uid);
+        change["metadata"]["resourceVersion"] = json!(metadata.resource_version);
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let api = self.api::<K>(metadata.namespace.as_deref());
+        api.merge_update(name, subresource, &change).await
+    }
+
+    fn api<K: Resource>(&self, namespace: Option<&str>) -> client::Api<K> {
+        self.client.dynamic::<K>(ResourcePath::of::<K>(), namespace.unwrap_or_default())
+    }
+
+    fn tell<K: k8s_openapi::Metadata<Ty = Meta>>(&self, object: &K, told: Option<Told>) {
+        if let Some(Told(kind, reason, text)) = told {
+            self.recorder.record(&Regarding::object(object), kind, reason, text);
+        }
+    }
+}
+
+type Meta = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+fn phase_of(volume: &PersistentVolume) -> &str {
+    volume.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// What is gone needs no phase.
+fn gone<T>(result: Result<T, ClientError>) -> Result<(), ClientError> {
+    match result {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
