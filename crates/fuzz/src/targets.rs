@@ -3,6 +3,7 @@
 mod archive;
 mod expression;
 mod field_set;
+mod image_document;
 mod json;
 mod kubeconfig;
 mod patches;
@@ -56,7 +57,7 @@ impl Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 14] = [
+pub const ALL: [Target; 15] = [
     json::OBJECT,
     json::UNTYPED,
     yaml::TARGET,
@@ -70,6 +71,7 @@ pub const ALL: [Target; 14] = [
     stream::TARGET,
     kubeconfig::TARGET,
     archive::TARGET,
+    image_document::TARGET,
     request::TARGET,
 ];
 

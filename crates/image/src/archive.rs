@@ -9,14 +9,15 @@ use serde::de::DeserializeOwned;
 use tar::{Archive, EntryType};
 
 use crate::config::{
-    self, Descriptor, DockerManifest, ImageConfig, Index, MEDIA_TYPE_CONFIG, MEDIA_TYPE_LAYER,
-    MEDIA_TYPE_MANIFEST, Manifest, Platform,
+    self, Descriptor, DockerManifest, Document, Index, MEDIA_TYPE_CONFIG, MEDIA_TYPE_LAYER,
+    MEDIA_TYPE_MANIFEST, Manifest,
 };
 use crate::digest::DigestReader;
-use crate::layer::{chain_id, decompress};
-use crate::store::{ImageRecord, Store};
-use crate::unpack::unpack;
-use crate::{Digest, ImageError, Limits, Reference};
+use crate::layer::decompress;
+use crate::session::{Layer, NewImage, Session};
+use crate::store::Store;
+use crate::unpack::Allowance;
+use crate::{Digest, Image, ImageError, Limits, Reference};
 
 /// Annotations that carry an image's name, the better one first.
 const NAME_ANNOTATIONS: [&str; 2] =
@@ -37,18 +38,20 @@ pub struct ImportOptions {
 
 /// An image of the archive, before it is unpacked.
 struct Found {
-    names: Vec<Reference>,
+    names: Vec<(Reference, Digest)>,
     digest: Digest,
+    document: Vec<u8>,
     manifest: Manifest,
 }
 
-/// With the store's lock held. Answers the identifiers of the images.
+/// Answers the images.
 pub(crate) fn import(
     store: &Store,
-    archive: impl Read,
+    archive: impl Read + Send,
     options: &ImportOptions,
-) -> Result<Vec<Digest>, ImageError> {
-    let staging = Staging::read(store, archive, options.limits)?;
+) -> Result<Vec<Image>, ImageError> {
+    let session = Session::begin(store)?;
+    let staging = Staging::read(&session, archive, options.limits)?;
     let mut found = if staging.files.contains_key("index.json") {
         staging.oci_images()?
     } else if staging.files.contains_key("manifest.json") {
@@ -57,7 +60,7 @@ pub(crate) fn import(
         return Err(ImageError::UnrecognizedArchive);
     };
     if let (Some(name), [only]) = (&options.name, found.as_mut_slice()) {
-        only.names = vec![Reference::parse(name)?];
+        only.names = vec![(Reference::parse(name)?, only.digest.clone())];
     }
     if found.is_empty() {
         return Err(ImageError::NoPlatform(format!("linux/{}", config::architecture())));
@@ -66,21 +69,13 @@ pub(crate) fn import(
         return Err(ImageError::Unnamed);
     }
     // Names come last and all together, so that a damaged archive leaves none.
-    let ids: Result<Vec<_>, _> =
-        found.iter().map(|image| staging.install(image, options.limits)).collect();
-    let ids = ids?;
-    for (image, id) in found.iter().zip(&ids) {
-        for name in &image.names {
-            store.set_name(name, id)?;
-        }
-    }
-    Ok(ids)
+    let images = staging.install(&found, options.limits)?;
+    session.commit(&images)
 }
 
 /// The archive's files, each under a name of its own, removed when this is dropped.
 struct Staging<'a> {
-    store: &'a Store,
-    directory: PathBuf,
+    session: &'a Session,
     files: BTreeMap<String, Staged>,
 }
 
@@ -91,23 +86,24 @@ struct Staged {
     size: u64,
 }
 
-impl Drop for Staging<'_> {
-    fn drop(&mut self) {
-        // The collector removes what cannot be removed now.
-        fs::remove_dir_all(&self.directory).ok();
-    }
-}
-
 impl<'a> Staging<'a> {
-    fn read(store: &'a Store, archive: impl Read, limits: Limits) -> Result<Self, ImageError> {
-        let directory = store.temporary();
-        fs::create_dir(&directory).map_err(ImageError::io("create", &directory))?;
-        let mut staging = Self { store, directory, files: BTreeMap::new() };
+    fn read(
+        session: &'a Session,
+        archive: impl Read + Send,
+        limits: Limits,
+    ) -> Result<Self, ImageError> {
+        let mut staging = Self { session, files: BTreeMap::new() };
         let mut links = Vec::new();
         let mut bytes = 0u64;
-        let mut archive = Archive::new(decompress(archive).map_err(ImageError::Archive)?);
-        for (number, entry) in archive.entries().map_err(ImageError::Archive)?.enumerate() {
+        let allowance = Allowance::default();
+        let stream = decompress(archive).map_err(ImageError::Archive)?;
+        let mut archive = Archive::new(allowance.limit(stream));
+        let mut entries = archive.entries().map_err(ImageError::Archive)?;
+        for number in 0.. {
+            allowance.headers();
+            let Some(entry) = entries.next() else { break };
             let entry = entry.map_err(ImageError::Archive)?;
+            allowance.contents();
             bytes = bytes.saturating_add(entry.size());
             if bytes > limits.bytes {
                 return Err(ImageError::Limit { what: "size of archive", limit: limits.bytes });
@@ -116,6 +112,7 @@ impl<'a> Staging<'a> {
                 let what = "number of files in the archive";
                 return Err(ImageError::Limit { what, limit: limits.entries });
             }
+            staging.session.require_space(entry.size())?;
             let name = normalise(&entry.path_bytes());
             match entry.header().entry_type() {
                 EntryType::Symlink | EntryType::Link => {
@@ -139,12 +136,11 @@ impl<'a> Staging<'a> {
         number: usize,
         contents: impl Read,
     ) -> Result<(), ImageError> {
-        let path = self.directory.join(number.to_string());
+        let path = self.session.directory().join(number.to_string());
         let mut file = File::create_new(&path).map_err(ImageError::io("create", &path))?;
         let mut reader = DigestReader::new(contents);
         // The archive is the likelier culprit than the disk, and the cause says which it was.
         io::copy(&mut reader, &mut file).map_err(ImageError::Archive)?;
-        file.sync_data().map_err(ImageError::io("write", &path))?;
         let (digest, size) = reader.finish();
         self.files.insert(name, Staged { path, digest, size });
         Ok(())
@@ -164,9 +160,11 @@ impl<'a> Staging<'a> {
         let index: Index = self.document("index.json")?;
         let mut found = Vec::new();
         for descriptor in index.manifests {
-            let names = names(&descriptor.annotations)?;
-            if let Some((digest, manifest)) = self.manifest(&descriptor, INDEX_DEPTH_MAX)? {
-                found.push(Found { names, digest, manifest });
+            let names = names(&descriptor)?;
+            if let Some((digest, document, manifest)) =
+                self.manifest(&descriptor, INDEX_DEPTH_MAX)?
+            {
+                found.push(Found { names, digest, document, manifest });
             }
         }
         Ok(merged(found))
@@ -177,21 +175,25 @@ impl<'a> Staging<'a> {
         &self,
         descriptor: &Descriptor,
         depth: usize,
-    ) -> Result<Option<(Digest, Manifest)>, ImageError> {
-        if descriptor.platform.as_ref().is_some_and(|platform| !runs_here(platform)) {
+    ) -> Result<Option<(Digest, Vec<u8>, Manifest)>, ImageError> {
+        let top = Index { manifests: vec![descriptor.clone()] };
+        if top.candidates().is_empty() {
             return Ok(None);
         }
         let name = format!("blobs/sha256/{}", descriptor.digest.hex());
         self.verify(&name, &descriptor.digest)?;
-        if !config::is_index(&descriptor.media_type) {
-            return Ok(Some((descriptor.digest.clone(), self.document(&name)?)));
-        }
+        let bytes = self.bytes(&name)?;
+        let index = match Document::parse(&bytes, &descriptor.media_type)? {
+            Document::Manifest(manifest) => {
+                return Ok(Some((descriptor.digest.clone(), bytes, manifest)));
+            }
+            Document::Index(index) => index,
+        };
         if depth == 0 {
             let limit = u64::try_from(INDEX_DEPTH_MAX).unwrap_or(0);
             return Err(ImageError::Limit { what: "depth of index", limit });
         }
-        let index: Index = self.document(&name)?;
-        for inner in &index.manifests {
+        for inner in index.candidates() {
             // A part of an index may be left out of an archive made for one platform.
             let present = self.files.contains_key(&format!("blobs/sha256/{}", inner.digest.hex()));
             if let (true, Some(found)) = (present, self.manifest(inner, depth - 1)?) {
@@ -226,97 +228,62 @@ impl<'a> Staging<'a> {
             // Such an archive has no manifest of the registry's form: it gets one.
             let bytes = serde_json::to_vec(&manifest).map_err(ImageError::parse("manifest"))?;
             let digest = Digest::of(&bytes);
-            let path = self.store.blob_path(&digest);
-            stdx::atomic_file::write(&path, &bytes, 0o600)
-                .map_err(ImageError::io("write", &path))?;
+            let tags = entry.repo_tags.unwrap_or_default();
             let names: Result<Vec<_>, _> =
-                entry.repo_tags.unwrap_or_default().iter().map(|t| Reference::parse(t)).collect();
-            found.push(Found { names: names?, digest, manifest });
+                tags.iter().map(|tag| Ok((Reference::parse(tag)?, digest.clone()))).collect();
+            found.push(Found { names: names?, digest, document: bytes, manifest });
         }
         Ok(merged(found))
     }
 
-    /// Moves an image's blobs into the store and unpacks its layers.
-    fn install(&self, image: &Found, limits: Limits) -> Result<Digest, ImageError> {
-        let id = image.manifest.config.digest.clone();
-        let mut blobs = vec![image.digest.clone(), id.clone()];
-        blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest.clone()));
-        for blob in &blobs {
-            self.move_blob(blob)?;
+    /// Puts what belongs to the images into the store.
+    fn install(&self, found: &[Found], limits: Limits) -> Result<Vec<NewImage>, ImageError> {
+        let mut planned = Vec::with_capacity(found.len());
+        for image in found {
+            let config = self.blob(&image.manifest.config.digest)?;
+            if config.size > DOCUMENT_BYTES_MAX {
+                return Err(too_large());
+            }
+            let config = fs::read(&config.path).map_err(ImageError::io("read", &config.path))?;
+            let layers = image.manifest.layers_by(&config)?;
+            planned.push((image, config, layers));
         }
-        let path = self.store.blob_path(&id);
-        let bytes = fs::read(&path).map_err(ImageError::io("read", &path))?;
-        let config: ImageConfig =
-            serde_json::from_slice(&bytes).map_err(ImageError::parse(format!("config {id}")))?;
-        if !config.architecture.is_empty() && config.architecture != config::architecture() {
-            return Err(ImageError::NoPlatform(format!("linux/{}", config::architecture())));
+        let (mut blobs, mut chains) = (Vec::new(), Vec::new());
+        for (image, _, layers) in &planned {
+            blobs.extend([image.digest.clone(), image.manifest.config.digest.clone()]);
+            chains.extend(layers.iter().map(|layer| layer.chain.clone()));
         }
-        let (layers, diff_ids) = (&image.manifest.layers, &config.rootfs.diff_ids);
-        if layers.len() != diff_ids.len() {
-            let (manifest, config) = (layers.len(), diff_ids.len());
-            return Err(ImageError::LayerCount { manifest, config });
-        }
-        let mut chain: Vec<Digest> = Vec::new();
-        for (layer, diff_id) in layers.iter().zip(diff_ids) {
-            chain.push(self.install_layer(layer, diff_id, &chain, limits)?);
-        }
-        let manifest = fs::metadata(self.store.blob_path(&image.digest)).map_or(0, |m| m.len());
-        let size =
-            manifest + image.manifest.config.size + layers.iter().map(|l| l.size).sum::<u64>();
-        let record = ImageRecord { manifest: image.digest.clone(), blobs, layers: chain, size };
-        self.store.set_image(&id, &record)?;
-        Ok(id)
+        self.session.keep(&blobs, &chains)?;
+        planned.iter().map(|planned| self.install_one(planned, limits)).collect()
     }
 
-    fn move_blob(&self, digest: &Digest) -> Result<(), ImageError> {
-        let to = self.store.blob_path(digest);
-        if to.exists() {
-            return Ok(());
+    fn install_one(
+        &self,
+        (image, config, layers): &(&Found, Vec<u8>, Vec<Layer>),
+        limits: Limits,
+    ) -> Result<NewImage, ImageError> {
+        for (number, descriptor) in image.manifest.layers.iter().enumerate() {
+            let staged = self.blob(&descriptor.digest)?;
+            let file = File::open(&staged.path).map_err(ImageError::io("open", &staged.path))?;
+            self.session.add_layer(file, &layers[..=number], limits)?;
         }
-        let staged = self
-            .files
+        let id = self.session.add_blob(config)?;
+        let manifest = self.session.add_blob(&image.document)?;
+        Ok(NewImage {
+            id,
+            manifest,
+            layers: layers.iter().map(|layer| layer.chain.clone()).collect(),
+            size: image.manifest.size() + u64::try_from(image.document.len()).unwrap_or(0),
+            names: image.names.clone(),
+        })
+    }
+
+    /// The file of the archive with this digest.
+    fn blob(&self, digest: &Digest) -> Result<&Staged, ImageError> {
+        self.files
             .values()
             .find(|staged| staged.digest == *digest)
-            .ok_or_else(|| ImageError::Missing(format!("blob {digest}")))?;
-        // The file may have been moved for another image of the archive, and stays as it is.
-        fs::rename(&staged.path, &to).map_err(ImageError::io("create", &to))?;
-        let parent = self.store.dir().join("blobs/sha256");
-        File::open(&parent).and_then(|d| d.sync_all()).map_err(ImageError::io("sync", &parent))
-    }
-
-    fn install_layer(
-        &self,
-        layer: &Descriptor,
-        diff_id: &Digest,
-        below: &[Digest],
-        limits: Limits,
-    ) -> Result<Digest, ImageError> {
-        let chain = chain_id(below.last(), diff_id);
-        let to = self.store.layer_path(&chain);
-        if to.is_dir() {
-            return Ok(chain);
-        }
-        let blob = self.store.blob_path(&layer.digest);
-        let file = File::open(&blob).map_err(ImageError::io("open", &blob))?;
-        let stream = decompress(file).map_err(ImageError::io("read", &blob))?;
-        let mut reader = DigestReader::new(stream);
-        let root = self.directory.join(format!("layer-{}", chain.hex()));
-        fs::create_dir(&root).map_err(ImageError::io("create", &root))?;
-        let parents: Vec<PathBuf> = below.iter().rev().map(|c| self.store.layer_path(c)).collect();
-        unpack(&mut reader, &root, &parents, limits)?;
-        // The digest covers the padding behind the last entry too.
-        io::copy(&mut reader, &mut io::sink()).map_err(ImageError::Archive)?;
-        let (got, _) = reader.finish();
-        if got != *diff_id {
-            let name = format!("layer {}", layer.digest);
-            return Err(ImageError::DigestMismatch { name, want: diff_id.clone(), got });
-        }
-        let handle = File::open(&root).map_err(ImageError::io("open", &root))?;
-        rustix::fs::syncfs(&handle).map_err(|e| ImageError::io("sync", &root)(e.into()))?;
-        fs::rename(&root, &to).map_err(ImageError::io("create", &to))?;
-        let parent = self.store.dir().join("layers");
-        File::open(&parent).and_then(|d| d.sync_all()).map_err(ImageError::io("sync", &parent))?;
-        Ok(chain)
+            .ok_or_else(|| ImageError::Missing(format!("blob {digest}")))
     }
 
     fn verify(&self, name: &str, want: &Digest) -> Result<(), ImageError> {
@@ -333,13 +300,20 @@ impl<'a> Staging<'a> {
     }
 
     fn document<T: DeserializeOwned>(&self, name: &str) -> Result<T, ImageError> {
+        serde_json::from_slice(&self.bytes(name)?).map_err(ImageError::parse(name))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, ImageError> {
         let staged = self.staged(name)?;
         if staged.size > DOCUMENT_BYTES_MAX {
-            return Err(ImageError::Limit { what: "size of document", limit: DOCUMENT_BYTES_MAX });
+            return Err(too_large());
         }
-        let bytes = fs::read(&staged.path).map_err(ImageError::io("read", &staged.path))?;
-        serde_json::from_slice(&bytes).map_err(ImageError::parse(name))
+        fs::read(&staged.path).map_err(ImageError::io("read", &staged.path))
     }
+}
+
+fn too_large() -> ImageError {
+    ImageError::Limit { what: "size of document", limit: DOCUMENT_BYTES_MAX }
 }
 
 /// One image with two names is one image.
@@ -354,21 +328,17 @@ fn merged(found: Vec<Found>) -> Vec<Found> {
     merged
 }
 
-fn names(annotations: &BTreeMap<String, String>) -> Result<Vec<Reference>, ImageError> {
+fn names(descriptor: &Descriptor) -> Result<Vec<(Reference, Digest)>, ImageError> {
     for key in NAME_ANNOTATIONS {
-        match annotations.get(key) {
+        match descriptor.annotations.get(key) {
             // A bare tag does not say of what.
             Some(name) if name.contains(['/', ':']) || key == NAME_ANNOTATIONS[0] => {
-                return Ok(vec![Reference::parse(name)?]);
+                return Ok(vec![(Reference::parse(name)?, descriptor.digest.clone())]);
             }
             _ => {}
         }
     }
     Ok(Vec::new())
-}
-
-fn runs_here(platform: &Platform) -> bool {
-    platform.os == "linux" && platform.architecture == config::architecture()
 }
 
 /// A name in the archive without the leading `./` or `/`.

@@ -72,6 +72,27 @@ impl From<Digest> for String {
     }
 }
 
+/// Digests bytes as they come.
+#[derive(Clone, Default)]
+pub struct Digester(Sha256);
+
+impl Digester {
+    /// Nothing has come yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the bytes that follow.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that came.
+    pub fn finish(self) -> Digest {
+        Digest(hex(&self.0.finalize()))
+    }
+}
+
 /// Passes bytes on and digests them.
 pub(crate) struct DigestReader<R> {
     inner: R,

@@ -75,6 +75,33 @@ pub enum ImageError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The disk would be too full.
+    #[error(
+        "no space left on device: {needed} bytes more were to be written below {}, where \
+         {available} are available and {reserve} stay free",
+        path.display()
+    )]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// How much more was to be written.
+        needed: u64,
+        /// How much is never used.
+        reserve: u64,
+        /// How much there is.
+        available: u64,
+    },
+    /// The disk would have too few files left.
+    #[error("no space left on device: fewer than {reserve} files can be made below {}", path.display())]
+    NoInodes {
+        /// Where.
+        path: PathBuf,
+        /// How many are never used.
+        reserve: u64,
+    },
+    /// A document is of a kind that is not known, or not supported.
+    #[error("unsupported media type {0:?}")]
+    MediaType(String),
     /// Something is larger than allowed.
     #[error("{what} exceeds the limit of {limit}")]
     Limit {
@@ -86,6 +113,11 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// Whether the image is to blame, and not this machine.
+    pub fn is_of_the_image(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::NoSpace { .. } | Self::NoInodes { .. })
+    }
+
     /// Wraps an error of the file system.
     pub(crate) fn io(
         operation: &'static str,

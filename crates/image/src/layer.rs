@@ -16,7 +16,9 @@ pub(crate) fn chain_id(parent: Option<&Digest>, diff_id: &Digest) -> Digest {
 }
 
 /// Undoes whatever compression the bytes begin like.
-pub(crate) fn decompress<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decompress<'a>(
+    reader: impl Read + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(128 * 1024, reader);
     let start = reader.fill_buf()?;
     Ok(match start {
@@ -48,6 +50,11 @@ fn visible(layer: &Path, path: &Path) -> Visible {
     let mut at = layer.to_path_buf();
     let mut last = None;
     for component in path.components() {
+        if last.as_ref().is_some_and(|m: &Metadata| !m.is_dir()) {
+            // What is no directory here ends the merged one, and a link must never be followed:
+            // it could lead out of the layer.
+            return Visible::Hidden;
+        }
         // An opaque directory hides its contents of the layers below.
         let opaque = last.is_some() && is_opaque(&at);
         at.push(component);
@@ -55,16 +62,13 @@ fn visible(layer: &Path, path: &Path) -> Visible {
             Ok(metadata) if is_whiteout(&metadata) => return Visible::Hidden,
             Ok(metadata) => last = Some(metadata),
             Err(_) if opaque => return Visible::Hidden,
-            Err(_) if last.as_ref().is_some_and(|m: &Metadata| !m.is_dir()) => {
-                return Visible::Hidden;
-            }
             Err(_) => return Visible::Below,
         }
     }
     last.map_or(Visible::Below, |metadata| Visible::Here(Box::new(metadata)))
 }
 
-fn is_whiteout(metadata: &Metadata) -> bool {
+pub(crate) fn is_whiteout(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 

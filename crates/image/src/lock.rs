@@ -24,6 +24,14 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// Whether somebody holds the lock of a file. One that does not exist is held by nobody.
+    pub(crate) fn is_held(directory: &Path, name: &str) -> bool {
+        let Ok(file) = OpenOptions::new().write(true).open(directory.join(name)) else {
+            return false;
+        };
+        flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+    }
+
     /// Waits until no other process and no other thread holds it.
     pub(crate) fn acquire(directory: &Path, name: &str) -> Result<Self, ImageError> {
         let path = directory.join(name);

@@ -51,6 +51,16 @@ impl Reference {
         &self.repository
     }
 
+    /// The registry's host, with its port if there is one.
+    pub fn domain(&self) -> &str {
+        self.repository.split_once('/').map_or("", |(domain, _)| domain)
+    }
+
+    /// The repository within its registry.
+    pub fn path(&self) -> &str {
+        self.repository.split_once('/').map_or("", |(_, path)| path)
+    }
+
     /// The digest, when the reference has one.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()

@@ -6,14 +6,15 @@
 //! <dir>/images/<image id>.json    an image: its manifest and its layers
 //! <dir>/names/<hash>.json         a name: the image it points to
 //! <dir>/leases/<owner>.json       layers that a container uses
-//! <dir>/tmp/                      what is not complete yet; emptied by the collector
+//! <dir>/tmp/<session>/            what is not complete yet
+//! <dir>/boot                      in which run of the machine the store was last opened
 //! <dir>/lock, <dir>/collect.lock  held by whoever changes any of the above
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -21,10 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ImportOptions};
 use crate::lock::{self, Lock};
-use crate::{Digest, ImageConfig, ImageError, Reference, digest};
-
-/// A number of file names; more of them are not read, so that a damaged store costs bounded work.
-const NAMES_MAX: usize = 100_000;
+use crate::usage::{Usage, entries, measure_into};
+use crate::{Digest, ImageConfig, ImageError, Reference, digest, session};
 
 /// The images of a node. Cheap to clone; safe to share between threads and processes.
 #[derive(Clone, Debug)]
@@ -48,15 +47,6 @@ pub struct Image {
     layers: Vec<Digest>,
 }
 
-/// What the store takes on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes.
-    pub bytes: u64,
-    /// Files and directories.
-    pub inodes: u64,
-}
-
 /// `images/<image id>.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,13 +65,16 @@ pub(crate) struct ImageRecord {
 struct NameRecord {
     name: String,
     image: Digest,
+    /// What the name pointed to where it came from: the image's manifest, or an index.
     manifest: Digest,
 }
 
-/// `leases/<owner>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Lease {
-    layers: Vec<Digest>,
+/// `leases/<owner>.json`, and what a session needs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    #[serde(default)]
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) layers: Vec<Digest>,
 }
 
 impl Store {
@@ -97,7 +90,28 @@ impl Store {
         }
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))
             .map_err(ImageError::io("change the mode of", &dir))?;
-        Ok(Self { dir })
+        // Images hold devices, and programs that run as root for everybody: nobody else of this
+        // machine may reach them.
+        for sub in ["layers", "tmp"] {
+            let path = dir.join(sub);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+                .map_err(ImageError::io("change the mode of", &path))?;
+        }
+        let store = Self { dir };
+        store.distrust_leftovers()?;
+        Ok(store)
+    }
+
+    /// Layers are synced when an image names them; of others, a power loss may have left a part.
+    fn distrust_leftovers(&self) -> Result<(), ImageError> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let path = self.dir.join("boot");
+        if fs::read_to_string(&path).is_ok_and(|noted| noted == boot) {
+            return Ok(());
+        }
+        self.gc()?;
+        stdx::atomic_file::write(&path, boot.as_bytes(), 0o600)
+            .map_err(ImageError::io("write", &path))
     }
 
     /// Where the store is.
@@ -112,12 +126,14 @@ impl Store {
     /// has no new name.
     pub fn import(
         &self,
-        archive: impl Read,
+        archive: impl Read + Send,
         options: &ImportOptions,
     ) -> Result<Vec<Image>, ImageError> {
-        let _lock = Lock::acquire(&self.dir, lock::CHANGE)?;
-        let imported = archive::import(self, archive, options)?;
-        imported.iter().map(|id| self.require(id)).collect()
+        archive::import(self, archive, options).inspect_err(|_| {
+            // Whole layers, too, of what came to nothing. What cannot be removed now, the next
+            // collection removes.
+            self.gc().ok();
+        })
     }
 
     /// Every image, by identifier.
@@ -145,6 +161,25 @@ impl Store {
         let Some(id) = self.resolve(reference)? else { return Ok(None) };
         let Some(record) = self.record(&id)? else { return Ok(None) };
         Ok(Some(assemble(id, record, &self.names()?)))
+    }
+
+    /// What a name points to where it came from, a manifest or an index, with the image that this
+    /// is here; `None` when a part of it is missing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn pointed(&self, reference: &Reference) -> Result<Option<(Digest, Image)>, ImageError> {
+        let Some(image) = self.find(&reference.to_string())? else { return Ok(None) };
+        if !image.layers.iter().all(|layer| self.layer_path(layer).is_dir()) {
+            return Ok(None);
+        }
+        let target = match reference.digest() {
+            Some(digest) => Some(digest.clone()),
+            None => self
+                .read::<NameRecord>(&self.name_path(&reference.to_string()))?
+                .map(|name| name.manifest),
+        };
+        Ok(target.map(|target| (target, image)))
     }
 
     /// Removes the image a user means with all its names, and then what nothing needs any more.
@@ -190,7 +225,8 @@ impl Store {
         let id = self
             .resolve(reference)?
             .ok_or_else(|| ImageError::Missing(format!("image {reference:?}")))?;
-        self.set_name(&Reference::parse(name)?, &id)
+        let record = self.record(&id)?.ok_or_else(|| ImageError::Missing(format!("image {id}")))?;
+        self.set_name(&Reference::parse(name)?, &id, &record.manifest)
     }
 
     /// Removes blobs, layers and leftovers that no image and no lease needs.
@@ -226,8 +262,8 @@ impl Store {
             return Err(ImageError::Missing(missing.display().to_string()));
         }
         let kept = images.iter().flat_map(|image| image.layers.clone()).collect();
-        let lease =
-            serde_json::to_vec(&Lease { layers: kept }).map_err(ImageError::parse("lease"))?;
+        let lease = Lease { blobs: Vec::new(), layers: kept };
+        let lease = serde_json::to_vec(&lease).map_err(ImageError::parse("lease"))?;
         // Not synced: after a power loss no container of before runs.
         let path = self.lease_path(owner);
         let sibling = path.with_extension("tmp");
@@ -284,14 +320,21 @@ impl Store {
     }
 
     /// Points a name to an image.
-    pub(crate) fn set_name(&self, name: &Reference, id: &Digest) -> Result<(), ImageError> {
-        let record = self.record(id)?.ok_or_else(|| ImageError::Missing(format!("image {id}")))?;
+    ///
+    /// A name that pointed to another image before leaves that one without it, perhaps without any;
+    /// it is then removed like any other that nobody uses.
+    pub(crate) fn set_name(
+        &self,
+        name: &Reference,
+        id: &Digest,
+        target: &Digest,
+    ) -> Result<(), ImageError> {
         let name = name.to_string();
         let path = self.name_path(&name);
-        self.write(&path, &NameRecord { name, image: id.clone(), manifest: record.manifest })
+        self.write(&path, &NameRecord { name, image: id.clone(), manifest: target.clone() })
     }
 
-    fn require(&self, id: &Digest) -> Result<Image, ImageError> {
+    pub(crate) fn require(&self, id: &Digest) -> Result<Image, ImageError> {
         self.find(&id.to_string())?.ok_or_else(|| ImageError::Missing(format!("image {id}")))
     }
 
@@ -329,9 +372,19 @@ impl Store {
                 layers.extend(lease.layers.iter().map(|d| d.hex().to_owned()));
             }
         }
+        let mut sessions = BTreeSet::new();
+        for directory in entries(&self.dir.join("tmp"))? {
+            if !Lock::is_held(&directory, session::OWNER) {
+                continue;
+            }
+            sessions.insert(directory.file_name().unwrap_or_default().to_string_lossy().into());
+            let lease: Lease = self.read(&directory.join(session::LEASE))?.unwrap_or_default();
+            blobs.extend(lease.blobs.iter().map(|d| d.hex().to_owned()));
+            layers.extend(lease.layers.iter().map(|d| d.hex().to_owned()));
+        }
         self.sweep("blobs/sha256", &blobs)?;
         self.sweep("layers", &layers)?;
-        self.sweep("tmp", &BTreeSet::new())
+        self.sweep("tmp", &sessions)
     }
 
     fn sweep(&self, sub: &str, keep: &BTreeSet<String>) -> Result<(), ImageError> {
@@ -429,44 +482,7 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    let read = fs::read_dir(directory).map_err(ImageError::io("list", directory))?;
-    let mut paths = Vec::new();
-    for entry in read.take(NAMES_MAX) {
-        paths.push(entry.map_err(ImageError::io("list", directory))?.path());
-    }
-    Ok(paths)
-}
-
-/// What a directory takes on disk. What has several names is counted once.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn measure(directory: &Path) -> Result<Usage, ImageError> {
-    let mut usage = Usage::default();
-    measure_into(directory, &mut usage, &mut BTreeSet::new())?;
-    Ok(usage)
-}
-
-fn measure_into(
-    directory: &Path,
-    usage: &mut Usage,
-    seen: &mut BTreeSet<u64>,
-) -> Result<(), ImageError> {
-    for path in entries(directory)? {
-        // What disappears while the walk goes on is not counted.
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert(metadata.ino()) {
-            continue;
-        }
-        usage.bytes += metadata.blocks() * 512;
-        usage.inodes += 1;
-        if metadata.is_dir() {
-            measure_into(&path, usage, seen)?;
-        }
-    }
-    Ok(())
-}
-
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,9 @@
 //! The directory belongs to this process alone while it is filled, so paths can be resolved step
 //! by step: every symbolic link met on the way is followed inside the layer, never outside.
 
+mod allowance;
+mod writing;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -15,12 +18,19 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags}
 use tar::{Archive, Entry, EntryType};
 
 use crate::ImageError;
-use crate::layer::look_up;
+use crate::layer::{is_whiteout, look_up};
+use crate::space::{LOOK_EVERY_FILES, Space};
+use writing::Writing;
+
+pub(crate) use allowance::Allowance;
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// The kernel's own limit on links followed in one path.
 const LINKS_MAX: usize = 40;
+/// The kernel's own limit on a path, and how much of a longer one is told.
+const PATH_BYTES_MAX: usize = 4096;
+const PATH_BYTES_SHOWN: usize = 64;
 
 /// What an archive may hold at most.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +55,20 @@ pub(crate) fn unpack(
     root: &Path,
     parents: &[PathBuf],
     limits: Limits,
+    space: &Space,
 ) -> Result<(), ImageError> {
-    let mut unpacker = Unpacker { root, parents, directories: BTreeMap::new() };
-    let mut archive = Archive::new(layer);
+    let writing = Writing::new(space);
+    let mut unpacker =
+        Unpacker { root, parents, directories: BTreeMap::new(), last: None, writing };
+    let allowance = Allowance::default();
+    let mut archive = Archive::new(allowance.limit(layer));
+    let mut stream = archive.entries().map_err(ImageError::Archive)?;
     let (mut entries, mut bytes) = (0u64, 0u64);
-    for entry in archive.entries().map_err(ImageError::Archive)? {
+    loop {
+        allowance.headers();
+        let Some(entry) = stream.next() else { break };
         let mut entry = entry.map_err(ImageError::Archive)?;
+        allowance.contents();
         entries += 1;
         bytes = bytes.saturating_add(entry.size());
         if entries > limits.entries {
@@ -59,7 +77,12 @@ pub(crate) fn unpack(
         if bytes > limits.bytes {
             return Err(ImageError::Limit { what: "size of layer", limit: limits.bytes });
         }
+        if entries % LOOK_EVERY_FILES == 0 {
+            space.require(0)?;
+        }
         unpacker.apply(&mut entry)?;
+        // What nobody wanted to read must not count for the headers of the next one.
+        io::copy(&mut entry, &mut io::sink()).map_err(ImageError::Archive)?;
     }
     unpacker.finish()
 }
@@ -69,6 +92,10 @@ struct Unpacker<'a> {
     parents: &'a [PathBuf],
     /// Times of directories, set when nothing is put into them any more.
     directories: BTreeMap<PathBuf, Attributes>,
+    /// The directory of the last entry as it was named, and as it was found: most files follow
+    /// others of the same one.
+    last: Option<(PathBuf, PathBuf)>,
+    writing: Writing<'a>,
 }
 
 /// What an entry says about its file besides its contents.
@@ -90,8 +117,7 @@ impl Unpacker<'_> {
             _ => return Err(bad(&raw, "has no name")),
         };
         if name.as_bytes() == WHITEOUT_OPAQUE {
-            let directory = self.root.join(&parent);
-            return set_xattr(&directory, "trusted.overlay.opaque", b"y");
+            return set_opaque(&self.root.join(&parent));
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT_PREFIX) {
             return self.whiteout(&parent, hidden, &raw);
@@ -116,9 +142,9 @@ impl Unpacker<'_> {
             return Err(bad(raw, "hides no file"));
         }
         let at = self.root.join(parent).join(OsStr::from_bytes(hidden));
-        if fs::symlink_metadata(&at).is_ok() {
-            // The same layer both adds and hides it: what the layer adds wins.
-            return Ok(());
+        if let Ok(metadata) = fs::symlink_metadata(&at) {
+            // The same layer both adds and hides it: what the layer adds wins over what is below.
+            return if metadata.is_dir() { set_opaque(&at) } else { Ok(()) };
         }
         rustix::fs::mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0)
             .map_err(|e| ImageError::io("hide", &at)(e.into()))
@@ -128,6 +154,11 @@ impl Unpacker<'_> {
     fn make_room(&mut self, at: &Path, kind: EntryType) -> Result<(), ImageError> {
         let full = self.root.join(at);
         let Ok(metadata) = fs::symlink_metadata(&full) else { return Ok(()) };
+        // It may have been on the way to the last directory.
+        self.last = None;
+        if kind == EntryType::Directory && !metadata.is_dir() {
+            return replace_by_directory(&full);
+        }
         if metadata.is_dir() {
             if kind == EntryType::Directory {
                 return Ok(());
@@ -157,7 +188,8 @@ impl Unpacker<'_> {
                 return Ok(());
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                write_file(entry, &full)?;
+                let mut file = create_file(&full)?;
+                self.writing.write(entry, &mut file, &full, kind == EntryType::GNUSparse)?;
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().ok_or_else(|| bad(raw, "has no target"))?;
@@ -200,6 +232,17 @@ impl Unpacker<'_> {
 
     /// Resolves a directory inside the layer, making what is missing after the layers below.
     fn directory(&mut self, path: &Path) -> Result<PathBuf, ImageError> {
+        if let Some((named, found)) = &self.last
+            && named == path
+        {
+            return Ok(found.clone());
+        }
+        let found = self.resolve(path)?;
+        self.last = Some((path.to_path_buf(), found.clone()));
+        Ok(found)
+    }
+
+    fn resolve(&self, path: &Path) -> Result<PathBuf, ImageError> {
         let mut at = PathBuf::new();
         let mut rest: Vec<PathBuf> = parts(path);
         let mut links = 0;
@@ -211,6 +254,10 @@ impl Unpacker<'_> {
             let next = at.join(&part);
             let full = self.root.join(&next);
             let found = match fs::symlink_metadata(&full) {
+                Ok(metadata) if metadata.is_dir() => {
+                    at = next;
+                    continue;
+                }
                 Ok(metadata) => Some((full.clone(), metadata)),
                 Err(_) => look_up(self.parents, &next),
             };
@@ -250,8 +297,7 @@ impl Unpacker<'_> {
                 if full.is_dir() {
                     return Ok(());
                 }
-                fs::remove_file(full).map_err(ImageError::io("replace", full))?;
-                fs::create_dir(full).map_err(ImageError::io("create", full))
+                replace_by_directory(full)
             }
             Err(error) => Err(ImageError::io("create", full)(error)),
         }
@@ -282,6 +328,9 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 
 /// The path of an entry relative to the root; `None` is the root itself.
 fn clean(raw: &[u8]) -> Result<Option<PathBuf>, ImageError> {
+    if raw.len() > PATH_BYTES_MAX {
+        return Err(bad(&raw[..PATH_BYTES_SHOWN], "is longer than a path can be"));
+    }
     let mut path = PathBuf::new();
     for component in Path::new(OsStr::from_bytes(raw)).components() {
         match component {
@@ -333,7 +382,8 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, ImageErro
             _ => {
                 // What steers overlayfs or a security module is not an image's to set.
                 let name = key.strip_prefix("SCHILY.xattr.").unwrap_or_default();
-                if name == "security.capability" || name.starts_with("user.") {
+                let is_overlays = name.starts_with("user.overlay.");
+                if name == "security.capability" || (name.starts_with("user.") && !is_overlays) {
                     let value = extension.value_bytes().to_vec();
                     attributes.xattrs.push((name.to_owned(), value));
                 }
@@ -343,15 +393,25 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, ImageErro
     Ok(attributes)
 }
 
-fn write_file<R: Read>(entry: &mut Entry<'_, R>, full: &Path) -> Result<(), ImageError> {
-    let mut file: File = OpenOptions::new()
+fn create_file(full: &Path) -> Result<File, ImageError> {
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(full)
-        .map_err(ImageError::io("create", full))?;
-    io::copy(entry, &mut file).map_err(ImageError::io("write", full))?;
-    Ok(())
+        .map_err(ImageError::io("create", full))
+}
+
+/// What an earlier entry put there is no directory. Where that hid what is below, it stays hidden.
+fn replace_by_directory(full: &Path) -> Result<(), ImageError> {
+    let metadata = fs::symlink_metadata(full).map_err(ImageError::io("replace", full))?;
+    fs::remove_file(full).map_err(ImageError::io("replace", full))?;
+    fs::create_dir(full).map_err(ImageError::io("create", full))?;
+    if is_whiteout(&metadata) { set_opaque(full) } else { Ok(()) }
+}
+
+fn set_opaque(directory: &Path) -> Result<(), ImageError> {
+    set_xattr(directory, "trusted.overlay.opaque", b"y")
 }
 
 fn make_node<R: Read>(
@@ -407,5 +467,7 @@ fn set_mtime(full: &Path, seconds: i64) -> Result<(), ImageError> {
         .map_err(|e| ImageError::io("set the time of", full)(e.into()))
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

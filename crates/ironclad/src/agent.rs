@@ -9,6 +9,7 @@ use client::Client;
 use clock::SharedClock;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
+use registry::Registry;
 use runtime::Runtime;
 use stdx::ready::Readiness;
 use tokio::sync::watch;
@@ -34,11 +35,29 @@ pub(crate) struct Agent {
     pub cgroup_root: String,
     /// Kernel parameters that pods may set though others may feel it.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// How images are pulled and removed.
+    pub images: Images,
+}
+
+/// How images are pulled and removed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Images {
+    /// Where the hosts of registries are configured.
+    pub registry_config_dir: PathBuf,
+    /// What is the kubelet's.
+    pub kubelet: kubelet::ImagesConfig,
 }
 
 /// Where images are kept.
 pub(crate) fn images_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("images")
+}
+
+/// What brings images into the store.
+pub(crate) fn registry(config_dir: &Path, store: &image::Store, clock: &SharedClock) -> Registry {
+    let hosts = registry::HostsDirectory::new(config_dir);
+    let config = registry::Config { hosts, ..registry::Config::default() };
+    Registry::new(config, store.clone(), Arc::clone(clock))
 }
 
 /// Where sandboxes and containers are recorded.
@@ -67,6 +86,7 @@ impl Agent {
             .context("the pod network cannot be opened")?;
         let images = image::Store::open(images_dir(&self.data_dir))
             .context("the image store cannot be opened")?;
+        let registry = registry(&self.images.registry_config_dir, &images, clock);
         let directory = runtime_dir(&self.data_dir);
         let config = runtime::Config {
             root_dir: directory.clone(),
@@ -78,8 +98,9 @@ impl Agent {
             ),
             shim: runtime::ShimCommand::default(),
         };
-        let deps =
-            runtime::Deps { images, network: Arc::new(network.clone()), clock: Arc::clone(clock) };
+        let network_dep = Arc::new(network.clone());
+        let clock = Arc::clone(clock);
+        let deps = runtime::Deps { images, registry, network: network_dep, clock };
         let runtime =
             Runtime::open(config, deps).await.context("the container runtime cannot be opened")?;
         Ok(Foundation { network, runtime, gateway: watch::Sender::new(None) })
@@ -103,6 +124,7 @@ impl Agent {
         config.cgroup_root.clone_from(&self.cgroup_root);
         config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.tls = Some(tls);
+        config.images = self.images.kubelet.clone();
         let deps = kubelet::Deps {
             client,
             clock: Arc::clone(clock),

@@ -13,6 +13,7 @@ mod scheduler;
 mod alone;
 mod auditing;
 mod gates;
+mod images;
 
 mod doctor;
 mod image;
@@ -42,7 +43,7 @@ enum Command {
     Reset(reset::Args),
     /// Check whether this host can run a node.
     Doctor,
-    /// Work with images without a registry.
+    /// Work with the images of this node.
     Image(image::Args),
     /// Run the API server alone, with its store embedded.
     Apiserver(Box<apiserver::Args>),
@@ -51,7 +52,7 @@ enum Command {
     /// Run the scheduler alone.
     Scheduler(scheduler::Args),
     /// Run the node agent alone.
-    Kubelet(kubelet::Args),
+    Kubelet(Box<kubelet::Args>),
     /// Run the service proxy alone.
     Proxy(proxy::Args),
     /// Run cluster DNS alone.
@@ -81,7 +82,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apiserver(args) => block_on(apiserver::run(*args)),
         Command::ControllerManager(args) => block_on(controller_manager::run(args)),
         Command::Scheduler(args) => block_on(scheduler::run(args)),
-        Command::Kubelet(args) => block_on(kubelet::run(args)),
+        Command::Kubelet(args) => block_on(kubelet::run(*args)),
         Command::Proxy(args) => block_on(proxy::run(args)),
         Command::Dns(args) => block_on(dns::run(args)),
     }

@@ -11,6 +11,8 @@ use clock::SharedClock;
 use cri::{ImageService, PodNetwork, RuntimeService};
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::image::ImagesConfig;
+
 /// Certificates of the HTTPS endpoint, in PEM.
 #[derive(Clone)]
 pub struct ServingTls {
@@ -101,6 +103,8 @@ pub struct Config {
     pub container_log_max_bytes: u64,
     /// How many files a container's log has.
     pub container_log_max_files: usize,
+    /// How images are pulled and removed.
+    pub images: ImagesConfig,
 }
 
 impl Config {
@@ -132,6 +136,7 @@ impl Config {
             allowed_unsafe_sysctls: Vec::new(),
             container_log_max_bytes: 10 << 20,
             container_log_max_files: 5,
+            images: ImagesConfig::default(),
         }
     }
 }

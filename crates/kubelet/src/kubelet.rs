@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use client::{EventRecorder, EventType, Lister, Regarding};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use stdx::shutdown::Shutdown;
+use tokio::sync::Notify;
 
 use crate::cgroups::PodCgroups;
 use crate::config::{Config, Deps};
+use crate::image::PulledRecords;
+use crate::image::puller::Puller;
 use crate::metrics::Metrics;
 use crate::node::host::Capacity;
 use crate::pod::admission;
@@ -33,6 +36,10 @@ pub(crate) struct Kubelet {
     pub(crate) services: Lister<ServiceInfo>,
     pub(crate) pods: Lister<Pod>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) puller: Puller,
+    pub(crate) pulled: PulledRecords,
+    /// Told when a pull found the disk full.
+    pub(crate) disk_full: Notify,
     /// The node object as it was last seen.
     node: Mutex<Option<Arc<Node>>>,
     /// The pods that the node has taken, by uid, with the resources it has granted them.
@@ -55,6 +62,9 @@ impl Kubelet {
         metrics: Metrics,
     ) -> Self {
         let capacity = Capacity::read(&config.root_dir);
+        let puller = Puller::new(&config.images, &deps.clock);
+        let policy = config.images.credentials_policy.clone();
+        let pulled = PulledRecords::new(&config.root_dir, policy);
         let cgroups = PodCgroups::new(&config.cgroup_mount, &config.cgroup_root);
         Self {
             config,
@@ -68,6 +78,9 @@ impl Kubelet {
             services,
             pods,
             workers,
+            puller,
+            pulled,
+            disk_full: Notify::new(),
             node: Mutex::default(),
             admitted: Mutex::default(),
             cramped: Mutex::default(),

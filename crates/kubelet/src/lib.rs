@@ -30,6 +30,7 @@ mod run;
 mod cgroups;
 mod housekeeping;
 mod http_get;
+mod image;
 mod kubelet;
 mod labels;
 mod metrics;
@@ -39,4 +40,5 @@ mod server;
 mod volume;
 
 pub use config::{Config, Deps, EvictionHard, KubeletError, OnPodCidr, ServingTls};
+pub use image::{CredentialsPolicy, ImageGcPolicy, ImagesConfig};
 pub use run::run;

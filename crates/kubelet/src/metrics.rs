@@ -1,6 +1,12 @@
 //! The kubelet's own metrics, by upstream's names.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Upstream `imagePullDurationBuckets`, in seconds.
+const PULL_BUCKETS: [f64; 14] =
+    [1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 180.0, 300.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0];
 
 /// What is counted. Clones count together.
 #[derive(Clone)]
@@ -11,6 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) started_pods_errors: IntCounter,
     pub(crate) started_containers: IntCounterVec,
     pub(crate) started_containers_errors: IntCounterVec,
+    pub(crate) images_collected: IntCounterVec,
+    pub(crate) image_pull_duration: HistogramVec,
 }
 
 impl Metrics {
@@ -47,14 +55,30 @@ impl Metrics {
                 "Cumulative number of errors when starting containers",
                 &["container_type", "code"],
             )?,
+            images_collected: by(
+                "kubelet_image_garbage_collected_total",
+                "Total number of images garbage collected by the kubelet, whether through disk \
+                 usage or image age",
+                &["reason"],
+            )?,
+            image_pull_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "kubelet_image_pull_duration_seconds",
+                    "Duration in seconds to pull an image",
+                )
+                .buckets(PULL_BUCKETS.to_vec()),
+                &["image_size_in_bytes"],
+            )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 6] = [
+        let all: [Box<dyn prometheus::core::Collector>; 8] = [
             Box::new(metrics.running_pods.clone()),
             Box::new(metrics.running_containers.clone()),
             Box::new(metrics.started_pods.clone()),
             Box::new(metrics.started_pods_errors.clone()),
             Box::new(metrics.started_containers.clone()),
             Box::new(metrics.started_containers_errors.clone()),
+            Box::new(metrics.images_collected.clone()),
+            Box::new(metrics.image_pull_duration.clone()),
         ];
         for collector in all {
             match registry.register(collector) {

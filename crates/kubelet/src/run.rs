@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Deps, KubeletError};
 use crate::housekeeping;
+use crate::image;
 use crate::kubelet::Kubelet;
 use crate::metrics::Metrics;
 use crate::node::{self, NodeKeeper};
@@ -74,6 +75,7 @@ async fn work(
         () = shutdown.begun() => return Ok(()),
     }
     drop(stdx::task::spawn("housekeeping", housekeeping::keep(Arc::clone(&kubelet))));
+    drop(stdx::task::spawn("image-gc", image::collect::keep(Arc::clone(&kubelet))));
     shutdown.begun().await;
     Ok(())
 }

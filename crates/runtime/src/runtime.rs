@@ -10,6 +10,7 @@ use cgroup::Cgroups;
 use clock::SharedClock;
 use cri::{ContainerEvent, ContainerEventType, ContainerId, CriError, PodNetwork, SandboxId};
 use image::Store;
+use registry::Registry;
 use tokio::sync::broadcast;
 
 use crate::container::Container;
@@ -42,6 +43,8 @@ pub struct Config {
 pub struct Deps {
     /// The images.
     pub images: Store,
+    /// Brings further ones into the same store.
+    pub registry: Registry,
     /// The pod network.
     pub network: Arc<dyn PodNetwork>,
     /// The time.
@@ -123,6 +126,13 @@ impl Runtime {
             self.recover_sandbox(SandboxId::from(name), path).await?;
         }
         self.drop_leases();
+        let images = self.0.deps.images.clone();
+        // What a pull that was killed has left. Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || {
+            if let Err(error) = images.gc() {
+                tracing::warn!(%error, "leftovers of images not removed");
+            }
+        }));
         Ok(())
     }
 

@@ -20,7 +20,6 @@ where
 }
 
 /// Like [`spawn`], in a runtime that need not be the current one.
-#[expect(clippy::disallowed_methods, reason = "this is the wrapper that the ban points to")]
 pub fn spawn_on<F>(
     runtime: &tokio::runtime::Handle,
     name: &'static str,

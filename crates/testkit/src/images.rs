@@ -1,4 +1,4 @@
-//! Images that tests build on the spot: docker archives of one layer.
+//! Images that tests build on the spot.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use anyhow::Context;
 /// An image under construction.
 pub struct ImageBuilder {
     name: String,
+    below: Vec<Vec<u8>>,
     layer: tar::Builder<Vec<u8>>,
     directories: BTreeSet<PathBuf>,
     config: String,
@@ -19,6 +20,7 @@ impl ImageBuilder {
         let words: Vec<String> = entrypoint.iter().map(|word| format!("{word:?}")).collect();
         Self {
             name: name.to_owned(),
+            below: Vec::new(),
             layer: tar::Builder::new(Vec::new()),
             directories: BTreeSet::new(),
             config: format!(
@@ -82,25 +84,49 @@ impl ImageBuilder {
         Ok(self)
     }
 
+    /// What is added from now on is in another layer, on top.
+    ///
+    /// # Errors
+    /// Never in practice: the archive is in memory.
+    pub fn next_layer(&mut self) -> anyhow::Result<&mut Self> {
+        let layer = std::mem::replace(&mut self.layer, tar::Builder::new(Vec::new()));
+        self.below.push(layer.into_inner()?);
+        Ok(self)
+    }
+
+    /// The configuration, and the layers from the lowest on.
+    ///
+    /// # Errors
+    /// Never in practice: the archive is in memory.
+    pub fn parts(self) -> anyhow::Result<(Vec<u8>, Vec<Vec<u8>>)> {
+        let mut layers = self.below;
+        layers.push(self.layer.into_inner()?);
+        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let digests = layers.iter().map(|layer| format!("\"{}\"", image::Digest::of(layer)));
+        let digests: Vec<String> = digests.collect();
+        let config = format!(
+            r#"{{"architecture":"{architecture}","os":"linux","config":{},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+            self.config,
+            digests.join(",")
+        );
+        Ok((config.into_bytes(), layers))
+    }
+
     /// The archive.
     ///
     /// # Errors
     /// Never in practice: the archive is in memory.
     pub fn build(self) -> anyhow::Result<Vec<u8>> {
-        let layer = self.layer.into_inner()?;
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        let config = format!(
-            r#"{{"architecture":"{architecture}","os":"linux","config":{},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-            self.config,
-            image::Digest::of(&layer)
-        );
-        let manifest = format!(
-            r#"[{{"Config":"config.json","RepoTags":["{}"],"Layers":["layer.tar"]}}]"#,
-            self.name
-        );
+        let name = self.name.clone();
+        let (config, layers) = self.parts()?;
+        let names: Vec<String> = (0..layers.len()).map(|n| format!("layer-{n}.tar")).collect();
+        let manifest =
+            format!(r#"[{{"Config":"config.json","RepoTags":["{name}"],"Layers":{names:?}}}]"#);
         let mut archive = tar::Builder::new(Vec::new());
-        append(&mut archive, "layer.tar", &layer)?;
-        append(&mut archive, "config.json", config.as_bytes())?;
+        for (name, layer) in names.iter().zip(&layers) {
+            append(&mut archive, name, layer)?;
+        }
+        append(&mut archive, "config.json", &config)?;
         append(&mut archive, "manifest.json", manifest.as_bytes())?;
         Ok(archive.into_inner()?)
     }

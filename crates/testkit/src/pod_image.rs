@@ -18,6 +18,14 @@ pub const EXTENSION_IMAGE: &str = "testkit-extension:1";
 /// # Errors
 /// When the program cannot be built.
 pub fn pod_image() -> anyhow::Result<Vec<u8>> {
+    image("testkit-pod", POD_IMAGE)?.build()
+}
+
+/// The same before it is an archive, to be pushed.
+///
+/// # Errors
+/// When the program cannot be built.
+pub fn pod_image_to_push() -> anyhow::Result<ImageBuilder> {
     image("testkit-pod", POD_IMAGE)
 }
 
@@ -26,10 +34,10 @@ pub fn pod_image() -> anyhow::Result<Vec<u8>> {
 /// # Errors
 /// When the program cannot be built.
 pub fn extension_image() -> anyhow::Result<Vec<u8>> {
-    image("testkit-extension", EXTENSION_IMAGE)
+    image("testkit-extension", EXTENSION_IMAGE)?.build()
 }
 
-fn image(program: &str, name: &str) -> anyhow::Result<Vec<u8>> {
+fn image(program: &str, name: &str) -> anyhow::Result<ImageBuilder> {
     let path = format!("/{program}");
     let mut image = ImageBuilder::new(name, &[&path]);
     image.file(&built(program)?, &path)?.directory("/tmp")?;
@@ -37,7 +45,7 @@ fn image(program: &str, name: &str) -> anyhow::Result<Vec<u8>> {
     image.libraries_of("self")?.text("/etc/passwd", "root:x:0:0::/root:/\n")?;
     // The C library looks names up only when it is told where.
     image.text("/etc/nsswitch.conf", "hosts: files dns\n")?;
-    image.build()
+    Ok(image)
 }
 
 /// Builds a program once per process, beside the test that runs.

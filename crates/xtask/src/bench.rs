@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: cold start, idle memory, pod start, and the API server alone: operations,
-//! watches, what extensions cost, and what becomes of the cost when much is stored.
+//! watches, what extensions cost, pulls of images, and what becomes of the cost when much is stored.
 //!
 //! Figures of one run belong together: machines differ, and so does one machine from hour to hour.
 //! CPU per operation is the server's own, from the kernel's accounting.
@@ -8,6 +8,7 @@ mod api;
 pub(crate) mod extend;
 mod pods;
 mod process;
+mod pull;
 mod report;
 mod scale;
 mod server;
@@ -24,8 +25,8 @@ use crate::run::{build_ironclad, say};
 /// What to measure; without any choice, everything.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these: start, memory, pods, api, watch, extend, crowd, scale.
-    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "crowd", "scale"])]
+    /// Only these: start, memory, pods, api, watch, extend, crowd, scale, pull.
+    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "crowd", "scale", "pull"])]
     only: Vec<String>,
     /// Objects that the API operations are measured with.
     #[arg(long, default_value_t = 5000)]
@@ -100,6 +101,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if wants("scale") {
         let server = Server::start(&ironclad)?;
         figures.extend(scale::measure(&server, args.scale, args.in_flight)?);
+    }
+    if wants("pull") {
+        figures.extend(pull::measure(&ironclad)?);
     }
     let size = std::fs::metadata(&ironclad).context("the binary")?.len();
     figures.push(Figure::new("release binary, stripped", format!("{:.1} MB", megabytes(size))));

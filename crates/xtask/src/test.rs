@@ -5,7 +5,8 @@ use anyhow::Context;
 use crate::run::{self, cargo, say};
 
 /// Debian packages that the tests against real programs use.
-const PACKAGES: [&str; 4] = ["nginx-light", "busybox-static", "bsdutils", "faketime"];
+const PACKAGES: [&str; 5] =
+    ["nginx-light", "busybox-static", "bsdutils", "faketime", testkit::REGISTRY_PACKAGE];
 
 /// Programs that may have come from elsewhere, and the packages they are in otherwise.
 const PROGRAMS: [(&str, &str); 4] =
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn install(packages: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     for package in packages {
         let query = testkit::command("dpkg").args(["-s", package]).output();

@@ -6,10 +6,10 @@ use tar::{Builder, Header};
 
 use super::*;
 
-struct Files(Vec<(String, Vec<u8>)>);
+pub(super) struct Files(pub(super) Vec<(String, Vec<u8>)>);
 
 impl Files {
-    fn tar(&self) -> Vec<u8> {
+    pub(super) fn tar(&self) -> Vec<u8> {
         let mut builder = Builder::new(Vec::new());
         for (name, bytes) in &self.0 {
             let mut header = Header::new_gnu();
@@ -25,7 +25,7 @@ fn layer(text: &str) -> Vec<u8> {
     Files(vec![("etc/text".into(), text.into())]).tar()
 }
 
-fn config(layers: &[&[u8]]) -> Vec<u8> {
+pub(super) fn config(layers: &[&[u8]]) -> Vec<u8> {
     let diff_ids: Vec<String> = layers.iter().map(|l| Digest::of(l).to_string()).collect();
     serde_json::to_vec(&serde_json::json!({
         "architecture": config_architecture(), "os": "linux",
@@ -39,14 +39,14 @@ fn config_architecture() -> &'static str {
     crate::config::architecture()
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// An OCI archive whose second layer is gzip and whose third is zstd.
-fn oci(name: &str, text: &str) -> Files {
+pub(super) fn oci(name: &str, text: &str) -> Files {
     let plain = [layer("base"), layer(text), layer("top")];
     let stored =
         [plain[0].clone(), gzip(&plain[1]), zstd::stream::encode_all(&plain[2][..], 1).unwrap()];
@@ -72,11 +72,11 @@ fn oci(name: &str, text: &str) -> Files {
     Files(files)
 }
 
-fn import(store: &Store, files: &Files) -> Result<Vec<Image>, ImageError> {
+pub(super) fn import(store: &Store, files: &Files) -> Result<Vec<Image>, ImageError> {
     store.import(files.tar().as_slice(), &ImportOptions::default())
 }
 
-fn count(store: &Store, sub: &str) -> usize {
+pub(super) fn count(store: &Store, sub: &str) -> usize {
     fs::read_dir(store.dir().join(sub)).unwrap().count()
 }
 

@@ -7,7 +7,7 @@ use tar::{Builder, Header};
 use super::*;
 
 /// A layer described by `(kind, path, target or contents)`.
-fn layer(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
+pub(super) fn layer(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (kind, path, text) in entries {
         let mut header = Header::new_ustar();
@@ -33,13 +33,13 @@ fn layer(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn apply(
+pub(super) fn apply(
     root: &Path,
     parents: &[PathBuf],
     entries: &[(EntryType, &str, &str)],
 ) -> Result<(), ImageError> {
     fs::create_dir_all(root).unwrap();
-    unpack(layer(entries).as_slice(), root, parents, Limits::default())
+    unpack(layer(entries).as_slice(), root, parents, Limits::default(), &Space::of(root))
 }
 
 #[test]
@@ -135,6 +135,7 @@ fn a_layer_larger_than_allowed_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = layer(&[(EntryType::Regular, "f", "12345")]);
     let limits = Limits { bytes: 4, entries: 10 };
-    let error = unpack(bytes.as_slice(), dir.path(), &[], limits).unwrap_err();
+    let error =
+        unpack(bytes.as_slice(), dir.path(), &[], limits, &Space::of(dir.path())).unwrap_err();
     assert_eq!(error.to_string(), "size of layer exceeds the limit of 4");
 }

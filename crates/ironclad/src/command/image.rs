@@ -1,11 +1,15 @@
-//! `ironclad image import · ls · rm`
+//! `ironclad image import · pull · ls · rm`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Subcommand;
+use clock::{SharedClock, SystemClock};
+use registry::{Credentials, Progress, Registry};
 
-use crate::output;
+use super::images::REGISTRY_CONFIG_DIR;
+use crate::{agent, output};
 
 /// Arguments of `ironclad image`.
 #[derive(clap::Args)]
@@ -25,6 +29,18 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Fetch images from their registries, also while the cluster runs.
+    Pull {
+        /// Names, with a tag or a digest.
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// Mirrors and certificates of registries.
+        #[arg(long, default_value = REGISTRY_CONFIG_DIR)]
+        registry_config_dir: PathBuf,
+        /// The user to be at the registry; the password is read from standard input.
+        #[arg(long)]
+        username: Option<String>,
+    },
     /// List images.
     Ls,
     /// Remove images by name or id.
@@ -37,7 +53,7 @@ enum Command {
 
 /// Runs it.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let store = image::Store::open(crate::agent::images_dir(&args.data_dir))
+    let store = image::Store::open(agent::images_dir(&args.data_dir))
         .context("the image store cannot be opened")?;
     match args.command {
         Command::Import { files } => {
@@ -52,6 +68,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
                 }
             }
             Ok(())
+        }
+        Command::Pull { images, registry_config_dir, username } => {
+            let credentials = username.map(credentials).transpose()?;
+            let clock: SharedClock = Arc::new(SystemClock);
+            let registry = agent::registry(&registry_config_dir, &store, &clock);
+            super::block_on(async {
+                for image in images {
+                    pull(&registry, &image, credentials.as_ref()).await?;
+                }
+                Ok(())
+            })
         }
         Command::Ls => {
             let mut rows = vec![["IMAGE", "IMAGE ID", "SIZE"].map(str::to_owned).to_vec()];
@@ -70,6 +97,41 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The password is the first line of the input.
+fn credentials(username: String) -> anyhow::Result<Credentials> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("the password cannot be read")?;
+    let password = line.trim_end_matches(['\r', '\n']).to_owned();
+    Ok(Credentials { username, password, ..Credentials::default() })
+}
+
+async fn pull(
+    registry: &Registry,
+    image: &str,
+    credentials: Option<&Credentials>,
+) -> anyhow::Result<()> {
+    let reference = image::Reference::parse(image)?;
+    let pulled = registry.pull(&reference, credentials, &report).await;
+    let image = pulled.with_context(|| format!("cannot pull {reference}"))?;
+    output::line(&format!("{reference} {}", image.id));
+    Ok(())
+}
+
+fn report(progress: Progress) {
+    let short = |digest: &image::Digest| digest.hex().chars().take(13).collect::<String>();
+    output::line(&match progress {
+        Progress::Resolved { digest, layers, missing, bytes } => {
+            let (digest, size) = (short(&digest), size(bytes));
+            format!("  {digest} {layers} layers, {missing} to download, {size}")
+        }
+        Progress::Downloaded { layer, bytes } => {
+            format!("  {} downloaded, {}", short(&layer), size(bytes))
+        }
+        Progress::Unpacked { layer } => format!("  {} unpacked", short(&layer)),
+        Progress::Retrying { layer, why } => format!("  {} once more: {why}", short(&layer)),
+    });
 }
 
 fn name(image: &image::Image) -> String {

@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::agent::Agent;
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
+use crate::command::images::Images;
 use crate::supervisor::Supervisor;
 use crate::{control_plane, node_address};
 
@@ -55,12 +56,15 @@ pub(crate) struct Args {
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
     #[command(flatten)]
+    images: Images,
+    #[command(flatten)]
     gates: Gates,
 }
 
 /// Runs it until it is told to stop. Pods go on running.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     args.gates.read()?;
+    let images = args.images.read(&args.data_dir)?;
     anyhow::ensure!(
         args.container_runtime_endpoint.is_none(),
         "--container-runtime-endpoint: other container runtimes are not supported; the embedded \
@@ -96,6 +100,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cluster_domain: args.cluster_domain,
         cluster_dns: args.cluster_dns,
         cgroup_root: args.cgroup_root,
+        images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls,
     };
     let foundation = agent.open(&alone.clock).await?;

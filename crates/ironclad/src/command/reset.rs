@@ -8,7 +8,7 @@ use clock::{SharedClock, SystemClock};
 use cri::RuntimeService;
 use ipnet::Ipv4Net;
 
-use crate::agent::Agent;
+use crate::agent::{self, Agent};
 use crate::command::up;
 use crate::output;
 
@@ -53,7 +53,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         unmount_below(&args.data_dir)?;
         proxy::dataplane::reset().context("service rules cannot be removed")?;
         let any: Ipv4Net = Ipv4Net::default();
-        network::reset(&crate::agent::network_config(&args.data_dir, any))
+        network::reset(&agent::network_config(&args.data_dir, any))
             .context("the pod network cannot be removed")?;
         std::fs::remove_dir_all(&args.data_dir)
             .with_context(|| format!("cannot remove {}", args.data_dir.display()))?;
@@ -80,6 +80,7 @@ async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
         cluster_domain: String::new(),
         cluster_dns: std::net::Ipv4Addr::LOCALHOST,
         cgroup_root: args.cgroup_root.clone(),
+        images: agent::Images::default(),
         allowed_unsafe_sysctls: Vec::new(),
     };
     let foundation = agent.open(clock).await?;

@@ -19,9 +19,10 @@ use setup::kubeconfig::{self, Access};
 use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
 
-use crate::agent::Agent;
+use crate::agent::{self, Agent};
 use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
+use crate::command::images::Images;
 use crate::control_plane::{self, ControlPlane};
 use crate::in_process::InProcess;
 use crate::supervisor::{self, Supervisor};
@@ -71,6 +72,8 @@ pub(super) struct Args {
     #[command(flatten)]
     auditing: Auditing,
     #[command(flatten)]
+    images: Images,
+    #[command(flatten)]
     gates: Gates,
     #[command(flatten)]
     versions: Versions,
@@ -81,6 +84,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let audit = args.auditing.read()?;
     let features = args.gates.read()?;
     args.versions.apply(&features)?;
+    let images = args.images.read(&args.data_dir)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let mut progress = Progress::new(&clock);
     command::doctor::require()?;
@@ -110,7 +114,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let kubeconfig = write_kubeconfig(args.kubeconfig.as_ref(), &access)?;
     progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
 
-    let agent = agent(&args, node_name, node_ip);
+    let agent = agent(&args, images, node_name, node_ip);
     let cluster = Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics };
     let mut supervisor = Supervisor::new(shutdown.clone());
     let waiting = cluster.start(&mut supervisor, &running.handle).await?;
@@ -152,7 +156,7 @@ fn control_plane(args: &Args, node_name: &str, node_ip: Ipv4Addr) -> ControlPlan
     }
 }
 
-fn agent(args: &Args, node_name: String, node_ip: Ipv4Addr) -> Agent {
+fn agent(args: &Args, images: agent::Images, node_name: String, node_ip: Ipv4Addr) -> Agent {
     Agent {
         data_dir: args.data_dir.clone(),
         node_name,
@@ -161,6 +165,7 @@ fn agent(args: &Args, node_name: String, node_ip: Ipv4Addr) -> Agent {
         cluster_domain: args.cluster_domain.clone(),
         cluster_dns: control_plane::dns_address(args.service_cidr),
         cgroup_root: args.cgroup_root.clone(),
+        images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
     }
 }

@@ -19,4 +19,6 @@ mod languages;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod streams;

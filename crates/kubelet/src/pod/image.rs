@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use base64::Engine as _;
 use client::EventType;
-use cri::{AuthConfig, Code, Image, ImageSpec, PodSandboxConfig};
+use cri::{Code, Image, ImageSpec, PodSandboxConfig};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::image::Access;
+use crate::image::keyring::{self, Keyring, SecretSource, TrackedAuth};
 use crate::kubelet::Kubelet;
 use crate::pod::container_status::StartError;
 use crate::pod::crash_backoff::{CrashBackoff, go_duration};
@@ -18,12 +19,12 @@ use crate::pod::spec::{self, Kind};
 #[derive(Debug, Default)]
 pub(crate) struct PullFailures {
     backoff: CrashBackoff,
-    last: HashMap<String, (Timestamp, String)>,
+    last: HashMap<String, (Timestamp, StartError)>,
 }
 
 impl PullFailures {
     /// How much of the back-off of an image is left, and why it failed.
-    fn waiting(&self, image: &str, now: Timestamp) -> Option<(Duration, &str)> {
+    fn waiting(&self, image: &str, now: Timestamp) -> Option<(Duration, &StartError)> {
         let (since, why) = self.last.get(image)?;
         let (_, left) = self.backoff.waiting(image, *since, now)?;
         Some((left, why))
@@ -34,9 +35,9 @@ impl PullFailures {
         self.last.keys().filter_map(|image| Some(self.waiting(image, now)?.0)).min()
     }
 
-    fn failed(&mut self, image: &str, why: &str, now: Timestamp) {
+    fn failed(&mut self, image: &str, why: &StartError, now: Timestamp) {
         self.backoff.next(image, now, now);
-        self.last.insert(image.to_owned(), (now, why.to_owned()));
+        self.last.insert(image.to_owned(), (now, why.clone()));
     }
 
     fn succeeded(&mut self, image: &str) {
@@ -74,6 +75,11 @@ pub(crate) async fn ensure(
             return Err(StartError { reason: "ImageInspectError", message });
         }
     };
+    let present = match present {
+        Some(found) if may_use(kubelet, pod, image, &found).await => Some(found),
+        // For this pod it is as if it were not here.
+        _ => None,
+    };
     match (container.image_pull_policy.as_deref().unwrap_or("IfNotPresent"), present) {
         ("Never", None) => {
             let message =
@@ -94,6 +100,16 @@ pub(crate) async fn ensure(
     pull_or_wait(kubelet, pod, (kind, container), sandbox, failures).await
 }
 
+/// Whether the pod may use an image that is here, without asking the registry.
+async fn may_use(kubelet: &Kubelet, pod: &Pod, image: &str, found: &Image) -> bool {
+    match kubelet.pulled.access(image, &found.id) {
+        Access::Everybody => true,
+        Access::Unknown => false,
+        // What is wrong with its credentials, a pull tells.
+        access => credentials(kubelet, pod, image).await.is_ok_and(|own| access.admits(&own)),
+    }
+}
+
 /// Pulls, unless the image is in back-off.
 async fn pull_or_wait(
     kubelet: &Kubelet,
@@ -106,133 +122,152 @@ async fn pull_or_wait(
     let event = |event_type, reason, text: &str| {
         kubelet.container_event(pod, (kind, &container.name), event_type, reason, text);
     };
-    let now = kubelet.deps.clock.now();
-    if let Some((_, why)) = failures.waiting(image, now) {
+    let clock = &kubelet.deps.clock;
+    if let Some((_, why)) = failures.waiting(image, clock.now()) {
         let text = format!("Back-off pulling image {image:?}");
         event(EventType::Normal, "BackOff", &text);
-        let message = format!("{text}: ErrImagePull: {why}");
+        let message = format!("{text}: {}: {}", why.reason, why.message);
         return Err(StartError { reason: "ImagePullBackOff", message });
     }
     event(EventType::Normal, "Pulling", &format!("Pulling image {image:?}"));
+    let begun = clock.monotonic();
     match pull(kubelet, pod, image, sandbox).await {
-        Ok(pulled) => {
+        Ok((pulled, took)) => {
             failures.succeeded(image);
-            let took = kubelet.deps.clock.now().duration_since(now);
-            let took = Duration::try_from(took).unwrap_or_default();
-            let took = go_duration(Duration::from_millis(
-                u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            ));
+            let all = clock.monotonic().saturating_duration_since(begun);
+            let (took_text, all) = (printed(took), printed(all));
             let text = format!(
-                "Successfully pulled image {image:?} in {took} ({took} including waiting). \
+                "Successfully pulled image {image:?} in {took_text} ({all} including waiting). \
                  Image size: {} bytes.",
                 pulled.size
             );
             event(EventType::Normal, "Pulled", &text);
+            let duration = &kubelet.metrics.image_pull_duration;
+            let size = size_class(pulled.size);
+            duration.with_label_values(&[size]).observe(took.as_secs_f64());
             Ok(pulled)
         }
         Err(why) => {
-            failures.failed(image, &why, kubelet.deps.clock.now());
-            let text = format!("Failed to pull image {image:?}: {why}");
-            event(EventType::Warning, "Failed", &text);
-            Err(StartError { reason: "ErrImagePull", message: why })
+            event(EventType::Warning, "Failed", &format!("Failed to pull image {image:?}: {why}"));
+            if why.contains("no space left on device") {
+                kubelet.disk_full.notify_one();
+            }
+            let error = pull_error(image, why);
+            failures.failed(image, &error, clock.now());
+            Err(error)
         }
     }
 }
 
+/// A duration in an event, to the millisecond.
+fn printed(duration: Duration) -> String {
+    go_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// Upstream `evalCRIPullErr`: two reasons that a runtime puts in front of its words.
+fn pull_error(image: &str, why: String) -> StartError {
+    for (reason, because) in [
+        ("RegistryUnavailable", "the registry is unavailable"),
+        ("SignatureValidationFailed", "the signature validation failed"),
+    ] {
+        if let Some(rest) = why.strip_prefix(reason) {
+            let message = format!("image pull failed for {image} because {because}{rest}");
+            return StartError { reason, message };
+        }
+    }
+    StartError { reason: "ErrImagePull", message: why }
+}
+
+/// Upstream `GetImageSizeBucket`: the label of a metric.
+fn size_class(bytes: u64) -> &'static str {
+    const MB: u64 = 1 << 20;
+    const CLASSES: [(u64, &str); 11] = [
+        (10 * MB, "0-10MB"),
+        (100 * MB, "10MB-100MB"),
+        (500 * MB, "100MB-500MB"),
+        (1024 * MB, "500MB-1GB"),
+        (5 * 1024 * MB, "1GB-5GB"),
+        (10 * 1024 * MB, "5GB-10GB"),
+        (20 * 1024 * MB, "10GB-20GB"),
+        (30 * 1024 * MB, "20GB-30GB"),
+        (40 * 1024 * MB, "30GB-40GB"),
+        (60 * 1024 * MB, "40GB-60GB"),
+        (100 * 1024 * MB, "60GB-100GB"),
+    ];
+    if bytes == 0 {
+        return "N/A";
+    }
+    CLASSES.iter().find(|(most, _)| bytes <= *most).map_or("GT100GB", |(_, name)| name)
+}
+
+/// The image, and how long it took without waiting for others.
 async fn pull(
     kubelet: &Kubelet,
     pod: &Pod,
     image: &str,
     sandbox: &PodSandboxConfig,
-) -> Result<Image, String> {
+) -> Result<(Image, Duration), String> {
     let spec = ImageSpec::from(image);
     let images = &kubelet.deps.images;
-    let mut credentials: Vec<Option<AuthConfig>> =
-        pull_secrets(kubelet, pod, image).await.into_iter().map(Some).collect();
-    credentials.push(None);
-    let mut last = String::new();
-    for auth in credentials {
-        match images.pull_image(&spec, auth.as_ref(), Some(sandbox)).await {
-            Ok(id) => {
-                let by_id = images.image_status(&ImageSpec::from(id.as_str())).await;
-                let found = by_id.map_err(|error| error.to_string())?;
-                return found.ok_or_else(|| format!("pulled image {id:?} is not present"));
-            }
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(last)
+    let credentials = credentials(kubelet, pod, image).await?;
+    let noted = |error: std::io::Error| format!("failed to record the pull of {image:?}: {error}");
+    let pulling = kubelet.pulled.begin(image).map_err(noted)?;
+    let pulled = kubelet.puller.pull(&**images, &spec, &credentials, sandbox).await?;
+    let now = kubelet.deps.clock.now();
+    kubelet.pulled.pulled(image, &pulled.id, pulled.used.as_ref(), now).map_err(noted)?;
+    drop(pulling);
+    let by_id = images.image_status(&ImageSpec::from(pulled.id.as_str())).await;
+    let found = by_id.map_err(|error| error.to_string())?;
+    let found = found.ok_or_else(|| format!("pulled image {:?} is not present", pulled.id))?;
+    Ok((found, pulled.took))
 }
 
-/// Credentials of the pod's pull secrets for the image's registry.
-async fn pull_secrets(kubelet: &Kubelet, pod: &Pod, image: &str) -> Vec<AuthConfig> {
-    let registry = registry(image);
-    let mut found = Vec::new();
+/// Those of the pod's pull secrets, and then those of the node.
+async fn credentials(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    image: &str,
+) -> Result<Vec<TrackedAuth>, String> {
+    let (mut keyring, mut missing) = (Keyring::default(), Vec::new());
     for reference in spec::spec(pod).image_pull_secrets.iter().flatten() {
         let secrets = &kubelet.volumes.secrets;
         let secret = secrets.get(spec::namespace(pod), &reference.name, spec::uid(pod)).await;
-        // A secret that is absent is no error, as upstream's.
-        let Ok(Some(secret)) = secret else { continue };
-        let data = secret.data.as_ref();
-        if let Some(config) = data.and_then(|data| data.get(".dockerconfigjson")) {
-            found.extend(credentials(&config.0, &registry));
-        }
-    }
-    found
-}
-
-/// The registry of an image reference.
-fn registry(image: &str) -> String {
-    match image.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first.to_owned(),
-        _ => "docker.io".to_owned(),
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct DockerConfig {
-    auths: HashMap<String, DockerAuth>,
-}
-
-#[derive(serde::Deserialize)]
-struct DockerAuth {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default)]
-    auth: String,
-    #[serde(default)]
-    identitytoken: String,
-}
-
-fn credentials(config: &[u8], wanted: &str) -> Vec<AuthConfig> {
-    let Ok(config) = serde_json::from_slice::<DockerConfig>(config) else { return Vec::new() };
-    let same = |server: &str| {
-        let host = server.trim_start_matches("https://").trim_start_matches("http://");
-        let host = host.split('/').next().unwrap_or_default();
-        host == wanted || (wanted == "docker.io" && host.ends_with("docker.io"))
-    };
-    let mut found: Vec<(String, DockerAuth)> =
-        config.auths.into_iter().filter(|(server, _)| same(server)).collect();
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    found
-        .into_iter()
-        .map(|(server, auth)| {
-            let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok();
-            let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-            let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
-            let (username, password) =
-                pair.map_or((auth.username, auth.password), |(u, p)| (u.into(), p.into()));
-            AuthConfig {
-                username,
-                password,
-                server_address: server,
-                identity_token: auth.identitytoken,
-                ..AuthConfig::default()
+        let Ok(Some(secret)) = secret else {
+            missing.push(reference.name.as_str());
+            continue;
+        };
+        let of = |key| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| &*bytes.0);
+        let source = SecretSource {
+            uid: secret.metadata.uid.clone().unwrap_or_default(),
+            namespace: spec::namespace(pod).to_owned(),
+            name: reference.name.clone(),
+            ..SecretSource::default()
+        };
+        let added = match secret.type_.as_deref() {
+            Some("kubernetes.io/dockerconfigjson") => {
+                of(".dockerconfigjson").map(|json| keyring.add_docker_config(json, Some(&source)))
             }
-        })
-        .collect()
+            Some("kubernetes.io/dockercfg") => {
+                of(".dockercfg").map(|json| keyring.add_dockercfg(json, Some(&source)))
+            }
+            _ => None,
+        };
+        added.transpose().map_err(|error| error.to_string())?;
+    }
+    if !missing.is_empty() {
+        let text = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may \
+             not succeed.",
+            missing.join(", ")
+        );
+        let reason = "FailedToRetrieveImagePullSecret";
+        kubelet.pod_event(pod, EventType::Warning, reason, &text);
+    }
+    let mut found = keyring.lookup(image);
+    let config = &kubelet.config.images;
+    found
+        .extend(keyring::of_node(&config.docker_config_dirs, &config.dockercfg_dirs).lookup(image));
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -240,15 +275,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_found_by_registry() {
-        let config = br#"{"auths":{
-            "https://index.docker.io/v1/":{"auth":"dTpw"},
-            "r.example:5000":{"username":"a","password":"b"}}}"#;
-        let hub = credentials(config, &registry("library/nginx"));
-        assert_eq!((hub[0].username.as_str(), hub[0].password.as_str()), ("u", "p"));
-        let own = credentials(config, &registry("r.example:5000/x/y:1"));
-        assert_eq!(own[0].username, "a");
-        assert!(credentials(config, "other").is_empty());
-        assert!(credentials(b"x", "other").is_empty());
+    fn a_runtimes_own_reasons_reach_the_status() {
+        let error = |why: &str| {
+            let StartError { reason, message } = pull_error("a:1", why.to_owned());
+            format!("{reason}: {message}")
+        };
+        assert_eq!(error("not found"), "ErrImagePull: not found");
+        assert_eq!(
+            error("RegistryUnavailable: no route"),
+            "RegistryUnavailable: image pull failed for a:1 because the registry is unavailable: \
+             no route"
+        );
+        assert_eq!(
+            error("SignatureValidationFailed"),
+            "SignatureValidationFailed: image pull failed for a:1 because the signature \
+             validation failed"
+        );
+    }
+
+    #[test]
+    fn the_back_off_doubles_up_to_five_minutes() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let mut failures = PullFailures::default();
+        let mut now = 0;
+        for expected in [10, 20, 40, 80, 160, 300, 300] {
+            failures.failed("a", &pull_error("a", "x".into()), at(now));
+            assert_eq!(failures.wake_after(at(now)), Some(Duration::from_secs(expected)));
+            now += i64::try_from(expected).unwrap();
+            assert_eq!(failures.wake_after(at(now)), None);
+        }
+        failures.succeeded("a");
+        assert_eq!(failures.wake_after(at(now)), None);
+    }
+
+    #[test]
+    fn images_are_classed_by_size() {
+        assert_eq!(
+            [0, 1, 11 << 20, 200 << 30].map(size_class),
+            ["N/A", "0-10MB", "10MB-100MB", "GT100GB"]
+        );
     }
 }

@@ -1,5 +1,7 @@
-//! The time of day as tokio counts it: it passes at once where a test pauses it.
+//! The time of day as tokio counts it: it passes at once where a test pauses it. No two moments are
+//! the same, as events are named by theirs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clock::Clock;
@@ -10,17 +12,23 @@ use jiff::Timestamp;
 pub(crate) struct TokioClock {
     begun: tokio::time::Instant,
     at: Timestamp,
+    moments: AtomicU64,
 }
 
 impl TokioClock {
     pub(crate) fn new() -> Self {
-        Self { begun: tokio::time::Instant::now(), at: clock::SystemClock.now() }
+        Self {
+            begun: tokio::time::Instant::now(),
+            at: clock::SystemClock.now(),
+            moments: AtomicU64::new(0),
+        }
     }
 }
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        self.at + self.begun.elapsed()
+        let moments = Duration::from_nanos(self.moments.fetch_add(1, Ordering::Relaxed));
+        self.at + self.begun.elapsed() + moments
     }
 
     fn monotonic(&self) -> Instant {

@@ -10,6 +10,9 @@ use cri::*;
 use futures::StreamExt;
 use tokio::sync::broadcast;
 
+/// What becomes of a pull, by image and user.
+pub(crate) type Pull = Box<dyn Fn(&str, &str) -> Result<()> + Send>;
+
 type Result<T> = std::result::Result<T, CriError>;
 
 #[derive(Default)]
@@ -19,6 +22,7 @@ struct State {
     containers: BTreeMap<ContainerId, (Container, ContainerStatus)>,
     configs: BTreeMap<ContainerId, ContainerConfig>,
     images: Vec<String>,
+    pull: Option<Pull>,
     calls: Vec<String>,
     log_path: String,
     ip: Option<IpAddr>,
@@ -51,6 +55,16 @@ impl FakeRuntime {
             state.configs.values().filter(|config| config.metadata.name == name).collect();
         of_name.sort_by_key(|config| config.metadata.attempt);
         of_name.last().map(|config| (*config).clone())
+    }
+
+    /// What becomes of pulls from now on.
+    pub(crate) fn set_pull(&self, pull: impl Fn(&str, &str) -> Result<()> + Send + 'static) {
+        self.state.lock().unwrap().pull = Some(Box::new(pull));
+    }
+
+    /// An image is there.
+    pub(crate) fn add_image(&self, name: &str) {
+        self.state.lock().unwrap().images.push(name.to_owned());
     }
 
     /// Where containers made from now on have their log.
@@ -362,7 +376,8 @@ impl RuntimeService for FakeRuntime {
 #[async_trait]
 impl ImageService for FakeRuntime {
     async fn list_images(&self, _: Option<&ImageSpec>) -> Result<Vec<Image>> {
-        Ok(Vec::new())
+        let images = self.state.lock().unwrap().images.clone();
+        Ok(images.into_iter().map(|id| Image { id, size: 1 << 20, ..Image::default() }).collect())
     }
 
     async fn image_status(&self, image: &ImageSpec) -> Result<Option<Image>> {
@@ -373,18 +388,36 @@ impl ImageService for FakeRuntime {
     async fn pull_image(
         &self,
         image: &ImageSpec,
-        _: Option<&AuthConfig>,
+        auth: Option<&AuthConfig>,
         _: Option<&PodSandboxConfig>,
     ) -> Result<String> {
-        Err(CriError::not_found(format!("no such image: {}", image.image)))
+        let (name, user) = (&image.image, auth.map_or("nobody", |auth| &auth.username));
+        self.call(format!("pull {name} as {user}"));
+        // A pull takes its time.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let mut state = self.state.lock().unwrap();
+        match &state.pull {
+            None => return Err(CriError::not_found(format!("no such image: {name}"))),
+            Some(pull) => pull(name, user)?,
+        }
+        state.images.push(name.clone());
+        Ok(name.clone())
     }
 
-    async fn remove_image(&self, _: &ImageSpec) -> Result<()> {
-        unsupported()
+    async fn remove_image(&self, image: &ImageSpec) -> Result<()> {
+        self.call(format!("remove image {}", image.image));
+        self.state.lock().unwrap().images.retain(|other| *other != image.image);
+        Ok(())
     }
 
     async fn image_fs_info(&self) -> Result<ImageFsInfo> {
-        Ok(ImageFsInfo::default())
+        let disk = FilesystemUsage {
+            timestamp: self.clock.now(),
+            mountpoint: std::env::temp_dir(),
+            used_bytes: 0,
+            inodes_used: 0,
+        };
+        Ok(ImageFsInfo { image_filesystems: vec![disk], ..ImageFsInfo::default() })
     }
 }
 

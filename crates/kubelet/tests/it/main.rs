@@ -7,6 +7,8 @@ mod clock;
 #[cfg(test)]
 mod fake_runtime;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pods;

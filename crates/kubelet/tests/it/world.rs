@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::Client;
-use kubelet::{Config, Deps, ServingTls};
+use kubelet::{Config, Deps, ImageGcPolicy, ImagesConfig, ServingTls};
 use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
@@ -20,6 +20,7 @@ pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) clock: clock::SharedClock,
     tls: Option<(IpAddr, ServingTls)>,
+    images: ImagesConfig,
     shutdown: Shutdown,
 }
 
@@ -29,8 +30,17 @@ impl World {
         Self::serving(None).await
     }
 
+    /// One with these settings for images.
+    pub(crate) async fn with_images(images: ImagesConfig) -> Self {
+        Self::configured(None, images).await
+    }
+
     /// One that serves HTTPS on an address.
     pub(crate) async fn serving(tls: Option<(IpAddr, ServingTls)>) -> Self {
+        Self::configured(tls, images()).await
+    }
+
+    async fn configured(tls: Option<(IpAddr, ServingTls)>, images: ImagesConfig) -> Self {
         keep_mounts_private();
         let clock: clock::SharedClock = Arc::new(TokioClock::new());
         let mut world = Self {
@@ -40,6 +50,7 @@ impl World {
             cidrs: Arc::default(),
             dir: tempfile::tempdir().unwrap(),
             tls,
+            images,
             shutdown: Shutdown::new(),
         };
         world.start_kubelet().await;
@@ -51,6 +62,7 @@ impl World {
         let mut config =
             Config::new("node", [192, 0, 2, 1].into(), &self.dir.path().join("kubelet"));
         config.healthz_address = None;
+        config.images = self.images.clone();
         if let Some((address, tls)) = &self.tls {
             config.address = *address;
             config.tls = Some(tls.clone());
@@ -148,6 +160,12 @@ impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.begin();
     }
+}
+
+/// Images never go, however full the disk of the tests is.
+pub(crate) fn images() -> ImagesConfig {
+    let never = ImageGcPolicy { high_threshold_percent: 101, ..ImageGcPolicy::default() };
+    ImagesConfig { gc: never, ..ImagesConfig::default() }
 }
 
 /// The kubelet mounts: in a namespace of this thread, and of those that it starts later.

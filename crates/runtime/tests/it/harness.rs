@@ -12,6 +12,7 @@ use cri::{
     PodSandboxMetadata, RuntimeService, SandboxId,
 };
 use image::{ImportOptions, Store};
+use registry::Registry;
 use runtime::{Config, Deps, Runtime, ShimCommand};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.
@@ -21,7 +22,7 @@ pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_runtime-fixture");
 /// One store for all tests of all processes, beside the build's other files.
 static IMAGES: LazyLock<Store> = LazyLock::new(|| {
     let store = Store::open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("images")).unwrap();
-    store.import(archive().as_slice(), &ImportOptions::default()).unwrap();
+    store.import(archive("fixture:1", &[]).as_slice(), &ImportOptions::default()).unwrap();
     // Those of earlier builds; what another process still uses is leased.
     for old in store.list().unwrap().iter().filter(|image| image.repo_tags.is_empty()) {
         store.remove(&old.id.to_string()).unwrap();
@@ -29,8 +30,14 @@ static IMAGES: LazyLock<Store> = LazyLock::new(|| {
     store
 });
 
-/// A docker archive with the fixture and every library that this process, linked alike, maps.
-fn archive() -> Vec<u8> {
+/// Makes an image of the fixture and these layers above it.
+pub(crate) fn import(name: &str, above: &[Vec<u8>]) {
+    IMAGES.import(archive(name, above).as_slice(), &ImportOptions::default()).unwrap();
+}
+
+/// A docker archive with the fixture and every library that this process, linked alike, maps, and
+/// these layers above.
+fn archive(name: &str, above: &[Vec<u8>]) -> Vec<u8> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mut files: Vec<String> = maps
         .lines()
@@ -57,21 +64,27 @@ fn archive() -> Vec<u8> {
     layer.append_path_with_name(FIXTURE, "fixture").unwrap();
     let passwd = "root:x:0:0::/root:/\napp:x:1000:1001::/home/app:/\n";
     append(&mut layer, "etc/passwd", passwd.as_bytes());
-    let layer = layer.into_inner().unwrap();
+    let layers = [&[layer.into_inner().unwrap()], above].concat();
+    let digests: Vec<String> =
+        layers.iter().map(|layer| format!("{:?}", image::Digest::of(layer).to_string())).collect();
     let config = format!(
-        r#"{{"architecture":"{}","os":"linux","config":{{"Entrypoint":["/fixture"],"Env":["FROM=image"]}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        r#"{{"architecture":"{}","os":"linux","config":{{"Entrypoint":["/fixture"],"Env":["FROM=image"]}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
         if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        image::Digest::of(&layer),
+        digests.join(","),
     );
-    let manifest = r#"[{"Config":"config.json","RepoTags":["fixture:1"],"Layers":["layer.tar"]}]"#;
+    let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}.tar")).collect();
+    let manifest =
+        format!(r#"[{{"Config":"config.json","RepoTags":[{name:?}],"Layers":{names:?}}}]"#);
     let mut archive = tar::Builder::new(Vec::new());
-    append(&mut archive, "layer.tar", &layer);
+    for (name, layer) in names.iter().zip(&layers) {
+        append(&mut archive, name, layer);
+    }
     append(&mut archive, "config.json", config.as_bytes());
     append(&mut archive, "manifest.json", manifest.as_bytes());
     archive.into_inner().unwrap()
 }
 
-fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) {
+pub(crate) fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
     header.set_mode(0o644);
@@ -128,10 +141,12 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn deps() -> Deps {
+    let clock: clock::SharedClock = Arc::new(clock::SystemClock);
     Deps {
         images: IMAGES.clone(),
+        registry: Registry::new(Default::default(), IMAGES.clone(), Arc::clone(&clock)),
         network: Arc::new(Loopback),
-        clock: Arc::new(clock::SystemClock),
+        clock,
     }
 }
 
