@@ -2,8 +2,9 @@
 //!
 //! Server, crowd and client are processes of their own. The crowd runs only when nobody
 //! else wants to (`SCHED_IDLE`): it stands for other machines, and must not take from the server the
-//! time that those would not. A low priority is not enough: who is waked waits for a slice then. Both
-//! users are service accounts, and so at the same priority level.
+//! time that those would not. A low priority is not enough: who is waked waits for a slice then. For
+//! the same reason the client, which does next to nothing, never waits for the server's threads
+//! (`SCHED_FIFO`). Both users are service accounts, and so at the same priority level.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -143,14 +144,8 @@ impl Player {
 
 fn spawn(server: &Server, who: &str, what: &str, seconds: u64) -> anyhow::Result<Player> {
     let program = std::env::current_exe()?;
-    let mut command: Command = match who {
-        "crowd" => {
-            let mut idle = testkit::command("chrt");
-            idle.args(["--idle", "0"]).arg(program);
-            idle
-        }
-        _ => testkit::command(program),
-    };
+    let mut command: Command = testkit::command("chrt");
+    command.args(if who == "crowd" { ["--idle", "0"] } else { ["--fifo", "1"] }).arg(program);
     command.args(["bench-role", who, what]).arg(server.kubeconfig().with_file_name(who));
     command.arg(seconds.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
