@@ -74,6 +74,8 @@ pub(super) struct Args {
     #[command(flatten)]
     images: Images,
     #[command(flatten)]
+    static_pods: StaticPods,
+    #[command(flatten)]
     gates: Gates,
     #[command(flatten)]
     versions: Versions,
@@ -167,6 +169,7 @@ fn agent(args: &Args, images: agent::Images, node_name: String, node_ip: Ipv4Add
         cgroup_root: args.cgroup_root.clone(),
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
+        static_pods: args.static_pods.read(),
     }
 }
 
