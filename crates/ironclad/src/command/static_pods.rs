@@ -20,10 +20,14 @@ pub(crate) struct StaticPods {
 
 impl StaticPods {
     /// What they say.
-    pub(crate) fn read(&self) -> agent::StaticPods {
-        agent::StaticPods {
+    pub(crate) fn read(&self) -> anyhow::Result<agent::StaticPods> {
+        anyhow::ensure!(
+            !self.file_check_frequency.is_zero(),
+            "--file-check-frequency: must be longer than 0s"
+        );
+        Ok(agent::StaticPods {
             path: self.pod_manifest_path.clone(),
             check_frequency: self.file_check_frequency,
-        }
+        })
     }
 }
