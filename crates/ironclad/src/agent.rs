@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use client::Client;
@@ -37,6 +38,17 @@ pub(crate) struct Agent {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// How images are pulled and removed.
     pub images: Images,
+    /// Where static pods are described.
+    pub static_pods: StaticPods,
+}
+
+/// Where static pods are described.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StaticPods {
+    /// A file, or a directory of files.
+    pub path: Option<PathBuf>,
+    /// How often it is looked at.
+    pub check_frequency: Duration,
 }
 
 /// How images are pulled and removed.
@@ -125,6 +137,8 @@ impl Agent {
         config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.tls = Some(tls);
         config.images = self.images.kubelet.clone();
+        config.pod_manifest_path.clone_from(&self.static_pods.path);
+        config.file_check_frequency = self.static_pods.check_frequency;
         let deps = kubelet::Deps {
             client,
             clock: Arc::clone(clock),

@@ -103,6 +103,10 @@ pub struct Config {
     pub container_log_max_bytes: u64,
     /// How many files a container's log has.
     pub container_log_max_files: usize,
+    /// A file with the manifest of a static pod, or a directory of such files.
+    pub pod_manifest_path: Option<PathBuf>,
+    /// How often these are looked at although the kernel told of no change.
+    pub file_check_frequency: Duration,
     /// How images are pulled and removed.
     pub images: ImagesConfig,
 }
@@ -136,6 +140,8 @@ impl Config {
             allowed_unsafe_sysctls: Vec::new(),
             container_log_max_bytes: 10 << 20,
             container_log_max_files: 5,
+            pod_manifest_path: None,
+            file_check_frequency: Duration::from_secs(20),
             images: ImagesConfig::default(),
         }
     }

@@ -15,17 +15,21 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Grace period of a container whose annotation is lost.
 const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Looks once the pods are known, and then from time to time, until the kubelet ends.
+/// Looks from time to time until the kubelet ends. What is left over is only known when the pods
+/// are, for which an API server is needed; the rest does without one.
 pub(crate) async fn keep(kubelet: Arc<Kubelet>) {
     let shutdown = kubelet.shutdown.clone();
-    kubelet.pods.synced().await;
+    let mut are_known = false;
     loop {
-        remove_orphans(&kubelet).await;
+        if are_known {
+            remove_orphans(&kubelet).await;
+        }
         rotate_logs(&kubelet).await;
         storage_limits::enforce(&kubelet).await;
         count_running(&kubelet).await;
         tokio::select! {
             () = kubelet.deps.clock.sleep(EVERY) => {}
+            () = kubelet.pods.synced(), if !are_known => are_known = true,
             () = shutdown.begun() => return,
         }
     }
@@ -35,7 +39,7 @@ pub(crate) async fn keep(kubelet: Arc<Kubelet>) {
 async fn remove_orphans(kubelet: &Arc<Kubelet>) {
     let known = |uid: &str| {
         kubelet.workers.get(uid).is_some()
-            || kubelet.pods.list().iter().any(|pod| crate::pod::spec::uid(pod) == uid)
+            || kubelet.own_pods().iter().any(|pod| crate::pod::spec::uid(pod) == uid)
     };
     let runtime = &kubelet.deps.runtime;
     let sandboxes = match runtime.list_pod_sandbox(&PodSandboxFilter::default()).await {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{EventRecorder, EventType, Lister, Regarding};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use meta::ObjectKey;
 use stdx::shutdown::Shutdown;
 use tokio::sync::Notify;
 
@@ -21,6 +22,7 @@ use crate::pod::host_rules;
 use crate::pod::spec::{self, Kind};
 use crate::pod::status::Verdict;
 use crate::pod::workers::Workers;
+use crate::static_pods::{self, StaticPods};
 use crate::volume::Volumes;
 
 /// One kubelet.
@@ -35,6 +37,7 @@ pub(crate) struct Kubelet {
     pub(crate) volumes: Volumes,
     pub(crate) services: Lister<ServiceInfo>,
     pub(crate) pods: Lister<Pod>,
+    pub(crate) static_pods: StaticPods,
     pub(crate) workers: Arc<Workers>,
     pub(crate) puller: Puller,
     pub(crate) pulled: PulledRecords,
@@ -77,6 +80,7 @@ impl Kubelet {
             volumes,
             services,
             pods,
+            static_pods: StaticPods::default(),
             workers,
             puller,
             pulled,
@@ -87,6 +91,26 @@ impl Kubelet {
         }
     }
 
+    /// The pod of this name that runs here.
+    pub(crate) fn pod(&self, key: &ObjectKey) -> Option<Arc<Pod>> {
+        let of_api = || self.pods.get(key).filter(|pod| !static_pods::is_mirror(pod));
+        self.static_pods.get(key).or_else(of_api)
+    }
+
+    /// The pods that run here; mirror pods are none.
+    pub(crate) fn own_pods(&self) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods.list();
+        pods.retain(|pod| !static_pods::is_mirror(pod));
+        pods.extend(self.static_pods.list());
+        pods
+    }
+
+    /// The pod of the API that shows this static pod.
+    pub(crate) fn mirror_of(&self, pod: &Pod) -> Option<Arc<Pod>> {
+        let found = self.pods.get(&ObjectKey::new(spec::namespace(pod), spec::name(pod)))?;
+        static_pods::mirrors(&found, pod).then_some(found)
+    }
+
     /// The node object as it was last seen.
     pub(crate) fn node(&self) -> Option<Arc<Node>> {
         lock(&self.node).clone()
@@ -95,6 +119,7 @@ impl Kubelet {
     /// Notes the node object.
     pub(crate) fn set_node(&self, node: Arc<Node>) {
         *lock(&self.node) = Some(node);
+        self.static_pods.look_at_mirrors();
     }
 
     /// Takes the pod, unless it does not fit beside the others, and answers it with what it is

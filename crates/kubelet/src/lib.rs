@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  API ── pods of this node ──▶ workers ──▶ one worker per pod ── CRI ──▶ runtime
+//!  files ── static pods ──────▶    │
 //!  runtime ── events ─────────▶    │         observe, plan, act, report
 //!  probes, timers, ConfigMaps ────▶┘              └──▶ status writer ──▶ API
 //! ```
@@ -16,7 +17,7 @@
 //! - A pod object is removed from the API only when nothing of the pod is left on the node.
 //! - A status is written only when it differs from the one before.
 //!
-//! It deliberately has no static pods, does not evict pods because the node is short of something,
+//! It deliberately does not evict pods because the node is short of something,
 //! mounts no volume of the network, and knows containers only through CRI.
 //!
 //! Tested by unit tests of the pure functions beside the code, and by `tests/it` with a scripted
@@ -37,6 +38,7 @@ mod metrics;
 mod node;
 mod pod;
 mod server;
+mod static_pods;
 mod volume;
 
 pub use config::{Config, Deps, EvictionHard, KubeletError, OnPodCidr, ServingTls};

@@ -7,6 +7,7 @@ use client::{Change, EventRecorder, Informer, InformerConfig, ListOptions, Resou
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use meta::ObjectKey;
 use stdx::ready::Ready;
 use stdx::shutdown::Shutdown;
 use tokio::sync::Notify;
@@ -21,12 +22,13 @@ use crate::pod::env::ServiceInfo;
 use crate::pod::spec;
 use crate::pod::workers::Workers;
 use crate::server;
+use crate::static_pods;
 use crate::volume::Volumes;
 use crate::volume::mounts::KernelMounts;
 use crate::volume::objects::Wake;
 
 /// Runs the kubelet until `shutdown`. `ready` is given when the node is registered and its pods
-/// are known. Containers go on running after it ends.
+/// are known; static pods do not wait for that. Containers go on running after it ends.
 ///
 /// # Errors
 /// When a directory, a port or a certificate cannot be used.
@@ -60,6 +62,8 @@ async fn work(
         .map_err(|error| KubeletError::Cgroups(error.into()))?;
     drop(stdx::task::spawn("cri-events", follow_runtime(Arc::clone(&kubelet), events)));
     server::start(&kubelet).await?;
+    static_pods::follow(&kubelet).await;
+    drop(stdx::task::spawn("housekeeping", housekeeping::keep(Arc::clone(&kubelet))));
     let wake = Arc::new(Notify::new());
     let mut keeper = NodeKeeper::new(Arc::clone(&kubelet), Arc::clone(&wake)).await;
     tokio::select! {
@@ -70,11 +74,11 @@ async fn work(
     drop(stdx::task::spawn("node-status", keeper.run()));
     drop(stdx::task::spawn("node-lease", node::lease::keep(Arc::clone(&kubelet))));
     follow_pods(&kubelet);
+    drop(stdx::task::spawn("mirror-pods", static_pods::keep_mirrors(Arc::clone(&kubelet))));
     tokio::select! {
         () = kubelet.pods.synced() => ready.set(),
         () = shutdown.begun() => return Ok(()),
     }
-    drop(stdx::task::spawn("housekeeping", housekeeping::keep(Arc::clone(&kubelet))));
     drop(stdx::task::spawn("image-gc", image::collect::keep(Arc::clone(&kubelet))));
     shutdown.begun().await;
     Ok(())
@@ -123,6 +127,12 @@ fn follow_pods(kubelet: &Arc<Kubelet>) {
     let weak: OnceLock<Weak<Kubelet>> = OnceLock::from(Arc::downgrade(kubelet));
     kubelet.pods.on_change(move |_, change| {
         let Some(kubelet) = weak.get().and_then(Weak::upgrade) else { return };
+        let (Change::Added(newest) | Change::Updated { new: newest, .. } | Change::Deleted(newest)) =
+            change;
+        if static_pods::is_mirror(newest) {
+            mirror_changed(&kubelet, newest);
+            return;
+        }
         match change {
             Change::Added(pod) => kubelet.workers.update(&kubelet, pod),
             Change::Updated { old, new } => {
@@ -134,6 +144,16 @@ fn follow_pods(kubelet: &Arc<Kubelet>) {
             Change::Deleted(pod) => kubelet.workers.gone(spec::uid(pod)),
         }
     });
+}
+
+/// A mirror pod begins nothing; whoever shows himself in it looks at it.
+fn mirror_changed(kubelet: &Kubelet, mirror: &Pod) {
+    kubelet.static_pods.look_at_mirrors();
+    let key = ObjectKey::new(spec::namespace(mirror), spec::name(mirror));
+    let shown = kubelet.static_pods.get(&key);
+    if let Some(worker) = shown.and_then(|pod| kubelet.workers.get(spec::uid(&pod))) {
+        worker.wake();
+    }
 }
 
 async fn follow_runtime(kubelet: Arc<Kubelet>, mut events: cri::EventStream) {

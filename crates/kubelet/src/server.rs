@@ -205,8 +205,7 @@ async fn route(kubelet: &Arc<Kubelet>, path: &str, request: Request<Incoming>) -
 
 fn pods(kubelet: &Kubelet) -> Answer {
     let items: Vec<_> = kubelet
-        .pods
-        .list()
+        .own_pods()
         .iter()
         .map(|pod| {
             let mut value = pod.to_tree().unwrap_or_default();

@@ -9,6 +9,7 @@ use crate::agent::Agent;
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
 use crate::command::images::Images;
+use crate::command::static_pods::StaticPods;
 use crate::supervisor::Supervisor;
 use crate::{control_plane, node_address};
 
@@ -58,6 +59,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     images: Images,
     #[command(flatten)]
+    static_pods: StaticPods,
+    #[command(flatten)]
     gates: Gates,
 }
 
@@ -65,6 +68,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     args.gates.read()?;
     let images = args.images.read(&args.data_dir)?;
+    let static_pods = args.static_pods.read()?;
     anyhow::ensure!(
         args.container_runtime_endpoint.is_none(),
         "--container-runtime-endpoint: other container runtimes are not supported; the embedded \
@@ -102,6 +106,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cgroup_root: args.cgroup_root,
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls,
+        static_pods,
     };
     let foundation = agent.open(&alone.clock).await?;
     let mut supervisor = Supervisor::new(alone.shutdown.clone());

@@ -82,6 +82,7 @@ async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
         cgroup_root: args.cgroup_root.clone(),
         images: agent::Images::default(),
         allowed_unsafe_sysctls: Vec::new(),
+        static_pods: agent::StaticPods::default(),
     };
     let foundation = agent.open(clock).await?;
     for sandbox in foundation.runtime.list_pod_sandbox(&cri::PodSandboxFilter::default()).await? {

@@ -23,6 +23,7 @@ use crate::agent::{self, Agent};
 use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::command::images::Images;
+use crate::command::static_pods::StaticPods;
 use crate::control_plane::{self, ControlPlane};
 use crate::in_process::InProcess;
 use crate::supervisor::{self, Supervisor};
@@ -74,6 +75,8 @@ pub(super) struct Args {
     #[command(flatten)]
     images: Images,
     #[command(flatten)]
+    static_pods: StaticPods,
+    #[command(flatten)]
     gates: Gates,
     #[command(flatten)]
     versions: Versions,
@@ -85,6 +88,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let features = args.gates.read()?;
     args.versions.apply(&features)?;
     let images = args.images.read(&args.data_dir)?;
+    let static_pods = args.static_pods.read()?;
     let clock: SharedClock = Arc::new(SystemClock);
     let mut progress = Progress::new(&clock);
     command::doctor::require()?;
@@ -114,7 +118,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let kubeconfig = write_kubeconfig(args.kubeconfig.as_ref(), &access)?;
     progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
 
-    let agent = agent(&args, images, node_name, node_ip);
+    let agent = agent(&args, images, static_pods, node_name, node_ip);
     let cluster = Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics };
     let mut supervisor = Supervisor::new(shutdown.clone());
     let waiting = cluster.start(&mut supervisor, &running.handle).await?;
@@ -156,7 +160,13 @@ fn control_plane(args: &Args, node_name: &str, node_ip: Ipv4Addr) -> ControlPlan
     }
 }
 
-fn agent(args: &Args, images: agent::Images, node_name: String, node_ip: Ipv4Addr) -> Agent {
+fn agent(
+    args: &Args,
+    images: agent::Images,
+    static_pods: agent::StaticPods,
+    node_name: String,
+    node_ip: Ipv4Addr,
+) -> Agent {
     Agent {
         data_dir: args.data_dir.clone(),
         node_name,
@@ -167,6 +177,7 @@ fn agent(args: &Args, images: agent::Images, node_name: String, node_ip: Ipv4Add
         cgroup_root: args.cgroup_root.clone(),
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
+        static_pods,
     }
 }
 

@@ -111,7 +111,9 @@ impl Starter<'_> {
     ) -> Result<cri::ContainerConfig, String> {
         let (kind, container) = whom;
         security::verify_non_root(self.pod, container, image)?;
-        self.kubelet.services.synced().await;
+        if !self.kubelet.static_pods.has(self.pod) {
+            self.kubelet.services.synced().await;
+        }
         let services: Vec<ServiceInfo> =
             self.kubelet.services.list().iter().map(|service| (**service).clone()).collect();
         let environment = {

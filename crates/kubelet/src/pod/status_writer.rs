@@ -1,4 +1,5 @@
-//! Writing a pod's status: the newest one, as a patch of what changed, until the API has it.
+//! Writing a pod's status: the newest one, as a patch of what changed, until the API has it. That of
+//! a static pod is written to its mirror pod, when there is one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct StatusWriter {
     wanted: watch::Sender<Wanted>,
     written: watch::Receiver<u64>,
+    /// The object that was last found.
+    found_uid: String,
 }
 
 /// What the API should have.
@@ -34,6 +37,7 @@ struct Wanted {
 impl StatusWriter {
     /// Starts the task that writes the status of `pod`, whose present one is what the object has.
     pub(crate) fn spawn(kubelet: Arc<Kubelet>, pod: &Pod) -> Self {
+        let is_static = kubelet.static_pods.has(pod);
         let present = pod.status.clone().unwrap_or_default();
         let wanted =
             watch::Sender::new(Wanted { version: 0, status: present.clone(), found: None });
@@ -42,11 +46,14 @@ impl StatusWriter {
             kubelet,
             namespace: spec::namespace(pod).to_owned(),
             name: spec::name(pod).to_owned(),
-            uid: spec::uid(pod).to_owned(),
+            // A static pod is told about in its mirror pod, which comes later and may be replaced.
+            uid: if is_static { String::new() } else { spec::uid(pod).to_owned() },
+            shown: is_static.then(|| Arc::new(pod.clone())),
             present,
         };
         drop(stdx::task::spawn("pod-status", task.run(wanted.subscribe(), done)));
-        Self { wanted, written }
+        let found_uid = if is_static { String::new() } else { spec::uid(pod).to_owned() };
+        Self { wanted, written, found_uid }
     }
 
     /// Asks for this status to be written. Never blocks.
@@ -62,12 +69,20 @@ impl StatusWriter {
     }
 
     /// Is told what the API has. When others changed the kubelet's own conditions, as the node
-    /// lifecycle controller does while it takes the node for lost, they are written again.
-    pub(crate) fn found(&self, pod: &Pod) {
-        let Some(found) = &pod.status else { return };
+    /// lifecycle controller does while it takes the node for lost, they are written again; a
+    /// mirror pod that was not there before is told everything.
+    pub(crate) fn found(&mut self, pod: &Pod) {
+        let is_new = spec::uid(pod) != self.found_uid;
+        spec::uid(pod).clone_into(&mut self.found_uid);
+        let nothing = PodStatus::default();
+        let found = match &pod.status {
+            Some(found) => found,
+            None if is_new => &nothing,
+            None => return,
+        };
         self.wanted.send_if_modified(|wanted| {
             let is_settled = *self.written.borrow() == wanted.version;
-            if !is_settled || owned(found) == owned(&wanted.status) {
+            if !is_new && (!is_settled || owned(found) == owned(&wanted.status)) {
                 return false;
             }
             wanted.version += 1;
@@ -92,7 +107,10 @@ struct Task {
     kubelet: Arc<Kubelet>,
     namespace: String,
     name: String,
+    /// Of the object of the API whose status is written.
     uid: String,
+    /// The static pod, when it is one.
+    shown: Option<Arc<Pod>>,
     present: PodStatus,
 }
 
@@ -128,6 +146,14 @@ impl Task {
     }
 
     async fn write(&mut self, status: &PodStatus) -> Result<(), ClientError> {
+        if let Some(shown) = &self.shown {
+            // Whoever sees a mirror pod come calls again.
+            let Some(mirror) = self.kubelet.mirror_of(shown) else { return Ok(()) };
+            if spec::uid(&mirror) != self.uid {
+                spec::uid(&mirror).clone_into(&mut self.uid);
+                self.present = mirror.status.clone().unwrap_or_default();
+            }
+        }
         let Some(patch) = patch(&self.uid, &self.present, status)? else { return Ok(()) };
         let api = self.kubelet.deps.client.api::<Pod>(&self.namespace);
         match api.patch_subresource(&self.name, "status", &Patch::Strategic(patch)).await {

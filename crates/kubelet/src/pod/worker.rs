@@ -159,6 +159,7 @@ impl Worker {
         }
         self.kubelet.forget(&self.uid);
         self.kubelet.workers.remove(&self.uid);
+        self.kubelet.static_pods.worker_ended();
     }
 
     fn take(&mut self, pod: Arc<Pod>, gone: bool) {
@@ -170,7 +171,11 @@ impl Worker {
         if old.generation != new.generation {
             self.held.clear();
         }
-        self.writer.found(&pod);
+        match self.kubelet.static_pods.has(&pod).then(|| self.kubelet.mirror_of(&pod)) {
+            Some(Some(mirror)) => self.writer.found(&mirror),
+            Some(None) => {}
+            None => self.writer.found(&pod),
+        }
         if !Arc::ptr_eq(&self.desired, &pod) {
             let granted = Allocation::of(&self.pod);
             self.pod = if self.admitted && granted != Allocation::of(&pod) {

@@ -50,7 +50,7 @@ pub(super) async fn attach(
     request: Request<Incoming>,
 ) -> Answer {
     // Whether there is a terminal is the container's affair.
-    let pod = kubelet.pods.get(&ObjectKey::new(whom.0, whom.1));
+    let pod = kubelet.pod(&ObjectKey::new(whom.0, whom.1));
     let container = pod.and_then(|pod| spec::container(&pod, whom.2));
     let tty = container.is_some_and(|(_, container)| container.tty == Some(true));
     process(kubelet, whom, parameters, request, None, tty).await
@@ -231,7 +231,7 @@ pub(super) async fn observe(
     namespace: &str,
     name: &str,
 ) -> Result<(Arc<Pod>, Observed), Answer> {
-    let Some(pod) = kubelet.pods.get(&ObjectKey::new(namespace, name)) else {
+    let Some(pod) = kubelet.pod(&ObjectKey::new(namespace, name)) else {
         return Err(failure(StatusCode::NOT_FOUND, "pod does not exist"));
     };
     let observed = Observed::read(&*kubelet.deps.runtime, spec::uid(&pod)).await;

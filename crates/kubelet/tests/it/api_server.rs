@@ -1,6 +1,7 @@
 //! Just enough of an API server: objects by path, lists and watches by field, merge patches.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -37,13 +38,27 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct ApiServer {
     state: Arc<Mutex<State>>,
+    is_down: Arc<AtomicBool>,
     events: broadcast::Sender<Event>,
 }
 
 impl ApiServer {
     pub(crate) fn new() -> Self {
         let state = State { objects: BTreeMap::new(), version: 1 };
-        Self { state: Arc::new(Mutex::new(state)), events: broadcast::Sender::new(4096) }
+        let events = broadcast::Sender::new(4096);
+        Self { state: Arc::new(Mutex::new(state)), is_down: Arc::default(), events }
+    }
+
+    /// Nobody answers while it is down.
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    fn reach(&self) -> Result<(), ClientError> {
+        if self.is_down.load(Ordering::SeqCst) {
+            return Err(ClientError::transport(std::io::Error::other("nobody is there")));
+        }
+        Ok(())
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
@@ -133,6 +148,10 @@ impl ApiServer {
             }
             Method::DELETE => {
                 let value = self.get(&path).ok_or_else(missing)?;
+                let wanted = &body["preconditions"]["uid"];
+                if !wanted.is_null() && *wanted != value["metadata"]["uid"] {
+                    return Err(Box::new(Status::failure(Reason::Conflict, path)));
+                }
                 self.remove(&path);
                 Ok(value)
             }
@@ -207,6 +226,9 @@ fn holds(collection: &str, of_object: &str) -> bool {
 
 impl Transport for ApiServer {
     fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
+        if let Err(error) = self.reach() {
+            return async move { Err(error) }.boxed();
+        }
         let (code, body) = match self.answer(&request) {
             Ok(value) => (200, value.to_string()),
             Err(status) => (status.code, serde_json::to_string(&status).unwrap()),
@@ -216,6 +238,9 @@ impl Transport for ApiServer {
     }
 
     fn list<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<ObjectList, ClientError>> {
+        if let Err(error) = self.reach() {
+            return async move { Err(error) }.boxed();
+        }
         let (collection, selector) = parse(url);
         let state = self.state.lock().unwrap();
         let items = state
@@ -231,6 +256,9 @@ impl Transport for ApiServer {
     }
 
     fn watch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<WatchStream, ClientError>> {
+        if let Err(error) = self.reach() {
+            return async move { Err(error) }.boxed();
+        }
         let (collection, selector) = parse(url);
         let from = url.split("resourceVersion=").nth(1).unwrap();
         let from: u64 = from.split('&').next().unwrap().parse().unwrap();

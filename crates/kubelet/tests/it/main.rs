@@ -19,6 +19,8 @@ mod resize;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod static_pods;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod world;

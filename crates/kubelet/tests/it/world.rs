@@ -41,9 +41,36 @@ impl World {
     }
 
     async fn configured(tls: Option<(IpAddr, ServingTls)>, images: ImagesConfig) -> Self {
+        let mut world = Self::unstarted(tls, images);
+        world.start_kubelet().await;
+        world
+    }
+
+    /// One with these manifests of static pods, whose API server does not answer yet.
+    pub(crate) fn with_manifests(manifests: &[(&str, Value)]) -> Self {
+        let mut world = Self::unstarted(None, images());
+        std::fs::create_dir(world.manifest("")).unwrap();
+        for (file, manifest) in manifests {
+            world.write_manifest(file, manifest);
+        }
+        world.api.set_down(true);
+        drop(world.spawn_kubelet());
+        world
+    }
+
+    /// The path of a manifest.
+    pub(crate) fn manifest(&self, file: &str) -> std::path::PathBuf {
+        self.dir.path().join("manifests").join(file)
+    }
+
+    pub(crate) fn write_manifest(&self, file: &str, manifest: &Value) {
+        std::fs::write(self.manifest(file), manifest.to_string()).unwrap();
+    }
+
+    fn unstarted(tls: Option<(IpAddr, ServingTls)>, images: ImagesConfig) -> Self {
         keep_mounts_private();
         let clock: clock::SharedClock = Arc::new(TokioClock::new());
-        let mut world = Self {
+        Self {
             api: ApiServer::new(),
             runtime: FakeRuntime::new(Arc::clone(&clock)),
             clock,
@@ -52,16 +79,19 @@ impl World {
             tls,
             images,
             shutdown: Shutdown::new(),
-        };
-        world.start_kubelet().await;
-        world
+        }
     }
 
     async fn start_kubelet(&mut self) {
-        let (ready, mut readiness) = stdx::ready::signal();
+        assert!(self.spawn_kubelet().wait().await);
+    }
+
+    fn spawn_kubelet(&mut self) -> stdx::ready::Readiness {
+        let (ready, readiness) = stdx::ready::signal();
         let mut config =
             Config::new("node", [192, 0, 2, 1].into(), &self.dir.path().join("kubelet"));
         config.healthz_address = None;
+        config.pod_manifest_path = Some(self.manifest(""));
         config.images = self.images.clone();
         if let Some((address, tls)) = &self.tls {
             config.address = *address;
@@ -85,12 +115,17 @@ impl World {
         drop(stdx::task::spawn("kubelet", async move {
             kubelet::run(config, deps, ready, shutdown).await.unwrap();
         }));
-        assert!(readiness.wait().await);
+        readiness
+    }
+
+    /// Ends the kubelet.
+    pub(crate) fn stop_kubelet(&self) {
+        self.shutdown.begin();
     }
 
     /// Ends the kubelet and starts another one.
     pub(crate) async fn restart(&mut self) {
-        self.shutdown.begin();
+        self.stop_kubelet();
         self.shutdown = Shutdown::new();
         self.start_kubelet().await;
     }
