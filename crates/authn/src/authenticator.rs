@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::certificate::user_from_certificate;
+use crate::legacy::LegacyUse;
 use crate::request_header::RequestHeader;
 use crate::service_account::{TokenError, TokenVerifier};
 use crate::static_tokens::StaticTokens;
@@ -23,12 +24,17 @@ pub enum Anonymous {
 pub struct Authenticated {
     /// Who it is.
     pub user: UserInfo,
+    /// That it was a token of a Secret.
+    pub legacy: Option<LegacyUse>,
 }
 
 /// The credentials are wrong, or missing where they are needed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Default, thiserror::Error)]
 #[error("Unauthorized")]
-pub struct Unauthenticated;
+pub struct Unauthenticated {
+    /// That it was a token of a Secret which is not valid any more.
+    pub legacy: Option<LegacyUse>,
+}
 
 /// What is known of who is at the other end of a connection.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +100,7 @@ impl Authenticator {
     /// Who has this verified client certificate; nobody when it names nobody.
     pub fn certified(der: &[u8]) -> Option<Authenticated> {
         let user = user_from_certificate(der).ok()?;
-        Some(Authenticated { user: authenticated(user) })
+        Some(Authenticated { user: authenticated(user), legacy: None })
     }
 
     /// Who makes a request with these headers over a connection with this at its other end.
@@ -110,25 +116,28 @@ impl Authenticator {
         if let Some(request_header) = self.request_header.as_ref().filter(|_| peer.is_front_proxy)
             && let Some(user) = request_header.user(headers)
         {
-            return Ok(Authenticated { user: authenticated(user) });
+            return Ok(Authenticated { user: authenticated(user), legacy: None });
         }
         if let Some(certified) = &peer.certified {
             return Ok(certified.clone());
         }
         if let Some(token) = bearer(headers) {
-            let verified = self.token(token, &self.audiences, now);
-            let (user, _) = verified.map_err(|_| Unauthenticated)?;
-            return Ok(Authenticated { user });
+            let mut legacy = None;
+            return match self.token(token, &self.audiences, now, &mut legacy) {
+                Ok((user, _)) => Ok(Authenticated { user, legacy }),
+                Err(_) => Err(Unauthenticated { legacy }),
+            };
         }
         match self.anonymous {
             // Who shows a certificate wants to be somebody.
-            _ if peer.is_foreign => Err(Unauthenticated),
-            Anonymous::Allowed => Ok(Authenticated { user: UserInfo::anonymous() }),
-            Anonymous::Refused => Err(Unauthenticated),
+            _ if peer.is_foreign => Err(Unauthenticated::default()),
+            Anonymous::Allowed => Ok(Authenticated { user: UserInfo::anonymous(), legacy: None }),
+            Anonymous::Refused => Err(Unauthenticated::default()),
         }
     }
 
-    /// The user of a token, and which of `audiences` it is for.
+    /// The user of a token, and which of `audiences` it is for. That a token of a Secret was shown
+    /// is left in `used`.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -137,12 +146,13 @@ impl Authenticator {
         token: &str,
         audiences: &[String],
         now: i64,
+        used: &mut Option<LegacyUse>,
     ) -> Result<(UserInfo, Vec<String>), TokenError> {
         if let Some(user) = self.static_tokens.user(token) {
             let shared = audiences.iter().filter(|a| self.audiences.contains(a)).cloned().collect();
             return Ok((authenticated(user.clone()), shared));
         }
-        self.verifier.verify(token, audiences, now)
+        self.verifier.verify(token, (audiences, &self.audiences), now, used)
     }
 }
 

@@ -48,6 +48,7 @@ mod root_ca_publisher;
 mod scale_target;
 mod selection;
 mod service_account;
+mod service_account_token;
 mod service_cidr;
 mod service_lb;
 mod service_pods;
@@ -120,12 +121,31 @@ impl std::fmt::Debug for Authority {
 /// `deployment-controller`: upstream's bootstrap roles `system:controller:<name>` go by it.
 pub type ClientFor = Arc<dyn Fn(&str) -> Client + Send + Sync>;
 
+/// Whose token it is that lies in a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSubject {
+    /// Namespace of the Secret and the account.
+    pub namespace: String,
+    /// The Secret.
+    pub secret: String,
+    /// The account.
+    pub account: String,
+    /// Its uid.
+    pub account_uid: String,
+}
+
+/// Signs a token, or says why not.
+pub type SignToken = Arc<dyn Fn(&TokenSubject) -> Result<String, String> + Send + Sync>;
+
 /// What the controllers work with.
 pub struct Deps {
-    /// The API as `system:kube-controller-manager`: for the shared informers.
+    /// The API as `system:kube-controller-manager`: for the shared informers, and for controllers
+    /// that have no service account of their own.
     pub client: Client,
     /// The API as a single controller.
     pub client_for: ClientFor,
+    /// Signs the tokens that are put into Secrets; without it none is.
+    pub sign_token: Option<SignToken>,
     /// Time.
     pub clock: SharedClock,
     /// Where metrics are registered.
@@ -137,6 +157,7 @@ type Start = fn(Context) -> BoxFuture<'static, ()>;
 /// Every controller by upstream's name, and how it starts.
 const STARTS: &[(&str, Start)] = &[
     ("serviceaccount-controller", |ctx| Box::pin(service_account::run(ctx))),
+    ("serviceaccount-token-controller", |ctx| Box::pin(service_account_token::run(ctx))),
     ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_publisher::run(ctx))),
     ("node-ipam-controller", |ctx| Box::pin(node_ipam::run(ctx))),
     ("replicaset-controller", |ctx| Box::pin(replica_set::run::<ReplicaSet>(ctx))),
@@ -222,7 +243,9 @@ async fn work(
     let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
     let ctx = Context {
         config: Arc::new(config),
+        manager: deps.client,
         client_for: deps.client_for,
+        sign_token: deps.sign_token,
         clock: deps.clock,
         informers: Arc::new(informers),
         queues,

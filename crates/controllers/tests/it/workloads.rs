@@ -34,6 +34,7 @@ impl Running {
         let deps = controllers::Deps {
             client: client.clone(),
             client_for: Arc::new(move |_| client.clone()),
+            sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
             clock: Arc::new(clock::SystemClock),
             metrics: telemetry::Registry::new(),
         };

@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
 use crate::command::own_port;
+use crate::token_signer;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// The longest time that what is signed is valid.
     #[arg(long, default_value = "8760h0m0s")]
     cluster_signing_duration: SignedDuration,
+    /// Key that tokens in Secrets are signed with; without it none is made.
+    #[arg(long)]
+    service_account_private_key_file: Option<PathBuf>,
     #[command(flatten)]
     port: own_port::Place,
     /// Whether only one of several copies works.
@@ -73,6 +77,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }),
         _ => None,
     };
+    let sign_token = args.service_account_private_key_file.as_ref();
+    let sign_token = sign_token.map(|path| token_signer::of(&read(path)?)).transpose()?;
     own_port::start(&args.port, &alone, "kube-controller-manager").await?;
     let config = controllers::Config {
         controllers: args.controllers,
@@ -86,6 +92,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let deps = controllers::Deps {
         client: alone.client.clone(),
         client_for: Arc::new(move |_account| client.clone()),
+        sign_token,
         clock: Arc::clone(&alone.clock),
         metrics: alone.metrics.clone(),
     };

@@ -36,6 +36,8 @@ mod settings;
 #[cfg(test)]
 mod stateful;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod versions;
 #[cfg(test)]
 mod volumes;

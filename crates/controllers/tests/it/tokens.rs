@@ -1,0 +1,70 @@
+//! What the controllers make of Secrets with tokens.
+
+use serde_json::{Value, json};
+
+use crate::memory_api::MemoryApi;
+use crate::workloads::{Running, namespace};
+
+const ACCOUNTS: &str = "/api/v1/namespaces/n/serviceaccounts";
+const SECRETS: &str = "/api/v1/namespaces/n/secrets";
+
+fn token_secret(api: &MemoryApi, name: &str, account: &str) {
+    let annotations = json!({ "kubernetes.io/service-account.name": account });
+    api.create(
+        SECRETS,
+        json!({ "apiVersion": "v1", "kind": "Secret",
+            "type": "kubernetes.io/service-account-token",
+            "metadata": { "name": name, "annotations": annotations } }),
+    );
+}
+
+fn data(secret: &Value, key: &str) -> Value {
+    secret["data"][key].clone()
+}
+
+#[tokio::test]
+async fn a_secret_gets_a_token_and_goes_with_its_account() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    api.create(
+        SECRETS,
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "other" },
+            "type": "Opaque" }),
+    );
+    let account = api.create(
+        ACCOUNTS,
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "builder" },
+            "secrets": [{ "name": "first" }, { "name": "other" }] }),
+    );
+    let uid = account["metadata"]["uid"].as_str().unwrap();
+    token_secret(api, "first", "builder");
+    token_secret(api, "second", "builder");
+    let has_token = |api: &MemoryApi, name: &str| {
+        !data(&api.get(&format!("{SECRETS}/{name}")).unwrap(), "token").is_null()
+    };
+    api.eventually("both have tokens", |api| has_token(api, "first") && has_token(api, "second"))
+        .await;
+    let secret = api.get(&format!("{SECRETS}/first")).unwrap();
+    let encoded = |text: &str| json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));
+    assert_eq!(data(&secret, "token"), encoded(&format!("token of {uid}")));
+    assert_eq!(data(&secret, "namespace"), encoded("n"));
+    assert_eq!(data(&secret, "ca.crt"), encoded("PEM"));
+    assert_eq!(secret["metadata"]["annotations"]["kubernetes.io/service-account.uid"], uid);
+    api.delete(&format!("{SECRETS}/first"));
+    api.eventually("the account does not name it any more", |api| {
+        api.get(&format!("{ACCOUNTS}/builder")).unwrap()["secrets"] == json!([{ "name": "other" }])
+    })
+    .await;
+    api.delete(&format!("{ACCOUNTS}/builder"));
+    api.eventually("the other one goes with the account", |api| {
+        api.get(&format!("{SECRETS}/second")).is_none()
+    })
+    .await;
+    token_secret(api, "orphan", "builder");
+    api.eventually("one of nobody goes, too", |api| {
+        api.get(&format!("{SECRETS}/orphan")).is_none()
+    })
+    .await;
+    assert!(api.get(&format!("{SECRETS}/other")).is_some());
+}
