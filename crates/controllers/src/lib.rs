@@ -31,6 +31,7 @@ mod ephemeral_volume;
 mod expectations;
 mod garbage_collector;
 mod job;
+mod legacy_token_cleaner;
 mod local_path;
 mod namespace;
 mod node_ipam;
@@ -93,7 +94,13 @@ pub struct Config {
     pub root_ca: String,
     /// What approved signing requests are signed with; without it none is signed.
     pub signing: Option<Authority>,
+    /// How long a token that was made for an account may be unused before it is marked invalid,
+    /// and then before it is removed.
+    pub unused_tokens: SignedDuration,
 }
+
+/// Upstream's default for [`Config::unused_tokens`].
+pub const UNUSED_TOKENS: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 /// A certificate authority.
 #[derive(Clone)]
@@ -158,6 +165,9 @@ type Start = fn(Context) -> BoxFuture<'static, ()>;
 const STARTS: &[(&str, Start)] = &[
     ("serviceaccount-controller", |ctx| Box::pin(service_account::run(ctx))),
     ("serviceaccount-token-controller", |ctx| Box::pin(service_account_token::run(ctx))),
+    ("legacy-serviceaccount-token-cleaner-controller", |ctx| {
+        Box::pin(legacy_token_cleaner::run(ctx))
+    }),
     ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_publisher::run(ctx))),
     ("node-ipam-controller", |ctx| Box::pin(node_ipam::run(ctx))),
     ("replicaset-controller", |ctx| Box::pin(replica_set::run::<ReplicaSet>(ctx))),

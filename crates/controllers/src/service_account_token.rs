@@ -10,7 +10,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use meta::ObjectKey;
 
-pub(crate) use self::view::{AccountView, SecretView, TYPE};
+pub(crate) use self::view::{AccountView, INVALID_SINCE, SecretView, TYPE};
 use crate::context::Context;
 use crate::reconcile::reconcile;
 use crate::{SignToken, TokenSubject};

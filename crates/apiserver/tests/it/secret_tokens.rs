@@ -49,6 +49,16 @@ async fn patch(server: &Fixture, path: &str, change: &Value) {
 }
 
 #[tokio::test]
+async fn it_is_told_since_when_uses_are_noted() {
+    let server = Fixture::start().await;
+    let path = "/api/v1/namespaces/kube-system/configmaps/\
+                kube-apiserver-legacy-service-account-token-tracking";
+    let (_, map) = server.admin(Method::GET, path, &Value::Null).await;
+    let since = map["data"]["since"].as_str().unwrap();
+    assert!(since.parse::<jiff::civil::Date>().is_ok(), "{since}");
+}
+
+#[tokio::test]
 async fn a_token_of_a_secret_is_valid_as_long_as_it_lies_there_unmarked() {
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let signer = TokenSigner::from_pem(key.as_bytes()).unwrap();

@@ -1,3 +1,5 @@
+//! Tokens of Secrets that are valid, and how they end.
+
 use std::sync::{Arc, Mutex};
 
 use super::*;

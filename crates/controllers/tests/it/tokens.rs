@@ -68,3 +68,50 @@ async fn a_secret_gets_a_token_and_goes_with_its_account() {
     .await;
     assert!(api.get(&format!("{SECRETS}/other")).is_some());
 }
+
+#[tokio::test]
+async fn tokens_that_nobody_uses_are_marked_and_later_removed() {
+    let api = MemoryApi::default();
+    api.create(
+        "/api/v1/namespaces/kube-system/configmaps",
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "since": "2026-01-01" },
+            "metadata": { "name": "kube-apiserver-legacy-service-account-token-tracking" } }),
+    );
+    let all = ["unused", "marked", "used", "mounted"];
+    let references: Vec<_> = all.iter().map(|name| json!({ "name": name })).collect();
+    api.create(
+        ACCOUNTS,
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "builder" },
+            "secrets": references }),
+    );
+    for name in all.into_iter().chain(["manual"]) {
+        token_secret(&api, name, "builder");
+        // It has what it needs: nobody else changes it meanwhile.
+        let data = json!({ "token": "eA==", "namespace": "bg==", "ca.crt": "UEVN" });
+        api.patch(&format!("{SECRETS}/{name}"), &json!({ "data": data }));
+    }
+    let label = |name: &str, key: &str, day: &str| {
+        let labels = json!({ format!("kubernetes.io/legacy-token-{key}"): day });
+        api.patch(&format!("{SECRETS}/{name}"), &json!({ "metadata": { "labels": labels } }));
+    };
+    label("marked", "invalid-since", "2026-01-05");
+    label("used", "last-used", "9999-01-01");
+    api.create(
+        "/api/v1/namespaces/n/pods",
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
+            "spec": { "containers": [{ "name": "c", "image": "i" }],
+                "volumes": [{ "name": "v", "secret": { "secretName": "mounted" } }] } }),
+    );
+    let running = Running::start_on(api);
+    let since = |api: &MemoryApi, name: &str| {
+        let secret = api.get(&format!("{SECRETS}/{name}")).unwrap();
+        secret["metadata"]["labels"]["kubernetes.io/legacy-token-invalid-since"].clone()
+    };
+    let is_done = |api: &MemoryApi| {
+        since(api, "unused").is_string() && api.get(&format!("{SECRETS}/marked")).is_none()
+    };
+    running.api.eventually("one is marked and one removed", is_done).await;
+    for name in ["used", "mounted", "manual"] {
+        assert!(since(&running.api, name).is_null(), "{name}");
+    }
+}

@@ -21,7 +21,10 @@ impl Drop for Running {
 
 impl Running {
     pub(crate) fn start() -> Self {
-        let api = MemoryApi::default();
+        Self::start_on(MemoryApi::default())
+    }
+
+    pub(crate) fn start_on(api: MemoryApi) -> Self {
         let client = api.client();
         let config = controllers::Config {
             controllers: vec!["*".to_owned()],
@@ -30,6 +33,7 @@ impl Running {
             node_cidr_mask_size_v6: 64,
             root_ca: "PEM".to_owned(),
             signing: None,
+            unused_tokens: jiff::SignedDuration::from_hours(24),
         };
         let deps = controllers::Deps {
             client: client.clone(),

@@ -45,6 +45,10 @@ pub(crate) struct Args {
     /// Key that tokens in Secrets are signed with; without it none is made.
     #[arg(long)]
     service_account_private_key_file: Option<PathBuf>,
+    /// How long a token that was made for a service account may be unused before it is marked
+    /// invalid, and then before it is removed.
+    #[arg(long, default_value = "8760h0m0s")]
+    legacy_service_account_token_clean_up_period: SignedDuration,
     #[command(flatten)]
     port: own_port::Place,
     /// Whether only one of several copies works.
@@ -87,6 +91,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         node_cidr_mask_size_v6: args.node_cidr_mask_size_ipv6,
         root_ca,
         signing,
+        unused_tokens: args.legacy_service_account_token_clean_up_period,
     };
     let client = alone.client.clone();
     let deps = controllers::Deps {

@@ -230,6 +230,7 @@ impl Cluster<'_> {
                 key: self.pki.authority_key().to_owned(),
                 lifetime: controllers::Authority::LIFETIME,
             }),
+            unused_tokens: controllers::UNUSED_TOKENS,
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");
