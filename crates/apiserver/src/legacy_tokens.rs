@@ -1,9 +1,9 @@
-//! Tokens that lie in Secrets: what of the objects decides about them, and the day on which one was
-//! last used.
+//! Tokens that lie in Secrets, of accounts and of those who are about to join: what of the objects
+//! decides about them, and the day on which one of an account was last used.
 
 use std::sync::Arc;
 
-use authn::{LegacyUse, TokenAccount, TokenSecret, UserInfo};
+use authn::{BootstrapSecret, LegacyUse, TokenAccount, TokenSecret, UserInfo};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -38,6 +38,20 @@ pub(crate) fn account(object: &Object) -> Option<TokenAccount> {
         uid: object.header().uid.clone(),
         is_deleted: is_deleted(&found),
         secrets: secrets.filter_map(|it| it["name"].as_str().map(str::to_owned)).collect(),
+    })
+}
+
+/// A Secret that may have a bootstrap token.
+pub(crate) fn bootstrap(object: &Object) -> Option<BootstrapSecret> {
+    let found: Value = object.decode().ok()?;
+    let data = found["data"].as_object().into_iter().flatten().filter_map(|(key, value)| {
+        let text = String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()?;
+        Some((key.clone(), text))
+    });
+    Some(BootstrapSecret {
+        kind: found["type"].as_str().unwrap_or_default().to_owned(),
+        is_deleted: is_deleted(&found),
+        data: data.collect(),
     })
 }
 

@@ -128,6 +128,12 @@ impl authn::BoundObjects for Living {
     }
 }
 
+impl authn::BootstrapSecrets for Living {
+    fn secret(&self, name: &str) -> Option<authn::BootstrapSecret> {
+        legacy_tokens::bootstrap(&*self.find("secrets", "kube-system", name)?)
+    }
+}
+
 /// The authorizer over the caches.
 pub(crate) fn authorizer(config: &Config, resources: &Arc<Resources>) -> authz::Authorizer {
     authz::Authorizer::new(

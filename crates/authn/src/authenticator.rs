@@ -1,8 +1,11 @@
 //! From credentials to a user.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use crate::bootstrap_token::{self, BootstrapSecrets};
 use crate::certificate::user_from_certificate;
 use crate::legacy::LegacyUse;
 use crate::request_header::RequestHeader;
@@ -47,13 +50,15 @@ pub struct Peer {
     pub is_foreign: bool,
 }
 
-/// Tries headers of a front proxy, certificate, static tokens and service account tokens, in this order.
+/// Tries headers of a front proxy, certificate, static tokens, bootstrap tokens and service account
+/// tokens, in this order.
 pub struct Authenticator {
     anonymous: Anonymous,
     static_tokens: StaticTokens,
     verifier: TokenVerifier,
     audiences: Vec<String>,
     request_header: Option<RequestHeader>,
+    bootstrap: Option<Arc<dyn BootstrapSecrets>>,
 }
 
 impl Authenticator {
@@ -64,13 +69,26 @@ impl Authenticator {
         verifier: TokenVerifier,
         audiences: Vec<String>,
     ) -> Self {
-        Self { anonymous, static_tokens, verifier, audiences, request_header: None }
+        Self {
+            anonymous,
+            static_tokens,
+            verifier,
+            audiences,
+            request_header: None,
+            bootstrap: None,
+        }
     }
 
     /// The same, which also believes front proxies.
     #[must_use]
     pub fn behind(self, request_header: Option<RequestHeader>) -> Self {
         Self { request_header, ..self }
+    }
+
+    /// The same, which also believes bootstrap tokens.
+    #[must_use]
+    pub fn bootstrapping(self, bootstrap: Option<Arc<dyn BootstrapSecrets>>) -> Self {
+        Self { bootstrap, ..self }
     }
 
     /// The headers that front proxies use.
@@ -148,9 +166,11 @@ impl Authenticator {
         now: i64,
         used: &mut Option<LegacyUse>,
     ) -> Result<(UserInfo, Vec<String>), TokenError> {
-        if let Some(user) = self.static_tokens.user(token) {
+        let known = self.static_tokens.user(token).cloned();
+        let user = known.or_else(|| bootstrap_token::user(token, &**self.bootstrap.as_ref()?, now));
+        if let Some(user) = user {
             let shared = audiences.iter().filter(|a| self.audiences.contains(a)).cloned().collect();
-            return Ok((authenticated(user.clone()), shared));
+            return Ok((authenticated(user), shared));
         }
         self.verifier.verify(token, (audiences, &self.audiences), now, used)
     }

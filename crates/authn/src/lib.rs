@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod authenticator;
+mod bootstrap_token;
 mod certificate;
 mod impersonation;
 mod legacy;
@@ -24,6 +25,7 @@ mod user;
 mod verified;
 
 pub use authenticator::{Anonymous, Authenticated, Authenticator, Peer, Unauthenticated};
+pub use bootstrap_token::{BootstrapSecret, BootstrapSecrets};
 pub use certificate::{BadCertificate, common_name, user_from_certificate};
 pub use impersonation::{Impersonation, ImpersonationError};
 pub use legacy::{LEGACY_ISSUER, LegacyClaims, LegacyKind, LegacyUse, TokenAccount, TokenSecret};

@@ -30,6 +30,7 @@ use crate::disruption::BudgetView;
 use crate::pod_view::{PodIndex, PodView};
 use crate::service_account_token::{AccountView, SecretView, TYPE};
 use crate::validating_admission_policy_status::PolicyView;
+use crate::{bootstrap_secret, bootstrap_signer};
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -44,6 +45,10 @@ pub(crate) struct Informers {
     /// Of the nodes only; when they were renewed.
     pub(crate) node_leases: Lister<Option<MicroTime>>,
     pub(crate) service_accounts: Lister<AccountView>,
+    /// Only those of [`bootstrap_secret::NAMESPACE`], with bootstrap tokens.
+    pub(crate) bootstrap_secrets: Lister<Secret>,
+    /// Only those of the namespace of the one that is signed for those who join.
+    pub(crate) cluster_info: Lister<ConfigMap>,
     /// Only those for tokens of service accounts.
     pub(crate) token_secrets: Lister<Option<SecretView>>,
     /// Only those that are called [`ROOT_CA`]; their data.
@@ -102,6 +107,14 @@ impl Informers {
                 selected::<ServiceAccount>(all()),
                 shutdown,
                 |object| Ok(AccountView::new(ServiceAccount::of(object)?)),
+            ),
+            bootstrap_secrets: start.within::<Secret>(
+                bootstrap_secret::NAMESPACE,
+                ListOptions::fields(format!("type={}", bootstrap_secret::TYPE)),
+            ),
+            cluster_info: start.within::<ConfigMap>(
+                bootstrap_signer::NAMESPACE,
+                ListOptions::fields(format!("metadata.name={}", bootstrap_signer::NAME)),
             ),
             token_secrets: Informer::spawn(
                 client,
@@ -170,7 +183,15 @@ impl Start<'_> {
     where
         K: k8s_openapi::Resource + Typed + Send + Sync + 'static,
     {
-        let config = selected::<K>(options);
+        self.within("", options)
+    }
+
+    /// The same of one namespace.
+    fn within<K>(&self, namespace: &str, options: ListOptions) -> Lister<K>
+    where
+        K: k8s_openapi::Resource + Typed + Send + Sync + 'static,
+    {
+        let config = InformerConfig { namespace: namespace.to_owned(), ..selected::<K>(options) };
         Informer::spawn(self.client, self.clock, config, self.shutdown, K::of)
     }
 }

@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 mod autoscaler;
+mod bootstrap_secret;
+mod bootstrap_signer;
 mod certificates;
 mod cluster;
 mod cluster_role_aggregation;
@@ -81,8 +83,8 @@ use crate::queue_metrics::QueueMetrics;
 /// What the operator decides.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which controllers run, as upstream's `--controllers`: `*` for all, `name`, `-name` to leave
-    /// one out. The names are those of [`controllers`].
+    /// Which controllers run, as upstream's `--controllers`: `*` for all that are not off unless they
+    /// are named, `name`, `-name` to leave one out. The names are those of [`controllers`].
     pub controllers: Vec<String>,
     /// Pod ranges of the cluster, at most one per address family.
     pub cluster_cidrs: Vec<IpNet>,
@@ -213,7 +215,12 @@ const STARTS: &[(&str, Start)] = &[
     ("persistentvolume-protection-controller", |ctx| Box::pin(volume_protection::run_volumes(ctx))),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
+    ("bootstrap-signer-controller", |ctx| Box::pin(bootstrap_signer::run(ctx))),
+    ("token-cleaner-controller", |ctx| Box::pin(bootstrap_secret::run(ctx))),
 ];
+
+/// Those that `*` does not stand for, as upstream's.
+const OFF: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
 
 /// The names of all controllers.
 pub fn controllers() -> impl Iterator<Item = &'static str> {
@@ -288,7 +295,8 @@ fn running_metric(registry: &telemetry::Registry) -> Result<IntGaugeVec, prometh
     Ok(running)
 }
 
-/// Upstream `IsControllerEnabled`: a mention decides, `*` stands for the rest.
+/// Upstream `IsControllerEnabled`: a mention decides, `*` stands for the rest but those in
+/// [`OFF`].
 fn is_enabled(list: &[String], name: &str) -> bool {
     if list.iter().any(|entry| entry == name) {
         return true;
@@ -296,7 +304,7 @@ fn is_enabled(list: &[String], name: &str) -> bool {
     if list.iter().any(|entry| entry.strip_prefix('-') == Some(name)) {
         return false;
     }
-    list.iter().any(|entry| entry == "*")
+    list.iter().any(|entry| entry == "*") && !OFF.contains(&name)
 }
 
 #[cfg(test)]
@@ -310,5 +318,7 @@ mod tests {
         assert!(!is_enabled(&list("*,-a"), "a"));
         assert!(is_enabled(&list("a"), "a"));
         assert!(!is_enabled(&list("a"), "b"));
+        assert!(!is_enabled(&list("*"), OFF[0]));
+        assert!(is_enabled(&list(&format!("*,{}", OFF[0])), OFF[0]));
     }
 }

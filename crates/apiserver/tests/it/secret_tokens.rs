@@ -49,6 +49,33 @@ async fn patch(server: &Fixture, path: &str, change: &Value) {
 }
 
 #[tokio::test]
+async fn a_bootstrap_token_is_accepted_where_it_is_switched_on() {
+    let token = "abcdef.0123456789abcdef";
+    let secret = json!({"type": "bootstrap.kubernetes.io/token",
+        "metadata": {"name": "bootstrap-token-abcdef"},
+        "stringData": {"token-id": "abcdef", "token-secret": "0123456789abcdef",
+            "usage-bootstrap-authentication": "true",
+            "auth-extra-groups": "system:bootstrappers:workers"}});
+    let path = "/api/v1/namespaces/kube-system/secrets";
+    let off = Fixture::start().await;
+    off.create(path, &secret).await;
+    assert_eq!(whoami(&off, token).await.0, StatusCode::UNAUTHORIZED);
+    let store = LogStore::volatile(&Options::default(), Arc::new(SystemClock)).unwrap();
+    let on = Fixture::start_configured(Arc::new(store), |config| {
+        config.enable_bootstrap_token_auth = true;
+    })
+    .await;
+    on.create(path, &secret).await;
+    let (code, _, user) = whoami(&on, token).await;
+    assert_eq!(code, StatusCode::CREATED);
+    assert_eq!(user["username"], "system:bootstrap:abcdef");
+    let groups = ["system:bootstrappers", "system:bootstrappers:workers", "system:authenticated"];
+    assert_eq!(user["groups"], json!(groups));
+    let wrong = "abcdef.0123456789abcdeg";
+    assert_eq!(whoami(&on, wrong).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn it_is_told_since_when_uses_are_noted() {
     let server = Fixture::start().await;
     let path = "/api/v1/namespaces/kube-system/configmaps/\

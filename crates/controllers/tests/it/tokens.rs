@@ -115,3 +115,41 @@ async fn tokens_that_nobody_uses_are_marked_and_later_removed() {
         assert!(since(&running.api, name).is_null(), "{name}");
     }
 }
+
+#[tokio::test]
+async fn bootstrap_tokens_sign_and_go_when_their_time_is_over() {
+    let running = Running::start();
+    let api = &running.api;
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    let info = "/api/v1/namespaces/kube-public/configmaps";
+    let text = |text: &str| json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));
+    let token = |id: &str, end: &str| {
+        let data = json!({ "token-id": text(id), "token-secret": text("0123456789abcdef"),
+            "usage-bootstrap-signing": text("true"), "expiration": text(end) });
+        api.create(
+            secrets,
+            json!({ "apiVersion": "v1", "kind": "Secret", "data": data,
+                "type": "bootstrap.kubernetes.io/token",
+                "metadata": { "name": format!("bootstrap-token-{id}") } }),
+        );
+    };
+    token("abcdef", "9999-01-01T00:00:00Z");
+    token("older0", "2026-01-01T00:00:00Z");
+    api.create(
+        info,
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "cluster-info" },
+            "data": { "kubeconfig": "content", "jws-kubeconfig-gone00": "x" } }),
+    );
+    let signatures = |api: &MemoryApi| {
+        let map = api.get(&format!("{info}/cluster-info")).unwrap();
+        let data = map["data"].as_object().unwrap().clone();
+        data.into_iter().map(|(key, _)| key).filter(|key| key != "kubeconfig").collect::<Vec<_>>()
+    };
+    api.eventually("it is signed", |api| signatures(api) == ["jws-kubeconfig-abcdef"]).await;
+    api.eventually("the old one goes", |api| {
+        api.get(&format!("{secrets}/bootstrap-token-older0")).is_none()
+    })
+    .await;
+    api.delete(&format!("{secrets}/bootstrap-token-abcdef"));
+    api.eventually("nothing signs any more", |api| signatures(api).is_empty()).await;
+}

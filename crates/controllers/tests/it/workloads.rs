@@ -27,7 +27,9 @@ impl Running {
     pub(crate) fn start_on(api: MemoryApi) -> Self {
         let client = api.client();
         let config = controllers::Config {
-            controllers: vec!["*".to_owned()],
+            controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
+                .map(str::to_owned)
+                .to_vec(),
             cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
             node_cidr_mask_size_v4: 24,
             node_cidr_mask_size_v6: 64,
