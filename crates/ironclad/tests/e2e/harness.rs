@@ -56,14 +56,7 @@ impl Harness {
         self.send(method, path, content_type, body)
     }
 
-    /// Changes an object by a JSON patch.
-    pub(crate) fn patch_json(&self, path: &str, patch: &Value) -> Value {
-        let content_type = "application/json-patch+json";
-        let answer = self.send(Method::PATCH, path, content_type, Some(patch)).unwrap();
-        serde_json::from_slice(&answer).unwrap()
-    }
-
-    fn send(
+    pub(crate) fn send(
         &self,
         method: Method,
         path: &str,
@@ -233,6 +226,6 @@ pub(crate) fn server(name: &str) -> Value {
 }
 
 #[expect(clippy::disallowed_methods, reason = "another process is waited for, whose clock is real")]
-fn pause_for(duration: Duration) {
+pub(crate) fn pause_for(duration: Duration) {
     std::thread::sleep(duration);
 }

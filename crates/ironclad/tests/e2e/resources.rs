@@ -187,7 +187,7 @@ fn limits_are_added_to_a_pod_that_runs() {
     let change = json!([{ "op": "replace", "path": "/spec/containers/0/resources",
                           "value": added }]);
     let resize = format!("{}/resize", pod_path("p"));
-    harness.patch_json(&resize, &change);
+    harness.send(Method::PATCH, &resize, "application/json-patch+json", Some(&change)).unwrap();
     let resized = expected(153, Some(300), Some(64 << 20));
     harness.until("the limits are there", || {
         let pod = harness.get(&pod_path("p"));

@@ -83,7 +83,7 @@ fn an_operator_in_python_survives_the_api_server() {
     until_filled(&harness, FEW);
 
     harness.cluster.kill().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    crate::harness::pause_for(Duration::from_secs(1));
     harness.cluster.up().unwrap();
     fill(&harness, FEW..FEW + 3);
     until_filled(&harness, FEW + 3);

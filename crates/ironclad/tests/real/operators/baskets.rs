@@ -147,7 +147,7 @@ async fn fill(client: &Client, numbers: std::ops::Range<usize>) {
     let (old, new, params) = (&old, &new, &PostParams::default());
     let make = |n: usize| async move {
         let (name, size) = (format!("b{n}"), i64::try_from(n % 100).unwrap());
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             old.create(params, &Basket::new(&name, BasketSpec { size })).await.unwrap();
         } else {
             let spec = v2::BasketSpec { capacity: size };

@@ -38,8 +38,8 @@ impl Hooks {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let certificate = certificate.self_signed(&key).unwrap().pem();
-        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-        let tls = tokio_rustls::rustls::ServerConfig::builder_with_provider(provider)
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
@@ -54,6 +54,7 @@ impl Hooks {
             tls: Arc::new(tls),
             connections: Arc::new(tokio::sync::Semaphore::new(1000)),
             header_timeout: Duration::from_secs(10),
+            lanes: Arc::default(),
             clock: Arc::new(clock::SystemClock),
         };
         let accept: listener::Accept = Arc::new(|_| Arc::new(|request| answer(request).boxed()));
