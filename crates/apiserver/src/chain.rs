@@ -25,7 +25,7 @@ use crate::subresources;
 use crate::verbs;
 use crate::websocket;
 use crate::write::Part;
-use crate::{aggregation, audit, custom, discovery, non_resource, proxy, traffic};
+use crate::{aggregation, audit, custom, discovery, legacy_tokens, non_resource, proxy, traffic};
 use connection::compress;
 use connection::{Body, RequestBody};
 
@@ -57,15 +57,22 @@ pub(crate) async fn serve_connection(
     }
     let compresses = compress::is_accepted(&parts.method, &parts.headers)
         && server.config.features.is_enabled("APIResponseCompression");
-    let request = Request::from_parts(parts, RequestBody::Incoming(body));
+    let mut request = Request::from_parts(parts, RequestBody::Incoming(body));
     match authenticated {
         Ok(authenticated) => {
+            if let Some(used) = authenticated.legacy {
+                legacy_tokens::label(&server, &used).await;
+                request.extensions_mut().insert(used);
+            }
             let is_kept = outlives_connection(&request);
             let served = serve(server, authenticated.user, request, Some(upgrade));
             let response = if is_kept { kept(served).await } else { served.await };
             if compresses { compress::large(response) } else { response }
         }
-        Err(_) => {
+        Err(unauthenticated) => {
+            if let Some(used) = unauthenticated.legacy {
+                legacy_tokens::label(&server, &used).await;
+            }
             let (parts, body) = request.into_parts();
             drain(&server, body).await;
             unauthorized(&server, &parts).await
@@ -121,6 +128,9 @@ pub(crate) async fn serve(
     ctx.lane = parts.extensions.get().cloned();
     ctx.audit.clone_from(&audit);
     ctx.audit_id.clone_from(&audit_id);
+    if let Some(used) = parts.extensions.get::<authn::LegacyUse>() {
+        ctx.note_legacy(used);
+    }
     let handled = std::panic::AssertUnwindSafe(handle(ctx, body, upgrade)).catch_unwind().await;
     let (ctx, result) = match handled {
         Ok(handled) => handled,

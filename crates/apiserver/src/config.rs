@@ -56,6 +56,8 @@ pub struct Config {
     pub issuer: String,
     /// File of static tokens.
     pub token_auth_file: Option<PathBuf>,
+    /// Whether those who are about to join may show bootstrap tokens.
+    pub enable_bootstrap_token_auth: bool,
     /// The headers in which front proxies say who asks.
     pub request_header: authn::RequestHeader,
     /// Authorizers in order.
@@ -93,6 +95,8 @@ impl Config {
             pki,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             token_auth_file: None,
+            // Upstream's default.
+            enable_bootstrap_token_auth: false,
             // What kubeadm configures.
             request_header: authn::RequestHeader::standard(&["front-proxy-client"]),
             authorization_mode: vec![authz::Mode::Node, authz::Mode::Rbac],

@@ -86,6 +86,15 @@ impl RequestContext {
         }
     }
 
+    /// Says that a token was shown that lies in a Secret.
+    pub(crate) fn note_legacy(&self, used: &authn::LegacyUse) {
+        if let Some(warning) = used.warning() {
+            self.warn(warning);
+        }
+        let (key, value) = used.audit_annotation();
+        self.annotate(key, || value);
+    }
+
     /// The user as authorization sees it.
     pub(crate) fn subject(&self) -> authz::Subject<'_> {
         authz::Subject { name: &self.user.name, groups: &self.user.groups }

@@ -10,6 +10,7 @@ use store::Store;
 
 use crate::aggregation::Backends;
 use crate::config::Config;
+use crate::legacy_tokens;
 use crate::metrics::Metrics;
 use crate::pump::Pump;
 use crate::quota::Quotas;
@@ -87,14 +88,17 @@ impl admission::View for Server {
     }
 }
 
-/// Uids of living objects, for tokens bound to them.
+/// Living objects, for tokens bound to them.
 pub(crate) struct Living(pub(crate) Arc<Resources>);
 
 impl Living {
-    fn uid(&self, resource: &str, namespace: &str, name: &str) -> Option<String> {
+    fn find(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let storage = self.0.storage("", resource)?;
-        let object = storage.cache.get(&storage.cache_key(namespace, name))?;
-        Some(object.header().uid.clone())
+        storage.cache.get(&storage.cache_key(namespace, name))
+    }
+
+    fn uid(&self, resource: &str, namespace: &str, name: &str) -> Option<String> {
+        Some(self.find(resource, namespace, name)?.header().uid.clone())
     }
 }
 
@@ -113,6 +117,20 @@ impl authn::BoundObjects for Living {
 
     fn node_uid(&self, name: &str) -> Option<String> {
         self.uid("nodes", "", name)
+    }
+
+    fn token_secret(&self, namespace: &str, name: &str) -> Option<authn::TokenSecret> {
+        legacy_tokens::secret(&*self.find("secrets", namespace, name)?)
+    }
+
+    fn token_account(&self, namespace: &str, name: &str) -> Option<authn::TokenAccount> {
+        legacy_tokens::account(&*self.find("serviceaccounts", namespace, name)?)
+    }
+}
+
+impl authn::BootstrapSecrets for Living {
+    fn secret(&self, name: &str) -> Option<authn::BootstrapSecret> {
+        legacy_tokens::bootstrap(&*self.find("secrets", "kube-system", name)?)
     }
 }
 

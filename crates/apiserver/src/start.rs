@@ -177,6 +177,8 @@ fn build(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Server, Start
     let has_front_proxy = !config.pki.front_proxy_ca.is_empty();
     let authenticator =
         authenticator.behind(has_front_proxy.then(|| config.request_header.clone()));
+    let bootstrap = config.enable_bootstrap_token_auth.then(|| Living(resources.clone()));
+    let authenticator = authenticator.bootstrapping(bootstrap.map(|living| Arc::new(living) as _));
     Ok(Server {
         authorizer: authorizer(&config, &resources),
         pump: Pump::new(deps.store.clone(), deps.clock.clone(), metrics.stored_events.clone()),

@@ -88,7 +88,7 @@ pub(crate) async fn serve_virtual(
     match (ctx.info.resource.as_str(), ctx.info.verb.as_str()) {
         ("bindings", "create") => binding::legacy(request, resource).await,
         ("componentstatuses", "get" | "list") => Ok(review::component_statuses(ctx, resource)),
-        (_, "create") => review::create(request, resource),
+        (_, "create") => review::create(request, resource).await,
         _ => Err(not_allowed()),
     }
 }

@@ -1,9 +1,13 @@
 //! From credentials to a user.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use crate::bootstrap_token::{self, BootstrapSecrets};
 use crate::certificate::user_from_certificate;
+use crate::legacy::LegacyUse;
 use crate::request_header::RequestHeader;
 use crate::service_account::{TokenError, TokenVerifier};
 use crate::static_tokens::StaticTokens;
@@ -23,12 +27,17 @@ pub enum Anonymous {
 pub struct Authenticated {
     /// Who it is.
     pub user: UserInfo,
+    /// That it was a token of a Secret.
+    pub legacy: Option<LegacyUse>,
 }
 
 /// The credentials are wrong, or missing where they are needed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Default, thiserror::Error)]
 #[error("Unauthorized")]
-pub struct Unauthenticated;
+pub struct Unauthenticated {
+    /// That it was a token of a Secret which is not valid any more.
+    pub legacy: Option<LegacyUse>,
+}
 
 /// What is known of who is at the other end of a connection.
 #[derive(Clone, Debug, Default)]
@@ -41,13 +50,15 @@ pub struct Peer {
     pub is_foreign: bool,
 }
 
-/// Tries headers of a front proxy, certificate, static tokens and service account tokens, in this order.
+/// Tries headers of a front proxy, certificate, static tokens, bootstrap tokens and service account
+/// tokens, in this order.
 pub struct Authenticator {
     anonymous: Anonymous,
     static_tokens: StaticTokens,
     verifier: TokenVerifier,
     audiences: Vec<String>,
     request_header: Option<RequestHeader>,
+    bootstrap: Option<Arc<dyn BootstrapSecrets>>,
 }
 
 impl Authenticator {
@@ -58,13 +69,26 @@ impl Authenticator {
         verifier: TokenVerifier,
         audiences: Vec<String>,
     ) -> Self {
-        Self { anonymous, static_tokens, verifier, audiences, request_header: None }
+        Self {
+            anonymous,
+            static_tokens,
+            verifier,
+            audiences,
+            request_header: None,
+            bootstrap: None,
+        }
     }
 
     /// The same, which also believes front proxies.
     #[must_use]
     pub fn behind(self, request_header: Option<RequestHeader>) -> Self {
         Self { request_header, ..self }
+    }
+
+    /// The same, which also believes bootstrap tokens.
+    #[must_use]
+    pub fn bootstrapping(self, bootstrap: Option<Arc<dyn BootstrapSecrets>>) -> Self {
+        Self { bootstrap, ..self }
     }
 
     /// The headers that front proxies use.
@@ -94,7 +118,7 @@ impl Authenticator {
     /// Who has this verified client certificate; nobody when it names nobody.
     pub fn certified(der: &[u8]) -> Option<Authenticated> {
         let user = user_from_certificate(der).ok()?;
-        Some(Authenticated { user: authenticated(user) })
+        Some(Authenticated { user: authenticated(user), legacy: None })
     }
 
     /// Who makes a request with these headers over a connection with this at its other end.
@@ -110,25 +134,28 @@ impl Authenticator {
         if let Some(request_header) = self.request_header.as_ref().filter(|_| peer.is_front_proxy)
             && let Some(user) = request_header.user(headers)
         {
-            return Ok(Authenticated { user: authenticated(user) });
+            return Ok(Authenticated { user: authenticated(user), legacy: None });
         }
         if let Some(certified) = &peer.certified {
             return Ok(certified.clone());
         }
         if let Some(token) = bearer(headers) {
-            let verified = self.token(token, &self.audiences, now);
-            let (user, _) = verified.map_err(|_| Unauthenticated)?;
-            return Ok(Authenticated { user });
+            let mut legacy = None;
+            return match self.token(token, &self.audiences, now, &mut legacy) {
+                Ok((user, _)) => Ok(Authenticated { user, legacy }),
+                Err(_) => Err(Unauthenticated { legacy }),
+            };
         }
         match self.anonymous {
             // Who shows a certificate wants to be somebody.
-            _ if peer.is_foreign => Err(Unauthenticated),
-            Anonymous::Allowed => Ok(Authenticated { user: UserInfo::anonymous() }),
-            Anonymous::Refused => Err(Unauthenticated),
+            _ if peer.is_foreign => Err(Unauthenticated::default()),
+            Anonymous::Allowed => Ok(Authenticated { user: UserInfo::anonymous(), legacy: None }),
+            Anonymous::Refused => Err(Unauthenticated::default()),
         }
     }
 
-    /// The user of a token, and which of `audiences` it is for.
+    /// The user of a token, and which of `audiences` it is for. That a token of a Secret was shown
+    /// is left in `used`.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -137,12 +164,15 @@ impl Authenticator {
         token: &str,
         audiences: &[String],
         now: i64,
+        used: &mut Option<LegacyUse>,
     ) -> Result<(UserInfo, Vec<String>), TokenError> {
-        if let Some(user) = self.static_tokens.user(token) {
+        let known = self.static_tokens.user(token).cloned();
+        let user = known.or_else(|| bootstrap_token::user(token, &**self.bootstrap.as_ref()?, now));
+        if let Some(user) = user {
             let shared = audiences.iter().filter(|a| self.audiences.contains(a)).cloned().collect();
-            return Ok((authenticated(user.clone()), shared));
+            return Ok((authenticated(user), shared));
         }
-        self.verifier.verify(token, audiences, now)
+        self.verifier.verify(token, (audiences, &self.audiences), now, used)
     }
 }
 

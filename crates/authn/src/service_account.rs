@@ -7,6 +7,7 @@ use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::legacy::{LegacyClaims, LegacyUse, TokenAccount, TokenSecret};
 use crate::user::UserInfo;
 use crate::verified::Verified;
 
@@ -109,8 +110,18 @@ impl Claims {
     }
 }
 
-/// Uids of the objects that tokens are bound to, as they are now. Must be quick: it is asked for
-/// every request with a token.
+/// What a token of ours says, by how it came about.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Said {
+    /// It was asked for.
+    Requested(Claims),
+    /// It lies in a Secret.
+    Legacy(LegacyClaims),
+}
+
+/// The objects that tokens are bound to, as they are now. Must be quick: it is asked for every
+/// request with a token.
 pub trait BoundObjects: Send + Sync + 'static {
     /// Uid of a service account.
     fn service_account_uid(&self, namespace: &str, name: &str) -> Option<String>;
@@ -120,6 +131,10 @@ pub trait BoundObjects: Send + Sync + 'static {
     fn secret_uid(&self, namespace: &str, name: &str) -> Option<String>;
     /// Uid of a node.
     fn node_uid(&self, name: &str) -> Option<String>;
+    /// A Secret with a token.
+    fn token_secret(&self, namespace: &str, name: &str) -> Option<TokenSecret>;
+    /// A service account with tokens in Secrets.
+    fn token_account(&self, namespace: &str, name: &str) -> Option<TokenAccount>;
 }
 
 /// A key that cannot sign or verify.
@@ -145,6 +160,53 @@ pub enum TokenError {
     /// Bound to an object that is gone or was replaced.
     #[error("service account token has been invalidated")]
     Invalidated,
+    /// A token of a Secret does not say enough.
+    #[error("{0} claim is missing")]
+    ClaimMissing(&'static str),
+    /// A token of a Secret is of another account than it says.
+    #[error("sub claim is invalid")]
+    Subject,
+    /// The Secret that a token lies in is gone, or going.
+    #[error("Token has been invalidated")]
+    SecretGone,
+    /// The Secret has another token by now.
+    #[error("Token does not match server's copy")]
+    NotInSecret,
+    /// The account is gone.
+    #[error("serviceaccounts {0:?} not found")]
+    NoAccount(String),
+    /// The account is going.
+    #[error("ServiceAccount {namespace}/{name} has been deleted")]
+    AccountDeleted {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The account is another one of the same name.
+    #[error("ServiceAccount UID ({uid}) does not match claim ({claim})")]
+    AccountUid {
+        /// The account's.
+        uid: String,
+        /// The token's.
+        claim: String,
+    },
+    /// The Secret says that its token is not valid any more.
+    #[error(
+        "the token in secret {namespace}/{secret} for service account {namespace}/{account} has \
+         been marked invalid. Use tokens from the TokenRequest API or manually created \
+         secret-based tokens, or remove the '{label}' label from the secret to temporarily allow \
+         use of this token",
+        label = LegacyUse::INVALID_SINCE
+    )]
+    MarkedInvalid {
+        /// Namespace of both.
+        namespace: String,
+        /// Name of the Secret.
+        secret: String,
+        /// Name of the account.
+        account: String,
+    },
     /// The signature could not be made.
     #[error("cannot sign a token")]
     Sign(#[source] jsonwebtoken::errors::Error),
@@ -176,6 +238,18 @@ impl TokenSigner {
     /// # Errors
     /// When the key refuses.
     pub fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
+        self.sign_any(claims)
+    }
+
+    /// Signs claims of a token for a Secret.
+    ///
+    /// # Errors
+    /// When the key refuses.
+    pub fn sign_legacy(&self, claims: &LegacyClaims) -> Result<String, TokenError> {
+        self.sign_any(claims)
+    }
+
+    fn sign_any(&self, claims: &impl Serialize) -> Result<String, TokenError> {
         let mut header = Header::new(self.algorithm);
         header.typ = None;
         header.kid.clone_from(&self.jwk.common.key_id);
@@ -235,17 +309,44 @@ impl TokenVerifier {
         serde_json::json!({ "keys": keys })
     }
 
-    /// The user of a token, and those of `audiences` the token is for.
+    /// The user of a token, and those of the `wanted` audiences the token is for; what lies in a
+    /// Secret is for the server's `own`. That such a token was shown is left in `used`.
     ///
     /// # Errors
     /// See [`TokenError`].
     pub fn verify(
         &self,
         token: &str,
-        audiences: &[String],
+        (wanted, own): (&[String], &[String]),
         now: i64,
+        used: &mut Option<LegacyUse>,
     ) -> Result<(UserInfo, Vec<String>), TokenError> {
-        let claims = self.verified.claims(token, || self.claims(token))?;
+        let said = self.verified.said(token, || self.read(token))?;
+        let shared = |has: &[String]| {
+            let shared: Vec<String> =
+                wanted.iter().filter(|audience| has.contains(audience)).cloned().collect();
+            if shared.is_empty() {
+                return Err(TokenError::Audience(has.to_vec(), wanted.to_vec()));
+            }
+            Ok(shared)
+        };
+        match &*said {
+            Said::Requested(claims) => {
+                self.check_requested(claims, now)?;
+                let shared = shared(&claims.aud)?;
+                if !self.is_bound_to_living(&claims.kubernetes) {
+                    return Err(TokenError::Invalidated);
+                }
+                Ok((claims.user(), shared))
+            }
+            Said::Legacy(claims) => {
+                let shared = shared(own)?;
+                Ok((claims.verify(token, &*self.objects, used)?, shared))
+            }
+        }
+    }
+
+    fn check_requested(&self, claims: &Claims, now: i64) -> Result<(), TokenError> {
         if claims.iss != self.issuer {
             return Err(TokenError::NotOurs);
         }
@@ -255,18 +356,10 @@ impl TokenVerifier {
         if now < claims.nbf {
             return Err(TokenError::NotYet);
         }
-        let shared: Vec<String> =
-            audiences.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
-        if shared.is_empty() {
-            return Err(TokenError::Audience(claims.aud.clone(), audiences.to_vec()));
-        }
-        if !self.is_bound_to_living(&claims.kubernetes) {
-            return Err(TokenError::Invalidated);
-        }
-        Ok((claims.user(), shared))
+        Ok(())
     }
 
-    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
+    fn read(&self, token: &str) -> Result<Said, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::NotOurs)?;
         let candidates = self
             .keys
@@ -279,7 +372,7 @@ impl TokenVerifier {
             validation.validate_nbf = false;
             validation.validate_aud = false;
             validation.required_spec_claims.clear();
-            if let Ok(data) = jsonwebtoken::decode::<Claims>(token, key, &validation) {
+            if let Ok(data) = jsonwebtoken::decode::<Said>(token, key, &validation) {
                 return Ok(data.claims);
             }
         }
@@ -326,6 +419,12 @@ mod tests {
         fn node_uid(&self, _: &str) -> Option<String> {
             None
         }
+        fn token_secret(&self, _: &str, _: &str) -> Option<TokenSecret> {
+            None
+        }
+        fn token_account(&self, _: &str, _: &str) -> Option<TokenAccount> {
+            None
+        }
     }
 
     fn claims(now: i64) -> Claims {
@@ -345,7 +444,7 @@ mod tests {
         let (signer, verifier) = pair();
         let token = signer.sign(&claims(1000)).unwrap();
         let audiences = ["api".to_owned(), "other".to_owned()];
-        let (user, shared) = verifier.verify(&token, &audiences, 1100).unwrap();
+        let (user, shared) = verifier.verify(&token, (&audiences, &[]), 1100, &mut None).unwrap();
         assert_eq!(user.name, "system:serviceaccount:ns:builder");
         assert_eq!(user.as_service_account(), Some(("ns", "builder")));
         assert!(user.is_in("system:serviceaccounts:ns"));
@@ -358,7 +457,8 @@ mod tests {
         let (signer, verifier) = pair();
         let api = ["api".to_owned()];
         let verify = |claims: &Claims, now| {
-            verifier.verify(&signer.sign(claims).unwrap(), &api, now).map(|_| ())
+            let token = signer.sign(claims).unwrap();
+            verifier.verify(&token, (&api, &[]), now, &mut None).map(|_| ())
         };
         assert!(matches!(verify(&claims(1000), 1600), Err(TokenError::Expired)));
         assert!(matches!(verify(&claims(1000), 999), Err(TokenError::NotYet)));
@@ -377,7 +477,7 @@ mod tests {
         let (_, verifier) = pair();
         let (stranger, _) = pair();
         let token = stranger.sign(&claims(1000)).unwrap();
-        let verified = verifier.verify(&token, &["api".to_owned()], 1000);
+        let verified = verifier.verify(&token, (&["api".to_owned()], &[]), 1000, &mut None);
         assert!(matches!(verified, Err(TokenError::NotOurs)));
     }
 }

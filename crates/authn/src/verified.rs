@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use crate::service_account::Claims;
+use crate::service_account::Said;
 
 /// Tokens of each of the two generations: one for every pod of a large node, many times over, and a
 /// few megabytes at most.
@@ -23,9 +23,9 @@ pub(crate) struct Verified(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Name, Arc<Claims>>,
+    young: HashMap<Name, Arc<Said>>,
     /// Goes when the young are too many; who is asked for until then is young again.
-    old: HashMap<Name, Arc<Claims>>,
+    old: HashMap<Name, Arc<Said>>,
 }
 
 impl Verified {
@@ -33,19 +33,19 @@ impl Verified {
     ///
     /// # Errors
     /// Those of `verify`; they are not remembered.
-    pub(crate) fn claims<E>(
+    pub(crate) fn said<E>(
         &self,
         token: &str,
-        verify: impl FnOnce() -> Result<Claims, E>,
-    ) -> Result<Arc<Claims>, E> {
+        verify: impl FnOnce() -> Result<Said, E>,
+    ) -> Result<Arc<Said>, E> {
         let name: Name = Sha256::digest(token.as_bytes()).into();
         let known = self.with(|kept| kept.find(&name));
-        if let Some(claims) = known {
-            return Ok(claims);
+        if let Some(said) = known {
+            return Ok(said);
         }
-        let claims = Arc::new(verify()?);
-        self.with(|kept| kept.put(name, claims.clone()));
-        Ok(claims)
+        let said = Arc::new(verify()?);
+        self.with(|kept| kept.put(name, said.clone()));
+        Ok(said)
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Generations) -> T) -> T {
@@ -54,7 +54,7 @@ impl Verified {
 }
 
 impl Generations {
-    fn find(&mut self, name: &Name) -> Option<Arc<Claims>> {
+    fn find(&mut self, name: &Name) -> Option<Arc<Said>> {
         if let Some(claims) = self.young.get(name) {
             return Some(claims.clone());
         }
@@ -63,7 +63,7 @@ impl Generations {
         Some(claims)
     }
 
-    fn put(&mut self, name: Name, claims: Arc<Claims>) {
+    fn put(&mut self, name: Name, claims: Arc<Said>) {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
@@ -74,36 +74,37 @@ impl Generations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service_account::Bound;
+    use crate::service_account::{Bound, Claims};
 
-    fn claims(id: &str) -> Claims {
+    fn claims(id: &str) -> Said {
         let account = Bound { name: "builder".into(), uid: "u1".into() };
-        Claims::new("us", "default", account, vec![], (0, 1), id.into())
+        Said::Requested(Claims::new("us", "default", account, vec![], (0, 1), id.into()))
     }
 
-    fn none() -> Result<Claims, &'static str> {
+    fn none() -> Result<Said, &'static str> {
         Err("not verified before")
     }
 
     #[test]
     fn a_token_is_verified_once() {
         let verified = Verified::default();
-        assert!(verified.claims("token", || Ok::<_, ()>(claims("1"))).is_ok());
-        assert_eq!(verified.claims("token", none).unwrap().jti, "1");
-        assert!(verified.claims("token2", none).is_err());
-        assert!(verified.claims("token2", none).is_err(), "a failure is not remembered");
+        assert!(verified.said("token", || Ok::<_, ()>(claims("1"))).is_ok());
+        let said = verified.said("token", none).unwrap();
+        assert!(matches!(&*said, Said::Requested(claims) if claims.jti == "1"));
+        assert!(verified.said("token2", none).is_err());
+        assert!(verified.said("token2", none).is_err(), "a failure is not remembered");
     }
 
     #[test]
     fn tokens_in_use_outlive_those_that_are_not_and_memory_is_bounded() {
         let verified = Verified::default();
         for n in 0..10 * GENERATION {
-            verified.claims("used", || Ok::<_, ()>(claims("used"))).unwrap();
+            verified.said("used", || Ok::<_, ()>(claims("used"))).unwrap();
             let other = format!("token {n}");
-            verified.claims(&other, || Ok::<_, ()>(claims(&other))).unwrap();
+            verified.said(&other, || Ok::<_, ()>(claims(&other))).unwrap();
         }
-        assert!(verified.claims("used", none).is_ok());
-        assert!(verified.claims("token 0", none).is_err());
+        assert!(verified.said("used", none).is_ok());
+        assert!(verified.said("token 0", none).is_err());
         let kept = verified.with(|kept| kept.young.len() + kept.old.len());
         assert!(kept <= 2 * GENERATION, "{kept}");
     }

@@ -16,7 +16,7 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
-    ReplicationController, ResourceQuota, Service, ServiceAccount,
+    ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
@@ -28,7 +28,9 @@ use stdx::shutdown::Shutdown;
 
 use crate::disruption::BudgetView;
 use crate::pod_view::{PodIndex, PodView};
+use crate::service_account_token::{AccountView, SecretView, TYPE};
 use crate::validating_admission_policy_status::PolicyView;
+use crate::{bootstrap_secret, bootstrap_signer};
 
 /// Name of the ConfigMap that carries the root CA to pods.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -42,8 +44,13 @@ pub(crate) struct Informers {
     pub(crate) nodes: Lister<Node>,
     /// Of the nodes only; when they were renewed.
     pub(crate) node_leases: Lister<Option<MicroTime>>,
-    /// Only those that are called `default`.
-    pub(crate) default_service_accounts: Lister<()>,
+    pub(crate) service_accounts: Lister<AccountView>,
+    /// Only those of [`bootstrap_secret::NAMESPACE`], with bootstrap tokens.
+    pub(crate) bootstrap_secrets: Lister<Secret>,
+    /// Only those of the namespace of the one that is signed for those who join.
+    pub(crate) cluster_info: Lister<ConfigMap>,
+    /// Only those for tokens of service accounts.
+    pub(crate) token_secrets: Lister<Option<SecretView>>,
     /// Only those that are called [`ROOT_CA`]; their data.
     pub(crate) root_cas: Lister<ConfigMap>,
     pub(crate) pods: Lister<PodView>,
@@ -94,12 +101,27 @@ impl Informers {
                 shutdown,
                 |object| Ok(Lease::of(object)?.spec.and_then(|spec| spec.renew_time)),
             ),
-            default_service_accounts: Informer::spawn(
+            service_accounts: Informer::spawn(
                 client,
                 clock,
-                selected::<ServiceAccount>(ListOptions::fields("metadata.name=default")),
+                selected::<ServiceAccount>(all()),
                 shutdown,
-                |_| Ok(()),
+                |object| Ok(AccountView::new(ServiceAccount::of(object)?)),
+            ),
+            bootstrap_secrets: start.within::<Secret>(
+                bootstrap_secret::NAMESPACE,
+                ListOptions::fields(format!("type={}", bootstrap_secret::TYPE)),
+            ),
+            cluster_info: start.within::<ConfigMap>(
+                bootstrap_signer::NAMESPACE,
+                ListOptions::fields(format!("metadata.name={}", bootstrap_signer::NAME)),
+            ),
+            token_secrets: Informer::spawn(
+                client,
+                clock,
+                selected::<Secret>(ListOptions::fields(format!("type={TYPE}"))),
+                shutdown,
+                |object| Ok(SecretView::of(&Secret::of(object)?)),
             ),
             root_cas: start
                 .whole::<ConfigMap>(ListOptions::fields(format!("metadata.name={ROOT_CA}"))),
@@ -161,7 +183,15 @@ impl Start<'_> {
     where
         K: k8s_openapi::Resource + Typed + Send + Sync + 'static,
     {
-        let config = selected::<K>(options);
+        self.within("", options)
+    }
+
+    /// The same of one namespace.
+    fn within<K>(&self, namespace: &str, options: ListOptions) -> Lister<K>
+    where
+        K: k8s_openapi::Resource + Typed + Send + Sync + 'static,
+    {
+        let config = InformerConfig { namespace: namespace.to_owned(), ..selected::<K>(options) };
         Informer::spawn(self.client, self.clock, config, self.shutdown, K::of)
     }
 }

@@ -9,7 +9,7 @@ use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
 use crate::queue_metrics::QueueMetrics;
-use crate::{ClientFor, Config};
+use crate::{ClientFor, Config, SignToken};
 
 /// Keys that a controller handles at once: upstream's usual `--concurrent-*-syncs`.
 const WORKERS: usize = 5;
@@ -18,7 +18,10 @@ const WORKERS: usize = 5;
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) config: Arc<Config>,
+    /// The API as the manager of all of them: for those that upstream gives no account.
+    pub(crate) manager: Client,
     pub(crate) client_for: ClientFor,
+    pub(crate) sign_token: Option<SignToken>,
     pub(crate) clock: SharedClock,
     pub(crate) informers: Arc<Informers>,
     pub(crate) queues: QueueMetrics,

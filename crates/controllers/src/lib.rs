@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 mod autoscaler;
+mod bootstrap_secret;
+mod bootstrap_signer;
 mod certificates;
 mod cluster;
 mod cluster_role_aggregation;
@@ -31,6 +33,7 @@ mod ephemeral_volume;
 mod expectations;
 mod garbage_collector;
 mod job;
+mod legacy_token_cleaner;
 mod local_path;
 mod namespace;
 mod node_ipam;
@@ -48,6 +51,7 @@ mod root_ca_publisher;
 mod scale_target;
 mod selection;
 mod service_account;
+mod service_account_token;
 mod service_cidr;
 mod service_lb;
 mod service_pods;
@@ -79,8 +83,8 @@ use crate::queue_metrics::QueueMetrics;
 /// What the operator decides.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which controllers run, as upstream's `--controllers`: `*` for all, `name`, `-name` to leave
-    /// one out. The names are those of [`controllers`].
+    /// Which controllers run, as upstream's `--controllers`: `*` for all that are not off unless they
+    /// are named, `name`, `-name` to leave one out. The names are those of [`controllers`].
     pub controllers: Vec<String>,
     /// Pod ranges of the cluster, at most one per address family.
     pub cluster_cidrs: Vec<IpNet>,
@@ -92,7 +96,13 @@ pub struct Config {
     pub root_ca: String,
     /// What approved signing requests are signed with; without it none is signed.
     pub signing: Option<Authority>,
+    /// How long a token that was made for an account may be unused before it is marked invalid,
+    /// and then before it is removed.
+    pub unused_tokens: SignedDuration,
 }
+
+/// Upstream's default for [`Config::unused_tokens`].
+pub const UNUSED_TOKENS: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 /// A certificate authority.
 #[derive(Clone)]
@@ -120,12 +130,31 @@ impl std::fmt::Debug for Authority {
 /// `deployment-controller`: upstream's bootstrap roles `system:controller:<name>` go by it.
 pub type ClientFor = Arc<dyn Fn(&str) -> Client + Send + Sync>;
 
+/// Whose token it is that lies in a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSubject {
+    /// Namespace of the Secret and the account.
+    pub namespace: String,
+    /// The Secret.
+    pub secret: String,
+    /// The account.
+    pub account: String,
+    /// Its uid.
+    pub account_uid: String,
+}
+
+/// Signs a token, or says why not.
+pub type SignToken = Arc<dyn Fn(&TokenSubject) -> Result<String, String> + Send + Sync>;
+
 /// What the controllers work with.
 pub struct Deps {
-    /// The API as `system:kube-controller-manager`: for the shared informers.
+    /// The API as `system:kube-controller-manager`: for the shared informers, and for controllers
+    /// that have no service account of their own.
     pub client: Client,
     /// The API as a single controller.
     pub client_for: ClientFor,
+    /// Signs the tokens that are put into Secrets; without it none is.
+    pub sign_token: Option<SignToken>,
     /// Time.
     pub clock: SharedClock,
     /// Where metrics are registered.
@@ -137,6 +166,10 @@ type Start = fn(Context) -> BoxFuture<'static, ()>;
 /// Every controller by upstream's name, and how it starts.
 const STARTS: &[(&str, Start)] = &[
     ("serviceaccount-controller", |ctx| Box::pin(service_account::run(ctx))),
+    ("serviceaccount-token-controller", |ctx| Box::pin(service_account_token::run(ctx))),
+    ("legacy-serviceaccount-token-cleaner-controller", |ctx| {
+        Box::pin(legacy_token_cleaner::run(ctx))
+    }),
     ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_publisher::run(ctx))),
     ("node-ipam-controller", |ctx| Box::pin(node_ipam::run(ctx))),
     ("replicaset-controller", |ctx| Box::pin(replica_set::run::<ReplicaSet>(ctx))),
@@ -182,7 +215,12 @@ const STARTS: &[(&str, Start)] = &[
     ("persistentvolume-protection-controller", |ctx| Box::pin(volume_protection::run_volumes(ctx))),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
+    ("bootstrap-signer-controller", |ctx| Box::pin(bootstrap_signer::run(ctx))),
+    ("token-cleaner-controller", |ctx| Box::pin(bootstrap_secret::run(ctx))),
 ];
+
+/// Those that `*` does not stand for, as upstream's.
+const OFF: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
 
 /// The names of all controllers.
 pub fn controllers() -> impl Iterator<Item = &'static str> {
@@ -222,7 +260,9 @@ async fn work(
     let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
     let ctx = Context {
         config: Arc::new(config),
+        manager: deps.client,
         client_for: deps.client_for,
+        sign_token: deps.sign_token,
         clock: deps.clock,
         informers: Arc::new(informers),
         queues,
@@ -255,7 +295,8 @@ fn running_metric(registry: &telemetry::Registry) -> Result<IntGaugeVec, prometh
     Ok(running)
 }
 
-/// Upstream `IsControllerEnabled`: a mention decides, `*` stands for the rest.
+/// Upstream `IsControllerEnabled`: a mention decides, `*` stands for the rest but those in
+/// [`OFF`].
 fn is_enabled(list: &[String], name: &str) -> bool {
     if list.iter().any(|entry| entry == name) {
         return true;
@@ -263,7 +304,7 @@ fn is_enabled(list: &[String], name: &str) -> bool {
     if list.iter().any(|entry| entry.strip_prefix('-') == Some(name)) {
         return false;
     }
-    list.iter().any(|entry| entry == "*")
+    list.iter().any(|entry| entry == "*") && !OFF.contains(&name)
 }
 
 #[cfg(test)]
@@ -277,5 +318,7 @@ mod tests {
         assert!(!is_enabled(&list("*,-a"), "a"));
         assert!(is_enabled(&list("a"), "a"));
         assert!(!is_enabled(&list("a"), "b"));
+        assert!(!is_enabled(&list("*"), OFF[0]));
+        assert!(is_enabled(&list(&format!("*,{}", OFF[0])), OFF[0]));
     }
 }

@@ -140,6 +140,7 @@ mod tests {
             node_cidr_mask_size_v6: 64,
             root_ca: String::new(),
             signing: None,
+            unused_tokens: crate::UNUSED_TOKENS,
         }
     }
 

@@ -14,7 +14,7 @@ pub(crate) async fn run(ctx: Context) {
     let queue = ctx.queue("serviceaccount");
     let client = ctx.client("service-account-controller");
     let informers = &ctx.informers;
-    tokio::join!(informers.namespaces.synced(), informers.default_service_accounts.synced());
+    tokio::join!(informers.namespaces.synced(), informers.service_accounts.synced());
     informers.namespaces.on_change({
         let queue = queue.clone();
         move |key, change| {
@@ -23,10 +23,10 @@ pub(crate) async fn run(ctx: Context) {
             }
         }
     });
-    informers.default_service_accounts.on_change({
+    informers.service_accounts.on_change({
         let queue = queue.clone();
         move |key, change| {
-            if matches!(change, Change::Deleted(_)) {
+            if key.name == NAME && matches!(change, Change::Deleted(_)) {
                 queue.add(ObjectKey::cluster(&key.namespace));
             }
         }
@@ -37,7 +37,7 @@ pub(crate) async fn run(ctx: Context) {
         async move {
             let informers = &ctx.informers;
             let account = ObjectKey::new(&key.name, NAME);
-            let there = informers.default_service_accounts.get(&account).is_some();
+            let there = informers.service_accounts.get(&account).is_some();
             if there || !informers.namespaces.get(&key).is_some_and(|ns| is_active(&ns)) {
                 return Ok(Outcome::Done);
             }

@@ -22,6 +22,7 @@ mod in_process;
 mod node_address;
 mod output;
 mod supervisor;
+mod token_signer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ use crate::render;
 use crate::resources::Resource;
 use connection::Body;
 
-pub(super) fn create(
+pub(super) async fn create(
     request: &WriteRequest<'_>,
     resource: &Resource,
 ) -> Result<Response<Body>, Status> {
@@ -35,7 +35,7 @@ pub(super) fn create(
                 let message = "token is required for TokenReview in authentication";
                 return Err(errors::bad_request(message));
             }
-            token_review(ctx, &mut review);
+            token_review(ctx, &mut review).await;
         }
         "selfsubjectreviews" => {
             let now = meta::time::rfc3339(ctx.server.clock.now());
@@ -63,7 +63,7 @@ pub(super) fn create(
     Ok(render::value(StatusCode::CREATED, &resource.gvk, &review, form))
 }
 
-fn token_review(ctx: &RequestContext, review: &mut Value) {
+async fn token_review(ctx: &RequestContext, review: &mut Value) {
     let token = review["spec"]["token"].as_str().unwrap_or_default();
     let wanted: Vec<String> = review["spec"]["audiences"]
         .as_array()
@@ -74,7 +74,13 @@ fn token_review(ctx: &RequestContext, review: &mut Value) {
     let authenticator = &ctx.server.authenticator;
     let audiences = if wanted.is_empty() { authenticator.audiences().to_vec() } else { wanted };
     let now = ctx.server.clock.now().as_second();
-    review["status"] = match authenticator.token(token, &audiences, now) {
+    let mut used = None;
+    let reviewed = authenticator.token(token, &audiences, now, &mut used);
+    if let Some(used) = used {
+        crate::legacy_tokens::label(&ctx.server, &used).await;
+        ctx.note_legacy(&used);
+    }
+    review["status"] = match reviewed {
         Ok((user, shared)) if !shared.is_empty() => {
             json!({"authenticated": true, "user": user, "audiences": shared})
         }

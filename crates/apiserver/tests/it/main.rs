@@ -39,4 +39,6 @@ mod proxying;
 #[cfg(test)]
 mod reading;
 #[cfg(test)]
+mod secret_tokens;
+#[cfg(test)]
 mod service_ranges;

@@ -11,6 +11,8 @@ mod memory_api;
 #[cfg(test)]
 mod stateful_sets;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod workloads;

@@ -21,19 +21,26 @@ impl Drop for Running {
 
 impl Running {
     pub(crate) fn start() -> Self {
-        let api = MemoryApi::default();
+        Self::start_on(MemoryApi::default())
+    }
+
+    pub(crate) fn start_on(api: MemoryApi) -> Self {
         let client = api.client();
         let config = controllers::Config {
-            controllers: vec!["*".to_owned()],
+            controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
+                .map(str::to_owned)
+                .to_vec(),
             cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
             node_cidr_mask_size_v4: 24,
             node_cidr_mask_size_v6: 64,
             root_ca: "PEM".to_owned(),
             signing: None,
+            unused_tokens: jiff::SignedDuration::from_hours(24),
         };
         let deps = controllers::Deps {
             client: client.clone(),
             client_for: Arc::new(move |_| client.clone()),
+            sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
             clock: Arc::new(clock::SystemClock),
             metrics: telemetry::Registry::new(),
         };

@@ -44,6 +44,9 @@ pub(super) struct Args {
     /// File of static tokens: token,user,uid,"group1,group2".
     #[arg(long)]
     token_auth_file: Option<PathBuf>,
+    /// Whether those who are about to join the cluster may show tokens of Secrets in kube-system.
+    #[arg(long)]
+    enable_bootstrap_token_auth: bool,
     /// Issuer of service account tokens.
     #[arg(long)]
     service_account_issuer: Option<String>,
@@ -222,6 +225,7 @@ fn configure(
     }
     let mut config = plane.config(keys);
     config.token_auth_file.clone_from(&args.token_auth_file);
+    config.enable_bootstrap_token_auth = args.enable_bootstrap_token_auth;
     config.request_header = request_header(args)?;
     config.max_requests_inflight = args.max_requests_inflight;
     config.max_mutating_requests_inflight = args.max_mutating_requests_inflight;

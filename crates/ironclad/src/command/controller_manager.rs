@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
 use crate::command::own_port;
+use crate::token_signer;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -17,7 +18,8 @@ pub(crate) struct Args {
     /// How to reach the API server.
     #[arg(long)]
     kubeconfig: PathBuf,
-    /// Controllers to run: "*" for all, "name", "-name" to leave one out.
+    /// Controllers to run: "*" for all but bootstrap-signer-controller and token-cleaner-controller,
+    /// "name", "-name" to leave one out.
     #[arg(long, value_delimiter = ',', default_value = "*")]
     controllers: Vec<String>,
     /// Ranges of pods, of which every node gets a part.
@@ -41,6 +43,13 @@ pub(crate) struct Args {
     /// The longest time that what is signed is valid.
     #[arg(long, default_value = "8760h0m0s")]
     cluster_signing_duration: SignedDuration,
+    /// Key that tokens in Secrets are signed with; without it none is made.
+    #[arg(long)]
+    service_account_private_key_file: Option<PathBuf>,
+    /// How long a token that was made for a service account may be unused before it is marked
+    /// invalid, and then before it is removed.
+    #[arg(long, default_value = "8760h0m0s")]
+    legacy_service_account_token_clean_up_period: SignedDuration,
     #[command(flatten)]
     port: own_port::Place,
     /// Whether only one of several copies works.
@@ -73,6 +82,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }),
         _ => None,
     };
+    let sign_token = args.service_account_private_key_file.as_ref();
+    let sign_token = sign_token.map(|path| token_signer::of(&read(path)?)).transpose()?;
     own_port::start(&args.port, &alone, "kube-controller-manager").await?;
     let config = controllers::Config {
         controllers: args.controllers,
@@ -81,11 +92,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         node_cidr_mask_size_v6: args.node_cidr_mask_size_ipv6,
         root_ca,
         signing,
+        unused_tokens: args.legacy_service_account_token_clean_up_period,
     };
     let client = alone.client.clone();
     let deps = controllers::Deps {
         client: alone.client.clone(),
         client_for: Arc::new(move |_account| client.clone()),
+        sign_token,
         clock: Arc::clone(&alone.clock),
         metrics: alone.metrics.clone(),
     };

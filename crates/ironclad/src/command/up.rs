@@ -27,7 +27,7 @@ use crate::command::static_pods::StaticPods;
 use crate::control_plane::{self, ControlPlane};
 use crate::in_process::InProcess;
 use crate::supervisor::{self, Supervisor};
-use crate::{addons, command, node_address, output};
+use crate::{addons, command, node_address, output, token_signer};
 
 /// The name of the context in a user's kubeconfig.
 pub(super) const CONTEXT: &str = "ironclad";
@@ -206,7 +206,7 @@ impl Cluster<'_> {
             .context("the DNS service cannot be made")?;
         let foundation = agent.open(clock).await?;
         let admin_for_node = admin.clone();
-        self.start_control(supervisor, server);
+        self.start_control(supervisor, server)?;
         let node = format!("system:node:{}", agent.node_name);
         let groups = ["system:nodes", UserInfo::AUTHENTICATED];
         let kubelet = InProcess::client(server, UserInfo::new(node, &groups));
@@ -229,7 +229,7 @@ impl Cluster<'_> {
     }
 
     /// Starts controllers and scheduler, each under its own identity.
-    fn start_control(&self, supervisor: &mut Supervisor, server: &Handle) {
+    fn start_control(&self, supervisor: &mut Supervisor, server: &Handle) -> anyhow::Result<()> {
         let config = controllers::Config {
             controllers: vec!["*".to_owned()],
             cluster_cidrs: vec![self.agent.cluster_cidr.into()],
@@ -241,6 +241,7 @@ impl Cluster<'_> {
                 key: self.pki.authority_key().to_owned(),
                 lifetime: controllers::Authority::LIFETIME,
             }),
+            unused_tokens: controllers::UNUSED_TOKENS,
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");
@@ -249,6 +250,7 @@ impl Cluster<'_> {
             client_for: Arc::new(move |account| {
                 InProcess::client(&handle, UserInfo::service_account("kube-system", account))
             }),
+            sign_token: Some(token_signer::of(&self.pki.token_keys()?.0)?),
             clock: Arc::clone(self.clock),
             metrics: self.metrics.clone(),
         };
@@ -266,6 +268,7 @@ impl Cluster<'_> {
                 scheduler::run(config, deps, ready, shutdown)
             }),
         );
+        Ok(())
     }
 }
 

@@ -38,6 +38,8 @@ mod stateful;
 #[cfg(test)]
 mod static_pods;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod versions;
 #[cfg(test)]
 mod volumes;
