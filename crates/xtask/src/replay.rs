@@ -151,11 +151,16 @@ impl Server {
         command.arg(corpus.join(format!("{category}.jsonl")));
         let output = self.host.run(move || command.output()).context("cannot run python3")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let Some(outcome) = text.lines().last().and_then(outcome) else {
+        let Some(mut outcome) = text.lines().last().and_then(outcome) else {
             bail!("{category}: {text}{}", String::from_utf8_lossy(&output.stderr));
         };
         for line in text.lines().filter(|line| line.starts_with("FAIL ")) {
-            say(line);
+            if is_older(line) {
+                outcome.passed += 1;
+                outcome.failed -= 1;
+            } else {
+                say(line);
+            }
         }
         Ok(outcome)
     }
@@ -173,6 +178,20 @@ fn outcome(line: &str) -> Option<Outcome> {
     let (passed, rest) = line.split_once(" passed, ")?;
     let failed = rest.strip_suffix(" failed")?;
     Some(Outcome { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+}
+
+/// Whether a case fails only because the same moment is longer ago than when it was recorded:
+/// `…: "2 (3d ago)" → "2 (4d ago)"`.
+fn is_older(line: &str) -> bool {
+    let Some((head, answer)) = line.split_once(" → ") else { return false };
+    let Some((_, recorded)) = head.split_once(": \"") else { return false };
+    let before_age = |text: &str| {
+        let (before, age) = text.strip_suffix(" ago)\"")?.split_once(" (")?;
+        let is_age = age.chars().all(|c| c.is_ascii_digit() || "ydhms".contains(c));
+        is_age.then(|| before.to_owned())
+    };
+    let answered = answer.strip_prefix('"').and_then(before_age);
+    answered.is_some() && before_age(recorded) == answered
 }
 
 /// The categories of the document's table, and how many cases pass. A category with a dash is
@@ -229,6 +248,19 @@ mod tests {
     fn only_numbers_are_written() {
         let outcomes = [("a".to_owned(), Outcome { passed: 8, failed: 1 })].into();
         assert_eq!(written(TABLE, &outcomes), TABLE.replace("| a | 7 |", "| a | 8 |"));
+    }
+
+    #[test]
+    fn the_age_of_something_is_no_difference() {
+        let line = |answer: &str| {
+            format!(
+                "FAIL r/podtable/06 step 2 GET /x: body.rows[0].cells[3]: \"2 (3d ago)\" → {answer}"
+            )
+        };
+        assert!(is_older(&line("\"2 (4d2h ago)\"")));
+        assert!(!is_older(&line("\"3 (4d ago)\"")));
+        assert!(!is_older(&line("\"2\"")));
+        assert!(!is_older(&line("\"2 (4d ago)\"; body.kind: \"A\" → \"B\"")));
     }
 
     #[test]
