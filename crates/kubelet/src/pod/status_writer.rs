@@ -1,6 +1,7 @@
 //! Writing a pod's status: the newest one, as a patch of what changed, until the API has it. That of
 //! a static pod is written to its mirror pod, when there is one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +31,9 @@ pub(crate) struct StatusWriter {
 struct Wanted {
     version: u64,
     status: PodStatus,
-    /// What the API has, when somebody else changed what is ours.
-    found: Option<PodStatus>,
+    /// What the API had when somebody else changed what is ours, and the version that asks to see
+    /// to it.
+    found: Option<(u64, PodStatus)>,
 }
 
 impl StatusWriter {
@@ -49,7 +51,8 @@ impl StatusWriter {
             // A static pod is told about in its mirror pod, which comes later and may be replaced.
             uid: if is_static { String::new() } else { spec::uid(pod).to_owned() },
             shown: is_static.then(|| Arc::new(pod.clone())),
-            present,
+            present: vec![present],
+            seen: 0,
         };
         drop(stdx::task::spawn("pod-status", task.run(wanted.subscribe(), done)));
         let found_uid = if is_static { String::new() } else { spec::uid(pod).to_owned() };
@@ -86,7 +89,7 @@ impl StatusWriter {
                 return false;
             }
             wanted.version += 1;
-            wanted.found = Some(found.clone());
+            wanted.found = Some((wanted.version, found.clone()));
             true
         });
     }
@@ -111,7 +114,11 @@ struct Task {
     uid: String,
     /// The static pod, when it is one.
     shown: Option<Arc<Pod>>,
-    present: PodStatus,
+    /// What the API may have: what was written last, and what was found since. Which of them is the
+    /// newer one is not known.
+    present: Vec<PodStatus>,
+    /// The newest version of what was found.
+    seen: u64,
 }
 
 impl Task {
@@ -120,8 +127,10 @@ impl Task {
         while wanted.changed().await.is_ok() {
             loop {
                 let Wanted { version, status, found } = wanted.borrow_and_update().clone();
-                if let Some(found) = found {
-                    self.present = found;
+                if let Some((at, found)) = found.filter(|(at, _)| *at > self.seen) {
+                    self.seen = at;
+                    self.present.truncate(1);
+                    self.present.push(found);
                 }
                 match self.write(&status).await {
                     Ok(()) => {
@@ -151,7 +160,7 @@ impl Task {
             let Some(mirror) = self.kubelet.mirror_of(shown) else { return Ok(()) };
             if spec::uid(&mirror) != self.uid {
                 spec::uid(&mirror).clone_into(&mut self.uid);
-                self.present = mirror.status.clone().unwrap_or_default();
+                self.present = vec![mirror.status.clone().unwrap_or_default()];
             }
         }
         let Some(patch) = patch(&self.uid, &self.present, status)? else { return Ok(()) };
@@ -162,17 +171,18 @@ impl Task {
             Err(error) if error.is_not_found() || error.is_conflict() => {}
             Err(error) => return Err(error),
         }
-        self.present.clone_from(status);
+        self.present = vec![status.clone()];
         Ok(())
     }
 }
 
-/// What turns one status into another; `None` when they are the same.
-fn patch(uid: &str, from: &PodStatus, to: &PodStatus) -> Result<Option<Value>, ClientError> {
-    let (from, to) = (object(from)?, object(to)?);
+/// What turns any of some statuses into another; `None` when they are all the same.
+fn patch(uid: &str, from: &[PodStatus], to: &PodStatus) -> Result<Option<Value>, ClientError> {
+    let from = from.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+    let to = object(to)?;
     let mut changed = Map::new();
     for (key, value) in &to {
-        if from.get(key) == Some(value) {
+        if from.iter().all(|from| from.get(key) == Some(value)) {
             continue;
         }
         let value = match (key.as_str(), value) {
@@ -184,17 +194,26 @@ fn patch(uid: &str, from: &PodStatus, to: &PodStatus) -> Result<Option<Value>, C
             }
             // Others' conditions stay, and what did not change need not be sent.
             ("conditions", Value::Array(items)) => {
-                let before = from.get(key).and_then(Value::as_array);
-                let new = items.iter().filter(|i| !before.is_some_and(|b| b.contains(i)));
-                let over = before.into_iter().flatten().filter(|b| is_over(b, items));
-                let over = over.map(|b| json!({ "$patch": "delete", "type": b["type"] }));
+                let before = || from.iter().map(|from| from.get(key).and_then(Value::as_array));
+                let is_there = |item: &Value| {
+                    before().all(|before| before.is_some_and(|before| before.contains(item)))
+                };
+                let new = items.iter().filter(|item| !is_there(item));
+                let over: BTreeSet<_> = before()
+                    .flatten()
+                    .flatten()
+                    .filter(|condition| is_over(condition, items))
+                    .filter_map(|condition| condition["type"].as_str())
+                    .collect();
+                let over = over.iter().map(|kind| json!({ "$patch": "delete", "type": kind }));
                 Value::Array(new.map(without_remains).chain(over).collect())
             }
             _ => value.clone(),
         };
         changed.insert(key.clone(), value);
     }
-    for key in from.keys().filter(|key| !to.contains_key(*key) && *key != "conditions") {
+    let before = from.iter().flat_map(Map::keys);
+    for key in before.filter(|key| !to.contains_key(*key) && *key != "conditions") {
         changed.insert(key.clone(), Value::Null);
     }
     if changed.is_empty() {
@@ -269,7 +288,7 @@ mod tests {
             ..PodStatus::default()
         };
         assert_eq!(
-            patch("u", &before, &after).unwrap().unwrap(),
+            patch("u", std::slice::from_ref(&before), &after).unwrap().unwrap(),
             json!({
                 "metadata": { "uid": "u" },
                 "status": {
@@ -282,12 +301,20 @@ mod tests {
                 },
             })
         );
-        assert_eq!(patch("u", &after, &after).unwrap(), None);
+        assert_eq!(patch("u", std::slice::from_ref(&after), &after).unwrap(), None);
         let mut resizing = after.clone();
         resizing.conditions.as_mut().unwrap().push(condition("PodResizeInProgress", "True"));
         assert_eq!(
-            patch("u", &resizing, &after).unwrap().unwrap()["status"],
+            patch("u", &[resizing], &after).unwrap().unwrap()["status"],
             json!({ "conditions": [{ "$patch": "delete", "type": "PodResizeInProgress" }] })
         );
+    }
+
+    #[test]
+    fn what_may_be_different_is_sent() {
+        let phase = |phase: &str| PodStatus { phase: Some(phase.into()), ..PodStatus::default() };
+        let (pending, running) = (phase("Pending"), phase("Running"));
+        let sent = patch("u", &[running, pending.clone()], &pending).unwrap().unwrap();
+        assert_eq!(sent["status"], json!({ "phase": "Pending" }));
     }
 }
