@@ -18,7 +18,7 @@ pub enum PullError {
          authorization failed: {0}"
     )]
     Denied(String),
-    /// The registry has had enough of requests for now.
+    /// The registry limits how often it is asked, and the limit is reached.
     #[error(
         "registry asks for fewer requests: unexpected status from {method} request to {url}: {status}"
     )]

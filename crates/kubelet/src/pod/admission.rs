@@ -33,7 +33,7 @@ pub(crate) fn admit(pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<(
 /// The node has no room now, and may have some later.
 pub(crate) const DEFERRED: &str = "Deferred";
 
-/// Decides whether a pod that was taken may have the resources that it asks for now.
+/// Decides whether a pod that runs here may be resized to the resources that its spec asks for.
 pub(crate) fn resize(pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<(), Verdict> {
     let Some(node) = node else { return Ok(()) };
     for name in ["memory", "cpu"] {
