@@ -21,7 +21,7 @@ use self::history::{History, Revisions};
 use self::plan::{Plan, View};
 use crate::context::Context;
 use crate::expectations::Expectations;
-use crate::pod_control::{Claim, Owner, PodControl, claim};
+use crate::pod_control::{Owner, PodControl};
 use crate::pod_view::PodView;
 use crate::reconcile::reconcile;
 use crate::revisions::{self, RevisionControl};
@@ -276,7 +276,7 @@ impl Controller {
                 revisions::Claim::Keep => ours.push(revision),
                 revisions::Claim::Ignore => {}
                 revisions::Claim::Release => control.release(&revision).await?,
-                revisions::Claim::Adopt if self.is_alive(owner).await? => {
+                revisions::Claim::Adopt if self.pods.is_alive::<DaemonSet>(owner).await? => {
                     control.adopt(&revision).await?;
                     ours.push(revision);
                 }
@@ -295,30 +295,8 @@ impl Controller {
         let selector = selector(set.spec.as_ref().map(|spec| &spec.selector));
         let mut keys = informers.pod_index.controlled_by(&owner.uid);
         keys.extend(informers.pod_index.orphans(&owner.key.namespace));
-        let mut claimed = Vec::new();
-        for pod in keys.iter().filter_map(|key| informers.pods.get(key)) {
-            match claim(&pod, owner, false, &selector) {
-                Claim::Keep => claimed.push(pod),
-                Claim::Ignore => {}
-                Claim::Release => self.pods.release(owner, &pod).await?,
-                Claim::Adopt if self.is_alive(owner).await? => {
-                    self.pods.adopt(owner, &pod).await?;
-                    claimed.push(pod);
-                }
-                Claim::Adopt => {}
-            }
-        }
-        Ok(claimed)
-    }
-
-    /// Asks the server whether the set still is what the cache says, before it adopts.
-    async fn is_alive(&self, owner: &Owner) -> Result<bool, ClientError> {
-        let api = self.client.api::<DaemonSet>(&owner.key.namespace);
-        let fresh = api.get_opt(&owner.key.name).await?;
-        Ok(fresh.is_some_and(|fresh| {
-            fresh.metadata.uid.as_ref() == Some(&owner.uid)
-                && fresh.metadata.deletion_timestamp.is_none()
-        }))
+        let pods = keys.iter().filter_map(|key| informers.pods.get(key));
+        self.pods.claim_all::<DaemonSet>(owner, false, &selector, pods).await
     }
 
     async fn write_status(

@@ -1,8 +1,12 @@
 //! How workload controllers create, delete, adopt and release pods.
 
+use std::sync::Arc;
+
+use api::Typed;
 use client::{Client, ClientError, DeleteOptions, EventRecorder, EventType, Patch, Regarding};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::{Metadata, Resource};
 use meta::{LabelSelector, ObjectKey};
 use serde_json::json;
 
@@ -104,6 +108,43 @@ impl PodControl {
         let gone = json!({ "$patch": "delete", "uid": owner.uid });
         let patch = json!({ "metadata": { "ownerReferences": [gone], "uid": pod.uid } });
         self.patch(pod, patch).await
+    }
+
+    /// The pods that are the owner's, of those that could be. The others are adopted and released
+    /// as they are to be, as long as the server says that the owner, a `T`, is still there.
+    pub(crate) async fn claim_all<T: Resource + Metadata<Ty = ObjectMeta> + Typed>(
+        &self,
+        owner: &Owner,
+        owner_is_deleted: bool,
+        selector: &LabelSelector,
+        pods: impl Iterator<Item = Arc<PodView>>,
+    ) -> Result<Vec<Arc<PodView>>, ClientError> {
+        let mut claimed = Vec::new();
+        for pod in pods {
+            match claim(&pod, owner, owner_is_deleted, selector) {
+                Claim::Keep => claimed.push(pod),
+                Claim::Ignore => {}
+                Claim::Release => self.release(owner, &pod).await?,
+                Claim::Adopt if self.is_alive::<T>(owner).await? => {
+                    self.adopt(owner, &pod).await?;
+                    claimed.push(pod);
+                }
+                Claim::Adopt => {}
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Asks the server whether the owner still is what the cache says, before it adopts.
+    pub(crate) async fn is_alive<T: Resource + Metadata<Ty = ObjectMeta> + Typed>(
+        &self,
+        owner: &Owner,
+    ) -> Result<bool, ClientError> {
+        let fresh = self.client.api::<T>(&owner.key.namespace).get_opt(&owner.key.name).await?;
+        Ok(fresh.is_some_and(|fresh| {
+            let meta = fresh.metadata();
+            meta.uid.as_ref() == Some(&owner.uid) && meta.deletion_timestamp.is_none()
+        }))
     }
 
     async fn patch(&self, pod: &PodView, patch: serde_json::Value) -> Result<(), ClientError> {

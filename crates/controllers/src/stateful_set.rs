@@ -21,7 +21,7 @@ use self::claims::Owners;
 use self::history::History;
 use self::plan::{Counts, Step, View};
 use crate::context::Context;
-use crate::pod_control::{Claim, Owner, PodControl, claim};
+use crate::pod_control::{Owner, PodControl};
 use crate::pod_view::PodView;
 use crate::reconcile::reconcile;
 use crate::revisions::{self, RevisionControl};
@@ -184,7 +184,9 @@ impl Controller {
                 revisions::Claim::Keep => ours.push(revision),
                 revisions::Claim::Ignore => {}
                 revisions::Claim::Release => control.release(&revision).await?,
-                revisions::Claim::Adopt if self.is_alive(control.owner).await? => {
+                revisions::Claim::Adopt
+                    if self.pods.is_alive::<StatefulSet>(control.owner).await? =>
+                {
                     control.adopt(&revision).await?;
                     ours.push(revision);
                 }
@@ -206,30 +208,8 @@ impl Controller {
         let mut keys = informers.pod_index.controlled_by(&owner.uid);
         keys.extend(informers.pod_index.orphans(&owner.key.namespace));
         keys.retain(|key| identity::ordinal(&owner.key.name, &key.name).is_some());
-        let mut claimed = Vec::new();
-        for pod in keys.iter().filter_map(|key| informers.pods.get(key)) {
-            match claim(&pod, owner, is_deleted, &selector) {
-                Claim::Keep => claimed.push(pod),
-                Claim::Ignore => {}
-                Claim::Release => self.pods.release(owner, &pod).await?,
-                Claim::Adopt if self.is_alive(owner).await? => {
-                    self.pods.adopt(owner, &pod).await?;
-                    claimed.push(pod);
-                }
-                Claim::Adopt => {}
-            }
-        }
-        Ok(claimed)
-    }
-
-    /// Asks the server whether the set still is what the cache says, before it adopts.
-    async fn is_alive(&self, owner: &Owner) -> Result<bool, ClientError> {
-        let api = self.client.api::<StatefulSet>(&owner.key.namespace);
-        let fresh = api.get_opt(&owner.key.name).await?;
-        Ok(fresh.is_some_and(|fresh| {
-            fresh.metadata.uid.as_ref() == Some(&owner.uid)
-                && fresh.metadata.deletion_timestamp.is_none()
-        }))
+        let pods = keys.iter().filter_map(|key| informers.pods.get(key));
+        self.pods.claim_all::<StatefulSet>(owner, is_deleted, &selector, pods).await
     }
 
     async fn write_status(
