@@ -24,7 +24,9 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIGroupList, APIResourceList, APIVersions, LabelSelector,
 };
@@ -83,6 +85,7 @@ typed!(
     APIResourceList,
     APIVersions,
     Binding,
+    CSIDriver,
     CertificateSigningRequest,
     ClusterRole,
     ClusterTrustBundle,
@@ -122,6 +125,8 @@ typed!(
     TokenRequest,
     TokenReview,
     Value,
+    VolumeAttachment,
+    VolumeAttributesClass,
 );
 
 #[cfg(test)]

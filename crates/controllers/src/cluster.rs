@@ -22,7 +22,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
@@ -78,6 +80,9 @@ pub(crate) struct Informers {
     pub(crate) storage_classes: Lister<StorageClass>,
     pub(crate) volumes: Lister<PersistentVolume>,
     pub(crate) claims: Lister<PersistentVolumeClaim>,
+    pub(crate) attachments: Lister<VolumeAttachment>,
+    pub(crate) csi_drivers: Lister<CSIDriver>,
+    pub(crate) attributes_classes: Lister<VolumeAttributesClass>,
 }
 
 impl Informers {
@@ -167,6 +172,9 @@ impl Informers {
             storage_classes: start.whole(all()),
             volumes: start.whole(all()),
             claims: start.whole(all()),
+            attachments: start.whole(all()),
+            csi_drivers: start.whole(all()),
+            attributes_classes: start.whole(all()),
         }
     }
 }

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attach_detach;
 mod autoscaler;
 mod bootstrap_secret;
 mod bootstrap_signer;
@@ -99,6 +100,9 @@ pub struct Config {
     /// How long a token that was made for an account may be unused before it is marked invalid,
     /// and then before it is removed.
     pub unused_tokens: SignedDuration,
+    /// Whether a volume is taken from a node that has not been ready for minutes (upstream
+    /// `--disable-force-detach-on-timeout` says no).
+    pub force_detach_on_timeout: bool,
 }
 
 /// Upstream's default for [`Config::unused_tokens`].
@@ -207,12 +211,16 @@ const STARTS: &[(&str, Start)] = &[
     ("ephemeral-volume-controller", |ctx| Box::pin(ephemeral_volume::run(ctx))),
     ("clusterrole-aggregation-controller", |ctx| Box::pin(cluster_role_aggregation::run(ctx))),
     ("ttl-controller", |ctx| Box::pin(node_ttl::run(ctx))),
+    ("persistentvolume-attach-detach-controller", |ctx| Box::pin(attach_detach::run(ctx))),
     ("persistentvolume-expander-controller", |ctx| Box::pin(volume_expand::run(ctx))),
     ("local-path-provisioner", |ctx| Box::pin(local_path::run(ctx))),
     ("persistentvolumeclaim-protection-controller", |ctx| {
         Box::pin(volume_protection::run_claims(ctx))
     }),
     ("persistentvolume-protection-controller", |ctx| Box::pin(volume_protection::run_volumes(ctx))),
+    ("volumeattributesclass-protection-controller", |ctx| {
+        Box::pin(volume_protection::run_attributes_classes(ctx))
+    }),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
     ("bootstrap-signer-controller", |ctx| Box::pin(bootstrap_signer::run(ctx))),
@@ -266,6 +274,7 @@ async fn work(
         clock: deps.clock,
         informers: Arc::new(informers),
         queues,
+        metrics: deps.metrics,
         shutdown,
     };
     let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));

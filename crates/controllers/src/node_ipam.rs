@@ -141,6 +141,7 @@ mod tests {
             root_ca: String::new(),
             signing: None,
             unused_tokens: crate::UNUSED_TOKENS,
+            force_detach_on_timeout: true,
         }
     }
 

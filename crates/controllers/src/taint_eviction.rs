@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::taints::NO_EXECUTE;
+use client::Patch;
 use client::{Change, Client, ClientError, DeleteOptions, EventRecorder, EventType, Outcome};
-use client::{Patch, Regarding};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use meta::ObjectKey;
@@ -83,16 +83,8 @@ async fn evict(
     recorder: &EventRecorder,
     pod: &Arc<PodView>,
 ) -> Result<Outcome, ClientError> {
-    let regarding = Regarding {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        namespace: pod.key.namespace.clone(),
-        name: pod.key.name.clone(),
-        uid: pod.uid.clone(),
-        ..Regarding::default()
-    };
     let text = format!("Marking for deletion Pod {}", pod.key);
-    recorder.record(&regarding, EventType::Normal, "TaintManagerEviction", text);
+    recorder.record(&pod.regarding(), EventType::Normal, "TaintManagerEviction", text);
     let condition = json!({
         "type": api::pod::DISRUPTION_TARGET,
         "status": "True",

@@ -1,6 +1,8 @@
 //! Component tests: all controllers together on an API in memory.
 
 #[cfg(test)]
+mod attachments;
+#[cfg(test)]
 mod autoscaler;
 #[cfg(test)]
 mod disruption;

@@ -36,6 +36,7 @@ impl Running {
             root_ca: "PEM".to_owned(),
             signing: None,
             unused_tokens: jiff::SignedDuration::from_hours(24),
+            force_detach_on_timeout: true,
         };
         let deps = controllers::Deps {
             client: client.clone(),

@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// invalid, and then before it is removed.
     #[arg(long, default_value = "8760h0m0s")]
     legacy_service_account_token_clean_up_period: SignedDuration,
+    /// Never take a volume from a node because it has not been ready for minutes.
+    #[arg(long)]
+    disable_force_detach_on_timeout: bool,
     #[command(flatten)]
     port: own_port::Place,
     /// Whether only one of several copies works.
@@ -93,6 +96,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         root_ca,
         signing,
         unused_tokens: args.legacy_service_account_token_clean_up_period,
+        force_detach_on_timeout: !args.disable_force_detach_on_timeout,
     };
     let client = alone.client.clone();
     let deps = controllers::Deps {

@@ -242,6 +242,7 @@ impl Cluster<'_> {
                 lifetime: controllers::Authority::LIFETIME,
             }),
             unused_tokens: controllers::UNUSED_TOKENS,
+            force_detach_on_timeout: true,
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");
