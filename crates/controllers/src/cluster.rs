@@ -22,12 +22,14 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{
     CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
+use crate::device_taint_eviction::SliceView;
 use crate::disruption::BudgetView;
 use crate::pod_view::{PodIndex, PodView};
 use crate::service_account_token::{AccountView, SecretView, TYPE};
@@ -83,6 +85,9 @@ pub(crate) struct Informers {
     pub(crate) attachments: Lister<VolumeAttachment>,
     pub(crate) csi_drivers: Lister<CSIDriver>,
     pub(crate) attributes_classes: Lister<VolumeAttributesClass>,
+    pub(crate) device_claims: Lister<ResourceClaim>,
+    /// The taints of their devices.
+    pub(crate) resource_slices: Lister<SliceView>,
 }
 
 impl Informers {
@@ -175,6 +180,14 @@ impl Informers {
             attachments: start.whole(all()),
             csi_drivers: start.whole(all()),
             attributes_classes: start.whole(all()),
+            device_claims: start.whole(all()),
+            resource_slices: Informer::spawn(
+                client,
+                clock,
+                selected::<ResourceSlice>(all()),
+                shutdown,
+                |object| Ok(SliceView::new(ResourceSlice::of(object)?)),
+            ),
         }
     }
 }

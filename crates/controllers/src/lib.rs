@@ -25,6 +25,8 @@ mod context;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod device_claims;
+mod device_taint_eviction;
 mod discovery;
 mod disruption;
 mod endpoint_slice;
@@ -36,11 +38,13 @@ mod garbage_collector;
 mod job;
 mod legacy_token_cleaner;
 mod local_path;
+mod names;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod node_ttl;
 mod pod_control;
+mod pod_devices;
 mod pod_gc;
 mod pod_view;
 mod queue_metrics;
@@ -81,11 +85,14 @@ use crate::cluster::Informers;
 use crate::context::Context;
 use crate::queue_metrics::QueueMetrics;
 
+pub use crate::names::{ChoiceError, choose};
+
 /// What the operator decides.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which controllers run, as upstream's `--controllers`: `*` for all that are not off unless they
-    /// are named, `name`, `-name` to leave one out. The names are those of [`controllers`].
+    /// are named, `name`, `-name` to leave one out. The names are those of [`controllers`]; [`choose`]
+    /// makes them of what a user writes.
     pub controllers: Vec<String>,
     /// Pod ranges of the cluster, at most one per address family.
     pub cluster_cidrs: Vec<IpNet>,
@@ -209,6 +216,8 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(certificates::run_cleaner(ctx))
     }),
     ("ephemeral-volume-controller", |ctx| Box::pin(ephemeral_volume::run(ctx))),
+    ("resourceclaim-controller", |ctx| Box::pin(device_claims::run(ctx))),
+    ("device-taint-eviction-controller", |ctx| Box::pin(device_taint_eviction::run(ctx))),
     ("clusterrole-aggregation-controller", |ctx| Box::pin(cluster_role_aggregation::run(ctx))),
     ("ttl-controller", |ctx| Box::pin(node_ttl::run(ctx))),
     ("persistentvolume-attach-detach-controller", |ctx| Box::pin(attach_detach::run(ctx))),

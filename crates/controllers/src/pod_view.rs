@@ -12,6 +12,8 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use meta::{LabelSelector, ObjectKey};
 
+use crate::pod_devices::PodDevices;
+
 /// A pod, reduced to what controllers read.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodView {
@@ -52,6 +54,8 @@ pub(crate) struct PodView {
     pub(crate) claims: Vec<String>,
     /// Whether it has claims of its own.
     pub(crate) has_ephemeral: bool,
+    /// Its claims for devices.
+    pub(crate) devices: Option<Box<PodDevices>>,
     /// Whether none of its containers runs, as far as its kubelet has said.
     idle: bool,
 }
@@ -84,6 +88,7 @@ impl PodView {
             finished: failure.finished,
             restarts: restarts(&status),
             idle: is_idle(&status),
+            devices: PodDevices::of(&spec, &status),
             ips: ips(&status),
             ports: ports(&spec),
             has_ephemeral: spec.volumes.iter().flatten().any(|volume| volume.ephemeral.is_some()),
@@ -276,6 +281,7 @@ struct IndexState {
     by_controller: HashMap<String, BTreeSet<ObjectKey>>,
     by_node: HashMap<String, BTreeSet<ObjectKey>>,
     by_claim: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+    by_device_claim: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     orphans: BTreeMap<String, BTreeSet<ObjectKey>>,
 }
 
@@ -287,7 +293,10 @@ impl PodIndex {
         pods.on_change(move |_, change| match change {
             Change::Added(pod) => kept.insert(pod),
             Change::Updated { old, new } => {
-                if old.controller != new.controller || old.node != new.node {
+                if old.controller != new.controller
+                    || old.node != new.node
+                    || old.devices != new.devices
+                {
                     kept.remove(old);
                     kept.insert(new);
                 }
@@ -315,6 +324,12 @@ impl PodIndex {
         state.by_claim.get(claim).into_iter().flatten().cloned().collect()
     }
 
+    /// The keys of the pods that use a claim for devices.
+    pub(crate) fn with_device_claim(&self, claim: &ObjectKey) -> Vec<ObjectKey> {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.by_device_claim.get(claim).into_iter().flatten().cloned().collect()
+    }
+
     /// The keys of a namespace's pods that nothing controls.
     pub(crate) fn orphans(&self, namespace: &str) -> Vec<ObjectKey> {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -334,6 +349,10 @@ impl PodIndex {
         for claim in &pod.claims {
             let claim = ObjectKey::new(&pod.key.namespace, claim);
             state.by_claim.entry(claim).or_default().insert(pod.key.clone());
+        }
+        for claim in pod.devices.iter().flat_map(|devices| devices.claims()) {
+            let claim = ObjectKey::new(&pod.key.namespace, claim);
+            state.by_device_claim.entry(claim).or_default().insert(pod.key.clone());
         }
     }
 
@@ -355,6 +374,10 @@ impl PodIndex {
         for claim in &pod.claims {
             let claim = ObjectKey::new(&pod.key.namespace, claim);
             remove_from(&mut state.by_claim, &claim, &pod.key);
+        }
+        for claim in pod.devices.iter().flat_map(|devices| devices.claims()) {
+            let claim = ObjectKey::new(&pod.key.namespace, claim);
+            remove_from(&mut state.by_device_claim, &claim, &pod.key);
         }
     }
 }

@@ -5,6 +5,8 @@ mod attachments;
 #[cfg(test)]
 mod autoscaler;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod disruption;
 #[cfg(test)]
 mod jobs;

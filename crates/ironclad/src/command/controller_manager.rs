@@ -64,7 +64,8 @@ pub(crate) struct Args {
 
 /// Runs it until it is told to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    args.gates.read()?;
+    let features = args.gates.read()?;
+    let controllers = controllers::choose(&args.controllers, &features).context("--controllers")?;
     let alone = Alone::new(&args.kubeconfig, "kube-controller-manager")?;
     let root_ca = match &args.root_ca_file {
         Some(path) => std::fs::read_to_string(path)
@@ -89,7 +90,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let sign_token = sign_token.map(|path| token_signer::of(&read(path)?)).transpose()?;
     own_port::start(&args.port, &alone, "kube-controller-manager").await?;
     let config = controllers::Config {
-        controllers: args.controllers,
+        controllers,
         cluster_cidrs: args.cluster_cidr,
         node_cidr_mask_size_v4: args.node_cidr_mask_size_ipv4,
         node_cidr_mask_size_v6: args.node_cidr_mask_size_ipv6,
