@@ -26,7 +26,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use k8s_openapi::api::storage::v1::{
-    CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass,
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIGroupList, APIResourceList, APIVersions, LabelSelector,
@@ -87,6 +87,8 @@ typed!(
     APIVersions,
     Binding,
     CSIDriver,
+    CSINode,
+    CSIStorageCapacity,
     CertificateSigningRequest,
     ClusterRole,
     ClusterTrustBundle,

@@ -145,15 +145,16 @@ impl Cluster {
         self.assumed.contains(uid)
     }
 
-    /// Takes over a change of volumes, claims or classes.
+    /// Takes over a change of what is known of volumes.
     pub fn volumes_changed(
         &mut self,
         change: impl FnOnce(&mut Volumes),
+        event: ClusterEvent,
         plugins: &[Box<dyn Plugin>],
         now: Instant,
     ) -> bool {
         change(&mut self.snapshot.volumes);
-        self.queue.happened(ClusterEvent::Volumes, plugins, now)
+        self.queue.happened(event, plugins, now)
     }
 
     /// Takes over a change of a node.
