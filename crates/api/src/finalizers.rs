@@ -14,7 +14,7 @@ pub const PVC_PROTECTION: &str = "kubernetes.io/pvc-protection";
 pub const PV_PROTECTION: &str = "kubernetes.io/pv-protection";
 /// On a VolumeAttributesClass, while a claim or volume has it.
 pub const VAC_PROTECTION: &str = "kubernetes.io/vac-protection";
-/// On a PersistentVolume, while whoever made it has to delete what it stands for.
-pub const EXTERNAL_PROVISIONER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
+/// On a PersistentVolume that upstream's own provisioners made.
+pub const PV_CONTROLLER: &str = "kubernetes.io/pv-controller";
 /// On a ResourceClaim, while it is allocated.
 pub const RESOURCE_CLAIM: &str = "resource.kubernetes.io/delete-protection";

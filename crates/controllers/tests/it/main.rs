@@ -13,6 +13,8 @@ mod jobs;
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod provisioning;
+#[cfg(test)]
 mod stateful_sets;
 #[cfg(test)]
 mod tokens;
