@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
@@ -25,32 +26,40 @@ impl Running {
     }
 
     pub(crate) fn start_on(api: MemoryApi) -> Self {
-        let client = api.client();
-        let config = controllers::Config {
-            controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
-                .map(str::to_owned)
-                .to_vec(),
-            cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
-            node_cidr_mask_size_v4: 24,
-            node_cidr_mask_size_v6: 64,
-            root_ca: "PEM".to_owned(),
-            signing: None,
-            unused_tokens: jiff::SignedDuration::from_hours(24),
-            force_detach_on_timeout: true,
-        };
-        let deps = controllers::Deps {
-            client: client.clone(),
-            client_for: Arc::new(move |_| client.clone()),
-            sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
-            clock: Arc::new(clock::SystemClock),
-            metrics: telemetry::Registry::new(),
-        };
         let shutdown = Shutdown::new();
-        let (ready, _) = stdx::ready::signal();
-        let run = controllers::run(config, deps, ready, shutdown.clone());
+        let run = manage(&api, shutdown.clone());
         drop(stdx::task::spawn("controllers", run));
         Self { api, shutdown }
     }
+}
+
+/// All controllers on an API.
+pub(crate) fn manage(
+    api: &MemoryApi,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), controllers::RunError>> {
+    let client = api.client();
+    let config = controllers::Config {
+        controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
+            .map(str::to_owned)
+            .to_vec(),
+        cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+        node_cidr_mask_size_v4: 24,
+        node_cidr_mask_size_v6: 64,
+        root_ca: "PEM".to_owned(),
+        signing: None,
+        unused_tokens: jiff::SignedDuration::from_hours(24),
+        force_detach_on_timeout: true,
+    };
+    let deps = controllers::Deps {
+        client: client.clone(),
+        client_for: Arc::new(move |_| client.clone()),
+        sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
+        clock: Arc::new(clock::SystemClock),
+        metrics: telemetry::Registry::new(),
+    };
+    let (ready, _) = stdx::ready::signal();
+    controllers::run(config, deps, ready, shutdown)
 }
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::ArgAction;
 use jiff::SignedDuration;
 
 use crate::command::alone::Alone;
+use crate::command::election::Election;
 use crate::command::gates::Gates;
 use crate::command::own_port;
 use crate::token_signer;
@@ -55,9 +55,8 @@ pub(crate) struct Args {
     disable_force_detach_on_timeout: bool,
     #[command(flatten)]
     port: own_port::Place,
-    /// Whether only one of several copies works.
-    #[arg(long, default_value_t = true, action = ArgAction::Set)]
-    leader_elect: bool,
+    #[command(flatten)]
+    election: Election,
     #[command(flatten)]
     gates: Gates,
 }
@@ -110,5 +109,5 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (ready, _readiness) = stdx::ready::signal();
     let shutdown = alone.shutdown.clone();
     let work = async { Ok(controllers::run(config, deps, ready, shutdown).await?) };
-    alone.lead(args.leader_elect, "kube-controller-manager", work).await
+    alone.lead(&args.election, "kube-controller-manager", work).await
 }
