@@ -21,6 +21,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const COUNT_EVERY: Duration = Duration::from_millis(10);
 /// What it may have at once: some tens of requests.
 const BURST: Duration = Duration::from_millis(2);
+/// What time has to make up for at most. A crowd that waits a moment, for the disk, is one still.
+const DEBT: Duration = Duration::from_millis(40);
 /// Flows that are remembered before those that have not used anything lately are forgotten.
 const FLOWS: usize = 1024;
 
@@ -121,8 +123,7 @@ impl Shares {
         let used = flows.entry(flow).or_insert_with(|| Use::new(now));
         used.settle(now, share);
         used.used = now;
-        // Nobody pays for longer than it takes to make up for a burst.
-        used.debt = (used.debt + time).min(BURST * 2);
+        used.debt = (used.debt + time).min(DEBT);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -171,7 +172,7 @@ mod tests {
             spend(&clock, &shares, CROWD, Duration::from_millis(1));
         }
         assert!(shares.is_exceeded(CROWD) && !shares.is_exceeded(CLIENT));
-        clock.advance((BURST * 2).mul_f64(1.0 / LEAST_SHARE));
+        clock.advance(DEBT.mul_f64(1.0 / LEAST_SHARE));
         assert!(!shares.is_exceeded(CROWD));
     }
 
