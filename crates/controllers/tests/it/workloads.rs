@@ -134,6 +134,44 @@ async fn a_namespace_gets_what_pods_in_it_need() {
 }
 
 #[tokio::test]
+async fn a_deployment_goes_back_where_an_annotation_asks_for_it() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    deployment(api, 1);
+    complete(api, 1).await;
+    let image = |image: &str| {
+        json!({ "spec": { "template": { "spec": {
+            "containers": [{ "name": "c", "image": image }] } } } })
+    };
+    let path = format!("{DEPLOYMENTS}/web");
+    api.patch(&path, &image("two"));
+    let is_running = |api: &MemoryApi, image: &str| {
+        run_pods(api);
+        let pods = api.list(PODS);
+        pods.len() == 1 && pods[0]["spec"]["containers"][0]["image"] == image
+    };
+    api.eventually("the second image runs", |api| is_running(api, "two")).await;
+    let key = "deprecated.deployment.rollback.to";
+    let go_back = |to: &str| json!({ "metadata": { "annotations": { key: to } } });
+    api.patch(&path, &go_back("0"));
+    api.eventually("the first image runs again", |api| is_running(api, "one")).await;
+    api.patch(&path, &go_back("77"));
+    api.eventually("what cannot be is told", |api| {
+        let has = |reason: &str, text: &str| {
+            api.list("/api/v1/events")
+                .iter()
+                .any(|event| event["reason"] == reason && event["message"] == text)
+        };
+        let lost = "Unable to find the revision to rollback to.";
+        has("DeploymentRollback", "Rolled back deployment \"web\" to revision 1")
+            && has("DeploymentRollbackRevisionNotFound", lost)
+            && api.get(&path).unwrap()["metadata"]["annotations"][key].is_null()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_deployment_is_rolled_out_and_over_and_collected() {
     let running = Running::start();
     let api = &running.api;
