@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use client::Change;
-use meta::LabelSelector;
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use meta::{LabelSelector, ObjectKey};
 
 use crate::framework::{ClusterEvent, Plugin};
 use crate::node_info::NodeInfo;
@@ -157,6 +158,26 @@ impl Cluster {
         self.queue.happened(event, plugins, now)
     }
 
+    /// Takes over a claim for devices, `None` when it is gone.
+    pub fn device_claim_changed(
+        &mut self,
+        key: &ObjectKey,
+        claim: Option<Arc<ResourceClaim>>,
+        plugins: &[Box<dyn Plugin>],
+        now: Instant,
+    ) -> bool {
+        match claim {
+            Some(claim) => {
+                self.snapshot.device_claims.insert(key.clone(), claim);
+                self.queue.happened(ClusterEvent::DeviceClaims, plugins, now)
+            }
+            None => {
+                self.snapshot.device_claims.remove(key);
+                false
+            }
+        }
+    }
+
     /// Takes over a change of a node.
     pub fn node_changed(
         &mut self,
@@ -229,9 +250,13 @@ impl Cluster {
     }
 }
 
-/// Whether a waiting pod changed in what decisions read; its status does not count.
+/// Whether a waiting pod changed in what decisions read; of its status only the claims that were
+/// made for it count.
 fn schedules_differently(old: &PodInfo, new: &PodInfo) -> bool {
-    old.generation != new.generation || old.labels != new.labels || old.gates != new.gates
+    old.generation != new.generation
+        || old.labels != new.labels
+        || old.gates != new.gates
+        || old.device_claims != new.device_claims
 }
 
 fn node_events(old: &NodeInfo, new: &NodeInfo) -> Vec<ClusterEvent> {

@@ -82,6 +82,8 @@ pub enum ClusterEvent {
     Namespace,
     /// A volume, claim, class or capacity appeared or changed.
     Volumes,
+    /// A claim for devices appeared or changed.
+    DeviceClaims,
     /// A node may take more volumes of a driver, or one was detached.
     VolumeLimits,
 }

@@ -6,7 +6,7 @@ use api::Typed;
 use api::resources::{self, ResourceList};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    NodeSelector, Pod, PodAffinityTerm, PodSpec, PreferredSchedulingTerm, Toleration,
+    NodeSelector, Pod, PodAffinityTerm, PodSpec, PodStatus, PreferredSchedulingTerm, Toleration,
     TopologySpreadConstraint, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as wire;
@@ -59,6 +59,8 @@ pub struct PodInfo {
     pub claims: Vec<ClaimName>,
     /// Disks of its own that others may not have at once.
     pub disks: Vec<Disk>,
+    /// The claims for devices of its entries.
+    pub device_claims: Vec<DeviceClaim>,
     /// Uid of the owner that controls it.
     pub controller: Option<String>,
     /// When it was created.
@@ -82,6 +84,19 @@ pub struct ClaimName {
     pub name: String,
     /// Whether it is made for the pod, and goes with it.
     pub is_ephemeral: bool,
+}
+
+/// The claim for devices of one entry of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceClaim {
+    /// One that the user made.
+    Given(String),
+    /// One that was made for the pod.
+    Made(String),
+    /// None was needed.
+    NotNeeded,
+    /// None has been made yet.
+    NotMade,
 }
 
 /// A disk that a pod names itself, without a claim.
@@ -256,6 +271,7 @@ impl PodInfo {
             gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.clone()).collect(),
             images: spec.containers.iter().filter_map(|c| c.image.clone()).collect(),
             claims: claims(spec.volumes.as_deref(), &key.name),
+            device_claims: device_claims(spec, status),
             disks: spec.volumes.iter().flatten().filter_map(Disk::of).collect(),
             controller: controller(&meta.owner_references),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
@@ -295,6 +311,24 @@ fn claims(volumes: Option<&[Volume]>, pod: &str) -> Vec<ClaimName> {
             .map(|_| ClaimName { name: format!("{pod}-{}", volume.name), is_ephemeral: true }),
     };
     volumes.filter_map(claim).collect()
+}
+
+fn device_claims(spec: &PodSpec, status: Option<&PodStatus>) -> Vec<DeviceClaim> {
+    let statuses = status.and_then(|status| status.resource_claim_statuses.as_deref());
+    let made = |name: &str| {
+        let mut statuses = statuses.unwrap_or_default().iter();
+        match statuses.find(|status| status.name == name).map(|one| &one.resource_claim_name) {
+            Some(Some(claim)) => DeviceClaim::Made(claim.clone()),
+            Some(None) => DeviceClaim::NotNeeded,
+            None => DeviceClaim::NotMade,
+        }
+    };
+    let entries = spec.resource_claims.iter().flatten();
+    let claim = entries.map(|entry| match &entry.resource_claim_name {
+        Some(claim) => DeviceClaim::Given(claim.clone()),
+        None => made(&entry.name),
+    });
+    claim.collect()
 }
 
 fn unscheduled(pod: &Pod) -> Option<(String, String)> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use meta::{LabelSelector, ObjectKey};
 
 use crate::node_info::NodeInfo;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub nominated: BTreeMap<String, BTreeMap<String, Arc<PodInfo>>>,
     /// Volumes, claims and classes.
     pub volumes: Volumes,
+    /// Claims for devices.
+    pub device_claims: HashMap<ObjectKey, Arc<ResourceClaim>>,
     /// How many placed pods mount each claim.
     claim_users: HashMap<ObjectKey, usize>,
 }

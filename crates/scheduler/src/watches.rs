@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
 };
@@ -59,6 +60,7 @@ pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
     });
     let capacities = watches.capacities();
     let limits = watches.limits();
+    let device_claims = watches.device_claims();
     let attachments = watches.attachments();
     let nodes = watches.nodes();
     let pods = watches.pods();
@@ -75,6 +77,7 @@ pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
         drivers.synced(),
         capacities.synced(),
         limits.synced(),
+        device_claims.synced(),
         attachments.synced(),
         nodes.synced(),
         pods.synced(),
@@ -175,6 +178,20 @@ impl Watches<'_> {
             None => drop(volumes.capacities.remove(key)),
         });
         capacities
+    }
+
+    fn device_claims(&self) -> Lister<ResourceClaim> {
+        let claims = self.spawn(InformerConfig::all::<ResourceClaim>(), ResourceClaim::of);
+        let scheduler = Arc::clone(self.scheduler);
+        claims.on_change(move |key, change| {
+            let claim = current(&change).cloned();
+            let now = scheduler.clock.monotonic();
+            let mut cluster = scheduler.lock();
+            let retry = cluster.device_claim_changed(key, claim, &scheduler.plugins, now);
+            drop(cluster);
+            scheduler.wake_if(retry);
+        });
+        claims
     }
 
     fn limits(&self) -> Lister<BTreeMap<String, i64>> {

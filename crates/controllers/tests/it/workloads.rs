@@ -218,6 +218,40 @@ async fn a_deleted_pod_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_service_with_a_balancer_gets_addresses_and_is_told() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    api.create(
+        "/api/v1/nodes",
+        json!({ "metadata": { "name": "a" }, "status": {
+            "conditions": [{ "type": "Ready", "status": "True" }],
+            "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] } }),
+    );
+    let services = "/api/v1/namespaces/n/services";
+    api.create(
+        services,
+        json!({ "metadata": { "name": "s" },
+            "spec": { "type": "LoadBalancer", "ipFamilies": ["IPv4"] } }),
+    );
+    let told = |api: &MemoryApi, reason: &str| {
+        api.list("/api/v1/events").iter().any(|event| event["reason"] == reason)
+    };
+    api.eventually("the address of the node", |api| {
+        let service = api.get(&format!("{services}/s")).unwrap();
+        service["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.1"
+            && told(api, "EnsuredLoadBalancer")
+    })
+    .await;
+    api.patch(&format!("{services}/s"), &json!({ "spec": { "type": "ClusterIP" } }));
+    api.eventually("it has none any more", |api| {
+        let service = api.get(&format!("{services}/s")).unwrap();
+        service["status"]["loadBalancer"]["ingress"].is_null() && told(api, "DeletedLoadBalancer")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn ready_pods_become_endpoints() {
     let running = Running::start();
     let api = &running.api;

@@ -258,3 +258,23 @@ async fn a_pod_waits_until_its_node_may_have_its_volume() {
     api.delete("/apis/storage.k8s.io/v1/volumeattachments/x");
     api.eventually("binding", |api| node_of(api, "p").as_deref() == Some("a")).await;
 }
+
+#[tokio::test]
+async fn a_pod_waits_for_its_devices_and_is_noted_in_their_claim() {
+    let running = start().await;
+    let api = &running.api;
+    node(api, "a");
+    let claims = "/apis/resource.k8s.io/v1/namespaces/n/resourceclaims";
+    api.create(claims, json!({ "metadata": { "name": "c" }, "spec": {} }));
+    pod(api, "p", json!({ "resourceClaims": [{ "name": "gpu", "resourceClaimName": "c" }] }));
+    api.eventually("it waits", |api| {
+        let pod = api.get(&format!("{PODS}/p")).unwrap();
+        let text = pod["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+        text.contains("resourceclaim \"c\" is not allocated")
+    })
+    .await;
+    api.patch(&format!("{claims}/c"), &json!({ "status": { "allocation": { "devices": {} } } }));
+    api.eventually("binding", |api| node_of(api, "p").as_deref() == Some("a")).await;
+    let claim = api.get(&format!("{claims}/c")).unwrap();
+    assert_eq!(claim["status"]["reservedFor"][0]["name"], "p");
+}
