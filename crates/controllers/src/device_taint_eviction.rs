@@ -3,20 +3,24 @@
 //! Upstream: `pkg/controller/devicetainteviction`.
 
 mod pools;
+mod rules;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::{Change, Client, ClientError, EventRecorder, EventType, Outcome, WorkQueue};
+use client::{Change, Client, ClientError, EventRecorder, EventType, Lister, Outcome, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::resource::v1::{
     DeviceRequestAllocationResult, DeviceToleration, ResourceClaim,
 };
+use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
 use meta::ObjectKey;
 
 use self::pools::Pools;
 pub(crate) use self::pools::SliceView;
+use self::rules::Count;
+pub(crate) use self::rules::RuleView;
 use crate::context::Context;
 use crate::pod_view::PodView;
 use crate::reconcile::reconcile;
@@ -34,6 +38,8 @@ pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("device-taint-eviction-controller");
     let evictor = Arc::new(Evictor {
         pods: ctx.queue("device-taint-eviction"),
+        rules: ctx.queue("device-taint-rules"),
+        evicted: Mutex::default(),
         recorder: ctx.recorder(&client, "device-taint-eviction-controller"),
         pools: Mutex::default(),
         pending: Mutex::default(),
@@ -46,20 +52,36 @@ pub(crate) async fn run(ctx: Context) {
         informers.device_claims.synced(),
         informers.resource_slices.synced()
     );
+    if let Some(rules) = &informers.device_taint_rules {
+        rules.synced().await;
+    }
     evictor.follow();
-    let this = Arc::clone(&evictor);
-    reconcile(&evictor.pods, evictor.ctx.shutdown.clone(), move |key| {
-        let evictor = Arc::clone(&this);
-        async move { evictor.sync(&key).await }
-    })
-    .await;
+    evictor.follow_rules();
+    let shutdown = &evictor.ctx.shutdown;
+    let (for_pods, for_rules) = (Arc::clone(&evictor), Arc::clone(&evictor));
+    tokio::join!(
+        reconcile(&evictor.pods, shutdown.clone(), move |key| {
+            let evictor = Arc::clone(&for_pods);
+            async move { evictor.sync(&key).await }
+        }),
+        reconcile(&evictor.rules, shutdown.clone(), move |key| {
+            let evictor = Arc::clone(&for_rules);
+            async move { evictor.sync_rule(&key).await }
+        }),
+    );
 }
+
+/// What happens to many pods at once is told of a rule in one go.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 struct Evictor {
     ctx: Context,
     pods: WorkQueue<ObjectKey>,
+    rules: WorkQueue<ObjectKey>,
     client: Client,
     recorder: EventRecorder,
+    /// How many pods were evicted because of each rule, by its uid.
+    evicted: Mutex<HashMap<String, u64>>,
     pools: Mutex<Pools>,
     /// Pods that wait to be evicted, and their uids.
     pending: Mutex<HashMap<ObjectKey, String>>,
@@ -105,6 +127,125 @@ impl Evictor {
         });
     }
 
+    fn follow_rules(self: &Arc<Self>) {
+        let Some(rules) = &self.ctx.informers.device_taint_rules else { return };
+        let this = Arc::clone(self);
+        rules.on_change(move |key, change| {
+            let (old, new) = match &change {
+                Change::Added(rule) => (None, Some(rule)),
+                Change::Deleted(rule) => (Some(rule), None),
+                Change::Updated { old, new } => (Some(old), Some(new)),
+            };
+            if let (Some(old), Some(new)) = (old, new)
+                && old.is_alike(new)
+            {
+                return;
+            }
+            match new {
+                Some(_) => this.rules.add(key.clone()),
+                None => {
+                    let uid = old.map(|rule| rule.uid()).unwrap_or_default();
+                    this.evicted.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+                }
+            }
+            this.add_users(|device| old.into_iter().chain(new).any(|rule| rule.selects(device)));
+        });
+        let this = Arc::clone(self);
+        self.ctx.informers.pods.on_change(move |_, change| {
+            let (Change::Added(pod) | Change::Deleted(pod) | Change::Updated { new: pod, .. }) =
+                change;
+            if pod.devices.is_some() {
+                this.count_again();
+            }
+        });
+        let this = Arc::clone(self);
+        self.ctx.informers.device_claims.on_change(move |_, _| this.count_again());
+    }
+
+    /// Has it told anew how many pods the rules that evict still concern.
+    fn count_again(&self) {
+        for (key, rule) in self.all_rules() {
+            if rule.evicts() {
+                self.rules.add_after(key, TELL_AFTER);
+            }
+        }
+    }
+
+    fn all_rules(&self) -> Vec<(ObjectKey, Arc<RuleView>)> {
+        let rules = self.ctx.informers.device_taint_rules.iter().flat_map(Lister::list);
+        rules.map(|rule| (ObjectKey::cluster(rule.name()), rule)).collect()
+    }
+
+    async fn sync_rule(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        let rules = self.ctx.informers.device_taint_rules.as_ref();
+        let Some(rule) = rules.and_then(|rules| rules.get(key)).filter(|rule| !rule.is_told())
+        else {
+            return Ok(Outcome::Done);
+        };
+        let now = self.ctx.clock.now();
+        let pods = self.concerned(&rule, now);
+        let evicted = {
+            let all = self.evicted.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(rule.uid()).copied().unwrap_or(0)
+        };
+        let Some(conditions) = rule.conditions(Count::of(&pods, evicted), now) else {
+            return Ok(Outcome::Done);
+        };
+        let change = serde_json::json!({ "metadata": { "uid": rule.uid() },
+            "status": { "conditions": conditions } });
+        match self
+            .client
+            .api::<DeviceTaintRule>("")
+            .merge_update(&key.name, "status", &change)
+            .await
+        {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(Outcome::Done),
+        }
+    }
+
+    /// The pods that a rule alone would evict, at some time.
+    fn concerned(&self, rule: &RuleView, now: Timestamp) -> Vec<ObjectKey> {
+        let mut pods = std::collections::BTreeSet::new();
+        for claim in self.ctx.informers.device_claims.list() {
+            let is_concerned = |device: &DeviceRequestAllocationResult| {
+                let tolerations = device.tolerations.as_deref().unwrap_or_default();
+                rule.selects(device) && rule.taint().due(tolerations, now).is_some()
+            };
+            if !devices(&claim).iter().any(is_concerned) {
+                continue;
+            }
+            let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+            let status = claim.status.as_ref();
+            let consumers = status.and_then(|status| status.reserved_for.as_ref());
+            for consumer in consumers.into_iter().flatten() {
+                let key = ObjectKey::new(namespace, &consumer.name);
+                let pod = self.ctx.informers.pods.get(&key);
+                if pod.is_some_and(|pod| pod.uid == consumer.uid && pod.is_active()) {
+                    pods.insert(key);
+                }
+            }
+        }
+        pods.into_iter().collect()
+    }
+
+    /// Counts an eviction for the rules that asked for it.
+    fn count(&self, pod: &PodView) {
+        let names = pod.devices.iter().flat_map(|devices| devices.claims());
+        let claims: Vec<_> = names
+            .filter_map(|name| {
+                let key = ObjectKey::new(&pod.key.namespace, name);
+                self.ctx.informers.device_claims.get(&key)
+            })
+            .collect();
+        let mut evicted = self.evicted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, rule) in self.all_rules().iter().filter(|(_, rule)| rule.evicts()) {
+            if claims.iter().any(|claim| devices(claim).iter().any(|one| rule.selects(one))) {
+                *evicted.entry(rule.uid().to_owned()).or_default() += 1;
+            }
+        }
+    }
+
     /// Looks at the pods with devices that are meant.
     fn add_users(&self, is_meant: impl Fn(&DeviceRequestAllocationResult) -> bool) {
         for claim in self.ctx.informers.device_claims.list() {
@@ -132,6 +273,7 @@ impl Evictor {
         match (pod, due) {
             (Some(pod), Some(due)) if due <= now => {
                 self.pending().remove(key);
+                self.count(&pod);
                 evict(&self.ctx, &self.client, &self.recorder, &pod, &WORDS).await
             }
             (Some(pod), Some(due)) => {
@@ -158,6 +300,7 @@ impl Evictor {
 
     /// When a pod has to go; `None` when it may stay.
     fn due(&self, pod: &PodView, now: Timestamp) -> Option<Timestamp> {
+        let rules = self.all_rules();
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let names = pod.devices.iter().flat_map(|devices| devices.claims());
         let claims = names.filter_map(|name| {
@@ -166,7 +309,7 @@ impl Evictor {
         claims
             .filter(|claim| is_reserved_for(claim, &pod.uid))
             .filter_map(|claim| {
-                devices(&claim).iter().filter_map(|one| device_due(one, &pools, now)).min()
+                devices(&claim).iter().filter_map(|one| device_due(one, &pools, &rules, now)).min()
             })
             .min()
     }
@@ -188,10 +331,14 @@ fn is_reserved_for(claim: &ResourceClaim, uid: &str) -> bool {
 fn device_due(
     device: &DeviceRequestAllocationResult,
     pools: &Pools,
+    rules: &[(ObjectKey, Arc<RuleView>)],
     now: Timestamp,
 ) -> Option<Timestamp> {
     let tolerations = device.tolerations.as_deref().unwrap_or_default();
-    pools.taints_of(device).filter_map(|taint| taint.due(tolerations, now)).min()
+    let rules = rules.iter().map(|(_, rule)| rule);
+    let by_rules = rules.filter(|rule| rule.evicts() && rule.selects(device));
+    let taints = pools.taints_of(device).chain(by_rules.map(|rule| rule.taint()));
+    taints.filter_map(|taint| taint.due(tolerations, now)).min()
 }
 
 /// A taint that evicts.

@@ -110,6 +110,9 @@ pub struct Config {
     /// Whether a volume is taken from a node that has not been ready for minutes (upstream
     /// `--disable-force-detach-on-timeout` says no).
     pub force_detach_on_timeout: bool,
+    /// Whether DeviceTaintRules are followed: the gate `DRADeviceTaintRules`, with which the API
+    /// server has to serve `resource.k8s.io/v1beta2`.
+    pub device_taint_rules: bool,
 }
 
 /// Upstream's default for [`Config::unused_tokens`].
@@ -274,7 +277,7 @@ async fn work(
 ) -> Result<(), RunError> {
     let running = running_metric(&deps.metrics).map_err(RunError::Metrics)?;
     let queues = QueueMetrics::new(&deps.metrics).map_err(RunError::Metrics)?;
-    let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
+    let informers = Informers::spawn(&config, &deps.client, &deps.clock, &shutdown);
     let ctx = Context {
         config: Arc::new(config),
         manager: deps.client,

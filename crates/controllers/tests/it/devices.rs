@@ -159,3 +159,39 @@ async fn pods_leave_tainted_devices_when_their_time_is_over() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn rules_taint_devices_and_tell_how_far_they_are() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    template(api);
+    pod(api, "p", json!("a"));
+    api.eventually("the claim", |api| !claim(api).is_null()).await;
+    allocate(api, json!([]));
+    api.eventually("the pod has it", |api| claim(api)["status"]["reservedFor"][0]["name"] == "p")
+        .await;
+    let rules = "/apis/resource.k8s.io/v1beta2/devicetaintrules";
+    let rule = |effect: &str| {
+        json!({ "spec": { "deviceSelector": { "driver": "d", "device": "one" },
+            "taint": { "key": "k", "effect": effect, "timeAdded": "2026-01-01T00:00:00Z" } } })
+    };
+    let mut first = rule("None");
+    first["metadata"] = json!({ "name": "r" });
+    api.create(rules, first);
+    let told = |api: &MemoryApi| {
+        api.get(&format!("{rules}/r")).unwrap()["status"]["conditions"][0].clone()
+    };
+    api.eventually("what would be", |api| {
+        told(api)["message"].as_str().is_some_and(|text| text.starts_with("1 pod(s) would be"))
+    })
+    .await;
+    assert!(api.get(&format!("{PODS}/p")).is_some());
+    api.patch(&format!("{rules}/r"), &rule("NoExecute"));
+    api.eventually("the pod goes", |api| api.get(&format!("{PODS}/p")).is_none()).await;
+    api.eventually("and that it is over", |api| {
+        let text = "1 pod(s) evicted since starting the controller.";
+        told(api)["reason"] == "Completed" && told(api)["message"] == text
+    })
+    .await;
+}

@@ -50,6 +50,7 @@ pub(crate) fn manage(
         signing: None,
         unused_tokens: jiff::SignedDuration::from_hours(24),
         force_detach_on_timeout: true,
+        device_taint_rules: true,
     };
     let deps = controllers::Deps {
         client: client.clone(),

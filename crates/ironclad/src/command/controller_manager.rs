@@ -97,6 +97,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         signing,
         unused_tokens: args.legacy_service_account_token_clean_up_period,
         force_detach_on_timeout: !args.disable_force_detach_on_timeout,
+        device_taint_rules: features.is_enabled("DRADeviceTaintRules"),
     };
     let client = alone.client.clone();
     let deps = controllers::Deps {
