@@ -353,6 +353,7 @@ impl Attacher {
         };
         let unique = volume.csi.as_ref().map(CsiVolume::unique_name);
         let view = self.ctx.informers.nodes.get(&ObjectKey::cluster(name));
+        let is_foreign = view.as_ref().is_some_and(|node| !csi::is_managed(node));
         let node = match (view, state.gone.get(name)) {
             (Some(node), _) => NodeView::of(&node).facts(name, &volume.driver, unique.as_deref()),
             // Nobody reads the status of a node that is gone, and it will never be ready.
@@ -366,6 +367,7 @@ impl Attacher {
         };
         Attachment {
             node,
+            is_foreign,
             is_attached: is_attached(one),
             is_deleted: one.metadata.deletion_timestamp.is_some(),
             created: one.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),

@@ -21,6 +21,8 @@ pub(super) type Wanted = BTreeMap<String, Vec<Arc<PodView>>>;
 /// One attachment of the volume.
 pub(super) struct Attachment {
     pub(super) node: NodeFacts,
+    /// Its node attaches by itself.
+    pub(super) is_foreign: bool,
     pub(super) is_attached: bool,
     pub(super) is_deleted: bool,
     pub(super) created: Timestamp,
@@ -77,6 +79,7 @@ pub(super) fn decide(
     for attachment in attachments {
         let name = &attachment.node.name;
         let step = match (wanted.contains_key(name), attachment.is_deleted) {
+            _ if attachment.is_foreign => Step::Keep,
             (true, true) => Step::Going,
             (true, false) => awaited(attachment, now),
             (false, true) => Step::Hold(None),
@@ -179,6 +182,7 @@ mod tests {
     fn attached(change: impl FnOnce(&mut Attachment)) -> Attachment {
         let mut attachment = Attachment {
             node: NodeFacts { name: "a".to_owned(), is_ready: true, ..NodeFacts::default() },
+            is_foreign: false,
             is_attached: true,
             is_deleted: false,
             created: at(60),
@@ -266,6 +270,7 @@ mod tests {
         };
         assert_eq!(hour(|_| ()), Step::Hold(None), "a node that is ready is waited for");
         assert_eq!(one(&none, attached(|one| one.is_deleted = true)), Step::Hold(None));
+        assert_eq!(one(&none, attached(|one| one.is_foreign = true)), Step::Keep);
     }
 
     #[test]
