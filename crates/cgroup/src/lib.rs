@@ -16,7 +16,7 @@ mod device_filter;
 mod v1;
 mod v2;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -238,6 +238,20 @@ impl Cgroups {
                 other => return other,
             }
         }
+    }
+
+    /// The names of the cgroups right below one, in whichever hierarchy they are.
+    pub fn below(&self, path: &str) -> BTreeSet<String> {
+        let roots: Vec<&PathBuf> = match self {
+            Self::V1(mounts) => mounts.values().collect(),
+            Self::V2(root) => vec![root],
+        };
+        let entries = roots.into_iter().flat_map(|root| fs::read_dir(join(root, path)));
+        let directories = entries
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        directories.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
     /// Sends the signal and answers the processes it was sent to.

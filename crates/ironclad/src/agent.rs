@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use client::Client;
 use clock::SharedClock;
+use cri::{PodSandboxFilter, RuntimeService, SandboxId};
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
 use registry::Registry;
@@ -115,6 +116,7 @@ impl Agent {
         let deps = runtime::Deps { images, registry, network: network_dep, clock };
         let runtime =
             Runtime::open(config, deps).await.context("the container runtime cannot be opened")?;
+        release_addresses(&network, &runtime).await?;
         Ok(Foundation { network, runtime, gateway: watch::Sender::new(None) })
     }
 
@@ -226,6 +228,16 @@ impl Agent {
             dns::run(config, deps, ready, shutdown).await.map_err(anyhow::Error::from)
         })
     }
+}
+
+/// Takes back the addresses of sandboxes that the runtime does not know, such as those whose
+/// record a power loss has destroyed.
+async fn release_addresses(network: &Network, runtime: &Runtime) -> anyhow::Result<()> {
+    let sandboxes = runtime.list_pod_sandbox(&PodSandboxFilter::default()).await?;
+    let known: Vec<SandboxId> = sandboxes.into_iter().map(|sandbox| sandbox.id).collect();
+    let network = network.clone();
+    let released = tokio::task::spawn_blocking(move || network.retain(&known)).await?;
+    released.context("addresses of pods that are gone cannot be released")
 }
 
 impl Foundation {

@@ -74,6 +74,20 @@ impl PodCgroups {
         self.cgroups.create(path, limits, &["a".to_owned()])
     }
 
+    /// Those of pods, by uid.
+    pub(crate) fn of_pods(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for class in ["", "/burstable", "/besteffort"] {
+            let parent = format!("{}/kubepods{class}", self.root);
+            for name in self.cgroups.below(&parent) {
+                if let Some(uid) = name.strip_prefix("pod") {
+                    found.push((uid.to_owned(), format!("{parent}/{name}")));
+                }
+            }
+        }
+        found
+    }
+
     /// Removes one, with what is left in it.
     pub(crate) fn remove(&self, path: &str) -> Result<(), CgroupError> {
         self.cgroups.remove(path)

@@ -4,6 +4,8 @@
 mod extension;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod parts;
 
 #[cfg(test)]
 mod alone;
@@ -15,6 +17,8 @@ mod conformance;
 mod crashes;
 #[cfg(test)]
 mod extended_apis;
+#[cfg(test)]
+mod killed_agent;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]

@@ -11,4 +11,6 @@ mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod streams;
