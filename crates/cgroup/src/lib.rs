@@ -175,6 +175,13 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Limits how many processes and threads are in a cgroup and below it; `None` lifts the limit.
+    pub fn limit_processes(&self, path: &str, most: Option<u64>) -> Result<(), CgroupError> {
+        let Some(directory) = self.directory("pids", path) else { return Ok(()) };
+        let most = most.map_or_else(|| "max".to_owned(), |most| most.to_string());
+        write(&directory.join("pids.max"), &most)
+    }
+
     /// The `cgroup.procs` files that a process joins, the one that counts first.
     pub fn procs(&self, path: &str) -> Vec<PathBuf> {
         match self {

@@ -37,11 +37,19 @@ pub(crate) struct Agent {
     pub cgroup_root: String,
     /// Kernel parameters that pods may set though others may feel it.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// The most processes and threads of one pod; −1 for no limit.
+    pub pod_max_pids: i64,
     /// How images are pulled and removed.
     pub images: Images,
     /// Where static pods are described.
     pub static_pods: StaticPods,
 }
+
+/// The most processes and threads of a pod, unless it is told otherwise. Upstream has no limit, and
+/// a pod that forks without end takes what all others need, this process too: the kernel has 32,768
+/// by default. So one pod gets an eighth, which is more than servers with a thread for every client
+/// use.
+pub(crate) const POD_MAX_PIDS: i64 = 4096;
 
 /// Where static pods are described.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +145,7 @@ impl Agent {
         config.cluster_domain.clone_from(&self.cluster_domain);
         config.cgroup_root.clone_from(&self.cgroup_root);
         config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
+        config.pod_pids_limit = self.pod_max_pids;
         config.tls = Some(tls);
         config.images = self.images.kubelet.clone();
         config.pod_manifest_path.clone_from(&self.static_pods.path);

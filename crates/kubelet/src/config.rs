@@ -70,6 +70,8 @@ pub struct Config {
     pub cgroup_root: String,
     /// Where cgroups are mounted.
     pub cgroup_mount: PathBuf,
+    /// The most processes and threads of one pod; −1 for no limit.
+    pub pod_pids_limit: i64,
     /// The address of the HTTPS endpoint.
     pub address: IpAddr,
     /// The port of the HTTPS endpoint.
@@ -124,6 +126,7 @@ impl Config {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             cgroup_root: "/".to_owned(),
             cgroup_mount: PathBuf::from("/sys/fs/cgroup"),
+            pod_pids_limit: -1,
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 10250,
             tls: None,

@@ -86,6 +86,7 @@ async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
         cgroup_root: args.cgroup_root.clone(),
         images: agent::Images::default(),
         allowed_unsafe_sysctls: Vec::new(),
+        pod_max_pids: agent::POD_MAX_PIDS,
         static_pods: agent::StaticPods::default(),
     };
     let foundation = agent.open(clock).await?;

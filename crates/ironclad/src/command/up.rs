@@ -19,7 +19,7 @@ use setup::kubeconfig::{self, Access};
 use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
 
-use crate::agent::{self, Agent};
+use crate::agent::{self, Agent, POD_MAX_PIDS};
 use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::command::images::Images;
@@ -70,6 +70,10 @@ pub(super) struct Args {
     /// it; separated by commas.
     #[arg(long, value_delimiter = ',')]
     allowed_unsafe_sysctls: Vec<String>,
+    /// The most processes and threads of one pod; -1 for no limit.
+    #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
+          allow_negative_numbers = true)]
+    pod_max_pids: i64,
     #[command(flatten)]
     auditing: Auditing,
     #[command(flatten)]
@@ -177,6 +181,7 @@ fn agent(
         cgroup_root: args.cgroup_root.clone(),
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
+        pod_max_pids: args.pod_max_pids,
         static_pods,
     }
 }

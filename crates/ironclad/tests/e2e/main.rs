@@ -18,6 +18,8 @@ mod crashes;
 #[cfg(test)]
 mod extended_apis;
 #[cfg(test)]
+mod hostile_pods;
+#[cfg(test)]
 mod killed_agent;
 #[cfg(test)]
 mod lifecycle;

@@ -16,7 +16,8 @@
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
 //! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`,
 //! `testkit-pod fail CODE`; `testkit-pod note FILE …` adds a line to a file, `testkit-pod sleep
-//! MILLISECONDS …` waits, and both go on with the words that follow.
+//! MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
+//! `testkit-pod fill FILE MEBIBYTES …` takes space, and all go on with the words that follow.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -52,6 +53,17 @@ fn obey(words: &[&str]) -> ExitCode {
             Ok(()) => obey(rest),
             failed => ended(failed),
         },
+        ["bomb", rest @ ..] => {
+            say(&format!("{} processes", bomb()));
+            obey(rest)
+        }
+        ["fill", path, mebibytes, rest @ ..] => {
+            let bytes = vec![1; mebibytes.parse::<usize>().unwrap_or(0) << 20];
+            match std::fs::write(path, bytes) {
+                Ok(()) => obey(rest),
+                failed => ended(failed),
+            }
+        }
         ["sleep", milliseconds, rest @ ..] => {
             std::thread::park_timeout(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
             obey(rest)
@@ -61,7 +73,7 @@ fn obey(words: &[&str]) -> ExitCode {
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | note FILE … | sleep MILLISECONDS …",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | note FILE … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
             );
             ExitCode::from(2)
         }
@@ -84,6 +96,16 @@ fn create(path: &str, mode: &str, text: &str) -> std::io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+/// Starts processes that do nothing until there can be no more.
+fn bomb() -> usize {
+    let mut count = 0;
+    let start = || std::process::Command::new("/proc/self/exe").arg("wait").spawn();
+    while start().is_ok() {
+        count += 1;
+    }
+    count
 }
 
 /// Adds a line to a file.
