@@ -10,6 +10,7 @@ use client::Client;
 use clock::SharedClock;
 use cri::{PodSandboxFilter, RuntimeService, SandboxId};
 use ipnet::Ipv4Net;
+use kubelet::EvictionHard;
 use network::{Network, NetworkConfig};
 use registry::Registry;
 use runtime::Runtime;
@@ -37,6 +38,8 @@ pub(crate) struct Agent {
     pub cgroup_root: String,
     /// Kernel parameters that pods may set though others may feel it.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of the node.
+    pub eviction_hard: EvictionHard,
     /// The most processes and threads of one pod; −1 for no limit.
     pub pod_max_pids: i64,
     /// How images are pulled and removed.
@@ -146,6 +149,7 @@ impl Agent {
         config.cgroup_root.clone_from(&self.cgroup_root);
         config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.pod_pids_limit = self.pod_max_pids;
+        config.eviction_hard = self.eviction_hard;
         config.tls = Some(tls);
         config.images = self.images.kubelet.clone();
         config.pod_manifest_path.clone_from(&self.static_pods.path);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::{
-    Code, ContainerEventType, CriError, NamespaceMode, PodSandboxConfig, PodSandboxMetadata,
-    SandboxId,
+    Code, ContainerEventType, CriError, IdMapping, NamespaceMode, PodSandboxConfig,
+    PodSandboxMetadata, SandboxId, UserNamespace,
 };
 
 use crate::handle::Handle;
@@ -17,7 +17,7 @@ use crate::record::{self, SandboxRecord};
 use crate::runtime::{Inner, Runtime, remove_directory};
 use crate::runtime_service::HANDLERS;
 use crate::sandbox::Sandbox;
-use crate::spec::SandboxSpec;
+use crate::spec::{IdRange, SandboxSpec, UserMappings};
 
 /// Killed processes end at once, unless the kernel waits for a disk.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -227,7 +227,20 @@ fn spec(id: &SandboxId, config: &PodSandboxConfig) -> SandboxSpec {
         own_ipc: options.ipc != NamespaceMode::Node,
         shared_pid: options.pid == NamespaceMode::Pod,
         sysctls: config.linux.sysctls.clone(),
+        users: options.users.as_ref().map(user_mappings),
     }
+}
+
+fn user_mappings(users: &UserNamespace) -> UserMappings {
+    let ranges = |mappings: &[IdMapping]| {
+        let range = |mapping: &IdMapping| IdRange {
+            inside: mapping.container_id,
+            outside: mapping.host_id,
+            length: mapping.length,
+        };
+        mappings.iter().map(range).collect()
+    };
+    UserMappings { uids: ranges(&users.uids), gids: ranges(&users.gids) }
 }
 
 fn full_name(metadata: &PodSandboxMetadata) -> String {

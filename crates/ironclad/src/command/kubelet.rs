@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use ::kubelet::EvictionHard;
+
 use crate::agent::{Agent, POD_MAX_PIDS};
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
@@ -44,6 +46,13 @@ pub(crate) struct Args {
     /// it; separated by commas.
     #[arg(long, value_delimiter = ',')]
     allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of the node, such as `memory.available<100Mi,nodefs.available<10%`; below
+    /// it the node says that it is under pressure.
+    #[arg(
+        long,
+        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%"
+    )]
+    eviction_hard: EvictionHard,
     /// The most processes and threads of one pod; -1 for no limit.
     #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
           allow_negative_numbers = true)]
@@ -111,6 +120,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls,
         pod_max_pids: args.pod_max_pids,
+        eviction_hard: args.eviction_hard,
         static_pods,
     };
     let foundation = agent.open(&alone.clock).await?;

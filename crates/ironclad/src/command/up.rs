@@ -19,6 +19,8 @@ use setup::kubeconfig::{self, Access};
 use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
 
+use kubelet::EvictionHard;
+
 use crate::agent::{self, Agent, POD_MAX_PIDS};
 use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
@@ -70,6 +72,13 @@ pub(super) struct Args {
     /// it; separated by commas.
     #[arg(long, value_delimiter = ',')]
     allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of the node, such as `memory.available<100Mi,nodefs.available<10%`; below
+    /// it the node says that it is under pressure.
+    #[arg(
+        long,
+        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%"
+    )]
+    eviction_hard: EvictionHard,
     /// The most processes and threads of one pod; -1 for no limit.
     #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
           allow_negative_numbers = true)]
@@ -182,6 +191,7 @@ fn agent(
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
         pod_max_pids: args.pod_max_pids,
+        eviction_hard: args.eviction_hard,
         static_pods,
     }
 }

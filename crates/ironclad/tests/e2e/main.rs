@@ -46,6 +46,8 @@ mod static_pods;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]
+mod users;
+#[cfg(test)]
 mod versions;
 #[cfg(test)]
 mod volumes;

@@ -85,7 +85,7 @@ impl Parts {
         let cgroup = self.cgroup.clone();
         let mut args = vec!["--data-dir", &node, "--hostname-override", "node-1"];
         args.extend(["--cgroup-root", &cgroup, "--client-ca-file", &ca]);
-        args.push("--image-gc-high-threshold=100");
+        args.extend(["--image-gc-high-threshold=100", "--eviction-hard=memory.available<100Mi"]);
         self.start("kubelet", &args);
     }
 

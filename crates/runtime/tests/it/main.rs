@@ -16,3 +16,5 @@ mod isolation;
 mod races;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod users;
