@@ -4,6 +4,8 @@
 mod extension;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod parts;
 
 #[cfg(test)]
 mod alone;
@@ -17,6 +19,10 @@ mod crashes;
 mod drivers;
 #[cfg(test)]
 mod extended_apis;
+#[cfg(test)]
+mod hostile_pods;
+#[cfg(test)]
+mod killed_agent;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
@@ -41,6 +47,8 @@ mod stateful;
 mod static_pods;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod users;
 #[cfg(test)]
 mod versions;
 #[cfg(test)]
