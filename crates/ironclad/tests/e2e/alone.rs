@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The parts on one host, which go with this value.
-struct Parts {
+pub(crate) struct Parts {
     host: Host,
     directory: tempfile::TempDir,
     cgroup: String,
@@ -25,13 +25,13 @@ struct Parts {
 }
 
 impl Parts {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("ironclad-alone-").tempdir().unwrap();
         let cgroup = format!("/ironclad-test-alone-{}", std::process::id());
         Self { host: Host::new().unwrap(), directory, cgroup, running: Vec::new() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -43,7 +43,7 @@ impl Parts {
         command
     }
 
-    fn start(&mut self, part: &'static str, args: &[&str]) {
+    pub(crate) fn start(&mut self, part: &'static str, args: &[&str]) {
         let mut command = self.command(part, args);
         if part != "apiserver" {
             command.arg("--kubeconfig").arg(self.path("kubeconfig"));
@@ -52,7 +52,52 @@ impl Parts {
         self.running.push((part, child));
     }
 
-    fn until<T>(&self, what: &str, ask: impl Fn() -> Option<T>) -> T {
+    /// Starts the API server, on the directory `server`, and waits until it is ready.
+    pub(crate) fn start_apiserver(&mut self) {
+        let text = |name: &str| self.path(name).display().to_string();
+        let (directory, kubeconfig) = (text("server"), text("kubeconfig"));
+        self.start(
+            "apiserver",
+            &[
+                "--data-dir",
+                &directory,
+                "--bind-address",
+                &Host::ADDRESS.to_string(),
+                "--secure-port",
+                "6443",
+                "--service-cluster-ip-range",
+                "10.43.0.0/16",
+                "--write-kubeconfig",
+                &kubeconfig,
+            ],
+        );
+        self.until("the API server is ready", || {
+            self.request(Method::GET, "/readyz", None).filter(|body| body == "ok")
+        });
+    }
+
+    /// Runs a part to its end: whether it succeeded, and what it said.
+    pub(crate) fn run(&self, part: &str, args: &[&str]) -> (bool, String) {
+        let mut command = self.command(part, args);
+        command.arg("--kubeconfig").arg(self.path("kubeconfig"));
+        let status = self.host.run(move || command.status()).unwrap();
+        (status.success(), self.log(part))
+    }
+
+    /// What a part said.
+    pub(crate) fn log(&self, part: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{part}.log"))).unwrap_or_default()
+    }
+
+    /// Ends a part as Ctrl-C does, and waits for it: whether it succeeded.
+    pub(crate) fn interrupt(&mut self, part: &str) -> bool {
+        let (_, child) = self.running.iter_mut().find(|(name, _)| *name == part).unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        child.wait().unwrap().success()
+    }
+
+    pub(crate) fn until<T>(&self, what: &str, ask: impl Fn() -> Option<T>) -> T {
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
             if let Some(answer) = ask() {
                 return answer;
@@ -66,7 +111,12 @@ impl Parts {
         panic!("waited for: {what}\n{}", logs.collect::<String>());
     }
 
-    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Bytes> {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<Bytes> {
         let kubeconfig = self.path("kubeconfig");
         let (path, body) = (path.to_owned(), body.map(ToString::to_string).unwrap_or_default());
         self.host.run(move || {
@@ -97,7 +147,7 @@ impl Parts {
         })
     }
 
-    fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
         serde_json::from_slice(&self.request(Method::GET, path, None)?).ok()
     }
 }
@@ -119,27 +169,9 @@ impl Drop for Parts {
 fn a_cluster_of_separate_processes_runs_pods() {
     let mut parts = Parts::new();
     let (server_dir, node_dir) = (parts.path("server"), parts.path("node"));
-    let kubeconfig = parts.path("kubeconfig").display().to_string();
     let cgroup = parts.cgroup.clone();
     let address = Host::ADDRESS.to_string();
-    parts.start(
-        "apiserver",
-        &[
-            "--data-dir",
-            &server_dir.display().to_string(),
-            "--bind-address",
-            &address,
-            "--secure-port",
-            "6443",
-            "--service-cluster-ip-range",
-            "10.43.0.0/16",
-            "--write-kubeconfig",
-            &kubeconfig,
-        ],
-    );
-    parts.until("the API server is ready", || {
-        parts.request(Method::GET, "/readyz", None).filter(|body| body == "ok")
-    });
+    parts.start_apiserver();
     let pki = |name: &str| server_dir.join("pki").join(name).display().to_string();
     let (certificate, key) = (pki("apiserver.crt"), pki("apiserver.key"));
     parts.start(

@@ -8,6 +8,8 @@ mod harness;
 #[cfg(test)]
 mod alone;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod conformance;
