@@ -177,7 +177,8 @@ impl Controller {
             let ready = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
             wait = wait.into_iter().chain([ready]).min();
         }
-        Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
+        let unseen = self.expectations.wait(key, self.ctx.clock.monotonic());
+        Ok(wait.into_iter().chain(unseen).min().map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 
     /// Puts pods where they belong; then, if nothing had to be done, replaces old ones.

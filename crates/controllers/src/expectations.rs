@@ -32,6 +32,16 @@ impl Expectations {
         })
     }
 
+    /// How long to wait for what has not been seen. Nobody else comes back then: a pod that is
+    /// gone before a list comes that replaces a watch is never seen.
+    pub(crate) fn wait(&self, owner: &ObjectKey, now: Instant) -> Option<Duration> {
+        if self.are_met(owner, now) {
+            return None;
+        }
+        let since = self.lock().get(owner)?.since;
+        Some(TIMEOUT.saturating_sub(now.duration_since(since)) + Duration::from_millis(1))
+    }
+
     /// So many pods will appear.
     pub(crate) fn expect_creations(&self, owner: &ObjectKey, count: usize, now: Instant) {
         let expected = Expected { creations: count, deletions: BTreeSet::new(), since: now };
@@ -77,5 +87,25 @@ impl Expectations {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Expected>> {
         self.by_owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::Clock;
+
+    use super::*;
+
+    #[test]
+    fn what_is_never_seen_is_given_up_in_time() {
+        let (expectations, owner) = (Expectations::default(), ObjectKey::new("n", "a"));
+        let now = clock::SystemClock.monotonic();
+        assert_eq!(expectations.wait(&owner, now), None);
+        expectations.expect_creations(&owner, 1, now);
+        let wait = expectations.wait(&owner, now + Duration::from_secs(100)).unwrap();
+        assert_eq!(wait.as_secs(), 200);
+        let later = now + Duration::from_secs(100) + wait;
+        assert!(expectations.are_met(&owner, later));
+        assert_eq!(expectations.wait(&owner, later), None);
     }
 }

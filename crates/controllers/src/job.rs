@@ -41,6 +41,7 @@ pub(crate) async fn run(ctx: Context) {
     let recorder = ctx.recorder(&client, "job-controller");
     let controller = Arc::new(Controller {
         queue: ctx.queue("job"),
+        orphans: ctx.queue("job_orphan_pod"),
         pods: PodControl { client: client.clone(), recorder },
         client,
         expectations: Expectations::default(),
@@ -50,17 +51,26 @@ pub(crate) async fn run(ctx: Context) {
     let informers = &controller.ctx.informers;
     tokio::join!(informers.jobs.synced(), informers.pods.synced());
     controller.follow();
-    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
-    })
-    .await;
+    let (queue, orphans) = (controller.queue.clone(), controller.orphans.clone());
+    let shutdown = controller.ctx.shutdown.clone();
+    let of_orphans = Arc::clone(&controller);
+    tokio::join!(
+        reconcile(&queue, shutdown.clone(), move |key| {
+            let controller = Arc::clone(&controller);
+            async move { controller.sync(&key).await }
+        }),
+        reconcile(&orphans, shutdown, move |key| {
+            let controller = Arc::clone(&of_orphans);
+            async move { controller.release_orphan(&key).await }
+        }),
+    );
 }
 
 struct Controller {
     ctx: Context,
     queue: WorkQueue<ObjectKey>,
+    /// Pods that lost their Job and are being deleted.
+    orphans: WorkQueue<ObjectKey>,
     client: Client,
     pods: PodControl,
     expectations: Expectations,
@@ -82,6 +92,9 @@ impl Controller {
                 && old.controller != new.controller
             {
                 old.controller_key("Job").into_iter().for_each(|key| this.queue.add(key));
+            }
+            if pod.controller.is_none() && pod.deleted.is_some() && is_tracked(pod) {
+                this.orphans.add(pod.key.clone());
             }
             let Some(key) = pod.controller_key("Job") else { return };
             match &change {
@@ -126,7 +139,9 @@ impl Controller {
         if is_current {
             self.manage(&job, &owner, &plan, delay).await?;
         }
-        let wait = plan.wait.into_iter().chain(delay.filter(|_| plan.is_short())).min();
+        let unseen = self.expectations.wait(key, self.ctx.clock.monotonic());
+        let delay = delay.filter(|_| plan.is_short());
+        let wait = plan.wait.into_iter().chain(delay).chain(unseen).min();
         Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 
@@ -216,7 +231,7 @@ impl Controller {
 
     /// Takes the tracking finalizer off a pod.
     async fn untrack(&self, pod: &PodView) -> Result<(), ClientError> {
-        if !pod.finalizers.iter().any(|finalizer| finalizer == JOB_TRACKING) {
+        if !is_tracked(pod) {
             return Ok(());
         }
         let patch = json!({ "metadata": {
@@ -229,6 +244,17 @@ impl Controller {
         }
     }
 
+    /// The collector may take a pod's owner away, and then nobody counts its end.
+    async fn release_orphan(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        if let Some(pod) = self.ctx.informers.pods.get(key)
+            && pod.controller.is_none()
+            && pod.deleted.is_some()
+        {
+            self.untrack(&pod).await?;
+        }
+        Ok(Outcome::Done)
+    }
+
     /// Pods of a Job that is gone must not be held by its finalizer.
     async fn release_leftovers(&self, job: &ObjectKey) -> Result<Outcome, ClientError> {
         for pod in self.ctx.informers.pods.list_namespace(&job.namespace) {
@@ -238,6 +264,10 @@ impl Controller {
         }
         Ok(Outcome::Done)
     }
+}
+
+fn is_tracked(pod: &PodView) -> bool {
+    pod.finalizers.iter().any(|finalizer| finalizer == JOB_TRACKING)
 }
 
 fn owner(job: &Job) -> Owner {

@@ -236,7 +236,9 @@ impl<K: Kind> Controller<K> {
         let counted = status::compute(&set, &active, terminating.count(), failure, wall);
         status::write::<K>(&self.client, &set, counted).await?;
         managed?;
-        Ok(next_available(&set, &active, wall).map_or(Outcome::Done, Outcome::RequeueAfter))
+        let unseen = self.expectations.wait(key, self.ctx.clock.monotonic());
+        let next = next_available(&set, &active, wall).into_iter().chain(unseen).min();
+        Ok(next.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 
     /// The pods of the set, after adopting and releasing.
