@@ -82,7 +82,10 @@ impl Controller {
     fn follow(self: &Arc<Self>) {
         let informers = &self.ctx.informers;
         let this = Arc::clone(self);
-        informers.jobs.on_change(move |key, _| this.queue.add(key.clone()));
+        informers.jobs.on_change(move |key, change| {
+            this.expectations.owner_changed(&change);
+            this.queue.add(key.clone());
+        });
         let this = Arc::clone(self);
         informers.pods.on_change(move |_, change| {
             let pod = match &change {
@@ -98,10 +101,10 @@ impl Controller {
             }
             let Some(key) = pod.controller_key("Job") else { return };
             match &change {
-                Change::Added(_) => this.expectations.created(&key),
-                Change::Deleted(pod) => this.expectations.deleted(&key, &pod.uid),
+                Change::Added(_) => this.expectations.created(pod.controller_uid()),
+                Change::Deleted(pod) => this.expectations.deleted(pod.controller_uid(), &pod.uid),
                 Change::Updated { new, .. } if new.deleted.is_some() => {
-                    this.expectations.deleted(&key, &new.uid);
+                    this.expectations.deleted(new.controller_uid(), &new.uid);
                 }
                 Change::Updated { .. } => {}
             }
@@ -111,7 +114,6 @@ impl Controller {
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
         let Some(job) = self.ctx.informers.jobs.get(key) else {
-            self.expectations.forget(key);
             return self.release_leftovers(key).await;
         };
         let spec = job.spec.clone().unwrap_or_default();
@@ -122,7 +124,7 @@ impl Controller {
         let now = self.ctx.clock.monotonic();
         // Asked before the pods are read, as upstream does: an expectation that is met while this
         // waits says nothing about the pods that were read before.
-        let is_current = self.expectations.are_met(key, now);
+        let is_current = self.expectations.are_met(&owner.uid, now);
         let pods = self.claim_pods(&job, &owner).await?;
         let plan = Plan::new(&job, &pods, self.ctx.clock.now());
         let delay = self.note_failures(&owner.uid, &plan, now);
@@ -139,7 +141,7 @@ impl Controller {
         if is_current {
             self.manage(&job, &owner, &plan, delay).await?;
         }
-        let unseen = self.expectations.wait(key, self.ctx.clock.monotonic());
+        let unseen = self.expectations.wait(&owner.uid, self.ctx.clock.monotonic());
         let delay = delay.filter(|_| plan.is_short());
         let wait = plan.wait.into_iter().chain(delay).chain(unseen).min();
         Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
@@ -174,11 +176,11 @@ impl Controller {
         let now = self.ctx.clock.monotonic();
         if !plan.delete.is_empty() {
             let uids = plan.delete.iter().map(|pod| pod.uid.clone()).collect();
-            self.expectations.expect_deletions(&owner.key, uids, now);
+            self.expectations.expect_deletions(&owner.uid, uids, now);
             for pod in &plan.delete {
                 let result = self.pods.delete(owner, pod).await;
                 if result.is_err() {
-                    self.expectations.deleted(&owner.key, &pod.uid);
+                    self.expectations.deleted(&owner.uid, &pod.uid);
                 }
                 result?;
             }
@@ -187,7 +189,7 @@ impl Controller {
         if plan.create.is_empty() || delay.is_some() {
             return Ok(());
         }
-        self.expectations.expect_creations(&owner.key, plan.create.len(), now);
+        self.expectations.expect_creations(&owner.uid, plan.create.len(), now);
         let next = Mutex::new(plan.create.iter());
         let create = || async {
             let new = next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
@@ -195,13 +197,13 @@ impl Controller {
             match self.pods.create(owner, &pod).await {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    self.expectations.created(&owner.key);
+                    self.expectations.created(&owner.uid);
                     if error.is_namespace_terminating() { Ok(()) } else { Err(error) }
                 }
             }
         };
         let (skipped, result) = crate::replica_set::slow_start(plan.create.len(), create).await;
-        (0..skipped).for_each(|_| self.expectations.created(&owner.key));
+        (0..skipped).for_each(|_| self.expectations.created(&owner.uid));
         result
     }
 

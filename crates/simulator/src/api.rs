@@ -183,9 +183,7 @@ pub(crate) fn discovery(path: &str) -> Option<Value> {
     let groups = schema::registry().groups();
     if path == "/apis" {
         let group = |group: &schema::Group| {
-            let version = |version: &str| {
-                json!({ "groupVersion": format!("{}/{version}", group.name), "version": version })
-            };
+            let version = |version: &str| json!({ "groupVersion": format!("{}/{version}", group.name), "version": version });
             let versions: Vec<_> = group.versions.iter().map(|v| version(&v.version)).collect();
             json!({ "name": &*group.name, "versions": versions,
                 "preferredVersion": version(&group.preferred_version) })

@@ -74,7 +74,8 @@ impl Checks {
             "/pods" => self.pod(api, commit, by),
             "apps/replicasets" => {
                 self.limit(value, number(&value["spec"]["replicas"], 1));
-                let before = commit.old.as_ref().map_or(0, |old| number(&old.value["spec"]["replicas"], 1));
+                let before =
+                    commit.old.as_ref().map_or(0, |old| number(&old.value["spec"]["replicas"], 1));
                 let grows = before < number(&value["spec"]["replicas"], 1);
                 if commit.new.is_some() && by == "deployment-controller" && grows {
                     self.surge(api, value);
@@ -118,13 +119,26 @@ impl Checks {
         limits.iter().skip(from).map(|(_, limit)| *limit).max()
     }
 
+    /// The smallest limit that a late cache may hold: none at all of what is new.
+    fn least(&self, uid: &str) -> i64 {
+        let Some(limits) = self.limits.get(uid) else { return 0 };
+        let Some(from) = limits.iter().rposition(|(at, _)| at.elapsed() > WINDOW) else { return 0 };
+        limits.iter().skip(from).map(|(_, limit)| *limit).min().unwrap_or(0)
+    }
+
     /// The replica sets of a deployment together.
     fn surge(&mut self, api: &Api, changed: &Value) {
         let Some(owner) = controller(changed) else { return };
         let uid = text(&owner["uid"]);
         let Some(most) = self.most(uid) else { return };
         let sets = api.all("apps/replicasets").filter(|set| controls(owner, set));
-        let total: i64 = sets.map(|set| number(&set["spec"]["replicas"], 1)).sum();
+        let name = &changed["metadata"]["name"];
+        let size = |set: &Value| {
+            let now = number(&set["spec"]["replicas"], 1);
+            let is_changed = set["metadata"]["name"] == *name;
+            if is_changed { now } else { now.min(self.least(text(&set["metadata"]["uid"]))) }
+        };
+        let total: i64 = sets.map(size).sum();
         if total > most {
             let name = &owner["name"];
             self.violated(format!(
@@ -146,9 +160,12 @@ impl Checks {
                 "job {name} counts {counted} pods that succeeded; there were {succeeded}"
             ));
         }
-        let before = commit.old.as_ref().map_or(0, |old| number(&old.value["status"]["succeeded"], 0));
+        let before =
+            commit.old.as_ref().map_or(0, |old| number(&old.value["status"]["succeeded"], 0));
         if counted < before {
-            self.violated(format!("job {name} counted {before} pods that succeeded, now {counted}"));
+            self.violated(format!(
+                "job {name} counted {before} pods that succeeded, now {counted}"
+            ));
         }
         let Some(owner) = controller(value).filter(|_| commit.old.is_none()) else { return };
         let at = &meta["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"];

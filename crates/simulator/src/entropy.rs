@@ -20,7 +20,11 @@ pub(crate) fn seed(seed: u64) {
 /// `buffer` must be writable for `length` bytes.
 #[expect(unsafe_code, reason = "the libraries' only source of bytes is this function of C")]
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, _flags: c_uint) -> isize {
+pub(crate) unsafe extern "C" fn getrandom(
+    buffer: *mut c_void,
+    length: usize,
+    _flags: c_uint,
+) -> isize {
     // SAFETY: the caller promises that the buffer is writable for this length, and keeps it to
     // itself during the call.
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };

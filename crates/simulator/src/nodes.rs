@@ -115,7 +115,8 @@ impl Nodes {
         }
         let is_ready = {
             let api = world.api();
-            let conditions = api.get("/nodes", "", &name).map(|n| n["status"]["conditions"].clone());
+            let conditions =
+                api.get("/nodes", "", &name).map(|n| n["status"]["conditions"].clone());
             let ready = conditions.as_ref().and_then(Value::as_array).and_then(|all| {
                 all.iter().find(|one| one["type"] == "Ready").map(|one| one["status"] == "True")
             });
@@ -222,9 +223,8 @@ impl Nodes {
 /// Whether a pod is Ready.
 pub(crate) fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| {
-        all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
-    })
+    conditions
+        .is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
 }
 
 /// A text, or nothing.

@@ -43,7 +43,8 @@ pub(crate) fn problems(api: &Api) -> Vec<String> {
         }
     }
     for namespace in NAMESPACES {
-        for (collection, name) in [("/serviceaccounts", "default"), ("/configmaps", "kube-root-ca.crt")]
+        for (collection, name) in
+            [("/serviceaccounts", "default"), ("/configmaps", "kube-root-ca.crt")]
         {
             let exists = api.get("/namespaces", "", namespace).is_some();
             if exists && api.get(collection, namespace, name).is_none() {
@@ -56,13 +57,16 @@ pub(crate) fn problems(api: &Api) -> Vec<String> {
 
 fn deployment(object: &Value) -> Option<String> {
     let wanted = number(&object["spec"]["replicas"], 1);
-    expect(object, &[
-        ("replicas", wanted),
-        ("updatedReplicas", wanted),
-        ("readyReplicas", wanted),
-        ("availableReplicas", wanted),
-        ("unavailableReplicas", 0),
-    ])
+    expect(
+        object,
+        &[
+            ("replicas", wanted),
+            ("updatedReplicas", wanted),
+            ("readyReplicas", wanted),
+            ("availableReplicas", wanted),
+            ("unavailableReplicas", 0),
+        ],
+    )
 }
 
 fn replicas(api: &Api, object: &Value) -> Option<String> {
@@ -71,12 +75,15 @@ fn replicas(api: &Api, object: &Value) -> Option<String> {
     if pods != wanted {
         return Some(format!("{pods} pods instead of {wanted}"));
     }
-    expect(object, &[
-        ("replicas", wanted),
-        ("readyReplicas", wanted),
-        ("availableReplicas", wanted),
-        ("fullyLabeledReplicas", wanted),
-    ])
+    expect(
+        object,
+        &[
+            ("replicas", wanted),
+            ("readyReplicas", wanted),
+            ("availableReplicas", wanted),
+            ("fullyLabeledReplicas", wanted),
+        ],
+    )
 }
 
 fn stateful_set(api: &Api, object: &Value) -> Option<String> {
@@ -98,13 +105,16 @@ fn stateful_set(api: &Api, object: &Value) -> Option<String> {
     if object["status"]["currentRevision"] != *update {
         return Some("the update is not complete".to_owned());
     }
-    expect(object, &[
-        ("replicas", wanted),
-        ("readyReplicas", wanted),
-        ("availableReplicas", wanted),
-        ("currentReplicas", wanted),
-        ("updatedReplicas", wanted),
-    ])
+    expect(
+        object,
+        &[
+            ("replicas", wanted),
+            ("readyReplicas", wanted),
+            ("availableReplicas", wanted),
+            ("currentReplicas", wanted),
+            ("updatedReplicas", wanted),
+        ],
+    )
 }
 
 fn daemon_set(api: &Api, object: &Value) -> Option<String> {
@@ -119,15 +129,18 @@ fn daemon_set(api: &Api, object: &Value) -> Option<String> {
         return Some(format!("the pods are on {pods:?}"));
     }
     let wanted = count(nodes.iter());
-    expect(object, &[
-        ("desiredNumberScheduled", wanted),
-        ("currentNumberScheduled", wanted),
-        ("updatedNumberScheduled", wanted),
-        ("numberReady", wanted),
-        ("numberAvailable", wanted),
-        ("numberMisscheduled", 0),
-        ("numberUnavailable", 0),
-    ])
+    expect(
+        object,
+        &[
+            ("desiredNumberScheduled", wanted),
+            ("currentNumberScheduled", wanted),
+            ("updatedNumberScheduled", wanted),
+            ("numberReady", wanted),
+            ("numberAvailable", wanted),
+            ("numberMisscheduled", 0),
+            ("numberUnavailable", 0),
+        ],
+    )
 }
 
 fn job(api: &Api, object: &Value) -> Option<String> {
@@ -212,11 +225,14 @@ fn budget(api: &Api, object: &Value) -> Option<String> {
         return Some(format!("waits for {}", object["status"]["disruptedPods"]));
     }
     let least = number(&object["spec"]["minAvailable"], 0);
-    expect(object, &[
-        ("currentHealthy", healthy),
-        ("desiredHealthy", least),
-        ("disruptionsAllowed", (healthy - least).max(0)),
-    ])
+    expect(
+        object,
+        &[
+            ("currentHealthy", healthy),
+            ("desiredHealthy", least),
+            ("disruptionsAllowed", (healthy - least).max(0)),
+        ],
+    )
 }
 
 fn quota(api: &Api, object: &Value) -> Option<String> {

@@ -102,14 +102,16 @@ impl Wire {
         let changes = [Method::PUT, Method::PATCH].contains(request.method());
         let fault = self.roll(writes, changes);
         if fault != Fault::None {
-            let line = format!("{}: {} {} fails: {fault:?}", self.by, request.method(), request.uri());
+            let line =
+                format!("{}: {} {} fails: {fault:?}", self.by, request.method(), request.uri());
             self.world.trace(&line);
         }
         let answer = match fault {
             Fault::Lost => return Err(broken()),
-            Fault::Busy => {
-                Err(Box::new(Status::failure(Reason::InternalError, "etcdserver: request timed out")))
-            }
+            Fault::Busy => Err(Box::new(Status::failure(
+                Reason::InternalError,
+                "etcdserver: request timed out",
+            ))),
             Fault::Conflict => {
                 Err(Box::new(Status::failure(Reason::Conflict, "somebody else was faster")))
             }

@@ -64,8 +64,13 @@ impl User {
             let names: Vec<(String, String)> = {
                 let api = self.world.api();
                 let all = api.all(collection);
-                all.map(|one| (text(&one["metadata"]["namespace"]).to_owned(),
-                    text(&one["metadata"]["name"]).to_owned())).collect()
+                all.map(|one| {
+                    (
+                        text(&one["metadata"]["namespace"]).to_owned(),
+                        text(&one["metadata"]["name"]).to_owned(),
+                    )
+                })
+                .collect()
             };
             for (namespace, name) in names {
                 let path = path(collection, &namespace, &name);
@@ -136,8 +141,13 @@ impl User {
     }
 
     fn scale(&self) {
-        let kinds = ["apps/deployments", "apps/statefulsets", "apps/replicasets",
-            "/replicationcontrollers", "batch/jobs"];
+        let kinds = [
+            "apps/deployments",
+            "apps/statefulsets",
+            "apps/replicasets",
+            "/replicationcontrollers",
+            "batch/jobs",
+        ];
         self.change(&kinds, |object, number| {
             if object["kind"] == "Job" {
                 json!({ "spec": { "parallelism": number, "suspend": number == 5 } })

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{indexes, is_tracked};
 use super::policies::{self, Failures, IndexFailures, Verdict};
+use super::{indexes, is_tracked};
 use crate::pod_view::PodView;
 
 /// Pods created in one go: upstream `MaxPodCreateDeletePerSync`.

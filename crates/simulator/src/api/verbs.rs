@@ -345,5 +345,6 @@ fn canonical(target: &Target, value: &Value) -> Answer {
     value["kind"] = gvk.kind.as_str().into();
     let mut bytes = Vec::new();
     schema::encode_json(ty, &value, &mut bytes);
-    serde_json::from_slice(&bytes).map_err(|error| failure(Reason::InternalError, error.to_string()))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| failure(Reason::InternalError, error.to_string()))
 }
