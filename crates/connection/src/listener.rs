@@ -3,6 +3,7 @@
 mod gather;
 mod lanes;
 mod lenient;
+mod socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::pki_types::CertificateDer;
@@ -22,8 +23,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use self::lanes::{Considerate, Place};
 pub use self::lanes::{Lane, Lanes};
 use self::lenient::Lenient;
+use self::socket::Socket;
 use crate::body::Body;
 
 /// A peer that has not finished its handshake by then is let go.
@@ -141,8 +144,10 @@ async fn connection(
 ) {
     let Peer { stream, address, permit, settings } = peer;
     stream.set_nodelay(true).ok();
+    let lane = Lane::default();
+    let place = Place::new(lane.clone(), settings.lanes);
     let handshake = tokio::select! {
-        handshake = acceptor.accept(stream) => handshake,
+        handshake = acceptor.accept(Socket::new(stream, place.clone())) => handshake,
         () = settings.clock.sleep(HANDSHAKE) => return,
     };
     let stream = match handshake {
@@ -155,7 +160,7 @@ async fn connection(
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let handler = accept(&Caller { address, certificates });
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Considerate);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -168,14 +173,10 @@ async fn connection(
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    let lane = Lane::default();
-    let service = service_fn({
-        let lane = lane.clone();
-        move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(lane.clone());
-            let answer = handler(request);
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
-        }
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(lane.clone());
+        let answer = handler(request);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let served: BoxFuture<'static, _> = if is_http2 {
         let (stream, turn) = gather::gather(stream);
@@ -194,5 +195,5 @@ async fn connection(
         }
         drop(permit);
     });
-    lanes::serve(served, lane, settings.lanes, settings.clock).await;
+    lanes::serve(served, place, settings.clock).await;
 }

@@ -120,8 +120,9 @@ impl FlowControl {
         clock: SharedClock,
         registry: &prometheus::Registry,
     ) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let control = Self {
-            shares: Shares::new(clock.clone()),
+            shares: Shares::new(clock.clone(), processors),
             ticker: Ticker::new(clock),
             total: total.max(1),
             wait_max,

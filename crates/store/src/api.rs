@@ -56,6 +56,8 @@ pub struct Write {
     pub revision_at: Option<usize>,
     /// What the writer knows about the value already.
     pub note: Option<Note>,
+    /// Whether writes of others may come first, and need not wait for it.
+    pub is_patient: bool,
 }
 
 /// Something derived from a value by who wrote it, for those of the same process who follow the
@@ -66,7 +68,7 @@ pub type Note = Arc<dyn std::any::Any + Send + Sync>;
 impl Write {
     /// A write of a value as it is.
     pub fn new(key: Bytes, value: Option<Bytes>, expect: Expect) -> Self {
-        Self { key, value, expect, revision_at: None, note: None }
+        Self { key, value, expect, revision_at: None, note: None, is_patient: false }
     }
 
     /// The value as it is kept when the write gets this revision.

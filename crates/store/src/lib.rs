@@ -17,6 +17,7 @@
 
 mod api;
 mod frame;
+mod gather;
 mod history;
 mod index;
 mod lock;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::api::Revision;
@@ -24,29 +24,39 @@ pub(crate) trait Log: Send {
     fn rotate(&mut self, after: Revision) -> io::Result<()>;
 }
 
+/// What a segment is filled up with ahead of its frames: as much as it holds, within these bounds.
+const AHEAD: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 20;
+const ZEROS: &[u8] = &[0; 64 << 10];
+
 /// A segment file per snapshot interval.
+///
+/// Frames overwrite zeros that are there already. A file that grows with every frame changes its size
+/// and its blocks, too, and makes each `fdatasync` wait for threads of the file system.
 pub(crate) struct FileLog {
     directory: PathBuf,
     file: File,
+    /// Bytes of frames.
     length: u64,
+    /// Where the zeros after them end.
+    filled: u64,
 }
 
 impl FileLog {
     /// Continues a segment that recovery has read and cut to `length`.
     pub(crate) fn resume(directory: &Path, segment: &Path, length: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).open(segment)?;
+        let file = OpenOptions::new().write(true).open(segment)?;
         if file.metadata()?.len() != length {
             file.set_len(length)?;
             file.sync_all()?;
         }
-        Ok(Self { directory: directory.to_path_buf(), file, length })
+        Ok(Self { directory: directory.to_path_buf(), file, length, filled: length })
     }
 
     /// Starts a fresh segment.
     pub(crate) fn create(directory: &Path, after: Revision) -> io::Result<Self> {
         let path = segment_path(directory, after);
         let mut file =
-            OpenOptions::new().append(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         // A leftover of a rotation that failed halfway has no frame in it.
         file.set_len(0)?;
         let written = file
@@ -58,13 +68,47 @@ impl FileLog {
             return Err(error);
         }
         let length = SEGMENT_MAGIC.len() as u64;
-        Ok(Self { directory: directory.to_path_buf(), file, length })
+        Ok(Self { directory: directory.to_path_buf(), file, length, filled: length })
+    }
+
+    /// Sees to it that so many bytes have a place, and more after them.
+    fn fill_ahead(&mut self, bytes: u64) -> io::Result<()> {
+        let needed = self.length + bytes;
+        if needed <= self.filled {
+            return Ok(());
+        }
+        let until = needed + self.length.clamp(*AHEAD.start(), *AHEAD.end());
+        let mut at = self.filled;
+        while at < until {
+            let count = usize::try_from(until - at).map_or(ZEROS.len(), |n| n.min(ZEROS.len()));
+            self.file.write_all_at(&ZEROS[..count], at)?;
+            at += count as u64;
+        }
+        self.filled = until;
+        Ok(())
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        (self.length, self.filled) = (length, length);
+        Ok(())
+    }
+}
+
+impl Drop for FileLog {
+    fn drop(&mut self) {
+        // Zeros at the end mean nothing, and only take room.
+        self.cut(self.length).ok();
     }
 }
 
 impl Log for FileLog {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        if self.fill_ahead(bytes.len() as u64).is_err() {
+            // Without room for more there may still be some for this.
+            self.cut(self.length)?;
+        }
+        self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
         Ok(())
     }
@@ -74,9 +118,7 @@ impl Log for FileLog {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)?;
-        self.length = length;
-        Ok(())
+        self.cut(length)
     }
 
     fn length(&self) -> u64 {

@@ -15,6 +15,7 @@ use crate::api::{
     Event, EventBatch, KeyValue, Outcome, Range, RangeResult, Revision, Store, StoreError,
     WatchStream, Write,
 };
+use crate::gather::{Alarm, Gatherer};
 use crate::history::{Bounds, History};
 use crate::index::Index;
 use crate::lock::{DirectoryLock, LockError};
@@ -96,6 +97,7 @@ pub struct LogStore {
     shared: Arc<Shared>,
     /// `None` only while the store is dropped.
     requests: Option<mpsc::Sender<Request>>,
+    alarm: Alarm,
     writer: Option<JoinHandle<()>>,
     _lock: Option<DirectoryLock>,
 }
@@ -177,10 +179,11 @@ impl LogStore {
             metrics: Metrics::new(),
         });
         let (requests, receiver) = mpsc::channel(QUEUE);
+        let alarm = Alarm::default();
         let writer = Writer {
             shared: shared.clone(),
             log,
-            requests: receiver,
+            requests: Gatherer::new(receiver, alarm.clone()),
             clock,
             snapshots: directory.map(|path| (path, options.snapshot_after_bytes)),
             snapshot_thread: None,
@@ -188,7 +191,7 @@ impl LogStore {
         };
         let writer =
             std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
-        Ok(Self { shared, requests: Some(requests), writer: Some(writer), _lock: None })
+        Ok(Self { shared, requests: Some(requests), alarm, writer: Some(writer), _lock: None })
     }
 }
 
@@ -221,7 +224,11 @@ impl Store for LogStore {
         }
         let (answer, answered) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or(StoreError::Closed)?;
+        let is_patient = write.is_patient;
         requests.send(Request { write, answer }).await.map_err(|_| StoreError::Closed)?;
+        if !is_patient {
+            self.alarm.ring();
+        }
         answered.await.map_err(|_| StoreError::Closed)?
     }
 

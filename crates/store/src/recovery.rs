@@ -1,12 +1,14 @@
 //! From files to an index.
 //!
 //! The newest whole snapshot is loaded and the segments after it are replayed. A damaged end of the
-//! last segment is what a crash leaves: it is cut off, and nothing in it was acknowledged. Damage
-//! that is followed by a valid frame, or that lies in an older segment, is not: then the store
-//! refuses to open rather than forget acknowledged writes.
+//! last segment is what a crash leaves: it is cut off, and nothing in it was acknowledged. Zeros at
+//! the end of a segment are what it was filled up with. Damage that is followed by a valid frame, or
+//! that lies in an older segment, is not what a crash leaves: then the store refuses to open rather
+//! than forget acknowledged writes.
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -57,7 +59,7 @@ pub(crate) fn recover(directory: &Path) -> Result<Recovered, RecoveryError> {
         }
         let data = Bytes::from(fs::read(path)?);
         let good = replay(path, &data, &mut index, next_starts.is_none())?;
-        torn = (data.len() - good) as u64;
+        torn = unfinished(&data, good).len() as u64;
         tail = Some((path.clone(), good as u64));
     }
     // A last segment without even its magic was torn while being created.
@@ -90,10 +92,14 @@ fn replay(
     let mut at = SEGMENT_MAGIC.len();
     while at < data.len() {
         let Some((frame, end)) = frame::read(data, at) else {
+            let rest = unfinished(data, at);
+            if rest.is_empty() {
+                return Ok(at);
+            }
             if !is_last {
                 return Err(corrupt(at, "a frame is damaged and later segments exist"));
             }
-            if valid_frame_follows(data, at, index.revision) {
+            if valid_frame_follows(data, at + 1..at + rest.len(), index.revision) {
                 return Err(corrupt(at, "a frame is damaged and valid frames follow it"));
             }
             return Ok(at);
@@ -102,6 +108,13 @@ fn replay(
         at = end;
     }
     Ok(at)
+}
+
+/// What was written after the good part, without the zeros that a segment is filled up with.
+fn unfinished(data: &[u8], good: usize) -> &[u8] {
+    let rest = &data[good..];
+    let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &rest[..end]
 }
 
 fn apply(frame: frame::Frame, index: &mut Index) -> Result<(), &'static str> {
@@ -121,11 +134,12 @@ fn apply(frame: frame::Frame, index: &mut Index) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether some offset behind `at` holds a frame that was written after the damaged one.
-fn valid_frame_follows(data: &[u8], at: usize, last: Revision) -> bool {
+/// Whether at one of these offsets is a frame that was written after the damaged one.
+fn valid_frame_follows(data: &[u8], offsets: Range<usize>, last: Revision) -> bool {
     // Far more writes than fit between two snapshots.
     const PLAUSIBLE: u64 = 1 << 32;
-    (at + 1..data.len().saturating_sub(frame::HEADER + frame::MIN_PAYLOAD)).any(|offset| {
+    let end = data.len().saturating_sub(frame::HEADER + frame::MIN_PAYLOAD).min(offsets.end);
+    (offsets.start..end).any(|offset| {
         frame::peek_revision(data, offset)
             .is_some_and(|first| first > last && first.0 - last.0 < PLAUSIBLE)
             && frame::end_of_valid(data, offset).is_some()

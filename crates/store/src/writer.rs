@@ -1,34 +1,20 @@
-//! The one thread that writes: it collects what is waiting into a batch, makes the batch durable,
-//! then publishes and answers it.
+//! The one thread that writes: it makes a batch of writes durable, then publishes and answers them.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use clock::SharedClock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::api::{Committed, Event, Expect, Outcome, Revision, StoreError, Write};
 use crate::frame::FrameBuilder;
+use crate::gather::Gatherer;
 use crate::index::Index;
 use crate::log::{self, Log};
 use crate::log_store::Shared;
 use crate::snapshot;
-
-/// Writes of one batch, and its bytes: bounds both the latency of the first and the frame.
-const BATCH_WRITES: usize = 1024;
-const BATCH_BYTES: usize = 8 << 20;
-
-/// A batch of so many writes says that many clients write at once, so that more are on their way.
-const CROWD: usize = 4;
-/// The next batch waits for them as long as each pause brings some, and so many pauses at most. Each
-/// batch costs an `fdatasync`, and wakes threads and tasks, however few writes share it.
-const PAUSE: Duration = Duration::from_micros(200);
-const PAUSES: usize = 8;
-/// After a batch of so many writes one pause may bring nothing by chance, and lasts twice as long.
-const LARGE_CROWD: usize = 16;
 
 pub(crate) struct Request {
     pub(crate) write: Write,
@@ -38,7 +24,7 @@ pub(crate) struct Request {
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Box<dyn Log>,
-    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) requests: Gatherer,
     pub(crate) clock: SharedClock,
     /// Where snapshots go, and after how many bytes of log; `None` when nothing is kept.
     pub(crate) snapshots: Option<(PathBuf, u64)>,
@@ -49,13 +35,8 @@ pub(crate) struct Writer {
 impl Writer {
     /// Runs until the last sender is gone.
     pub(crate) fn run(mut self) {
-        let mut carried = None;
-        let mut pause = None;
-        while let Some(first) = carried.take().or_else(|| self.requests.blocking_recv()) {
-            let mut batch = Batch::of(first);
-            carried = batch.gather(&mut self.requests, pause);
-            pause = pause_after(batch.requests.len());
-            self.commit(batch.requests);
+        while let Some(batch) = self.requests.next() {
+            self.commit(batch);
             self.snapshot_if_due();
         }
         // It holds files of the directory, whose lock is let go after this thread.
@@ -155,65 +136,6 @@ impl Writer {
     }
 }
 
-/// Writes that become durable together.
-struct Batch {
-    requests: Vec<Request>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn of(first: Request) -> Self {
-        Self { bytes: size(&first), requests: vec![first] }
-    }
-
-    /// Takes what waits, and what comes until a pause brings nothing. What is too much comes back.
-    fn gather(
-        &mut self,
-        waiting: &mut mpsc::Receiver<Request>,
-        pause: Option<Duration>,
-    ) -> Option<Request> {
-        let mut left = self.fill(waiting);
-        let Some(pause) = pause else { return left };
-        for _ in 0..PAUSES {
-            let before = self.requests.len();
-            if left.is_some() || before == BATCH_WRITES {
-                break;
-            }
-            sleep(pause);
-            left = self.fill(waiting);
-            if self.requests.len() == before {
-                break;
-            }
-        }
-        left
-    }
-
-    fn fill(&mut self, waiting: &mut mpsc::Receiver<Request>) -> Option<Request> {
-        while self.requests.len() < BATCH_WRITES {
-            let next = waiting.try_recv().ok()?;
-            self.bytes += size(&next);
-            if self.bytes > BATCH_BYTES {
-                return Some(next);
-            }
-            self.requests.push(next);
-        }
-        None
-    }
-}
-
-/// How long the batch after one of so many writes pauses for more.
-fn pause_after(writes: usize) -> Option<Duration> {
-    match writes {
-        LARGE_CROWD.. => Some(PAUSE * 2),
-        CROWD.. => Some(PAUSE),
-        _ => None,
-    }
-}
-
-fn size(request: &Request) -> usize {
-    request.write.value.as_ref().map_or(0, bytes::Bytes::len)
-}
-
 fn stage(
     write: &Write,
     index: &mut Index,
@@ -235,14 +157,6 @@ fn stage(
     let committed = Committed { revision: event.revision, previous: event.previous.clone() };
     events.push(Arc::new(event));
     Outcome::Committed(committed)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a thread of its own, which is no part of simulations"
-)]
-fn sleep(duration: Duration) {
-    std::thread::sleep(duration);
 }
 
 fn refuse(batch: Vec<Request>, error: &StoreError, shared: &Shared) {

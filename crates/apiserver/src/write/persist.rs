@@ -18,6 +18,8 @@ use cache::splice::{with_place_for_version, with_resource_version};
 /// Writes, and waits until the caches have it: who has an answer finds its effect everywhere, in
 /// reads as in admission and authorization.
 pub(crate) async fn commit(ctx: &RequestContext, write: Write) -> Result<Outcome, Status> {
+    let is_patient = ctx.lane.as_ref().is_some_and(connection::listener::Lane::is_aside);
+    let write = Write { is_patient, ..write };
     let outcome =
         ctx.server.store.write(write).await.map_err(|error| errors::from_store(&error))?;
     if let Outcome::Committed(committed) = &outcome

@@ -13,6 +13,7 @@
 //! Invariant: a connection changes lanes only between two of its turns, and is driven by one task at
 //! any time.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,12 +29,46 @@ use tokio::runtime::{Builder, Handle, Runtime};
 const NICE: i32 = 10;
 const TASK: &str = "apiserver connection";
 
+thread_local! {
+    /// Whether this thread is one of those aside.
+    static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets other threads run that want this processor, if this one is aside. A priority alone does not
+/// do: the kernel lets who runs go on for a slice, often until the next tick.
+fn give_way() {
+    if IS_ASIDE.get() {
+        std::thread::yield_now();
+    }
+}
+
+/// Spawns what the connections served here do beside each other.
+#[derive(Clone)]
+pub(super) struct Considerate;
+
+impl<F> hyper::rt::Executor<F> for Considerate
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        let mut work = Box::pin(work);
+        let polled = std::future::poll_fn(move |ctx| {
+            let polled = work.as_mut().poll(ctx);
+            give_way();
+            polled
+        });
+        drop(stdx::task::spawn(TASK, polled));
+    }
+}
+
 /// Which lane a connection is in; clones are the same one's.
 #[derive(Clone, Debug, Default)]
 pub struct Lane(Arc<Traits>);
 
 #[derive(Debug, Default)]
 struct Traits {
+    /// Where it is to be served, and where it is.
+    wants_aside: AtomicBool,
     is_aside: AtomicBool,
     /// Nanoseconds.
     used: AtomicU64,
@@ -42,7 +77,7 @@ struct Traits {
 impl Lane {
     /// Has the connection served aside, or as usual, from its next turn on.
     pub fn serve_aside(&self, aside: bool) {
-        self.0.is_aside.store(aside, Ordering::Relaxed);
+        self.0.wants_aside.store(aside, Ordering::Relaxed);
     }
 
     /// Time that reading and writing the connection has taken since this was asked before.
@@ -50,8 +85,13 @@ impl Lane {
         Duration::from_nanos(self.0.used.swap(0, Ordering::Relaxed))
     }
 
-    fn is_aside(&self) -> bool {
+    /// Whether the connection is served aside, as of the last time that it changed.
+    pub fn is_aside(&self) -> bool {
         self.0.is_aside.load(Ordering::Relaxed)
+    }
+
+    fn is_wanted_aside(&self) -> bool {
+        self.0.wants_aside.load(Ordering::Relaxed)
     }
 
     fn add_used(&self, time: Duration) {
@@ -81,6 +121,7 @@ impl Drop for Lanes {
 
 fn start() -> Option<Runtime> {
     let lower = || {
+        IS_ASIDE.set(true);
         let here = None;
         if let Err(error) = rustix::process::setpriority_process(here, NICE) {
             tracing::warn!(%error, "threads for connections aside keep their priority");
@@ -97,42 +138,57 @@ fn start() -> Option<Runtime> {
     runtime.ok()
 }
 
+/// Where one connection is served; clones are the same one's.
+#[derive(Clone)]
+pub(super) struct Place {
+    lane: Lane,
+    lanes: Arc<Lanes>,
+    usual: Handle,
+}
+
+impl Place {
+    /// The usual lane is the runtime of who calls this.
+    pub(super) fn new(lane: Lane, lanes: Arc<Lanes>) -> Self {
+        Self { lane, lanes, usual: Handle::current() }
+    }
+
+    pub(super) fn is_aside(&self) -> bool {
+        self.lane.is_aside()
+    }
+
+    /// The runtime of a lane; none when there are no threads for it.
+    pub(super) fn runtime(&self, aside: bool) -> Option<&Handle> {
+        if aside { self.lanes.aside() } else { Some(&self.usual) }
+    }
+}
+
 /// Serves a connection in the lane it is to be in.
 pub(super) fn serve(
     connection: BoxFuture<'static, ()>,
-    lane: Lane,
-    lanes: Arc<Lanes>,
+    place: Place,
     clock: SharedClock,
 ) -> impl Future<Output = ()> {
-    let usual = Handle::current();
-    Served { connection: Some(connection), lane, lanes, clock, usual, is_aside: false }
+    Served { connection: Some(connection), place, clock }
 }
 
 struct Served {
     /// `None` when it has gone to the other lane.
     connection: Option<BoxFuture<'static, ()>>,
-    lane: Lane,
-    lanes: Arc<Lanes>,
+    place: Place,
     clock: SharedClock,
-    usual: Handle,
-    is_aside: bool,
 }
 
 impl Served {
     /// Goes to the other lane, where its first turn looks at all that happened meanwhile.
-    fn change(&mut self) -> Poll<()> {
-        let is_aside = !self.is_aside;
-        let target = if is_aside { self.lanes.aside() } else { Some(&self.usual) };
-        let Some(target) = target.cloned() else { return Poll::Pending };
+    fn change(&mut self, aside: bool) -> Poll<()> {
+        let Some(target) = self.place.runtime(aside) else { return Poll::Pending };
+        self.place.lane.0.is_aside.store(aside, Ordering::Relaxed);
         let there = Self {
             connection: self.connection.take(),
-            lane: self.lane.clone(),
-            lanes: self.lanes.clone(),
+            place: self.place.clone(),
             clock: self.clock.clone(),
-            usual: self.usual.clone(),
-            is_aside,
         };
-        drop(stdx::task::spawn_on(&target, TASK, there));
+        drop(stdx::task::spawn_on(target, TASK, there));
         Poll::Ready(())
     }
 }
@@ -146,8 +202,11 @@ impl Future for Served {
         if connection.as_mut().poll(ctx).is_ready() {
             return Poll::Ready(());
         }
-        self.lane.add_used(self.clock.monotonic().saturating_duration_since(begun));
-        if self.lane.is_aside() == self.is_aside { Poll::Pending } else { self.change() }
+        give_way();
+        let lane = &self.place.lane;
+        lane.add_used(self.clock.monotonic().saturating_duration_since(begun));
+        let aside = lane.is_wanted_aside();
+        if aside == self.place.is_aside() { Poll::Pending } else { self.change(aside) }
     }
 }
 
@@ -179,7 +238,7 @@ mod tests {
         let work = Box::pin(threads(asked.clone(), Arc::clone(&seen)));
         drop(stdx::task::spawn(
             "test",
-            serve(work, lane.clone(), lanes.clone(), Arc::new(SystemClock)),
+            serve(work, Place::new(lane.clone(), lanes.clone()), Arc::new(SystemClock)),
         ));
         // It changes after the turn in which it hears of it.
         for (turn, aside) in [true, false, false, false].into_iter().enumerate() {

@@ -169,6 +169,63 @@ async fn a_log_cut_anywhere_in_its_last_frame_opens_without_that_frame() {
     }
 }
 
+/// Opens a directory with this as its only segment.
+fn open_segment(name: &Path, bytes: &[u8]) -> (tempfile::TempDir, Result<LogStore, OpenError>) {
+    let copy = tempfile::tempdir().unwrap();
+    fs::write(copy.path().join(name.file_name().unwrap()), bytes).unwrap();
+    let store = open(copy.path());
+    (copy, store)
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_of_a_segment_filled_with_zeros_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    put(&store, "a", "1", Expect::Any).await;
+    let segment = only_segment(dir.path());
+    let frames = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let before = frames(&fs::read(&segment).unwrap());
+    put(&store, "b", "2", Expect::Any).await;
+    let crashed = fs::read(&segment).unwrap();
+    let whole = frames(&crashed);
+    assert!(crashed.len() > whole + 1000, "it is filled ahead");
+    // Any part of the last frame may have reached the disk.
+    for cut in before..=whole {
+        let mut left = crashed.clone();
+        left[cut..].fill(0);
+        let (copy, store) = open_segment(&segment, &left);
+        let store = store.unwrap();
+        let expected: &[&str] = if cut == whole { &["a", "b"] } else { &["a"] };
+        assert_eq!(contents(&store, None).await.into_keys().collect::<Vec<_>>(), expected);
+        put(&store, "c", "3", Expect::Any).await;
+        let store = reopen(store, copy.path());
+        assert_eq!(store.get(b"c").await.unwrap().unwrap().value, "3", "cut at {cut}");
+    }
+    // Acknowledged writes are not taken for such a rest.
+    let mut bad = crashed.clone();
+    bad[before - 1] ^= 0x40;
+    let (_copy, refused) = open_segment(&segment, &bad);
+    assert!(matches!(refused.err().unwrap(), OpenError::Corrupt { .. }));
+    drop(store);
+    assert_eq!(fs::read(&segment).unwrap().len(), whole, "who ends in order takes the zeros along");
+}
+
+#[tokio::test]
+async fn a_segment_filled_with_zeros_may_be_followed_by_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    put(&store, "a", "1", Expect::Any).await;
+    let first = only_segment(dir.path());
+    let zeros = fs::read(&first).unwrap();
+    drop(store);
+    fs::write(&first, zeros).unwrap();
+    drop(FileLog::create(dir.path(), Revision(2)).unwrap());
+    let store = open(dir.path()).unwrap();
+    put(&store, "b", "2", Expect::Any).await;
+    let store = reopen(store, dir.path());
+    assert_eq!(contents(&store, None).await.into_keys().collect::<Vec<_>>(), ["a", "b"]);
+}
+
 #[tokio::test]
 async fn damage_before_a_valid_frame_is_refused() {
     let dir = tempfile::tempdir().unwrap();
