@@ -72,7 +72,9 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
     let api = client.dynamic::<Value>(ResourcePath::of::<Service>(), &key.namespace);
     match api.patch_subresource(&key.name, "status", &patch).await {
         Ok(_) => Ok(Outcome::Done),
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(Outcome::Done),
+        Err(error) if error.is_not_found() => Ok(Outcome::Done),
+        // The server gives up a patch too when many write at once.
+        Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
         Err(error) => Err(error),
     }
 }

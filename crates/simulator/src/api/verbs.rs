@@ -212,11 +212,11 @@ impl Api {
         next: Value,
     ) -> Value {
         let meta = &next["metadata"];
-        let held = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-        let removed = !meta["deletionTimestamp"].is_null()
-            && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
-            && !held(&meta["finalizers"])
-            && !(target.resource == "namespaces" && held(&next["spec"]["finalizers"]));
+        let holds = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
+        let is_held = holds(&meta["finalizers"])
+            || (target.resource == "namespaces" && holds(&next["spec"]["finalizers"]));
+        let is_due = meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
+        let removed = !meta["deletionTimestamp"].is_null() && is_due && !is_held;
         if !removed && next == *present {
             return next;
         }
