@@ -19,7 +19,9 @@ use setup::kubeconfig::{self, Access};
 use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
 
-use crate::agent::{self, Agent};
+use kubelet::EvictionHard;
+
+use crate::agent::{self, Agent, POD_MAX_PIDS};
 use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::command::images::Images;
@@ -70,6 +72,17 @@ pub(super) struct Args {
     /// it; separated by commas.
     #[arg(long, value_delimiter = ',')]
     allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of the node, such as `memory.available<100Mi,nodefs.available<10%`; below
+    /// it the node says that it is under pressure.
+    #[arg(
+        long,
+        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%"
+    )]
+    eviction_hard: EvictionHard,
+    /// The most processes and threads of one pod; -1 for no limit.
+    #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
+          allow_negative_numbers = true)]
+    pod_max_pids: i64,
     #[command(flatten)]
     auditing: Auditing,
     #[command(flatten)]
@@ -179,6 +192,8 @@ fn agent(
         cgroup_root: args.cgroup_root.clone(),
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
+        pod_max_pids: args.pod_max_pids,
+        eviction_hard: args.eviction_hard,
         static_pods,
     }
 }

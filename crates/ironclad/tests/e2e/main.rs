@@ -4,9 +4,13 @@
 mod extension;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod parts;
 
 #[cfg(test)]
 mod alone;
+#[cfg(test)]
+mod bench;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
@@ -17,6 +21,10 @@ mod crashes;
 mod drivers;
 #[cfg(test)]
 mod extended_apis;
+#[cfg(test)]
+mod hostile_pods;
+#[cfg(test)]
+mod killed_agent;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
@@ -41,6 +49,8 @@ mod stateful;
 mod static_pods;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod users;
 #[cfg(test)]
 mod versions;
 #[cfg(test)]
