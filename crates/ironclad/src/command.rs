@@ -17,6 +17,7 @@ mod images;
 mod static_pods;
 
 mod doctor;
+mod election;
 mod image;
 mod reset;
 
@@ -49,7 +50,7 @@ enum Command {
     /// Run the API server alone, with its store embedded.
     Apiserver(Box<apiserver::Args>),
     /// Run the controllers alone.
-    ControllerManager(controller_manager::Args),
+    ControllerManager(Box<controller_manager::Args>),
     /// Run the scheduler alone.
     Scheduler(scheduler::Args),
     /// Run the node agent alone.
@@ -81,7 +82,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor => doctor::run(),
         Command::Image(args) => image::run(args),
         Command::Apiserver(args) => block_on(apiserver::run(*args)),
-        Command::ControllerManager(args) => block_on(controller_manager::run(args)),
+        Command::ControllerManager(args) => block_on(controller_manager::run(*args)),
         Command::Scheduler(args) => block_on(scheduler::run(args)),
         Command::Kubelet(args) => block_on(kubelet::run(*args)),
         Command::Proxy(args) => block_on(proxy::run(args)),

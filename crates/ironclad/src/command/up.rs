@@ -120,6 +120,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let store = plane.open_store(&clock, &metrics)?;
     progress.step("store opened");
     let pki = plane.pki(&*clock)?;
+    let device_taint_rules = features.is_enabled("DRADeviceTaintRules");
     let config = apiserver::Config { features, audit, ..plane.config(plane.server_pki(&pki)?) };
     progress.step("certificates ready");
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
@@ -132,7 +133,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
 
     let agent = agent(&args, images, static_pods, node_name, node_ip);
-    let cluster = Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics };
+    let cluster =
+        Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics, device_taint_rules };
     let mut supervisor = Supervisor::new(shutdown.clone());
     let waiting = cluster.start(&mut supervisor, &running.handle).await?;
     let wait = async {
@@ -202,6 +204,7 @@ struct Cluster<'a> {
     pki: &'a setup::Pki,
     clock: &'a SharedClock,
     metrics: &'a telemetry::Registry,
+    device_taint_rules: bool,
 }
 
 impl Cluster<'_> {
@@ -257,6 +260,8 @@ impl Cluster<'_> {
                 lifetime: controllers::Authority::LIFETIME,
             }),
             unused_tokens: controllers::UNUSED_TOKENS,
+            force_detach_on_timeout: true,
+            device_taint_rules: self.device_taint_rules,
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");

@@ -16,6 +16,8 @@ mod conformance;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod drivers;
+#[cfg(test)]
 mod extended_apis;
 #[cfg(test)]
 mod hostile_pods;
