@@ -34,6 +34,8 @@ mod placed;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod reboot;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod resources;
