@@ -87,7 +87,10 @@ impl Controller {
     fn follow(self: &Arc<Self>) {
         let informers = &self.ctx.informers;
         let this = Arc::clone(self);
-        informers.daemon_sets.on_change(move |key, _| this.queue.add(key.clone()));
+        informers.daemon_sets.on_change(move |key, change| {
+            this.expectations.owner_changed(&change);
+            this.queue.add(key.clone());
+        });
         let this = Arc::clone(self);
         informers.controller_revisions.on_change(move |key, change| {
             let (Change::Added(revision)
@@ -127,11 +130,12 @@ impl Controller {
             }
         }
         let Some(key) = pod.controller_key(KIND) else { return };
+        let uid = pod.controller_uid();
         match change {
-            Change::Added(pod) if pod.deleted.is_none() => self.expectations.created(&key),
-            Change::Added(pod) | Change::Deleted(pod) => self.expectations.deleted(&key, &pod.uid),
+            Change::Added(pod) if pod.deleted.is_none() => self.expectations.created(uid),
+            Change::Added(pod) | Change::Deleted(pod) => self.expectations.deleted(uid, &pod.uid),
             Change::Updated { new, .. } if new.deleted.is_some() => {
-                self.expectations.deleted(&key, &new.uid);
+                self.expectations.deleted(uid, &new.uid);
             }
             Change::Updated { .. } => {}
         }
@@ -140,7 +144,6 @@ impl Controller {
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
         let Some(set) = self.ctx.informers.daemon_sets.get(key) else {
-            self.expectations.forget(key);
             return Ok(Outcome::Done);
         };
         let owner = owner(&set);
@@ -153,7 +156,7 @@ impl Controller {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
-        let is_current = self.expectations.are_met(key, self.ctx.clock.monotonic());
+        let is_current = self.expectations.are_met(&owner.uid, self.ctx.clock.monotonic());
         let pods = self.claim_pods(&set, &owner).await?;
         let history = self.history(&set, &owner, &pods).await?;
         let hash = history::hash_of(&history.current).cloned().unwrap_or_default();
@@ -177,7 +180,8 @@ impl Controller {
             let ready = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
             wait = wait.into_iter().chain([ready]).min();
         }
-        Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
+        let unseen = self.expectations.wait(&owner.uid, self.ctx.clock.monotonic());
+        Ok(wait.into_iter().chain(unseen).min().map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 
     /// Puts pods where they belong; then, if nothing had to be done, replaces old ones.
@@ -200,7 +204,7 @@ impl Controller {
         if let Err(error) = self.carry_out(view, owner, plan).await {
             return (wait, Err(error));
         }
-        if !self.expectations.are_met(&owner.key, now) {
+        if !self.expectations.are_met(&owner.uid, now) {
             return (wait, Ok(()));
         }
         (wait, self.carry_out(view, owner, view.roll()).await)
@@ -217,9 +221,9 @@ impl Controller {
         if plan.create.is_empty() && plan.delete.is_empty() {
             return Ok(());
         }
-        let (key, now) = (&owner.key, self.ctx.clock.monotonic());
+        let (uid, now) = (&owner.uid, self.ctx.clock.monotonic());
         let uids = plan.delete.iter().map(|pod| pod.uid.clone()).collect();
-        self.expectations.expect(key, plan.create.len(), uids, now);
+        self.expectations.expect(uid, plan.create.len(), uids, now);
         let nodes = Mutex::new(plan.create.iter());
         let create = || async {
             let node = nodes.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -228,17 +232,17 @@ impl Controller {
             match self.pods.create(owner, &pod).await {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    self.expectations.created(key);
+                    self.expectations.created(uid);
                     if error.is_namespace_terminating() { Ok(()) } else { Err(error) }
                 }
             }
         };
         let (skipped, created) = crate::replica_set::slow_start(plan.create.len(), create).await;
-        (0..skipped).for_each(|_| self.expectations.created(key));
+        (0..skipped).for_each(|_| self.expectations.created(uid));
         let deletions = plan.delete.iter().map(|pod| async {
             let result = self.pods.delete(owner, pod).await;
             if result.is_err() {
-                self.expectations.deleted(key, &pod.uid);
+                self.expectations.deleted(uid, &pod.uid);
             }
             result
         });

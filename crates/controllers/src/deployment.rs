@@ -212,7 +212,7 @@ impl Controller {
         let sets = self.claim_sets(&deployment, &selector).await?;
         let mut rollout = revision::sort(Deployment::clone(&deployment), sets);
         if rollout.deployment.metadata.deletion_timestamp.is_some() {
-            self.sync_status(&rollout).await?;
+            self.sync_status(&mut rollout).await?;
             return Ok(Outcome::Done);
         }
         self.note_pause(&mut rollout).await?;
@@ -229,7 +229,7 @@ impl Controller {
             if rollout.spec().paused == Some(true) {
                 self.clean_up(&rollout).await?;
             }
-            self.sync_status(&rollout).await?;
+            self.sync_status(&mut rollout).await?;
             return Ok(Outcome::Done);
         }
         if rollout.is_rolling() { self.roll(rollout).await } else { self.recreate(rollout).await }
@@ -239,7 +239,7 @@ impl Controller {
         self.sync_revision(&mut rollout, revision::Create::Yes).await?;
         if let (Some(wanted), Some(new)) = (rolling::new_size(&rollout), rollout.new.clone()) {
             rollout.new = Some(self.resize(&rollout, &new, wanted).await?);
-            return self.finish(&rollout).await;
+            return self.finish(&mut rollout).await;
         }
         let resized = rolling::old_sizes(&rollout);
         if !resized.is_empty() {
@@ -247,12 +247,12 @@ impl Controller {
                 let scaled = self.resize(&rollout, &rollout.old[at].clone(), wanted).await?;
                 rollout.old[at] = scaled;
             }
-            return self.finish(&rollout).await;
+            return self.finish(&mut rollout).await;
         }
         if progress::is_complete(&rollout, rollout.deployment.status.as_ref()) {
             self.clean_up(&rollout).await?;
         }
-        self.finish(&rollout).await
+        self.finish(&mut rollout).await
     }
 
     async fn recreate(&self, mut rollout: Rollout) -> Result<Outcome, ClientError> {
@@ -265,7 +265,7 @@ impl Controller {
             }
         }
         if scaled_down || self.old_pods_run(&rollout) {
-            return self.finish(&rollout).await;
+            return self.finish(&mut rollout).await;
         }
         if rollout.new.is_none() {
             self.sync_revision(&mut rollout, revision::Create::Yes).await?;
@@ -277,7 +277,7 @@ impl Controller {
         if progress::is_complete(&rollout, rollout.deployment.status.as_ref()) {
             self.clean_up(&rollout).await?;
         }
-        self.finish(&rollout).await
+        self.finish(&mut rollout).await
     }
 
     fn old_pods_run(&self, rollout: &Rollout) -> bool {
@@ -290,7 +290,7 @@ impl Controller {
     }
 
     /// Writes the status, and comes back when the deadline for progress may have passed.
-    async fn finish(&self, rollout: &Rollout) -> Result<Outcome, ClientError> {
+    async fn finish(&self, rollout: &mut Rollout) -> Result<Outcome, ClientError> {
         let now = self.ctx.clock.now();
         let status = progress::rollout_status(rollout, now);
         self.write_status(rollout, &status).await?;

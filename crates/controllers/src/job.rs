@@ -41,6 +41,7 @@ pub(crate) async fn run(ctx: Context) {
     let recorder = ctx.recorder(&client, "job-controller");
     let controller = Arc::new(Controller {
         queue: ctx.queue("job"),
+        orphans: ctx.queue("job_orphan_pod"),
         pods: PodControl { client: client.clone(), recorder },
         client,
         expectations: Expectations::default(),
@@ -50,17 +51,26 @@ pub(crate) async fn run(ctx: Context) {
     let informers = &controller.ctx.informers;
     tokio::join!(informers.jobs.synced(), informers.pods.synced());
     controller.follow();
-    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
-    })
-    .await;
+    let (queue, orphans) = (controller.queue.clone(), controller.orphans.clone());
+    let shutdown = controller.ctx.shutdown.clone();
+    let of_orphans = Arc::clone(&controller);
+    tokio::join!(
+        reconcile(&queue, shutdown.clone(), move |key| {
+            let controller = Arc::clone(&controller);
+            async move { controller.sync(&key).await }
+        }),
+        reconcile(&orphans, shutdown, move |key| {
+            let controller = Arc::clone(&of_orphans);
+            async move { controller.release_orphan(&key).await }
+        }),
+    );
 }
 
 struct Controller {
     ctx: Context,
     queue: WorkQueue<ObjectKey>,
+    /// Pods that lost their Job and are being deleted.
+    orphans: WorkQueue<ObjectKey>,
     client: Client,
     pods: PodControl,
     expectations: Expectations,
@@ -72,7 +82,10 @@ impl Controller {
     fn follow(self: &Arc<Self>) {
         let informers = &self.ctx.informers;
         let this = Arc::clone(self);
-        informers.jobs.on_change(move |key, _| this.queue.add(key.clone()));
+        informers.jobs.on_change(move |key, change| {
+            this.expectations.owner_changed(&change);
+            this.queue.add(key.clone());
+        });
         let this = Arc::clone(self);
         informers.pods.on_change(move |_, change| {
             let pod = match &change {
@@ -83,12 +96,15 @@ impl Controller {
             {
                 old.controller_key("Job").into_iter().for_each(|key| this.queue.add(key));
             }
+            if pod.controller.is_none() && pod.deleted.is_some() && is_tracked(pod) {
+                this.orphans.add(pod.key.clone());
+            }
             let Some(key) = pod.controller_key("Job") else { return };
             match &change {
-                Change::Added(_) => this.expectations.created(&key),
-                Change::Deleted(pod) => this.expectations.deleted(&key, &pod.uid),
+                Change::Added(_) => this.expectations.created(pod.controller_uid()),
+                Change::Deleted(pod) => this.expectations.deleted(pod.controller_uid(), &pod.uid),
                 Change::Updated { new, .. } if new.deleted.is_some() => {
-                    this.expectations.deleted(&key, &new.uid);
+                    this.expectations.deleted(new.controller_uid(), &new.uid);
                 }
                 Change::Updated { .. } => {}
             }
@@ -98,7 +114,6 @@ impl Controller {
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
         let Some(job) = self.ctx.informers.jobs.get(key) else {
-            self.expectations.forget(key);
             return self.release_leftovers(key).await;
         };
         let spec = job.spec.clone().unwrap_or_default();
@@ -116,7 +131,7 @@ impl Controller {
         let now = self.ctx.clock.monotonic();
         // Asked before the pods are read, as upstream does: an expectation that is met while this
         // waits says nothing about the pods that were read before.
-        let is_current = self.expectations.are_met(key, now);
+        let is_current = self.expectations.are_met(&owner.uid, now);
         let pods = self.claim_pods(&job, &owner).await?;
         let plan = Plan::new(&job, &pods, self.ctx.clock.now());
         let delay = self.note_failures(&owner.uid, &plan, now);
@@ -133,7 +148,9 @@ impl Controller {
         if is_current {
             self.manage(&job, &owner, &plan, delay).await?;
         }
-        let wait = plan.wait.into_iter().chain(delay.filter(|_| plan.is_short())).min();
+        let unseen = self.expectations.wait(&owner.uid, self.ctx.clock.monotonic());
+        let delay = delay.filter(|_| plan.is_short());
+        let wait = plan.wait.into_iter().chain(delay).chain(unseen).min();
         Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 
@@ -166,11 +183,11 @@ impl Controller {
         let now = self.ctx.clock.monotonic();
         if !plan.delete.is_empty() {
             let uids = plan.delete.iter().map(|pod| pod.uid.clone()).collect();
-            self.expectations.expect_deletions(&owner.key, uids, now);
+            self.expectations.expect_deletions(&owner.uid, uids, now);
             for pod in &plan.delete {
                 let result = self.pods.delete(owner, pod).await;
                 if result.is_err() {
-                    self.expectations.deleted(&owner.key, &pod.uid);
+                    self.expectations.deleted(&owner.uid, &pod.uid);
                 }
                 result?;
             }
@@ -179,7 +196,7 @@ impl Controller {
         if plan.create.is_empty() || delay.is_some() {
             return Ok(());
         }
-        self.expectations.expect_creations(&owner.key, plan.create.len(), now);
+        self.expectations.expect_creations(&owner.uid, plan.create.len(), now);
         let next = Mutex::new(plan.create.iter());
         let create = || async {
             let new = next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
@@ -187,13 +204,13 @@ impl Controller {
             match self.pods.create(owner, &pod).await {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    self.expectations.created(&owner.key);
+                    self.expectations.created(&owner.uid);
                     if error.is_namespace_terminating() { Ok(()) } else { Err(error) }
                 }
             }
         };
         let (skipped, result) = crate::replica_set::slow_start(plan.create.len(), create).await;
-        (0..skipped).for_each(|_| self.expectations.created(&owner.key));
+        (0..skipped).for_each(|_| self.expectations.created(&owner.uid));
         result
     }
 
@@ -223,7 +240,7 @@ impl Controller {
 
     /// Takes the tracking finalizer off a pod.
     async fn untrack(&self, pod: &PodView) -> Result<(), ClientError> {
-        if !pod.finalizers.iter().any(|finalizer| finalizer == JOB_TRACKING) {
+        if !is_tracked(pod) {
             return Ok(());
         }
         let patch = json!({ "metadata": {
@@ -236,6 +253,17 @@ impl Controller {
         }
     }
 
+    /// The collector may take a pod's owner away, and then nobody counts its end.
+    async fn release_orphan(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
+        if let Some(pod) = self.ctx.informers.pods.get(key)
+            && pod.controller.is_none()
+            && pod.deleted.is_some()
+        {
+            self.untrack(&pod).await?;
+        }
+        Ok(Outcome::Done)
+    }
+
     /// Pods of a Job that is gone must not be held by its finalizer.
     async fn release_leftovers(&self, job: &ObjectKey) -> Result<Outcome, ClientError> {
         for pod in self.ctx.informers.pods.list_namespace(&job.namespace) {
@@ -245,6 +273,10 @@ impl Controller {
         }
         Ok(Outcome::Done)
     }
+}
+
+fn is_tracked(pod: &PodView) -> bool {
+    pod.finalizers.iter().any(|finalizer| finalizer == JOB_TRACKING)
 }
 
 fn owner(job: &Job) -> Owner {

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::pod_view::PodView;
+use crate::reconcile::reconcile;
 
 /// How long a node is believed to come back: upstream `quarantineTime`.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -43,7 +44,7 @@ pub(crate) async fn run(ctx: Context) {
         }
     });
     let (shutdown, counted) = (ctx.shutdown.clone(), (ctx.clone(), client.clone()));
-    let work = queue.run(shutdown, move |key| {
+    let work = reconcile(&queue, shutdown, move |key| {
         let (ctx, client) = (ctx.clone(), client.clone());
         async move { sync(&ctx, &client, &key).await }
     });
@@ -94,7 +95,8 @@ async fn remove(
         let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid }, "status": status }));
         match api.patch_subresource(&pod.key.name, "status", &patch).await {
             Ok(_) => {}
-            Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(()),
+            // The server gives up a patch too when many write at once.
             Err(error) => return Err(error),
         }
     }

@@ -163,6 +163,11 @@ impl PodView {
         let owner = self.controller.as_ref().filter(|owner| owner.kind == kind)?;
         Some(ObjectKey::new(&self.key.namespace, &owner.name))
     }
+
+    /// The uid of its controller, or nothing.
+    pub(crate) fn controller_uid(&self) -> &str {
+        self.controller.as_ref().map_or("", |owner| &owner.uid)
+    }
 }
 
 /// Upstream `GetTargetNodeName`; a pod that may go to several nodes has none.

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use client::{Change, Client, ClientError, Lister, Outcome, WorkQueue};
 use jiff::Timestamp;
+use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use meta::{LabelSelector, ObjectKey};
 
 use crate::context::Context;
@@ -40,7 +42,9 @@ pub(crate) struct Replicas {
 }
 
 /// The two kinds.
-pub(crate) trait Kind: k8s_openapi::Resource + api::Typed + Send + Sync + 'static {
+pub(crate) trait Kind:
+    k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + api::Typed + Send + Sync + 'static
+{
     /// Name of the queue.
     const QUEUE: &'static str;
     /// The service account, which is also the source of events.
@@ -110,9 +114,7 @@ impl Kind for ReplicationController {
     }
 }
 
-fn owner<K: k8s_openapi::Resource>(
-    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-) -> Owner {
+fn owner<K: k8s_openapi::Resource>(meta: &ObjectMeta) -> Owner {
     Owner {
         api_version: K::API_VERSION,
         kind: K::KIND,
@@ -157,7 +159,10 @@ struct Controller<K> {
 impl<K: Kind> Controller<K> {
     fn follow(self: &Arc<Self>) {
         let this = Arc::clone(self);
-        K::lister(&self.ctx).on_change(move |key, _| this.queue.add(key.clone()));
+        K::lister(&self.ctx).on_change(move |key, change| {
+            this.expectations.owner_changed(&change);
+            this.queue.add(key.clone());
+        });
         let this = Arc::clone(self);
         self.ctx.informers.pods.on_change(move |_, change| this.pod_changed(change));
     }
@@ -167,9 +172,9 @@ impl<K: Kind> Controller<K> {
         match change {
             Change::Added(pod) => match owner_of(pod) {
                 Some(owner) => {
-                    self.expectations.created(&owner);
+                    self.expectations.created(pod.controller_uid());
                     if pod.deleted.is_some() {
-                        self.expectations.deleted(&owner, &pod.uid);
+                        self.expectations.deleted(pod.controller_uid(), &pod.uid);
                     }
                     self.queue.add(owner);
                 }
@@ -183,7 +188,7 @@ impl<K: Kind> Controller<K> {
                 match after {
                     Some(owner) => {
                         if new.deleted.is_some() {
-                            self.expectations.deleted(&owner, &new.uid);
+                            self.expectations.deleted(new.controller_uid(), &new.uid);
                         }
                         self.queue.add(owner);
                     }
@@ -195,7 +200,7 @@ impl<K: Kind> Controller<K> {
             }
             Change::Deleted(pod) => {
                 if let Some(owner) = owner_of(pod) {
-                    self.expectations.deleted(&owner, &pod.uid);
+                    self.expectations.deleted(pod.controller_uid(), &pod.uid);
                     self.queue.add(owner);
                 }
             }
@@ -217,12 +222,11 @@ impl<K: Kind> Controller<K> {
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
         let Some(set) = K::lister(&self.ctx).get(key) else {
-            self.expectations.forget(key);
             return Ok(Outcome::Done);
         };
         let set = set.replicas();
         let now = self.ctx.clock.monotonic();
-        let met = self.expectations.are_met(key, now);
+        let met = self.expectations.are_met(&set.owner.uid, now);
         let pods = self.claim_pods(&set).await?;
         let (active, inactive): (Vec<_>, Vec<_>) =
             pods.into_iter().partition(|pod| pod.is_active());
@@ -236,7 +240,9 @@ impl<K: Kind> Controller<K> {
         let counted = status::compute(&set, &active, terminating.count(), failure, wall);
         status::write::<K>(&self.client, &set, counted).await?;
         managed?;
-        Ok(next_available(&set, &active, wall).map_or(Outcome::Done, Outcome::RequeueAfter))
+        let unseen = self.expectations.wait(&set.owner.uid, self.ctx.clock.monotonic());
+        let next = next_available(&set, &active, wall).into_iter().chain(unseen).min();
+        Ok(next.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 
     /// The pods of the set, after adopting and releasing.
@@ -279,22 +285,22 @@ impl<K: Kind> Controller<K> {
 
     async fn manage(&self, set: &Replicas, active: &[Arc<PodView>]) -> Result<(), ClientError> {
         let (wanted, now) = (wanted(set), self.ctx.clock.monotonic());
-        let key = &set.owner.key;
+        let uid = &set.owner.uid;
         if active.len() < wanted {
             let count = (wanted - active.len()).min(BURST);
-            self.expectations.expect_creations(key, count, now);
+            self.expectations.expect_creations(uid, count, now);
             let pod = from_template(&set.owner, &set.template);
             let create = || async {
                 match self.pods.create(&set.owner, &pod).await {
                     Ok(_) => Ok(()),
                     Err(error) => {
-                        self.expectations.created(key);
+                        self.expectations.created(uid);
                         if error.is_namespace_terminating() { Ok(()) } else { Err(error) }
                     }
                 }
             };
             let (skipped, result) = slow_start(count, create).await;
-            (0..skipped).for_each(|_| self.expectations.created(key));
+            (0..skipped).for_each(|_| self.expectations.created(uid));
             return result;
         }
         let count = (active.len() - wanted).min(BURST);
@@ -304,11 +310,11 @@ impl<K: Kind> Controller<K> {
         let related = self.pods_of_siblings(set);
         let victims = ranking::least_wanted(active, &related, count, self.ctx.clock.now());
         let uids: BTreeSet<String> = victims.iter().map(|pod| pod.uid.clone()).collect();
-        self.expectations.expect_deletions(key, uids, now);
+        self.expectations.expect_deletions(uid, uids, now);
         let deletions = victims.iter().map(|pod| async {
             let result = self.pods.delete(&set.owner, pod).await;
             if result.is_err() {
-                self.expectations.deleted(key, &pod.uid);
+                self.expectations.deleted(uid, &pod.uid);
             }
             result
         });

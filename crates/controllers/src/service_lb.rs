@@ -89,7 +89,9 @@ async fn sync(
             after.into_iter().for_each(tell);
             Ok(Outcome::Done)
         }
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(Outcome::Done),
+        Err(error) if error.is_not_found() => Ok(Outcome::Done),
+        // The server gives up a patch too when many write at once.
+        Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
         Err(error) => {
             let text = format!("Error syncing load balancer: {error}");
             let regarding = Regarding::object(&*service);

@@ -148,7 +148,9 @@ pub(crate) async fn evict(
     };
     match result {
         Ok(()) => Ok(Outcome::Done),
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(Outcome::Done),
+        Err(error) if error.is_not_found() => Ok(Outcome::Done),
+        // The server gives up a patch too when many write at once.
+        Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
         Err(error) => Err(error),
     }
 }

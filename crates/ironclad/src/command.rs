@@ -16,6 +16,7 @@ mod gates;
 mod images;
 mod static_pods;
 
+mod bench;
 mod doctor;
 mod election;
 mod image;
@@ -45,6 +46,8 @@ enum Command {
     Reset(reset::Args),
     /// Check whether this host can run a node.
     Doctor,
+    /// Put load on a cluster.
+    Bench(bench::Args),
     /// Work with the images of this node.
     Image(image::Args),
     /// Run the API server alone, with its store embedded.
@@ -79,6 +82,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(args) => block_on(up::run(*args)),
         Command::Reset(args) => block_on(reset::run(args)),
+        Command::Bench(args) => block_on(bench::run(args)),
         Command::Doctor => doctor::run(),
         Command::Image(args) => image::run(args),
         Command::Apiserver(args) => block_on(apiserver::run(*args)),

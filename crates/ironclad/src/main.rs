@@ -16,6 +16,7 @@
 
 mod addons;
 mod agent;
+mod bench;
 mod command;
 mod control_plane;
 mod in_process;

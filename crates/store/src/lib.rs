@@ -2,7 +2,8 @@
 //!
 //! Start reading at [`Store`], the contract the API server is written against, then at
 //! [`LogStore`], the embedded implementation: an ordered index in memory, one writer thread, and a
-//! segmented log with one `fdatasync` per batch of concurrent writes.
+//! segmented log with one `fdatasync` per batch of concurrent writes. Which writes a batch holds is
+//! decided in `gather`.
 //!
 //! Invariants: a write is acknowledged only after its frame is durable; a frame is one batch and is
 //! either replayed whole or not at all; revisions are dense and only grow; readers never wait for

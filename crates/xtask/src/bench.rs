@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: cold start, idle memory, pod start, and the API server alone: operations,
-//! watches, what extensions cost, pulls of images, and what becomes of the cost when much is stored.
+//! watches, what extensions cost, pulls of images, the controllers alone, and what becomes of the cost when much is stored.
 //!
 //! Figures of one run belong together: machines differ, and so does one machine from hour to hour.
 //! CPU per operation is the server's own, from the kernel's accounting.
 
 mod api;
+mod controllers;
 pub(crate) mod extend;
 mod pods;
 mod process;
@@ -25,8 +26,8 @@ use crate::run::{build_ironclad, say};
 /// What to measure; without any choice, everything.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these: start, memory, pods, api, watch, extend, crowd, scale, pull.
-    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "crowd", "scale", "pull"])]
+    /// Only these: start, memory, pods, api, watch, extend, crowd, scale, pull, controllers.
+    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "crowd", "scale", "pull", "controllers"])]
     only: Vec<String>,
     /// Objects that the API operations are measured with.
     #[arg(long, default_value_t = 5000)]
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// Objects that are stored when the cost of an operation is compared with that in a small store.
     #[arg(long, default_value_t = 200_000)]
     scale: usize,
+    /// Pods of the Deployment that the controllers are measured with.
+    #[arg(long, default_value_t = 10_000)]
+    replicas: usize,
     /// Requests under way at once.
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
@@ -104,6 +108,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wants("pull") {
         figures.extend(pull::measure(&ironclad)?);
+    }
+    if wants("controllers") {
+        figures.extend(controllers::measure(&ironclad, args.replicas)?);
     }
     let size = std::fs::metadata(&ironclad).context("the binary")?.len();
     figures.push(Figure::new("release binary, stripped", format!("{:.1} MB", megabytes(size))));

@@ -9,6 +9,7 @@ mod fuzz;
 mod prepush;
 mod replay;
 mod run;
+mod simulate;
 mod test;
 mod tidy;
 
@@ -40,6 +41,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Replay recorded requests and answers of upstream's API server.
     Replay(replay::Args),
+    /// Run controllers and scheduler from many seeds, with faults.
+    Simulate(simulate::Args),
     /// Check what the compiler does not: layers, documents, file heads, sizes.
     Tidy,
     /// Make the tables under crates/schema/generated from facts about the API.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::BenchRole(role) => bench::extend::play(&role),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Replay(args) => replay::run(&args),
+        Task::Simulate(args) => simulate::run(&args),
         Task::Tidy => tidy::run(),
         Task::Codegen { check, facts } => codegen::run(&facts, check),
         Task::Prepush => prepush::run(),

@@ -131,7 +131,8 @@ impl Controller {
         }
         if let Some(new) = &rollout.new {
             let revision = revision::annotation(&new.metadata, DEPLOYMENT_REVISION);
-            self.number_deployment(rollout, revision).await?;
+            let revision = revision.map(str::to_owned);
+            self.number_deployment(rollout, revision.as_deref()).await?;
         }
         Ok(())
     }
@@ -168,7 +169,8 @@ impl Controller {
         let created = match api.create(&set).await {
             Ok(created) => created,
             Err(error) if error.is_already_exists() => {
-                return self.name_taken(rollout, api.get_opt(&name).await?).await;
+                let present = api.get_opt(&name).await?;
+                return self.name_taken(rollout, present, error).await;
             }
             Err(error) if error.is_namespace_terminating() => return Err(error),
             Err(error) => {
@@ -200,6 +202,7 @@ impl Controller {
         &self,
         rollout: &mut Rollout,
         present: Option<ReplicaSet>,
+        taken: ClientError,
     ) -> Result<(), ClientError> {
         let own = present.filter(|set| {
             let owner = controller_of(&set.metadata).map(|owner| &owner.uid);
@@ -212,26 +215,32 @@ impl Controller {
         }
         let mut status = status_of(rollout);
         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-        self.write_status(rollout, &status).await
+        self.write_status(rollout, &status).await?;
+        // With another count there is another name: begin anew, as upstream.
+        Err(taken)
     }
 
     /// The Deployment carries the revision of its newest ReplicaSet. It is written with the status,
     /// as upstream does it, so that it makes no new generation.
     async fn number_deployment(
         &self,
-        rollout: &Rollout,
+        rollout: &mut Rollout,
         revision: Option<&str>,
     ) -> Result<(), ClientError> {
         let meta = &rollout.deployment.metadata;
         if revision::annotation(meta, DEPLOYMENT_REVISION) == revision || revision.is_none() {
             return Ok(());
         }
-        let change = json!({
-            "metadata": { "annotations": { DEPLOYMENT_REVISION: revision }, "uid": meta.uid },
-        });
+        let change = json!({ "metadata": {
+            "annotations": { DEPLOYMENT_REVISION: revision },
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+        } });
         let api = self.client.api::<Deployment>(meta.namespace.as_deref().unwrap_or_default());
         let name = meta.name.as_deref().unwrap_or_default();
-        api.merge_update(name, "status", &change).await.map(drop)
+        let written = api.merge_update(name, "status", &change).await?;
+        rollout.deployment.metadata.resource_version = written.metadata.resource_version;
+        Ok(())
     }
 
     /// A pause, and its end, are news in the Progressing condition.
@@ -259,7 +268,7 @@ impl Controller {
         Ok(())
     }
 
-    pub(super) async fn sync_status(&self, rollout: &Rollout) -> Result<(), ClientError> {
+    pub(super) async fn sync_status(&self, rollout: &mut Rollout) -> Result<(), ClientError> {
         let status = progress::counts(rollout, self.ctx.clock.now());
         self.write_status(rollout, &status).await
     }
@@ -269,18 +278,18 @@ impl Controller {
         &self,
         deployment: &Arc<Deployment>,
     ) -> Result<Outcome, ClientError> {
-        let rollout =
+        let mut rollout =
             Rollout { deployment: Deployment::clone(deployment), new: None, old: Vec::new() };
         let mut status = status_of(&rollout);
         status.observed_generation = deployment.metadata.generation;
-        self.write_status(&rollout, &status).await?;
+        self.write_status(&mut rollout, &status).await?;
         Ok(Outcome::Done)
     }
 
     /// Writes the status if it is not what the cache has.
     pub(super) async fn write_status(
         &self,
-        rollout: &Rollout,
+        rollout: &mut Rollout,
         status: &DeploymentStatus,
     ) -> Result<(), ClientError> {
         let meta = &rollout.deployment.metadata;
@@ -301,11 +310,17 @@ impl Controller {
             "collisionCount": status.collision_count,
             "conditions": status.conditions,
         });
-        let change = json!({ "metadata": { "uid": meta.uid }, "status": body });
+        // What a cache that is late knows must not replace what is known since.
+        let pinned = json!({ "uid": meta.uid, "resourceVersion": meta.resource_version });
+        let change = json!({ "metadata": pinned, "status": body });
         let path = ResourcePath::of::<Deployment>();
         let api = self.client.dynamic::<Value>(path, &key.namespace);
         match api.merge_update(&key.name, "status", &change).await {
-            Ok(_) => Ok(()),
+            Ok(written) => {
+                let version = written["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+                rollout.deployment.metadata.resource_version = version;
+                Ok(())
+            }
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::finalizers::JOB_TRACKING;
 use client::EventType;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::indexes;
 use super::policies::{self, Failures, IndexFailures, Verdict};
+use super::{indexes, is_tracked};
 use crate::pod_view::PodView;
 
 /// Pods created in one go: upstream `MaxPodCreateDeletePerSync`.
@@ -405,7 +404,10 @@ impl Pass<'_> {
         let (interim, last, kind) = if has(&self.plan.status, "FailureTarget") {
             ("FailureTarget", "Failed", EventType::Warning)
         } else {
-            self.plan.status.completion_time = Some(Time(self.now));
+            // A Job may end while it is suspended, and before it began by a clock that was set
+            // back; the server takes neither.
+            let began = self.plan.status.start_time.get_or_insert(Time(self.now)).0;
+            self.plan.status.completion_time = Some(Time(self.now.max(began)));
             ("SuccessCriteriaMet", "Complete", EventType::Normal)
         };
         let conditions = self.plan.status.conditions.iter().flatten();
@@ -435,10 +437,6 @@ impl Pass<'_> {
             last_transition_time: Some(Time(self.now)),
         });
     }
-}
-
-fn is_tracked(pod: &PodView) -> bool {
-    pod.finalizers.iter().any(|name| name == JOB_TRACKING)
 }
 
 fn has(status: &JobStatus, kind: &str) -> bool {

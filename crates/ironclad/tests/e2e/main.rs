@@ -10,6 +10,8 @@ mod parts;
 #[cfg(test)]
 mod alone;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod conformance;

@@ -1,0 +1,209 @@
+//! What must hold at every change.
+//!
+//! Programs act on caches that are late, and so does upstream: what is allowed is what a late view
+//! could have allowed. A limit is the largest that it was within [`WINDOW`], and a promise about
+//! pods that stay available is looked at only where nobody else took pods away within it.
+
+mod pods;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::api::{Api, Commit, Target};
+use crate::nodes::{is_ready, text};
+
+/// How late a cache may be: back-offs of informers that failed a few times in a row included.
+const WINDOW: Duration = Duration::from_secs(90);
+
+/// What is remembered for it.
+#[derive(Default)]
+pub(crate) struct Checks {
+    violations: Vec<String>,
+    /// What a workload may have, over time, by uid.
+    limits: BTreeMap<String, VecDeque<(Instant, i64)>>,
+    /// Creations that took effect though their client does not know, by owner's uid.
+    unanswered: BTreeMap<String, i64>,
+    /// Pods of jobs that ended, by the job's uid: succeeded, and all others that are no more.
+    ended: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>,
+    /// When a pod of such labels was last taken away by somebody else: namespace and `app`.
+    disturbed: BTreeMap<(String, String), Instant>,
+    /// When a pod was last ready, by namespace and name.
+    ready: BTreeMap<(String, String), Instant>,
+    /// Runs of cron jobs: uid and scheduled time.
+    scheduled: BTreeSet<(String, String)>,
+}
+
+impl Checks {
+    /// What did not hold.
+    pub(crate) fn take(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.violations)
+    }
+
+    /// Something did not hold.
+    pub(crate) fn violated(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    /// Pods of a job that succeeded.
+    pub(crate) fn succeeded(&self, job: &str) -> usize {
+        self.ended.get(job).map_or(0, |(succeeded, _)| succeeded.len())
+    }
+
+    /// A write took effect, and its client will not know.
+    pub(crate) fn unanswered(&mut self, request: &Request<Bytes>) {
+        if *request.method() != Method::POST {
+            return;
+        }
+        let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
+        if Target::parse(request.uri().path()).resource == "pods"
+            && let Some(owner) = controller(&body)
+        {
+            *self.unanswered.entry(text(&owner["uid"]).to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Looks at a change.
+    pub(crate) fn on_commit(&mut self, api: &Api, commit: &Commit, by: &str) {
+        let value = &commit.last.value;
+        match commit.key.0.as_str() {
+            "/pods" => self.pod(api, commit, by),
+            "apps/replicasets" => {
+                self.limit(value, number(&value["spec"]["replicas"], 1));
+                let before =
+                    commit.old.as_ref().map_or(0, |old| number(&old.value["spec"]["replicas"], 1));
+                let grows = before < number(&value["spec"]["replicas"], 1);
+                if commit.new.is_some() && by == "deployment-controller" && grows {
+                    self.surge(api, value);
+                }
+            }
+            "/replicationcontrollers" | "apps/statefulsets" => {
+                self.limit(value, number(&value["spec"]["replicas"], 1));
+            }
+            "apps/deployments" => {
+                let replicas = number(&value["spec"]["replicas"], 1);
+                let update = &value["spec"]["strategy"]["rollingUpdate"];
+                self.limit(value, replicas + number(&update["maxSurge"], 0));
+                let spec = |stored: &Option<std::sync::Arc<crate::api::Stored>>| {
+                    stored.as_ref().map(|stored| stored.value["spec"].clone())
+                };
+                if by == "user" && spec(&commit.old) != spec(&commit.new) {
+                    self.disturb(&value["metadata"]["namespace"], &value["spec"]["selector"]);
+                }
+            }
+            "batch/jobs" => self.job(commit),
+            _ => {}
+        }
+    }
+
+    /// Remembers what a workload may have from now on.
+    fn limit(&mut self, value: &Value, limit: i64) {
+        let limits = self.limits.entry(text(&value["metadata"]["uid"]).to_owned()).or_default();
+        // A limit holds until the next one: the last one before the window still counts.
+        while limits.len() > 1 && limits[1].0.elapsed() > WINDOW {
+            limits.pop_front();
+        }
+        if limits.back().is_none_or(|(_, last)| *last != limit) {
+            limits.push_back((Instant::now(), limit));
+        }
+    }
+
+    /// The largest limit that a late cache may hold; none when the workload is not known.
+    fn most(&self, uid: &str) -> Option<i64> {
+        let limits = self.limits.get(uid)?;
+        let from = limits.iter().rposition(|(at, _)| at.elapsed() > WINDOW).unwrap_or(0);
+        limits.iter().skip(from).map(|(_, limit)| *limit).max()
+    }
+
+    /// The smallest limit that a late cache may hold: none at all of what is new.
+    fn least(&self, uid: &str) -> i64 {
+        let Some(limits) = self.limits.get(uid) else { return 0 };
+        let Some(from) = limits.iter().rposition(|(at, _)| at.elapsed() > WINDOW) else { return 0 };
+        limits.iter().skip(from).map(|(_, limit)| *limit).min().unwrap_or(0)
+    }
+
+    /// The replica sets of a deployment together.
+    fn surge(&mut self, api: &Api, changed: &Value) {
+        let Some(owner) = controller(changed) else { return };
+        let uid = text(&owner["uid"]);
+        let Some(most) = self.most(uid) else { return };
+        let sets = api.all("apps/replicasets").filter(|set| controls(owner, set));
+        let name = &changed["metadata"]["name"];
+        let size = |set: &Value| {
+            let now = number(&set["spec"]["replicas"], 1);
+            let is_changed = set["metadata"]["name"] == *name;
+            if is_changed { now } else { now.min(self.least(text(&set["metadata"]["uid"]))) }
+        };
+        let total: i64 = sets.map(size).sum();
+        if total > most {
+            let name = &owner["name"];
+            self.violated(format!(
+                "the replica sets of deployment {name} ask for {total} pods; at most {most} are allowed"
+            ));
+        }
+    }
+
+    fn job(&mut self, commit: &Commit) {
+        let value = &commit.last.value;
+        let (meta, status) = (&value["metadata"], &value["status"]);
+        let uid = text(&meta["uid"]);
+        self.limit(value, number(&value["spec"]["parallelism"], 1));
+        let name = text(&meta["name"]);
+        let succeeded = self.succeeded(uid);
+        let counted = number(&status["succeeded"], 0);
+        if counted > i64::try_from(succeeded).unwrap_or(i64::MAX) {
+            self.violated(format!(
+                "job {name} counts {counted} pods that succeeded; there were {succeeded}"
+            ));
+        }
+        let before =
+            commit.old.as_ref().map_or(0, |old| number(&old.value["status"]["succeeded"], 0));
+        if counted < before {
+            self.violated(format!(
+                "job {name} counted {before} pods that succeeded, now {counted}"
+            ));
+        }
+        let Some(owner) = controller(value).filter(|_| commit.old.is_none()) else { return };
+        let at = &meta["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"];
+        let run = (text(&owner["uid"]).to_owned(), text(at).to_owned());
+        if !self.scheduled.insert(run) {
+            self.violated(format!("cron job {} starts a second job for {at}", owner["name"]));
+        }
+    }
+
+    /// Somebody else than a controller takes pods of such labels away.
+    fn disturb(&mut self, namespace: &Value, selector: &Value) {
+        let app = text(&selector["matchLabels"]["app"]);
+        self.disturbed.insert((text(namespace).to_owned(), app.to_owned()), Instant::now());
+    }
+}
+
+/// The owner that controls an object.
+fn controller(object: &Value) -> Option<&Value> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    owners.iter().find(|owner| owner["controller"] == true)
+}
+
+/// Whether this owner controls an object.
+fn controls(owner: &Value, object: &Value) -> bool {
+    controller(object).is_some_and(|other| other["uid"] == owner["uid"])
+}
+
+/// Whether a pod is neither ended nor about to end.
+pub(crate) fn is_active(pod: &Value) -> bool {
+    let phase = text(&pod["status"]["phase"]);
+    pod["metadata"]["deletionTimestamp"].is_null() && !["Succeeded", "Failed"].contains(&phase)
+}
+
+fn number(value: &Value, absent: i64) -> i64 {
+    value.as_i64().unwrap_or(absent)
+}
+
+/// Whether a pod serves: it is ready and not about to end.
+fn is_available(pod: &Value) -> bool {
+    is_active(pod) && is_ready(pod)
+}

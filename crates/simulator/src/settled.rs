@@ -1,0 +1,285 @@
+//! What must hold when all is well and everybody has had time.
+
+use std::collections::BTreeSet;
+
+use meta::LabelSelector;
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::checks::is_active;
+use crate::nodes::{is_ready, text};
+use crate::user::NAMESPACES;
+
+/// What does not hold yet.
+pub(crate) fn problems(api: &Api) -> Vec<String> {
+    let mut found = Vec::new();
+    let uids: BTreeSet<&str> =
+        api.everything().map(|(_, object)| text(&object["metadata"]["uid"])).collect();
+    for ((collection, namespace, name), object) in api.everything() {
+        let meta = &object["metadata"];
+        if !meta["deletionTimestamp"].is_null() {
+            found.push(format!("{collection} {namespace}/{name} is still being deleted"));
+        }
+        let owners = meta["ownerReferences"].as_array();
+        let known = |owner: &Value| uids.contains(text(&owner["uid"]));
+        if owners.is_some_and(|owners| !owners.is_empty() && !owners.iter().any(known)) {
+            found.push(format!("{collection} {namespace}/{name} is an orphan"));
+        }
+        let wrong = match collection.as_str() {
+            "apps/deployments" => deployment(object),
+            "apps/replicasets" | "/replicationcontrollers" => replicas(api, object),
+            "apps/statefulsets" => stateful_set(api, object),
+            "apps/daemonsets" => daemon_set(api, object),
+            "batch/jobs" => job(api, object),
+            "/services" => service(api, object),
+            "policy/poddisruptionbudgets" => budget(api, object),
+            "/resourcequotas" => quota(api, object),
+            "/pods" => pod(api, object),
+            "/nodes" => node(object),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            found.push(format!("{collection} {namespace}/{name}: {wrong}"));
+        }
+    }
+    for namespace in NAMESPACES {
+        for (collection, name) in
+            [("/serviceaccounts", "default"), ("/configmaps", "kube-root-ca.crt")]
+        {
+            let exists = api.get("/namespaces", "", namespace).is_some();
+            if exists && api.get(collection, namespace, name).is_none() {
+                found.push(format!("namespace {namespace} has no {name}"));
+            }
+        }
+    }
+    found
+}
+
+fn deployment(object: &Value) -> Option<String> {
+    let wanted = number(&object["spec"]["replicas"], 1);
+    expect(
+        object,
+        &[
+            ("replicas", wanted),
+            ("updatedReplicas", wanted),
+            ("readyReplicas", wanted),
+            ("availableReplicas", wanted),
+            ("unavailableReplicas", 0),
+        ],
+    )
+}
+
+fn replicas(api: &Api, object: &Value) -> Option<String> {
+    let wanted = number(&object["spec"]["replicas"], 1);
+    let pods = count(api.all("/pods").filter(|pod| is_of(object, pod) && is_active(pod)));
+    if pods != wanted {
+        return Some(format!("{pods} pods instead of {wanted}"));
+    }
+    expect(
+        object,
+        &[
+            ("replicas", wanted),
+            ("readyReplicas", wanted),
+            ("availableReplicas", wanted),
+            ("fullyLabeledReplicas", wanted),
+        ],
+    )
+}
+
+fn stateful_set(api: &Api, object: &Value) -> Option<String> {
+    let wanted = number(&object["spec"]["replicas"], 1);
+    let name = text(&object["metadata"]["name"]);
+    let names: BTreeSet<String> = (0..wanted).map(|ordinal| format!("{name}-{ordinal}")).collect();
+    let update = &object["status"]["updateRevision"];
+    let mut present = BTreeSet::new();
+    for pod in api.all("/pods").filter(|pod| is_of(object, pod)) {
+        let labels = &pod["metadata"]["labels"];
+        if labels["controller-revision-hash"] != *update {
+            return Some(format!("{} is of another revision", pod["metadata"]["name"]));
+        }
+        present.insert(text(&pod["metadata"]["name"]).to_owned());
+    }
+    if present != names {
+        return Some(format!("the pods are {present:?}"));
+    }
+    if object["status"]["currentRevision"] != *update {
+        return Some("the update is not complete".to_owned());
+    }
+    expect(
+        object,
+        &[
+            ("replicas", wanted),
+            ("readyReplicas", wanted),
+            ("availableReplicas", wanted),
+            ("currentReplicas", wanted),
+            ("updatedReplicas", wanted),
+        ],
+    )
+}
+
+fn daemon_set(api: &Api, object: &Value) -> Option<String> {
+    let nodes: BTreeSet<&str> =
+        api.all("/nodes").map(|node| text(&node["metadata"]["name"])).collect();
+    let pods: Vec<&str> = api
+        .all("/pods")
+        .filter(|pod| is_of(object, pod) && is_active(pod))
+        .map(|pod| text(&pod["spec"]["nodeName"]))
+        .collect();
+    if pods.len() != nodes.len() || !nodes.iter().all(|node| pods.contains(node)) {
+        return Some(format!("the pods are on {pods:?}"));
+    }
+    let wanted = count(nodes.iter());
+    expect(
+        object,
+        &[
+            ("desiredNumberScheduled", wanted),
+            ("currentNumberScheduled", wanted),
+            ("updatedNumberScheduled", wanted),
+            ("numberReady", wanted),
+            ("numberAvailable", wanted),
+            ("numberMisscheduled", 0),
+            ("numberUnavailable", 0),
+        ],
+    )
+}
+
+fn job(api: &Api, object: &Value) -> Option<String> {
+    let status = &object["status"];
+    if object["spec"]["suspend"] == true || object["spec"]["parallelism"] == 0 {
+        return None;
+    }
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let has = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
+    if !has("Complete") && !has("Failed") {
+        return Some(format!("is not finished: {status}"));
+    }
+    if status["uncountedTerminatedPods"].as_object().is_some_and(|lists| {
+        lists.values().any(|list| list.as_array().is_some_and(|list| !list.is_empty()))
+    }) {
+        return Some("has pods that are not counted".to_owned());
+    }
+    let counted = number(&status["succeeded"], 0);
+    let completions = number(&object["spec"]["completions"], 1);
+    if has("Complete") && counted < completions {
+        return Some(format!("is complete with {counted} of {completions}"));
+    }
+    let truth = api.checks.succeeded(text(&object["metadata"]["uid"]));
+    if has("Complete") && counted > i64::try_from(truth).unwrap_or(i64::MAX) {
+        return Some(format!("counts {counted} pods that succeeded; there were {truth}"));
+    }
+    if number(&status["active"], 0) != 0 {
+        return Some("has active pods though it is finished".to_owned());
+    }
+    None
+}
+
+fn service(api: &Api, object: &Value) -> Option<String> {
+    let (name, namespace) = (&object["metadata"]["name"], &object["metadata"]["namespace"]);
+    let labels: Vec<(String, String)> = object["spec"]["selector"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), text(value).to_owned()))
+        .collect();
+    let selector = LabelSelector::from_labels(labels);
+    let wanted: BTreeSet<&str> = api
+        .all("/pods")
+        .filter(|pod| {
+            pod["metadata"]["namespace"] == *namespace
+                && selector.matches_value(&pod["metadata"]["labels"])
+                && is_active(pod)
+                && is_ready(pod)
+        })
+        .map(|pod| text(&pod["status"]["podIP"]))
+        .collect();
+    let slices = api.all("discovery.k8s.io/endpointslices").filter(|slice| {
+        let meta = &slice["metadata"];
+        meta["namespace"] == *namespace && meta["labels"]["kubernetes.io/service-name"] == *name
+    });
+    let endpoints = slices.flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+    let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true);
+    let addresses: Vec<&str> = ready.map(|endpoint| text(&endpoint["addresses"][0])).collect();
+    let present: BTreeSet<&str> = addresses.iter().copied().collect();
+    if present != wanted || present.len() != addresses.len() {
+        return Some(format!("slices have {addresses:?} instead of {wanted:?}"));
+    }
+    let of = api.get("/endpoints", text(namespace), text(name));
+    let subsets = of.and_then(|of| of["subsets"].as_array()).into_iter().flatten();
+    let addresses = subsets.flat_map(|subset| subset["addresses"].as_array().into_iter().flatten());
+    let present: BTreeSet<&str> = addresses.map(|address| text(&address["ip"])).collect();
+    (present != wanted).then(|| format!("endpoints have {present:?} instead of {wanted:?}"))
+}
+
+fn budget(api: &Api, object: &Value) -> Option<String> {
+    let namespace = &object["metadata"]["namespace"];
+    let Ok(selector) = LabelSelector::from_object(object["spec"].get("selector")) else {
+        return None;
+    };
+    let healthy = count(api.all("/pods").filter(|pod| {
+        pod["metadata"]["namespace"] == *namespace
+            && selector.matches_value(&pod["metadata"]["labels"])
+            && is_active(pod)
+            && is_ready(pod)
+    }));
+    if object["status"]["disruptedPods"].as_object().is_some_and(|pods| !pods.is_empty()) {
+        return Some(format!("waits for {}", object["status"]["disruptedPods"]));
+    }
+    let least = number(&object["spec"]["minAvailable"], 0);
+    expect(
+        object,
+        &[
+            ("currentHealthy", healthy),
+            ("desiredHealthy", least),
+            ("disruptionsAllowed", (healthy - least).max(0)),
+        ],
+    )
+}
+
+fn quota(api: &Api, object: &Value) -> Option<String> {
+    let namespace = &object["metadata"]["namespace"];
+    let pods = api.all("/pods").filter(|pod| {
+        let phase = text(&pod["status"]["phase"]);
+        pod["metadata"]["namespace"] == *namespace && !["Succeeded", "Failed"].contains(&phase)
+    });
+    let (used, pods) = (&object["status"]["used"]["pods"], pods.count().to_string());
+    (*used != *pods).then(|| format!("counts {used} pods instead of {pods}"))
+}
+
+fn pod(api: &Api, object: &Value) -> Option<String> {
+    let node = text(&object["spec"]["nodeName"]);
+    if node.is_empty() {
+        return is_active(object).then(|| "has no node".to_owned());
+    }
+    api.get("/nodes", "", node).is_none().then(|| format!("is on {node}, which is gone"))
+}
+
+fn node(object: &Value) -> Option<String> {
+    let taints = object["spec"]["taints"].as_array().filter(|taints| !taints.is_empty())?;
+    Some(format!("has taints: {taints:?}"))
+}
+
+fn expect(object: &Value, fields: &[(&str, i64)]) -> Option<String> {
+    let status = &object["status"];
+    if status["observedGeneration"].is_i64()
+        && status["observedGeneration"] != object["metadata"]["generation"]
+    {
+        return Some(format!("generation {} is not observed", object["metadata"]["generation"]));
+    }
+    let wrong = fields.iter().find(|(field, wanted)| number(&status[*field], 0) != *wanted)?;
+    Some(format!("{} should be {}: {status}", wrong.0, wrong.1))
+}
+
+fn is_of(owner: &Value, object: &Value) -> bool {
+    let owners = object["metadata"]["ownerReferences"].as_array();
+    owners.is_some_and(|owners| {
+        owners.iter().any(|one| one["uid"] == owner["metadata"]["uid"] && one["controller"] == true)
+    })
+}
+
+fn count<T>(of: impl Iterator<Item = T>) -> i64 {
+    i64::try_from(of.count()).unwrap_or(i64::MAX)
+}
+
+fn number(value: &Value, absent: i64) -> i64 {
+    value.as_i64().unwrap_or(absent)
+}

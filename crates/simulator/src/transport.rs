@@ -1,0 +1,367 @@
+//! How a component reaches the API: late, twice, or not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{Client, ClientError, ObjectList, Transport, WatchStream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use http::{Method, Request, Response};
+use meta::{Reason, ResourceVersion, Status, WatchEvent};
+use serde_json::{Value, json};
+
+use crate::api::{Answer, Commit, PatchKind, Selection, Target, discovery};
+use crate::world::World;
+
+/// How long a request takes at most, and one that is slow.
+const LATENCY: Duration = Duration::from_millis(20);
+const SLOW: Duration = Duration::from_secs(8);
+/// How long an event takes at most, and one that is slow.
+const LAG: Duration = Duration::from_millis(50);
+const SLOW_LAG: Duration = Duration::from_secs(5);
+
+/// One life of a program. When it is over, nothing that it asks for happens, and nothing that it
+/// waits for comes.
+#[derive(Debug, Default)]
+pub(crate) struct Life(AtomicBool);
+
+impl Life {
+    /// Ends it.
+    pub(crate) fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The API as one account of one life of a program sees it.
+pub(crate) struct Wire {
+    world: Arc<World>,
+    by: String,
+    life: Arc<Life>,
+}
+
+/// What is to go wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    Lost,
+    Unanswered,
+    Conflict,
+    Busy,
+}
+
+impl Wire {
+    /// A client of an account.
+    pub(crate) fn client(world: &Arc<World>, by: &str, life: &Arc<Life>) -> Client {
+        let (world, life) = (Arc::clone(world), Arc::clone(life));
+        Client::new(Arc::new(Self { world, by: by.to_owned(), life }))
+    }
+
+    async fn pause(&self, usual: Duration, slow: Duration) {
+        let wait = {
+            let faults = self.world.faults();
+            let mut dice = self.world.dice();
+            let most = if dice.chance(faults.slow) { slow } else { usual };
+            dice.within(most)
+        };
+        tokio::time::sleep(wait).await;
+        self.alive().await;
+    }
+
+    /// Waits for ever when the program is no more.
+    async fn alive(&self) {
+        if self.life.is_over() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn roll(&self, writes: bool, changes: bool) -> Fault {
+        let faults = self.world.faults();
+        let mut dice = self.world.dice();
+        if dice.chance(faults.lost) {
+            Fault::Lost
+        } else if dice.chance(faults.busy) {
+            Fault::Busy
+        } else if writes && dice.chance(faults.unanswered) {
+            Fault::Unanswered
+        } else if changes && dice.chance(faults.conflict) {
+            Fault::Conflict
+        } else {
+            Fault::None
+        }
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Answer, ClientError> {
+        self.pause(LATENCY, SLOW).await;
+        let writes = *request.method() != Method::GET;
+        let changes = [Method::PUT, Method::PATCH].contains(request.method());
+        let fault = self.roll(writes, changes);
+        if fault != Fault::None {
+            let line =
+                format!("{}: {} {} fails: {fault:?}", self.by, request.method(), request.uri());
+            self.world.trace(&line);
+        }
+        let answer = match fault {
+            Fault::Lost => return Err(broken()),
+            Fault::Busy => Err(Box::new(Status::failure(
+                Reason::InternalError,
+                "etcdserver: request timed out",
+            ))),
+            Fault::Conflict => {
+                Err(Box::new(Status::failure(Reason::Conflict, "somebody else was faster")))
+            }
+            Fault::None | Fault::Unanswered => answer(&self.world, &self.by, &request),
+        };
+        if fault == Fault::Unanswered {
+            if answer.is_ok() {
+                self.world.api().checks.unanswered(&request);
+            }
+            self.pause(LATENCY, SLOW).await;
+            return Err(broken());
+        }
+        if let Err(status) = &answer
+            && writes
+        {
+            let line = format!(
+                "{}: {} {} is refused: {}",
+                self.by,
+                request.method(),
+                request.uri().path(),
+                status.message
+            );
+            self.world.trace(&line);
+        }
+        self.pause(LATENCY, SLOW).await;
+        Ok(answer)
+    }
+}
+
+fn broken() -> ClientError {
+    ClientError::transport("connection reset by peer")
+}
+
+fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
+    let uri = request.uri();
+    let path = uri.path();
+    let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
+    if let Some(document) = discovery(path) {
+        return Ok(document);
+    }
+    let target = Target::parse(path);
+    world.ask(by, |api, asked| match *request.method() {
+        Method::GET if target.name.is_empty() => {
+            let selection = Selection::parse(uri.query().unwrap_or_default())?;
+            let items = api.select(&target, &selection);
+            let items: Vec<Value> = items.iter().map(|stored| stored.value.clone()).collect();
+            Ok(json!({ "metadata": { "resourceVersion": api.version().to_string() },
+                "items": items }))
+        }
+        Method::GET => api.read(&target),
+        Method::POST => api.post(asked, &target, body),
+        Method::PUT => api.put(asked, &target, &body),
+        Method::PATCH => {
+            let kind = request.headers().get("content-type").map(http::HeaderValue::as_bytes);
+            let kind = match kind {
+                Some(b"application/json-patch+json") => PatchKind::Json,
+                Some(b"application/merge-patch+json") => PatchKind::Merge,
+                _ => PatchKind::Strategic,
+            };
+            api.patch(asked, &target, kind, request.body())
+        }
+        Method::DELETE if target.name.is_empty() => {
+            api.delete_all(asked, &target, uri.query().unwrap_or_default(), &body)
+        }
+        Method::DELETE => api.delete(asked, &target, &body),
+        _ => Err(Box::new(Status::failure(Reason::MethodNotAllowed, "not allowed"))),
+    })
+}
+
+impl Transport for Wire {
+    fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
+        async move {
+            let (code, body) = match self.exchange(request).await? {
+                Ok(value) => (200, value),
+                Err(status) => (status.code, serde_json::to_value(&status).unwrap_or_default()),
+            };
+            let response = Response::builder().status(code).body(Bytes::from(body.to_string()));
+            response.map_err(ClientError::transport)
+        }
+        .boxed()
+    }
+
+    fn list<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ObjectList, ClientError>> {
+        async move {
+            self.pause(LATENCY, SLOW).await;
+            match self.roll(false, false) {
+                Fault::None => {}
+                Fault::Busy => {
+                    return Err(Status::failure(Reason::InternalError, "timed out").into());
+                }
+                _ => return Err(broken()),
+            }
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            let selection = Selection::parse(query).map_err(|status| ClientError::from(*status))?;
+            let (items, version) = {
+                let api = self.world.api();
+                (api.select(&Target::parse(path), &selection), api.version())
+            };
+            self.pause(LATENCY, SLOW).await;
+            Ok(ObjectList {
+                resource_version: ResourceVersion(version),
+                continue_token: String::new(),
+                items: items.iter().map(|stored| Arc::clone(&stored.object)).collect(),
+            })
+        }
+        .boxed()
+    }
+
+    fn watch<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<WatchStream, ClientError>> {
+        async move {
+            self.pause(LATENCY, SLOW).await;
+            if self.roll(false, false) != Fault::None {
+                return Err(broken());
+            }
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            let selection = Selection::parse(query).map_err(|status| ClientError::from(*status))?;
+            let number = |key: &str| {
+                let value = query.split('&').find_map(|pair| pair.strip_prefix(key));
+                value.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+            };
+            let from = number("resourceVersion=");
+            if self.world.api().is_expired(from) {
+                return Err(expired().into());
+            }
+            let seconds = Duration::from_secs(number("timeoutSeconds=").max(1));
+            let follower = Follower {
+                world: Arc::clone(&self.world),
+                life: Arc::clone(&self.life),
+                target: Target::parse(path),
+                selection,
+                seen: from,
+                at: None,
+                ends: tokio::time::Instant::now() + seconds,
+                is_over: false,
+            };
+            let events = futures::stream::unfold(follower, |mut follower| async move {
+                let event = follower.next().await?;
+                Some((event, follower))
+            });
+            Ok(events.boxed())
+        }
+        .boxed()
+    }
+}
+
+fn expired() -> Status {
+    Status::failure(Reason::Expired, "too old resource version")
+}
+
+/// One watch.
+struct Follower {
+    world: Arc<World>,
+    life: Arc<Life>,
+    target: Target,
+    selection: Selection,
+    seen: u64,
+    /// The place in the log of the next change to look at.
+    at: Option<usize>,
+    ends: tokio::time::Instant,
+    is_over: bool,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Result<WatchEvent, ClientError>> {
+        if self.is_over {
+            return None;
+        }
+        let mut grown = self.world.subscribe();
+        loop {
+            if self.life.is_over() {
+                std::future::pending::<()>().await;
+            }
+            grown.borrow_and_update();
+            if self.world.api().is_expired(self.seen) {
+                self.is_over = true;
+                return Some(Err(expired().into()));
+            }
+            if let Some((commit, event)) = self.find() {
+                return self.deliver(&commit, event).await;
+            }
+            tokio::select! {
+                biased;
+                _ = grown.changed() => {}
+                () = tokio::time::sleep_until(self.ends) => return None,
+            }
+        }
+    }
+
+    /// The next change that is about what is watched.
+    fn find(&mut self) -> Option<(Commit, WatchEvent)> {
+        let api = self.world.api();
+        let log = api.log();
+        let seen = self.seen;
+        let mut at =
+            self.at.unwrap_or_else(|| log.partition_point(|commit| commit.version <= seen));
+        while let Some(commit) = log.get(at) {
+            at += 1;
+            if let Some(event) = self.event(commit) {
+                self.at = Some(at);
+                return Some((commit.clone(), event));
+            }
+        }
+        // What concerns nobody here cannot expire it: as if by a bookmark.
+        self.seen = log.last().map_or(seen, |commit| commit.version.max(seen));
+        self.at = Some(at);
+        None
+    }
+
+    fn event(&self, commit: &Commit) -> Option<WatchEvent> {
+        let (collection, namespace, _) = &commit.key;
+        if *collection != self.target.collection()
+            || !(self.target.namespace.is_empty() || *namespace == self.target.namespace)
+        {
+            return None;
+        }
+        let is_in = |stored: &Option<Arc<crate::api::Stored>>| {
+            stored.as_ref().is_some_and(|stored| self.selection.matches(&stored.value))
+        };
+        let object = Arc::clone(&commit.last.object);
+        match (is_in(&commit.old), is_in(&commit.new)) {
+            (false, true) => Some(WatchEvent::Added(object)),
+            (true, true) => Some(WatchEvent::Modified(object)),
+            (true, false) => Some(WatchEvent::Deleted(object)),
+            (false, false) => None,
+        }
+    }
+
+    async fn deliver(
+        &mut self,
+        commit: &Commit,
+        event: WatchEvent,
+    ) -> Option<Result<WatchEvent, ClientError>> {
+        let (lag, ends, expires) = {
+            let faults = self.world.faults();
+            let mut dice = self.world.dice();
+            let most = if dice.chance(faults.slow) { SLOW_LAG } else { LAG };
+            (dice.within(most), dice.chance(faults.watch_ends), dice.chance(faults.watch_expires))
+        };
+        tokio::time::sleep_until(commit.at + lag).await;
+        if self.life.is_over() {
+            std::future::pending::<()>().await;
+        }
+        self.is_over = ends || expires;
+        if expires {
+            return Some(Err(expired().into()));
+        }
+        if ends {
+            return None;
+        }
+        self.seen = commit.version;
+        Some(Ok(event))
+    }
+}
