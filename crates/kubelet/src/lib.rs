@@ -18,7 +18,7 @@
 //! - A status is written only when it differs from the one before.
 //!
 //! It deliberately does not evict pods because the node is short of something,
-//! mounts no volume of the network, and knows containers only through CRI.
+//! mounts no volume of the network but those of NFS, and knows containers only through CRI.
 //!
 //! Tested by unit tests of the pure functions beside the code, and by `tests/it` with a scripted
 //! API and a runtime in memory.

@@ -95,9 +95,23 @@ impl NodeKeeper {
             let tell: OnPodCidr = Arc::clone(&self.kubelet.deps.on_pod_cidr);
             tokio::task::spawn_blocking(move || tell(&cidr).is_ok()).await.ok();
         }
-        let before = present.status.and_then(|status| status.conditions).unwrap_or_default();
+        let present = present.status.unwrap_or_default();
+        self.tell_reboot(present.node_info.as_ref());
+        let before = present.conditions.unwrap_or_default();
         let status = self.status(&before).await;
         self.write(status).await
+    }
+
+    /// Tells when the machine is not in the run that the API knows of: upstream
+    /// `setters.go`, `MachineInfo`.
+    fn tell_reboot(&self, known: Option<&NodeSystemInfo>) {
+        let known = known.map(|info| info.boot_id.as_str()).unwrap_or_default();
+        let boot_id = &self.system_info.boot_id;
+        if !known.is_empty() && known != boot_id {
+            let name = &self.kubelet.config.node_name;
+            let text = format!("Node {name} has been rebooted, boot id: {boot_id}");
+            self.event(EventType::Warning, "Rebooted", &text);
+        }
     }
 
     /// Keeps the status up to date until the kubelet ends.

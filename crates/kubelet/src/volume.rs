@@ -7,6 +7,7 @@ mod atomic_writer;
 mod claims;
 mod host_path;
 pub(crate) mod mounts;
+mod nfs;
 pub(crate) mod objects;
 mod ownership;
 mod payload;
@@ -42,6 +43,11 @@ use persistent::Found;
 use pod_certificates::PodCertificates;
 use tokens::Tokens;
 use trust_bundles::TrustBundles;
+
+/// Where mounts of file servers are, below a pod's directory.
+const NFS_DIRECTORY: &str = "volumes/kubernetes.io~nfs";
+/// Where `mount` looks for its helpers.
+const MOUNT_HELPERS: [&str; 3] = ["/sbin", "/sbin/fs.d", "/sbin/fs"];
 
 /// Volumes could not be set up. What it prints is the text of a `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +93,8 @@ pub(crate) struct Volumes {
     pub(crate) mounts: Arc<dyn Mounts>,
     /// Persistent volumes of pods, by uid and name of the volume in the pod.
     claimed: Mutex<BTreeMap<(String, String), Claimed>>,
+    /// Where programs that mount are.
+    mount_helpers: Vec<PathBuf>,
     /// Who the users of pods are on the node, which is noted in their directories.
     pub(crate) users: Users,
 }
@@ -109,6 +117,7 @@ impl Volumes {
             bundles,
             certificates: PodCertificates::new(client.clone(), Arc::clone(&clock)),
             pods_dir: root_dir.join("pods"),
+            mount_helpers: MOUNT_HELPERS.map(PathBuf::from).into(),
             users: Users::new(root_dir.join("pods")),
             config_maps: Objects::new(
                 client.clone(),
@@ -197,7 +206,13 @@ impl Volumes {
     ) -> Result<(), VolumeError> {
         let key = (spec::uid(pod).to_owned(), name.to_owned());
         self.reserve(&key, claimed)?;
-        let found = persistent::set_up(pod, claimed, node).await.map_err(|why| {
+        let directory = self.pod_dir(spec::uid(pod)).join(NFS_DIRECTORY);
+        let nfs = persistent::Nfs {
+            mounts: &*self.mounts,
+            helpers: &self.mount_helpers,
+            directory: &directory,
+        };
+        let found = persistent::set_up(pod, claimed, node, nfs).await.map_err(|why| {
             // What is wrong with it may be mended.
             lock(&self.claimed).remove(&key);
             VolumeError::Persistent(why)
@@ -273,6 +288,12 @@ impl Volumes {
         if let Some(empty) = &volume.empty_dir {
             let node = around.allocatable.get("memory").copied().unwrap_or(0);
             return Ok((Some(self.empty_dir(pod, &volume.name, (empty, node), owner)?), None));
+        }
+        if let Some(source) = &volume.nfs {
+            let target = self.pod_dir(spec::uid(pod)).join(NFS_DIRECTORY).join(&volume.name);
+            let share = nfs::Share { source, read_only: false, options: &[], target };
+            let mounted = nfs::mount(&*self.mounts, &self.mount_helpers, share).await?;
+            return Ok((Some(mounted), None));
         }
         if volume.image.is_some() {
             // The runtime mounts the image itself.

@@ -36,6 +36,8 @@ mod placed;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod reboot;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod resources;

@@ -18,6 +18,9 @@ pub(crate) trait Mounts: Send + Sync {
     /// there before.
     fn bind(&self, open: &OwnedFd, target: &Path) -> io::Result<()>;
 
+    /// Whether something is mounted at `path`, which is not touched itself.
+    fn is_mounted(&self, path: &Path) -> io::Result<bool>;
+
     /// Unmounts everything at `directory` and below it. When this succeeds nothing is left that
     /// a removal of the directory could reach through.
     fn unmount_all(&self, directory: &Path) -> io::Result<()>;
@@ -45,6 +48,16 @@ impl Mounts for KernelMounts {
         self.unmount_all(target)?;
         mount_bind(format!("/proc/self/fd/{}", open.as_raw_fd()), target)?;
         Ok(())
+    }
+
+    fn is_mounted(&self, path: &Path) -> io::Result<bool> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(false);
+        };
+        Ok(below(parent)?.iter().any(|mounted| {
+            mounted.file_name() == Some(name)
+                && mounted.parent().is_some_and(|of| parent.canonicalize().is_ok_and(|p| p == of))
+        }))
     }
 
     fn unmount_all(&self, directory: &Path) -> io::Result<()> {
@@ -133,12 +146,15 @@ mod tests {
                 KernelMounts.memory(&path, 1 << 20).unwrap();
             }
             assert_eq!(below(&path).unwrap(), std::slice::from_ref(&path));
+            assert!(KernelMounts.is_mounted(&path).unwrap());
+            assert!(!KernelMounts.is_mounted(path.parent().unwrap()).unwrap());
             let size = nix::sys::statvfs::statvfs(&path).unwrap();
             assert_eq!(size.blocks() * size.fragment_size(), 1 << 20);
             for _ in 0..2 {
                 KernelMounts.unmount_all(&path).unwrap();
             }
             assert!(below(&path).unwrap().is_empty());
+            assert!(!KernelMounts.is_mounted(&path).unwrap());
         });
     }
 

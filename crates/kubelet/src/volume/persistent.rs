@@ -1,4 +1,5 @@
-//! Setting up a persistent volume: a path of the node, which `hostPath` and `local` volumes are.
+//! Setting up a persistent volume: a path of the node, which `hostPath` and `local` volumes are, or
+//! a directory of a file server.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -9,6 +10,8 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolumeSpec, Pod};
 use crate::pod::spec;
 use crate::volume::claims::Claimed;
 use crate::volume::host_path;
+use crate::volume::mounts::Mounts;
+use crate::volume::nfs;
 use crate::volume::ownership::{self, ChangePolicy};
 
 /// A volume as containers get it.
@@ -20,11 +23,20 @@ pub(crate) enum Found {
     Device(PathBuf),
 }
 
+/// With what directories of file servers are mounted, and below what directory of the pod.
+#[derive(Clone, Copy)]
+pub(crate) struct Nfs<'a> {
+    pub(crate) mounts: &'a dyn Mounts,
+    pub(crate) helpers: &'a [PathBuf],
+    pub(crate) directory: &'a Path,
+}
+
 /// Sets the volume up; the error is the text of a `FailedMount` event.
 pub(crate) async fn set_up(
     pod: &Pod,
     claimed: &Claimed,
     node: Option<&Node>,
+    nfs: Nfs<'_>,
 ) -> Result<Found, String> {
     let name = &claimed.name;
     if !is_on(&claimed.spec, node) {
@@ -41,6 +53,13 @@ pub(crate) async fn set_up(
         }
         host_path::check(&path, host.type_.as_deref().unwrap_or_default()).map_err(failed)?;
         return Ok(Found::Directory(path));
+    }
+    if let Some(source) = &claimed.spec.nfs {
+        let options = claimed.spec.mount_options.as_deref().unwrap_or_default();
+        let target = nfs.directory.join(name);
+        let share = nfs::Share { source, read_only: claimed.read_only, options, target };
+        let mounted = nfs::mount(nfs.mounts, nfs.helpers, share).await;
+        return mounted.map(Found::Directory).map_err(failed);
     }
     let Some(local) = &claimed.spec.local else {
         return Err(failed("no volume plugin matched".to_owned()));

@@ -222,3 +222,25 @@ async fn an_image_pulled_with_a_secret_is_for_those_who_have_it() {
     world.create_pod("never-with", pod("Never", true));
     world.until_ready("never-with").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_volume_is_pulled_by_its_policy() {
+    let world = World::new().await;
+    world.runtime.set_pull(|_, _| Ok(()));
+    let using = |policy: &str| {
+        let mut spec = one(json!({ "volumeMounts": [{ "name": "i", "mountPath": "/i" }] }));
+        let image = json!({ "reference": "files:1", "pullPolicy": policy });
+        spec["volumes"] = json!([{ "name": "i", "image": image }]);
+        spec
+    };
+    for (name, policy, so_far) in
+        [("a", "IfNotPresent", 1), ("b", "IfNotPresent", 1), ("c", "Always", 2), ("d", "Always", 3)]
+    {
+        world.create_pod(name, using(policy));
+        world.until_ready(name).await;
+        assert_eq!(pulls(&world), vec!["pull files:1 as nobody"; so_far], "{name}");
+    }
+    let mount = world.runtime.config("c").unwrap().mounts;
+    let mount = mount.iter().find(|mount| mount.container_path == "/i").unwrap();
+    assert_eq!(mount.image.as_ref().unwrap().image, "files:1");
+}

@@ -353,3 +353,18 @@ async fn a_pod_gets_a_certificate_for_a_key_of_its_own() {
     let key = |text: &str| text.split("-----END").next().unwrap().to_owned();
     assert_ne!(key(&read()), key(&first), "every certificate has a key of its own");
 }
+
+/// Whether the node has the helper or not, there is no such server.
+#[tokio::test]
+async fn a_file_server_that_cannot_be_mounted_is_told() {
+    let world = World::new().await;
+    let mut spec = one(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }));
+    spec["volumes"] = json!([{ "name": "v", "nfs": { "server": "a.invalid", "path": "/x" } }]);
+    world.create_pod("p", spec);
+    let head = "FailedMount: MountVolume.SetUp failed for volume \"v\" : mount failed: exit status";
+    let told = || world.events().into_iter().find(|event| event.starts_with(head));
+    world.until("it is told", || told().is_some()).await;
+    let text = told().unwrap();
+    assert!(text.contains("\nMounting arguments: -t nfs a.invalid:/x "), "{text}");
+    assert_eq!(world.runtime.calls(), Vec::<String>::new());
+}
