@@ -18,6 +18,8 @@ mod crashes;
 #[cfg(test)]
 mod extended_apis;
 #[cfg(test)]
+mod identities;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod limits;
