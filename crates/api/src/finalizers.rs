@@ -12,3 +12,9 @@ pub const JOB_TRACKING: &str = "batch.kubernetes.io/job-tracking";
 pub const PVC_PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// On a PersistentVolume, while a claim is bound to it.
 pub const PV_PROTECTION: &str = "kubernetes.io/pv-protection";
+/// On a VolumeAttributesClass, while a claim or volume has it.
+pub const VAC_PROTECTION: &str = "kubernetes.io/vac-protection";
+/// On a PersistentVolume that upstream's own provisioners made.
+pub const PV_CONTROLLER: &str = "kubernetes.io/pv-controller";
+/// On a ResourceClaim, while it is allocated.
+pub const RESOURCE_CLAIM: &str = "resource.kubernetes.io/delete-protection";

@@ -24,7 +24,11 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice};
+use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIGroupList, APIResourceList, APIVersions, LabelSelector,
 };
@@ -83,6 +87,9 @@ typed!(
     APIResourceList,
     APIVersions,
     Binding,
+    CSIDriver,
+    CSINode,
+    CSIStorageCapacity,
     CertificateSigningRequest,
     ClusterRole,
     ClusterTrustBundle,
@@ -91,6 +98,7 @@ typed!(
     CronJob,
     DaemonSet,
     Deployment,
+    DeviceTaintRule,
     EndpointSlice,
     Endpoints,
     Event,
@@ -110,7 +118,10 @@ typed!(
     PodTemplateSpec,
     ReplicaSet,
     ReplicationController,
+    ResourceClaim,
+    ResourceClaimTemplate,
     ResourceQuota,
+    ResourceSlice,
     RuntimeClass,
     Secret,
     Service,
@@ -122,6 +133,8 @@ typed!(
     TokenRequest,
     TokenReview,
     Value,
+    VolumeAttachment,
+    VolumeAttributesClass,
 );
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use meta::{GroupVersionKind, Object, Status};
 use schema::Type;
 use serde_json::Value;
 
-use crate::context::RequestContext;
+use crate::context::{HERE, RequestContext};
 use crate::negotiate;
 use crate::query::Query;
 use crate::render;
@@ -307,10 +307,8 @@ fn is_long_running(info: &RequestInfo) -> bool {
         || matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
 }
 
-/// Components of this process ask from where it is.
-const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-fn peer(parts: &Parts) -> IpAddr {
+/// Where a request comes from.
+pub(crate) fn peer(parts: &Parts) -> IpAddr {
     parts.extensions.get::<Peer>().map_or(HERE, |peer| peer.0)
 }
 

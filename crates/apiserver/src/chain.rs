@@ -52,9 +52,7 @@ pub(crate) async fn serve_connection(
     if authenticated.is_ok() {
         authenticator.strip(&mut parts.headers);
     }
-    if server.auditor.is_some() {
-        parts.extensions.insert(audit::Peer(connected.address));
-    }
+    parts.extensions.insert(audit::Peer(connected.address));
     let compresses = compress::is_accepted(&parts.method, &parts.headers)
         && server.config.features.is_enabled("APIResponseCompression");
     let mut request = Request::from_parts(parts, RequestBody::Incoming(body));
@@ -124,7 +122,9 @@ pub(crate) async fn serve(
         drain(&server, body).await;
         return audit::not_stored(&parts.uri, audit_id);
     }
+    let address = audit::peer(&parts);
     let mut ctx = RequestContext::new(server, user, parts.method, info, query, parts.headers);
+    ctx.address = address;
     ctx.lane = parts.extensions.get().cloned();
     ctx.audit.clone_from(&audit);
     ctx.audit_id.clone_from(&audit_id);

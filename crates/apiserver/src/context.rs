@@ -1,5 +1,6 @@
 //! A request on its way through the server.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub(crate) struct RequestContext {
     pub(crate) info: RequestInfo,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+    /// Where it came from.
+    pub(crate) address: IpAddr,
     /// The lane of its connection, if it came over one.
     pub(crate) lane: Option<connection::listener::Lane>,
     /// What flow control took it for.
@@ -34,6 +37,8 @@ pub(crate) struct RequestContext {
     warnings: Mutex<Vec<String>>,
 }
 
+/// Components of this process ask from where it is.
+pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Warnings of one answer; more would not fit in its headers.
 const WARNINGS: usize = 64;
 
@@ -48,6 +53,7 @@ impl RequestContext {
     ) -> Self {
         let (conversions, warnings) = (Conversions::default(), Mutex::default());
         let (lane, flow, audit) = (None, None, None);
+        let address = HERE;
         let audit_id = HeaderValue::from_static("");
         Self {
             server,
@@ -56,6 +62,7 @@ impl RequestContext {
             info,
             query,
             headers,
+            address,
             lane,
             flow,
             audit_id,

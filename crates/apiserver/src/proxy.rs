@@ -8,6 +8,8 @@ mod links;
 mod page;
 mod target;
 
+use std::net::IpAddr;
+
 use http::header::{CONNECTION, HOST, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -27,6 +29,8 @@ use links::Prefix;
 use target::{Target, find};
 
 pub(crate) use target::service_endpoint;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Whether the request is for somebody else, and may last.
 pub(crate) fn is_long_running(info: &RequestInfo) -> bool {
@@ -140,6 +144,7 @@ async fn forward(
     let mut headers = ctx.headers.clone();
     let upgrades = headers.get(UPGRADE).filter(|_| !is_plain).cloned();
     strip_hop_by_hop(&mut headers);
+    add_forwarded_for(&mut headers, ctx.address);
     // Credentials are for this server alone.
     headers.remove("authorization");
     for name in headers.keys().cloned().collect::<Vec<_>>() {
@@ -181,8 +186,28 @@ async fn forward(
     })
 }
 
-/// Headers that are about one connection only.
+/// Tells the other side for whom it is asked, after those who were already told.
+pub(crate) fn add_forwarded_for(headers: &mut HeaderMap, address: IpAddr) {
+    let told = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let all: Vec<String> = told.map(str::to_owned).chain([address.to_string()]).collect();
+    if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
+/// Headers that are about one connection only: the known ones, and those that it names.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect();
+    for name in named {
+        headers.remove(name.as_str());
+    }
     for name in [
         "connection",
         "keep-alive",

@@ -16,7 +16,7 @@ mod device_filter;
 mod v1;
 mod v2;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -175,6 +175,13 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Limits how many processes and threads are in a cgroup and below it; `None` lifts the limit.
+    pub fn limit_processes(&self, path: &str, most: Option<u64>) -> Result<(), CgroupError> {
+        let Some(directory) = self.directory("pids", path) else { return Ok(()) };
+        let most = most.map_or_else(|| "max".to_owned(), |most| most.to_string());
+        write(&directory.join("pids.max"), &most)
+    }
+
     /// The `cgroup.procs` files that a process joins, the one that counts first.
     pub fn procs(&self, path: &str) -> Vec<PathBuf> {
         match self {
@@ -238,6 +245,20 @@ impl Cgroups {
                 other => return other,
             }
         }
+    }
+
+    /// The names of the cgroups right below one, in whichever hierarchy they are.
+    pub fn below(&self, path: &str) -> BTreeSet<String> {
+        let roots: Vec<&PathBuf> = match self {
+            Self::V1(mounts) => mounts.values().collect(),
+            Self::V2(root) => vec![root],
+        };
+        let entries = roots.into_iter().flat_map(|root| fs::read_dir(join(root, path)));
+        let directories = entries
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        directories.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
     /// Sends the signal and answers the processes it was sent to.

@@ -1,6 +1,7 @@
 //! One of several copies of a component works, the others wait: upstream
 //! `client-go/tools/leaderelection` with a Lease.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clock::SharedClock;
@@ -9,7 +10,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use stdx::shutdown::Shutdown;
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, EventRecorder, EventType, Regarding};
 
 /// Where and how to compete.
 #[derive(Clone, Debug)]
@@ -49,7 +50,49 @@ struct Observed {
     at: Instant,
 }
 
-/// Waits for the lease, runs `work` while it is held and gives it back at `shutdown`.
+/// How long `work` may take to end at shutdown before the lease is given back anyway: upstream's
+/// `--controller-shutdown-timeout`, and less than a lease holds.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// Why the configuration cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaderElectionError {
+    /// A lease would be over before its holder gives up.
+    #[error("leaseDuration must be greater than renewDeadline")]
+    Lease,
+    /// The holder would give up after one failure.
+    #[error("renewDeadline must be greater than retryPeriod*JitterFactor")]
+    Renew,
+    /// Nobody would ever hold it.
+    #[error("leaseDuration must be at least one second, and retryPeriod greater than zero")]
+    Zero,
+}
+
+/// Upstream `leaderelection.JitterFactor`.
+const JITTER: f64 = 1.2;
+
+impl LeaderElection {
+    /// Whether the times fit each other.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn check(&self) -> Result<(), LeaderElectionError> {
+        if self.lease_duration <= self.renew_deadline {
+            return Err(LeaderElectionError::Lease);
+        }
+        if self.renew_deadline <= self.retry_period.mul_f64(JITTER) {
+            return Err(LeaderElectionError::Renew);
+        }
+        // The Lease says whole seconds.
+        if self.lease_duration < Duration::from_secs(1) || self.retry_period.is_zero() {
+            return Err(LeaderElectionError::Zero);
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the lease, runs `work` while it is held and gives it back at `shutdown`, when `work`
+/// has ended.
 ///
 /// Returns when `work` ends, at `shutdown`, or when the lease was lost; `work` is dropped then, so
 /// it must be safe to drop, and the process should end.
@@ -74,11 +117,30 @@ pub async fn lead(
         return;
     }
     tracing::info!(lease = config.name, identity = config.identity, "became leader");
-    let lost = tokio::select! {
-        () = work => false,
-        () = elector.renew() => true,
-        () = shutdown.begun() => false,
+    // Of its own: that it leads no more is told after the shutdown has begun.
+    let telling = Shutdown::new();
+    let recorder =
+        EventRecorder::spawn(client.clone(), Arc::clone(clock), &config.name, "", &telling);
+    let regarding = elector.regarding();
+    let tell = |what: &str| {
+        let text = format!("{} {what}", config.identity);
+        recorder.record(&regarding, EventType::Normal, "LeaderElection", text);
     };
+    tell("became leader");
+    let mut work = std::pin::pin!(work);
+    let lost = tokio::select! {
+        () = &mut work => false,
+        () = elector.renew() => true,
+        () = shutdown.begun() => {
+            // Whoever is next must not meet what has not ended yet.
+            tokio::select! {
+                () = &mut work => {}
+                () = clock.sleep(END_MAX) => {}
+            }
+            false
+        }
+    };
+    tell("stopped leading");
     if lost {
         tracing::error!(lease = config.name, "leader election lost");
     } else {
@@ -107,23 +169,38 @@ impl Elector<'_> {
         }
     }
 
-    /// Renews until that has failed for the renew deadline.
+    /// Renews until that has failed for the renew deadline, or another one has the lease.
     async fn renew(&mut self) {
         let mut renewed = self.clock.monotonic();
         loop {
             self.clock.sleep(self.config.retry_period).await;
-            match self.try_acquire_or_renew().await {
+            let since = self.clock.monotonic().saturating_duration_since(renewed);
+            let left = self.config.renew_deadline.saturating_sub(since);
+            let overdue = self.clock.sleep(left);
+            // A request that is not answered must not keep a lease that is over.
+            let tried = tokio::select! {
+                tried = self.try_acquire_or_renew() => tried,
+                () = overdue => return,
+            };
+            match tried {
                 Ok(true) => renewed = self.clock.monotonic(),
-                Ok(false) => return,
+                Ok(false) if self.is_another() => return,
+                // Somebody else wrote into it at the same time.
+                Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(lease = self.config.name, %error, "lease cannot be renewed");
                 }
             }
-            let since = self.clock.monotonic().saturating_duration_since(renewed);
-            if since > self.config.renew_deadline {
-                return;
-            }
         }
+    }
+
+    fn is_another(&self) -> bool {
+        self.observed.lease.as_ref().is_some_and(|lease| holder(lease) != self.config.identity)
+    }
+
+    /// How events refer to the lease.
+    fn regarding(&self) -> Regarding {
+        self.observed.lease.as_ref().map(Regarding::object).unwrap_or_default()
     }
 
     async fn try_acquire_or_renew(&mut self) -> Result<bool, ClientError> {
@@ -211,4 +288,27 @@ impl Elector<'_> {
 
 fn holder(lease: &Lease) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_to_fit() {
+        let check = |lease, renew, retry| {
+            let seconds = Duration::from_secs;
+            let config = LeaderElection {
+                lease_duration: seconds(lease),
+                renew_deadline: seconds(renew),
+                retry_period: seconds(retry),
+                ..LeaderElection::new("l", "me".to_owned())
+            };
+            config.check()
+        };
+        assert_eq!(check(15, 10, 2), Ok(()));
+        assert_eq!(check(10, 10, 2), Err(LeaderElectionError::Lease));
+        assert_eq!(check(15, 2, 2), Err(LeaderElectionError::Renew));
+        assert_eq!(check(15, 10, 0), Err(LeaderElectionError::Zero));
+    }
 }

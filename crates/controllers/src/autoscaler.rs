@@ -5,6 +5,7 @@
 //!
 //! Upstream: `pkg/controller/podautoscaler/horizontal.go`.
 
+mod ambiguity;
 mod behavior;
 mod metrics;
 mod replicas;
@@ -24,9 +25,10 @@ use k8s_openapi::api::autoscaling::v2::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use meta::{ObjectKey, Quantity};
+use meta::{LabelSelector, ObjectKey, Quantity};
 use serde_json::{Value, json};
 
+use self::ambiguity::Selectors;
 use self::behavior::{Past, normalize};
 use self::replicas::{Question, Sample, Target, Tolerance};
 use crate::context::Context;
@@ -48,6 +50,7 @@ pub(crate) async fn run(ctx: Context) {
         recorder: ctx.recorder(&client, "horizontal-pod-autoscaler"),
         targets: ScaleTargets::new(client.clone()),
         past: Mutex::default(),
+        selectors: Selectors::default(),
         client,
         ctx,
     });
@@ -61,6 +64,7 @@ pub(crate) async fn run(ctx: Context) {
         Change::Updated { .. } => {}
         Change::Deleted(_) => {
             this.past.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            this.selectors.remove(key);
         }
     });
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
@@ -78,6 +82,7 @@ struct Controller {
     recorder: EventRecorder,
     targets: ScaleTargets,
     past: Mutex<HashMap<ObjectKey, Past>>,
+    selectors: Selectors,
 }
 
 /// One look at one autoscaler.
@@ -235,6 +240,7 @@ impl Pass<'_> {
             self.set("ScalingActive", "False", "InvalidSelector", why.to_owned());
             return Err(text);
         }
+        self.select(key, target)?;
         let spec = self.autoscaler.spec.clone();
         let list = spec.metrics.unwrap_or_default();
         let mut wanted = Wanted { replicas: 0, metric: String::new() };
@@ -268,6 +274,27 @@ impl Pass<'_> {
         );
         self.set("ScalingActive", "True", "ValidMetricFound", text);
         Ok(wanted)
+    }
+
+    /// Makes sure that the target's pods are known, and nobody else's.
+    fn select(&mut self, key: &ObjectKey, target: &ScaleTarget) -> Result<(), String> {
+        let selector = LabelSelector::parse(&target.selector).map_err(|error| {
+            let text = format!(
+                "couldn't convert selector into a corresponding internal selector object: {error}"
+            );
+            ("InvalidSelector", text)
+        });
+        let claimed = selector.and_then(|selector| {
+            let Controller { ctx, selectors, .. } = self.controller;
+            let pods = ctx.informers.pods.list_namespace(&key.namespace);
+            let claimed = selectors.claim(key, &target.selector, selector, &pods);
+            claimed.map_err(|text| ("AmbiguousSelector", text))
+        });
+        claimed.map_err(|(reason, text)| {
+            self.event(EventType::Warning, reason, text.clone());
+            self.set("ScalingActive", "False", reason, text.clone());
+            text
+        })
     }
 
     async fn ask(
@@ -527,7 +554,10 @@ impl Pass<'_> {
         let path = ResourcePath::of::<HorizontalPodAutoscaler>();
         let api = self.controller.client.dynamic::<Value>(path, &key.namespace);
         match api.merge_update(&key.name, "status", &change).await {
-            Err(error) if !error.is_not_found() => Err(error),
+            Err(error) if !error.is_not_found() => {
+                self.event(EventType::Warning, "FailedUpdateStatus", error.to_string());
+                Err(error)
+            }
             _ => Ok(()),
         }
     }

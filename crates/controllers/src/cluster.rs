@@ -22,10 +22,16 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stdx::shutdown::Shutdown;
 
+use crate::Config;
+use crate::device_taint_eviction::{RuleView, SliceView};
 use crate::disruption::BudgetView;
 use crate::pod_view::{PodIndex, PodView};
 use crate::service_account_token::{AccountView, SecretView, TYPE};
@@ -78,11 +84,24 @@ pub(crate) struct Informers {
     pub(crate) storage_classes: Lister<StorageClass>,
     pub(crate) volumes: Lister<PersistentVolume>,
     pub(crate) claims: Lister<PersistentVolumeClaim>,
+    pub(crate) attachments: Lister<VolumeAttachment>,
+    pub(crate) csi_drivers: Lister<CSIDriver>,
+    pub(crate) attributes_classes: Lister<VolumeAttributesClass>,
+    pub(crate) device_claims: Lister<ResourceClaim>,
+    /// Only where the cluster has them.
+    pub(crate) device_taint_rules: Option<Lister<RuleView>>,
+    /// The taints of their devices.
+    pub(crate) resource_slices: Lister<SliceView>,
 }
 
 impl Informers {
     /// Starts all of them.
-    pub(crate) fn spawn(client: &Client, clock: &SharedClock, shutdown: &Shutdown) -> Self {
+    pub(crate) fn spawn(
+        config: &Config,
+        client: &Client,
+        clock: &SharedClock,
+        shutdown: &Shutdown,
+    ) -> Self {
         let start = Start { client, clock, shutdown };
         let all = ListOptions::all;
         let pods = Informer::spawn(client, clock, selected::<Pod>(all()), shutdown, |object| {
@@ -167,6 +186,26 @@ impl Informers {
             storage_classes: start.whole(all()),
             volumes: start.whole(all()),
             claims: start.whole(all()),
+            attachments: start.whole(all()),
+            csi_drivers: start.whole(all()),
+            attributes_classes: start.whole(all()),
+            device_claims: start.whole(all()),
+            device_taint_rules: config.device_taint_rules.then(|| {
+                Informer::spawn(
+                    client,
+                    clock,
+                    selected::<DeviceTaintRule>(all()),
+                    shutdown,
+                    |object| Ok(RuleView::new(DeviceTaintRule::of(object)?)),
+                )
+            }),
+            resource_slices: Informer::spawn(
+                client,
+                clock,
+                selected::<ResourceSlice>(all()),
+                shutdown,
+                |object| Ok(SliceView::new(ResourceSlice::of(object)?)),
+            ),
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct Context {
     pub(crate) clock: SharedClock,
     pub(crate) informers: Arc<Informers>,
     pub(crate) queues: QueueMetrics,
+    pub(crate) metrics: telemetry::Registry,
     pub(crate) shutdown: Shutdown,
 }
 

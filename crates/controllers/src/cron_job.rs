@@ -36,8 +36,17 @@ pub(crate) async fn run(ctx: Context) {
     let controller = Arc::new(Controller { queue, client, recorder, ctx });
     let informers = &controller.ctx.informers;
     tokio::join!(informers.cron_jobs.synced(), informers.jobs.synced());
-    let changed = controller.queue.clone();
-    informers.cron_jobs.on_change(move |key, _| changed.add(key.clone()));
+    let this = Arc::clone(&controller);
+    informers.cron_jobs.on_change(move |key, change| {
+        if let Change::Updated { old, new } = change
+            && old.spec.schedule != new.spec.schedule
+            && let Some(text) = plan::unparseable(new)
+        {
+            let reason = "UnParseableCronJobSchedule";
+            this.event(&owner(new), EventType::Warning, reason, text);
+        }
+        this.queue.add(key.clone());
+    });
     let changed = controller.queue.clone();
     informers.jobs.on_change(move |key, change| {
         let (Change::Added(job) | Change::Deleted(job) | Change::Updated { new: job, .. }) = change;

@@ -7,6 +7,7 @@
 mod apply;
 mod progress;
 mod revision;
+mod rollback;
 mod rolling;
 mod scaling;
 
@@ -215,6 +216,13 @@ impl Controller {
             return Ok(Outcome::Done);
         }
         self.note_pause(&mut rollout).await?;
+        if rollout.spec().paused != Some(true)
+            && let Some(revision) = rollback::wanted(&rollout.deployment)
+        {
+            self.sync_revision(&mut rollout, revision::Create::Yes).await?;
+            self.roll_back(&rollout, revision).await?;
+            return Ok(Outcome::Done);
+        }
         if rollout.spec().paused == Some(true) || is_scaling(&rollout) {
             self.sync_revision(&mut rollout, revision::Create::No).await?;
             self.scale(&mut rollout).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::annotations::{ENDPOINTS_LAST_CHANGE, ENDPOINTS_OVER_CAPACITY};
 use api::labels::HEADLESS;
-use client::{Client, ClientError, DeleteOptions, Outcome};
+use client::{Client, ClientError, DeleteOptions, EventRecorder, EventType, Outcome, Regarding};
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service, ServicePort,
 };
@@ -23,6 +23,7 @@ const MANAGED_BY: (&str, &str) = ("endpoints.kubernetes.io/managed-by", "endpoin
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("endpoint-controller");
+    let recorder = ctx.recorder(&client, "endpoint-controller");
     let queue = ctx.queue("endpoint");
     let informers = &ctx.informers;
     tokio::join!(
@@ -39,7 +40,8 @@ pub(crate) async fn run(ctx: Context) {
     queue
         .run(shutdown, move |key| {
             let (ctx, client, times) = (ctx.clone(), client.clone(), Arc::clone(&times));
-            async move { sync(&ctx, &client, &times, &key).await }
+            let recorder = recorder.clone();
+            async move { sync(&ctx, &client, &recorder, &times, &key).await }
         })
         .await;
 }
@@ -47,6 +49,7 @@ pub(crate) async fn run(ctx: Context) {
 async fn sync(
     ctx: &Context,
     client: &Client,
+    recorder: &EventRecorder,
     times: &TriggerTimes,
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
@@ -75,10 +78,16 @@ async fn sync(
         let annotations = wanted.metadata.annotations.get_or_insert_default();
         annotations.insert(ENDPOINTS_LAST_CHANGE.to_owned(), nano(time));
     }
+    let is_new = present.is_none();
     let result = match present {
         Some(_) => api.update(&wanted).await,
         None => api.create(&wanted).await,
     };
+    if let Err(error) = &result
+        && !error.is_namespace_terminating()
+    {
+        tell(recorder, &wanted, is_new, error);
+    }
     match result {
         Ok(_) => Ok(Outcome::Done),
         Err(error) if error.is_namespace_terminating() => Ok(Outcome::Done),
@@ -88,6 +97,17 @@ async fn sync(
         }
         Err(error) => Err(error),
     }
+}
+
+fn tell(recorder: &EventRecorder, wanted: &Endpoints, is_new: bool, error: &ClientError) {
+    let key = crate::selection::key_of(&wanted.metadata);
+    let (reason, text) = if is_new {
+        let text = format!("Failed to create endpoint for service {key}: {error}");
+        ("FailedToCreateEndpoint", text)
+    } else {
+        ("FailedToUpdateEndpoint", format!("Failed to update endpoint {key}: {error}"))
+    };
+    recorder.record(&Regarding::object(wanted), EventType::Warning, reason, text);
 }
 
 /// RFC 3339 with as many decimals as there are, as Go's `RFC3339Nano`.

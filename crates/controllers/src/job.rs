@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::finalizers::JOB_TRACKING;
-use client::{Change, Client, ClientError, Outcome, Patch, WorkQueue};
+use client::{Change, Client, ClientError, EventType, Outcome, Patch, WorkQueue};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use meta::ObjectKey;
@@ -121,6 +121,13 @@ impl Controller {
             return Ok(Outcome::Done);
         }
         let owner = owner(&job);
+        let mode = spec.completion_mode.as_deref();
+        if !matches!(mode, None | Some("NonIndexed" | "Indexed")) {
+            let text = "Skipped Job sync because completion mode is unknown";
+            let (kind, reason) = (EventType::Warning, "UnknownCompletionMode");
+            self.pods.recorder.record(&owner.regarding(), kind, reason, text);
+            return Ok(Outcome::Done);
+        }
         let now = self.ctx.clock.monotonic();
         // Asked before the pods are read, as upstream does: an expectation that is met while this
         // waits says nothing about the pods that were read before.

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attach_detach;
 mod autoscaler;
 mod bootstrap_secret;
 mod bootstrap_signer;
@@ -24,6 +25,8 @@ mod context;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod device_claims;
+mod device_taint_eviction;
 mod discovery;
 mod disruption;
 mod endpoint_slice;
@@ -35,11 +38,13 @@ mod garbage_collector;
 mod job;
 mod legacy_token_cleaner;
 mod local_path;
+mod names;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod node_ttl;
 mod pod_control;
+mod pod_devices;
 mod pod_gc;
 mod pod_view;
 mod queue_metrics;
@@ -80,11 +85,14 @@ use crate::cluster::Informers;
 use crate::context::Context;
 use crate::queue_metrics::QueueMetrics;
 
+pub use crate::names::{ChoiceError, choose};
+
 /// What the operator decides.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which controllers run, as upstream's `--controllers`: `*` for all that are not off unless they
-    /// are named, `name`, `-name` to leave one out. The names are those of [`controllers`].
+    /// are named, `name`, `-name` to leave one out. The names are those of [`controllers`]; [`choose`]
+    /// makes them of what a user writes.
     pub controllers: Vec<String>,
     /// Pod ranges of the cluster, at most one per address family.
     pub cluster_cidrs: Vec<IpNet>,
@@ -99,6 +107,12 @@ pub struct Config {
     /// How long a token that was made for an account may be unused before it is marked invalid,
     /// and then before it is removed.
     pub unused_tokens: SignedDuration,
+    /// Whether a volume is taken from a node that has not been ready for minutes (upstream
+    /// `--disable-force-detach-on-timeout` says no).
+    pub force_detach_on_timeout: bool,
+    /// Whether DeviceTaintRules are followed: the gate `DRADeviceTaintRules`, with which the API
+    /// server has to serve `resource.k8s.io/v1beta2`.
+    pub device_taint_rules: bool,
 }
 
 /// Upstream's default for [`Config::unused_tokens`].
@@ -205,14 +219,20 @@ const STARTS: &[(&str, Start)] = &[
         Box::pin(certificates::run_cleaner(ctx))
     }),
     ("ephemeral-volume-controller", |ctx| Box::pin(ephemeral_volume::run(ctx))),
+    ("resourceclaim-controller", |ctx| Box::pin(device_claims::run(ctx))),
+    ("device-taint-eviction-controller", |ctx| Box::pin(device_taint_eviction::run(ctx))),
     ("clusterrole-aggregation-controller", |ctx| Box::pin(cluster_role_aggregation::run(ctx))),
     ("ttl-controller", |ctx| Box::pin(node_ttl::run(ctx))),
+    ("persistentvolume-attach-detach-controller", |ctx| Box::pin(attach_detach::run(ctx))),
     ("persistentvolume-expander-controller", |ctx| Box::pin(volume_expand::run(ctx))),
     ("local-path-provisioner", |ctx| Box::pin(local_path::run(ctx))),
     ("persistentvolumeclaim-protection-controller", |ctx| {
         Box::pin(volume_protection::run_claims(ctx))
     }),
     ("persistentvolume-protection-controller", |ctx| Box::pin(volume_protection::run_volumes(ctx))),
+    ("volumeattributesclass-protection-controller", |ctx| {
+        Box::pin(volume_protection::run_attributes_classes(ctx))
+    }),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
     ("bootstrap-signer-controller", |ctx| Box::pin(bootstrap_signer::run(ctx))),
@@ -257,7 +277,7 @@ async fn work(
 ) -> Result<(), RunError> {
     let running = running_metric(&deps.metrics).map_err(RunError::Metrics)?;
     let queues = QueueMetrics::new(&deps.metrics).map_err(RunError::Metrics)?;
-    let informers = Informers::spawn(&deps.client, &deps.clock, &shutdown);
+    let informers = Informers::spawn(&config, &deps.client, &deps.clock, &shutdown);
     let ctx = Context {
         config: Arc::new(config),
         manager: deps.client,
@@ -266,6 +286,7 @@ async fn work(
         clock: deps.clock,
         informers: Arc::new(informers),
         queues,
+        metrics: deps.metrics,
         shutdown,
     };
     let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));

@@ -141,6 +141,8 @@ mod tests {
             root_ca: String::new(),
             signing: None,
             unused_tokens: crate::UNUSED_TOKENS,
+            force_detach_on_timeout: true,
+            device_taint_rules: false,
         }
     }
 

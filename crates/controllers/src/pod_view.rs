@@ -1,14 +1,18 @@
 //! What controllers keep of a pod, and an index of pods by owner and node.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, RwLock};
 
 use api::annotations::POD_DELETION_COST;
-use client::{Change, Lister};
+use client::{Change, Lister, Regarding};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use meta::{LabelSelector, ObjectKey};
+
+use crate::pod_devices::PodDevices;
 
 /// A pod, reduced to what controllers read.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +54,10 @@ pub(crate) struct PodView {
     pub(crate) claims: Vec<String>,
     /// Whether it has claims of its own.
     pub(crate) has_ephemeral: bool,
+    /// Its claims for devices.
+    pub(crate) devices: Option<Box<PodDevices>>,
+    /// Whether none of its containers runs, as far as its kubelet has said.
+    idle: bool,
 }
 
 impl PodView {
@@ -79,6 +87,8 @@ impl PodView {
             conditions: failure.conditions,
             finished: failure.finished,
             restarts: restarts(&status),
+            idle: is_idle(&status),
+            devices: PodDevices::of(&spec, &status),
             ips: ips(&status),
             ports: ports(&spec),
             has_ephemeral: spec.volumes.iter().flatten().any(|volume| volume.ephemeral.is_some()),
@@ -96,6 +106,24 @@ impl PodView {
     /// Whether it has ended.
     pub(crate) fn is_terminal(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether it has ended, or is being deleted and nothing of it runs any more. Upstream
+    /// `IsPodTerminated` of the volume controllers.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_terminal() || (self.deleted.is_some() && self.idle)
+    }
+
+    /// How events refer to it.
+    pub(crate) fn regarding(&self) -> Regarding {
+        Regarding {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: self.key.namespace.clone(),
+            name: self.key.name.clone(),
+            uid: self.uid.clone(),
+            ..Regarding::default()
+        }
     }
 
     /// Neither ended nor being deleted.
@@ -200,6 +228,13 @@ fn disrupted(status: &PodStatus) -> Option<Timestamp> {
     condition.last_transition_time.as_ref().map(|time| time.0)
 }
 
+fn is_idle(status: &PodStatus) -> bool {
+    status.container_statuses.iter().flatten().all(|container| {
+        let state = container.state.as_ref();
+        state.is_some_and(|state| state.terminated.is_some() || state.waiting.is_some())
+    })
+}
+
 fn restarts(status: &PodStatus) -> i32 {
     let all = status.container_statuses.iter().chain(&status.init_container_statuses);
     all.flatten().map(|container| container.restart_count).sum()
@@ -250,6 +285,8 @@ pub(crate) struct PodIndex {
 struct IndexState {
     by_controller: HashMap<String, BTreeSet<ObjectKey>>,
     by_node: HashMap<String, BTreeSet<ObjectKey>>,
+    by_claim: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+    by_device_claim: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     orphans: BTreeMap<String, BTreeSet<ObjectKey>>,
 }
 
@@ -261,7 +298,10 @@ impl PodIndex {
         pods.on_change(move |_, change| match change {
             Change::Added(pod) => kept.insert(pod),
             Change::Updated { old, new } => {
-                if old.controller != new.controller || old.node != new.node {
+                if old.controller != new.controller
+                    || old.node != new.node
+                    || old.devices != new.devices
+                {
                     kept.remove(old);
                     kept.insert(new);
                 }
@@ -283,6 +323,18 @@ impl PodIndex {
         state.by_node.get(node).into_iter().flatten().cloned().collect()
     }
 
+    /// The keys of the pods that mount a claim.
+    pub(crate) fn with_claim(&self, claim: &ObjectKey) -> Vec<ObjectKey> {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.by_claim.get(claim).into_iter().flatten().cloned().collect()
+    }
+
+    /// The keys of the pods that use a claim for devices.
+    pub(crate) fn with_device_claim(&self, claim: &ObjectKey) -> Vec<ObjectKey> {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.by_device_claim.get(claim).into_iter().flatten().cloned().collect()
+    }
+
     /// The keys of a namespace's pods that nothing controls.
     pub(crate) fn orphans(&self, namespace: &str) -> Vec<ObjectKey> {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -298,6 +350,14 @@ impl PodIndex {
         set.insert(pod.key.clone());
         if !pod.node.is_empty() {
             state.by_node.entry(pod.node.clone()).or_default().insert(pod.key.clone());
+        }
+        for claim in &pod.claims {
+            let claim = ObjectKey::new(&pod.key.namespace, claim);
+            state.by_claim.entry(claim).or_default().insert(pod.key.clone());
+        }
+        for claim in pod.devices.iter().flat_map(|devices| devices.claims()) {
+            let claim = ObjectKey::new(&pod.key.namespace, claim);
+            state.by_device_claim.entry(claim).or_default().insert(pod.key.clone());
         }
     }
 
@@ -316,10 +376,21 @@ impl PodIndex {
             }
         }
         remove_from(&mut state.by_node, &pod.node, &pod.key);
+        for claim in &pod.claims {
+            let claim = ObjectKey::new(&pod.key.namespace, claim);
+            remove_from(&mut state.by_claim, &claim, &pod.key);
+        }
+        for claim in pod.devices.iter().flat_map(|devices| devices.claims()) {
+            let claim = ObjectKey::new(&pod.key.namespace, claim);
+            remove_from(&mut state.by_device_claim, &claim, &pod.key);
+        }
     }
 }
 
-fn remove_from(map: &mut HashMap<String, BTreeSet<ObjectKey>>, at: &str, key: &ObjectKey) {
+fn remove_from<Q>(map: &mut HashMap<Q::Owned, BTreeSet<ObjectKey>>, at: &Q, key: &ObjectKey)
+where
+    Q: ToOwned<Owned: Hash + Eq + Borrow<Q>> + Hash + Eq + ?Sized,
+{
     if let Some(set) = map.get_mut(at) {
         set.remove(key);
         if set.is_empty() {

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use client::{Change, Client, ClientError, Outcome, Patch, ResourcePath, WorkQueue};
+use client::{
+    Change, Client, ClientError, EventRecorder, EventType, Outcome, Patch, Regarding, ResourcePath,
+    WorkQueue,
+};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service};
 use meta::ObjectKey;
 use serde_json::{Value, json};
@@ -17,6 +20,7 @@ const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers"
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("service-controller");
+    let recorder = ctx.recorder(&client, "service-controller");
     let queue = ctx.queue("service-lb-controller");
     let informers = &ctx.informers;
     tokio::join!(informers.services.synced(), informers.nodes.synced());
@@ -37,8 +41,8 @@ pub(crate) async fn run(ctx: Context) {
     let shutdown = ctx.shutdown.clone();
     queue
         .run(shutdown, move |key| {
-            let (ctx, client) = (ctx.clone(), client.clone());
-            async move { sync(&ctx, &client, &key).await }
+            let (ctx, client, recorder) = (ctx.clone(), client.clone(), recorder.clone());
+            async move { sync(&ctx, &client, &recorder, &key).await }
         })
         .await;
 }
@@ -49,7 +53,12 @@ fn enqueue_all(ctx: &Context, queue: &WorkQueue<ObjectKey>) {
     }
 }
 
-async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome, ClientError> {
+async fn sync(
+    ctx: &Context,
+    client: &Client,
+    recorder: &EventRecorder,
+    key: &ObjectKey,
+) -> Result<Outcome, ClientError> {
     let Some(service) = ctx.informers.services.get(key) else { return Ok(Outcome::Done) };
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let present = status.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default();
@@ -64,6 +73,11 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
     if present == wanted {
         return Ok(Outcome::Done);
     }
+    let tell = |(kind, reason, text): Told| {
+        recorder.record(&Regarding::object(&*service), kind, reason, text);
+    };
+    let (before, after) = events(is_ours(&service), !present.is_empty(), !wanted.is_empty());
+    before.into_iter().for_each(tell);
     let ingress = (!wanted.is_empty()).then_some(wanted);
     let patch = Patch::Merge(json!({
         "metadata": { "uid": service.metadata.uid },
@@ -71,12 +85,41 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
     }));
     let api = client.dynamic::<Value>(ResourcePath::of::<Service>(), &key.namespace);
     match api.patch_subresource(&key.name, "status", &patch).await {
-        Ok(_) => Ok(Outcome::Done),
+        Ok(_) => {
+            after.into_iter().for_each(tell);
+            Ok(Outcome::Done)
+        }
         Err(error) if error.is_not_found() => Ok(Outcome::Done),
         // The server gives up a patch too when many write at once.
         Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-        Err(error) => Err(error),
+        Err(error) => {
+            let text = format!("Error syncing load balancer: {error}");
+            let regarding = Regarding::object(&*service);
+            recorder.record(&regarding, EventType::Warning, "SyncLoadBalancerFailed", text);
+            Err(error)
+        }
     }
+}
+
+/// Type, reason and text of an event.
+type Told = (EventType, &'static str, &'static str);
+
+/// What is told before a status is written, and after: whether a service is to have addresses, and
+/// whether it had some and has some now.
+fn events(is_ours: bool, had: bool, has: bool) -> (Vec<Told>, Option<Told>) {
+    let normal = |reason, text| (EventType::Normal, reason, text);
+    if !is_ours {
+        let before = normal("DeletingLoadBalancer", "Deleting load balancer");
+        return (vec![before], Some(normal("DeletedLoadBalancer", "Deleted load balancer")));
+    }
+    if had {
+        let none = "There are no available nodes for LoadBalancer";
+        let none = (EventType::Warning, "UnAvailableLoadBalancer", none);
+        let after = normal("UpdatedLoadBalancer", "Updated load balancer with new hosts");
+        return ((!has).then_some(none).into_iter().collect(), Some(after));
+    }
+    let before = normal("EnsuringLoadBalancer", "Ensuring load balancer");
+    (vec![before], Some(normal("EnsuredLoadBalancer", "Ensured load balancer")))
 }
 
 fn is_load_balancer(service: &Service) -> bool {
@@ -140,6 +183,18 @@ mod tests {
             }))
             .unwrap(),
         )
+    }
+
+    #[test]
+    fn what_becomes_of_a_service_is_told() {
+        let reasons = |is_ours, had, has| {
+            let (before, after) = events(is_ours, had, has);
+            before.into_iter().chain(after).map(|(_, reason, _)| reason).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(true, false, true), ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]);
+        assert_eq!(reasons(true, true, true), ["UpdatedLoadBalancer"]);
+        assert_eq!(reasons(true, true, false), ["UnAvailableLoadBalancer", "UpdatedLoadBalancer"]);
+        assert_eq!(reasons(false, true, false), ["DeletingLoadBalancer", "DeletedLoadBalancer"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Evicts pods from nodes with NoExecute taints that they do not tolerate, or no longer.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::taints::NO_EXECUTE;
+use client::Patch;
 use client::{Change, Client, ClientError, DeleteOptions, EventRecorder, EventType, Outcome};
-use client::{Patch, Regarding};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use meta::ObjectKey;
@@ -23,7 +24,7 @@ pub(crate) async fn run(ctx: Context) {
     tokio::join!(informers.nodes.synced(), informers.pods.synced());
     let pods = queue.clone();
     informers.pods.on_change(move |key, change| match change {
-        Change::Added(pod) if !pod.node.is_empty() => pods.add(key.clone()),
+        Change::Added(pod) | Change::Deleted(pod) if !pod.node.is_empty() => pods.add(key.clone()),
         Change::Updated { old, new }
             if old.node != new.node || old.tolerations != new.tolerations =>
         {
@@ -45,59 +46,93 @@ pub(crate) async fn run(ctx: Context) {
         }
     });
     let shutdown = ctx.shutdown.clone();
+    let pending: Pending = Arc::default();
     queue
         .run(shutdown, move |key| {
             let (ctx, client, recorder) = (ctx.clone(), client.clone(), recorder.clone());
-            async move { sync(&ctx, &client, &recorder, &key).await }
+            let pending = Arc::clone(&pending);
+            async move { sync(&ctx, &client, &recorder, &pending, &key).await }
         })
         .await;
 }
+
+/// Pods that wait to be evicted, and their uids.
+type Pending = Arc<Mutex<HashMap<ObjectKey, String>>>;
 
 async fn sync(
     ctx: &Context,
     client: &Client,
     recorder: &EventRecorder,
+    pending: &Pending,
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
-    let Some(pod) = ctx.informers.pods.get(key) else { return Ok(Outcome::Done) };
-    let Some(node) = ctx.informers.nodes.get(&ObjectKey::cluster(&pod.node)) else {
-        return Ok(Outcome::Done);
-    };
-    if pod.deleted.is_some() || pod.is_terminal() {
-        return Ok(Outcome::Done);
-    }
+    let pod = ctx.informers.pods.get(key).filter(|pod| pod.is_active());
+    let node = pod.as_ref().and_then(|pod| ctx.informers.nodes.get(&ObjectKey::cluster(&pod.node)));
     let now = ctx.clock.now();
-    match due(&no_execute(&node), &pod.tolerations, now) {
-        None => Ok(Outcome::Done),
+    let due = match (&pod, &node) {
+        (Some(pod), Some(node)) => due(&no_execute(node), &pod.tolerations, now),
+        _ => None,
+    };
+    let waited = {
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = pending.remove(key);
+        if let (Some(pod), Some(due)) = (&pod, due)
+            && due > now
+        {
+            pending.insert(key.clone(), pod.uid.clone());
+        }
+        waited
+    };
+    let Some(pod) = pod else { return Ok(Outcome::Done) };
+    match due {
+        None => {
+            if waited.as_ref() == Some(&pod.uid) {
+                let text = format!("Cancelling deletion of Pod {key}");
+                recorder.record(&pod.regarding(), EventType::Normal, WORDS.event, text);
+            }
+            Ok(Outcome::Done)
+        }
         Some(due) if due > now => {
             let wait = Duration::try_from(due.duration_since(now)).unwrap_or_default();
             Ok(Outcome::RequeueAfter(wait))
         }
-        Some(_) => evict(ctx, client, recorder, &pod).await,
+        Some(_) => evict(ctx, client, recorder, &pod, &WORDS).await,
     }
 }
 
-async fn evict(
+/// How an eviction is told.
+pub(crate) struct Words {
+    /// Reason of the events.
+    pub(crate) event: &'static str,
+    /// Text of the event of an eviction.
+    pub(crate) marking: fn(&PodView) -> String,
+    /// Reason of the pod's condition.
+    pub(crate) reason: &'static str,
+    /// Message of the condition.
+    pub(crate) message: &'static str,
+}
+
+const WORDS: Words = Words {
+    event: "TaintManagerEviction",
+    marking: |pod| format!("Marking for deletion Pod {}", pod.key),
+    reason: "DeletionByTaintManager",
+    message: "Taint manager: deleting due to NoExecute taint",
+};
+
+/// Announces the disruption of a pod and deletes it.
+pub(crate) async fn evict(
     ctx: &Context,
     client: &Client,
     recorder: &EventRecorder,
-    pod: &Arc<PodView>,
+    pod: &PodView,
+    words: &Words,
 ) -> Result<Outcome, ClientError> {
-    let regarding = Regarding {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        namespace: pod.key.namespace.clone(),
-        name: pod.key.name.clone(),
-        uid: pod.uid.clone(),
-        ..Regarding::default()
-    };
-    let text = format!("Marking for deletion Pod {}", pod.key);
-    recorder.record(&regarding, EventType::Normal, "TaintManagerEviction", text);
+    recorder.record(&pod.regarding(), EventType::Normal, words.event, (words.marking)(pod));
     let condition = json!({
         "type": api::pod::DISRUPTION_TARGET,
         "status": "True",
-        "reason": "DeletionByTaintManager",
-        "message": "Taint manager: deleting due to NoExecute taint",
+        "reason": words.reason,
+        "message": words.message,
         "lastTransitionTime": meta::time::rfc3339(ctx.clock.now()),
     });
     let patch = Patch::Strategic(json!({

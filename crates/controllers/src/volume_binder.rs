@@ -309,7 +309,15 @@ impl Binder {
 
     async fn sync_volume(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
         let informers = &self.ctx.informers;
-        let Some(volume) = informers.volumes.get(key) else { return Ok(Outcome::Done) };
+        let Some(mut volume) = informers.volumes.get(key) else { return Ok(Outcome::Done) };
+        if let Some(left) = volume::finalizers_left(&volume) {
+            let change = json!({ "metadata": { "finalizers": left } });
+            match self.change(&*volume, "", change).await {
+                Ok(changed) => volume = Arc::new(changed),
+                Err(error) if error.is_not_found() => return Ok(Outcome::Done),
+                Err(error) => return Err(error),
+            }
+        }
         let claim = self.claim_of(&volume).await?;
         match volume::decide(&volume, claim.as_deref()) {
             volume::Step::Phase(phase) => self.set_volume_phase(&volume, phase, None).await?,

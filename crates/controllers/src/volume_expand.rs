@@ -7,11 +7,13 @@
 
 use api::volumes;
 use client::{Change, ClientError, EventType, Outcome, Regarding};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use meta::{ObjectKey, Quantity};
 
 use crate::context::Context;
 use crate::reconcile::reconcile;
+
+const WAITING: &str = "waiting for an external controller to expand this PVC";
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
@@ -34,12 +36,9 @@ pub(crate) async fn run(ctx: Context) {
             let informers = &ctx.informers;
             let Some(claim) = informers.claims.get(&key) else { return Ok(Outcome::Done) };
             let volume = ObjectKey::new("", volumes::volume_name(&claim));
-            if let Some(volume) = informers.volumes.get(&volume)
-                && is_short(&claim)
-            {
+            if informers.volumes.get(&volume).is_some() && is_short(&claim) {
                 let regarding = Regarding::object(&*claim);
-                let text = awaited(&volume).to_owned();
-                recorder.record(&regarding, EventType::Normal, "ExternalExpanding", text);
+                recorder.record(&regarding, EventType::Normal, "ExternalExpanding", WAITING);
             }
             Ok::<_, ClientError>(Outcome::Done)
         }
@@ -54,15 +53,6 @@ fn is_short(claim: &PersistentVolumeClaim) -> bool {
     let capacity = capacity.and_then(|size| size.0.parse::<Quantity>().ok()).unwrap_or_default();
     let is_bound = status.and_then(|status| status.phase.as_deref()) == Some("Bound");
     is_bound && claim.metadata.deletion_timestamp.is_none() && volumes::request(claim) > capacity
-}
-
-/// Who is waited for.
-fn awaited(volume: &PersistentVolume) -> &'static str {
-    if volume.spec.as_ref().is_some_and(|spec| spec.csi.is_some()) {
-        return "waiting for an external controller to expand this PVC";
-    }
-    "Ignoring the PVC: didn't find a plugin capable of expanding the volume; waiting for an \
-     external controller to process this PVC."
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! Keeps volumes and claims that are deleted as long as they are in use: a claim by a pod that has a
-//! node, a volume by the claim it is bound to.
+//! node, a volume by the claim it is bound to; `attributes_class` keeps the classes of their
+//! attributes.
 //!
 //! Upstream: `pkg/controller/volume/pvcprotection`, `pkg/controller/volume/pvprotection`.
+
+mod attributes_class;
+
+pub(crate) use attributes_class::run as run_attributes_classes;
 
 use api::finalizers::{PV_PROTECTION, PVC_PROTECTION};
 use client::{Change, Client, ClientError, ListOptions, Lister, Outcome, WorkQueue};

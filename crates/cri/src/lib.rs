@@ -45,7 +45,7 @@ pub use sandbox::{
 };
 pub use security::{
     Capability, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
-    NamespaceOption, ProfileType, SecurityProfile, SupplementalGroupsPolicy,
+    NamespaceOption, ProfileType, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
 };
 pub use service::{ExecRequest, ExecSyncResponse, ImageService, RuntimeService};
 pub use stats::{ContainerStats, CpuUsage, MemoryUsage};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ContainerId;
+use crate::{ContainerId, IdMapping};
 
 /// With whom a namespace is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +29,18 @@ pub struct NamespaceOption {
     pub ipc: NamespaceMode,
     /// The container whose pid namespace is joined when `pid` is `Target`.
     pub target_id: Option<ContainerId>,
+    /// The pod's own users; `None` means the node's.
+    #[serde(default)]
+    pub users: Option<UserNamespace>,
+}
+
+/// Users and groups of a pod, and who they are on the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    /// Users.
+    pub uids: Vec<IdMapping>,
+    /// Groups.
+    pub gids: Vec<IdMapping>,
 }
 
 /// Where a seccomp or AppArmor profile comes from.

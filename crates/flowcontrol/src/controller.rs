@@ -20,7 +20,7 @@ use crate::config::{FlowSchema, PriorityLevel, Response};
 use crate::matching::Digest;
 use crate::metrics::{Meters, Metrics};
 use crate::objects;
-use crate::queue_set::{Arrival, Refusal, Ticket};
+use crate::queue_set::{Arrival, Asked, Refusal, Ticket};
 use crate::shares::Shares;
 use crate::shuffle;
 use crate::watches::Watches;
@@ -218,7 +218,8 @@ impl FlowControl {
         meters.work.observe(f64::from(seats));
         let now = self.now();
         let mut receiver = None;
-        let arrival = level.arrive(of.flow, seats, now, || {
+        let is_modest = !self.shares.is_exceeded(of.flow);
+        let arrival = level.arrive(Asked { flow: of.flow, seats, is_modest }, now, || {
             let (sender, waiting) = tokio::sync::oneshot::channel();
             receiver = Some(waiting);
             Waiter { sender, schema: schema.clone(), distinguisher: of.distinguisher.to_owned() }

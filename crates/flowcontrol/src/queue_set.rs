@@ -4,8 +4,12 @@
 //! seats and the time that they use. The queue whose next request would end first is served next.
 //! How long a request will take is guessed when it begins and put right when it ends.
 //!
-//! Invariants: `in_use` is the sum of the seats of what executes; `waiting` and `requested` are sums
-//! over the queues; a queue is active while anything of it waits or executes; when nothing waits,
+//! Requests end together when they have waited for the same thing, so whoever comes after many would
+//! wait for a while even if he is next. Some seats are therefore kept for modest flows, those that do
+//! not use more than their share. They take them when there are no others, and only then.
+//!
+//! Invariants: `in_use` is the sum of the seats of what executes; `waiting`, `modest` and `requested`
+//! are sums over the queues; a queue is active while anything of it waits or executes; when nothing waits,
 //! nothing is dispatched later that could be now.
 //!
 //! Upstream: `util/flowcontrol/fairqueuing/queueset`.
@@ -18,12 +22,25 @@ use crate::shuffle;
 
 /// Upstream's guess at the time a request takes.
 const GUESS_SECS: f64 = 0.003;
+/// One of so many seats is for modest flows only.
+const KEPT: u32 = 8;
+
+/// What is known of a request when it comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) flow: u64,
+    pub(crate) seats: u32,
+    /// Whether its flow uses no more than its share.
+    pub(crate) is_modest: bool,
+}
 
 /// A request that has begun; it has to be given back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Ticket {
     queue: Option<usize>,
     pub(crate) seats: u32,
+    /// Whether these are seats kept for the modest.
+    is_kept: bool,
     begun: Duration,
 }
 
@@ -47,13 +64,24 @@ pub(crate) enum Refusal {
     QueueFull,
 }
 
+/// Which seats a request gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Common,
+    Kept,
+}
+
 pub(crate) struct QueueSet<T> {
     /// `None` when requests are refused that cannot begin at once.
     shape: Option<Shape>,
     limit: u32,
     in_use: u32,
+    /// Of those, the ones that are kept for the modest.
+    kept_in_use: u32,
     executing: usize,
     waiting: usize,
+    /// Of those who wait.
+    modest: usize,
     /// Seats of all that executes or waits.
     requested: u32,
     active: usize,
@@ -77,6 +105,7 @@ pub(crate) struct Queue<T> {
 struct Waiting<T> {
     number: u64,
     seats: u32,
+    is_modest: bool,
     since: Duration,
     value: T,
 }
@@ -107,8 +136,10 @@ impl<T> QueueSet<T> {
             shape: None,
             limit,
             in_use: 0,
+            kept_in_use: 0,
             executing: 0,
             waiting: 0,
+            modest: 0,
             requested: 0,
             active: 0,
             queues: Vec::new(),
@@ -139,23 +170,28 @@ impl<T> QueueSet<T> {
     /// A request of a flow. `value` is made when it has to wait.
     pub(crate) fn arrive(
         &mut self,
-        flow: u64,
-        seats: u32,
+        asked: Asked,
         now: Duration,
         value: impl FnOnce() -> T,
     ) -> Arrival {
         self.advance(now);
+        let Asked { flow, seats, is_modest } = asked;
         let Some(shape) = self.shape else {
-            if !self.has_room(seats) {
+            let Some(room) = self.room(seats, is_modest) else {
                 return Arrival::Refused(Refusal::ConcurrencyLimit);
-            }
-            return Arrival::Begins(self.begin(None, seats, now));
+            };
+            return Arrival::Begins(self.begin(None, seats, room, now));
         };
         let at = self.choose(flow, shape);
-        // Who waits has been found no room for; nobody overtakes him.
-        if self.waiting == 0 && self.has_room(seats) {
+        // Who waits has been found no room for; nobody overtakes him, but to seats kept for others.
+        let room = match (self.waiting, self.modest) {
+            (0, _) => self.room(seats, is_modest),
+            (_, 0) if is_modest => self.kept_room(seats),
+            _ => None,
+        };
+        if let Some(room) = room {
             self.wake(at);
-            return Arrival::Begins(self.begin(Some(at), seats, now));
+            return Arrival::Begins(self.begin(Some(at), seats, room, now));
         }
         if self.queues[at].waiting.len() >= shape.length {
             return Arrival::Refused(Refusal::QueueFull);
@@ -164,9 +200,10 @@ impl<T> QueueSet<T> {
         let number = self.next_number;
         self.next_number += 1;
         let queue = &mut self.queues[at];
-        queue.waiting.push_back(Waiting { number, seats, since: now, value: value() });
+        queue.waiting.push_back(Waiting { number, seats, is_modest, since: now, value: value() });
         queue.seats_waiting += seats;
         self.waiting += 1;
+        self.modest += usize::from(is_modest);
         self.requested += seats;
         Arrival::Waits(number)
     }
@@ -175,6 +212,7 @@ impl<T> QueueSet<T> {
     pub(crate) fn finish(&mut self, ticket: Ticket, now: Duration) -> Vec<(Ticket, T)> {
         self.advance(now);
         self.in_use -= ticket.seats;
+        self.kept_in_use -= if ticket.is_kept { ticket.seats } else { 0 };
         self.requested -= ticket.seats;
         self.executing -= 1;
         if let Some(at) = ticket.queue {
@@ -204,6 +242,7 @@ impl<T> QueueSet<T> {
         let waiting = queue.waiting.remove(place)?;
         queue.seats_waiting -= waiting.seats;
         self.waiting -= 1;
+        self.modest -= usize::from(waiting.is_modest);
         self.requested -= waiting.seats;
         if !queue.is_active() {
             self.active -= 1;
@@ -291,16 +330,37 @@ impl<T> QueueSet<T> {
         }
     }
 
-    /// One that needs more seats than there are gets them all.
-    fn has_room(&self, seats: u32) -> bool {
-        if seats > self.limit {
-            return self.in_use == 0 && self.limit > 0;
+    /// Where there is room for so many seats.
+    fn room(&self, seats: u32, is_modest: bool) -> Option<Room> {
+        if self.has_common_room(seats) {
+            return Some(Room::Common);
         }
-        self.in_use + seats <= self.limit
+        if is_modest { self.kept_room(seats) } else { None }
     }
 
-    fn begin(&mut self, at: Option<usize>, seats: u32, now: Duration) -> Ticket {
+    /// One that needs more seats than there are gets them all.
+    fn has_common_room(&self, seats: u32) -> bool {
+        let common = self.limit - self.kept();
+        let in_use = self.in_use - self.kept_in_use;
+        if seats > common {
+            return in_use == 0 && common > 0;
+        }
+        in_use + seats <= common
+    }
+
+    fn kept_room(&self, seats: u32) -> Option<Room> {
+        (self.kept_in_use + seats <= self.kept()).then_some(Room::Kept)
+    }
+
+    fn kept(&self) -> u32 {
+        // Without queues nobody waits behind a crowd.
+        if self.shape.is_some() { self.limit / KEPT } else { 0 }
+    }
+
+    fn begin(&mut self, at: Option<usize>, seats: u32, room: Room, now: Duration) -> Ticket {
+        let is_kept = room == Room::Kept;
         self.in_use += seats;
+        self.kept_in_use += if is_kept { seats } else { 0 };
         self.requested += seats;
         self.executing += 1;
         if let Some(at) = at {
@@ -309,42 +369,52 @@ impl<T> QueueSet<T> {
             queue.seats_in_use += seats;
             queue.next += GUESS_SECS * f64::from(seats);
         }
-        Ticket { queue: at, seats, begun: now }
+        Ticket { queue: at, seats, is_kept, begun: now }
     }
 
     fn dispatch(&mut self, now: Duration) -> Vec<(Ticket, T)> {
         let mut begun = Vec::new();
         while self.waiting > 0 {
-            let Some(at) = self.next_queue() else { break };
-            let seats = self.queues[at].waiting.front().map_or(0, |head| head.seats);
-            if !self.has_room(seats) {
-                break;
-            }
+            let Some((at, room)) = self.next_queue() else { break };
             let queue = &mut self.queues[at];
             let Some(head) = queue.waiting.pop_front() else { break };
             queue.seats_waiting -= head.seats;
             self.waiting -= 1;
+            self.modest -= usize::from(head.is_modest);
             self.requested -= head.seats;
             self.turn = at + 1;
-            begun.push((self.begin(Some(at), head.seats, now), head.value));
+            begun.push((self.begin(Some(at), head.seats, room, now), head.value));
         }
         begun
     }
 
-    /// The queue whose first request would end first.
-    fn next_queue(&self) -> Option<usize> {
+    /// The queue to be served now, if there is room for its first request.
+    fn next_queue(&self) -> Option<(usize, Room)> {
+        let (at, head) = self.first_queue(|_| true)?;
+        if self.has_common_room(head.seats) {
+            return Some((at, Room::Common));
+        }
+        if self.modest == 0 {
+            return None;
+        }
+        let (at, head) = self.first_queue(|head| head.is_modest)?;
+        Some((at, self.kept_room(head.seats)?))
+    }
+
+    /// Among the queues with such a request at their head, the one whose would end first.
+    fn first_queue(&self, is_one: impl Fn(&Waiting<T>) -> bool) -> Option<(usize, &Waiting<T>)> {
         let count = self.queues.len();
-        let mut best: Option<(f64, usize)> = None;
+        let mut best: Option<(f64, usize, &Waiting<T>)> = None;
         for step in 0..count {
             let at = (self.turn + step) % count;
             let queue = &self.queues[at];
-            let Some(head) = queue.waiting.front() else { continue };
+            let Some(head) = queue.waiting.front().filter(|head| is_one(head)) else { continue };
             let end = queue.next + GUESS_SECS * f64::from(head.seats);
-            if best.is_none_or(|(least, _)| end < least) {
-                best = Some((end, at));
+            if best.is_none_or(|(least, ..)| end < least) {
+                best = Some((end, at, head));
             }
         }
-        best.map(|(_, at)| at)
+        best.map(|(_, at, head)| (at, head))
     }
 }
 

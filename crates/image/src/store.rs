@@ -266,9 +266,10 @@ impl Store {
         let lease = serde_json::to_vec(&lease).map_err(ImageError::parse("lease"))?;
         // Not synced: after a power loss no container of before runs.
         let path = self.lease_path(owner);
-        let sibling = path.with_extension("tmp");
-        fs::write(&sibling, lease).map_err(ImageError::io("write", &sibling))?;
-        fs::rename(&sibling, &path).map_err(ImageError::io("write", &path))?;
+        // Should this be interrupted, the collector finds it there.
+        let begun = self.temporary();
+        fs::write(&begun, lease).map_err(ImageError::io("write", &begun))?;
+        fs::rename(&begun, &path).map_err(ImageError::io("write", &path))?;
         Ok(layers)
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use client::Client;
 use clock::SharedClock;
+use cri::{PodSandboxFilter, RuntimeService, SandboxId};
 use ipnet::Ipv4Net;
+use kubelet::EvictionHard;
 use network::{Network, NetworkConfig};
 use registry::Registry;
 use runtime::Runtime;
@@ -36,11 +38,21 @@ pub(crate) struct Agent {
     pub cgroup_root: String,
     /// Kernel parameters that pods may set though others may feel it.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of the node.
+    pub eviction_hard: EvictionHard,
+    /// The most processes and threads of one pod; −1 for no limit.
+    pub pod_max_pids: i64,
     /// How images are pulled and removed.
     pub images: Images,
     /// Where static pods are described.
     pub static_pods: StaticPods,
 }
+
+/// The most processes and threads of a pod, unless it is told otherwise. Upstream has no limit, and
+/// a pod that forks without end takes what all others need, this process too: the kernel has 32,768
+/// by default. So one pod gets an eighth, which is more than servers with a thread for every client
+/// use.
+pub(crate) const POD_MAX_PIDS: i64 = 4096;
 
 /// Where static pods are described.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +127,7 @@ impl Agent {
         let deps = runtime::Deps { images, registry, network: network_dep, clock };
         let runtime =
             Runtime::open(config, deps).await.context("the container runtime cannot be opened")?;
+        release_addresses(&network, &runtime).await?;
         Ok(Foundation { network, runtime, gateway: watch::Sender::new(None) })
     }
 
@@ -135,6 +148,8 @@ impl Agent {
         config.cluster_domain.clone_from(&self.cluster_domain);
         config.cgroup_root.clone_from(&self.cgroup_root);
         config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
+        config.pod_pids_limit = self.pod_max_pids;
+        config.eviction_hard = self.eviction_hard;
         config.tls = Some(tls);
         config.images = self.images.kubelet.clone();
         config.pod_manifest_path.clone_from(&self.static_pods.path);
@@ -226,6 +241,16 @@ impl Agent {
             dns::run(config, deps, ready, shutdown).await.map_err(anyhow::Error::from)
         })
     }
+}
+
+/// Takes back the addresses of sandboxes that the runtime does not know, such as those whose
+/// record a power loss has destroyed.
+async fn release_addresses(network: &Network, runtime: &Runtime) -> anyhow::Result<()> {
+    let sandboxes = runtime.list_pod_sandbox(&PodSandboxFilter::default()).await?;
+    let known: Vec<SandboxId> = sandboxes.into_iter().map(|sandbox| sandbox.id).collect();
+    let network = network.clone();
+    let released = tokio::task::spawn_blocking(move || network.retain(&known)).await?;
+    released.context("addresses of pods that are gone cannot be released")
 }
 
 impl Foundation {

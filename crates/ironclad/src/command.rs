@@ -18,6 +18,7 @@ mod static_pods;
 
 mod bench;
 mod doctor;
+mod election;
 mod image;
 mod reset;
 
@@ -52,7 +53,7 @@ enum Command {
     /// Run the API server alone, with its store embedded.
     Apiserver(Box<apiserver::Args>),
     /// Run the controllers alone.
-    ControllerManager(controller_manager::Args),
+    ControllerManager(Box<controller_manager::Args>),
     /// Run the scheduler alone.
     Scheduler(scheduler::Args),
     /// Run the node agent alone.
@@ -85,7 +86,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor => doctor::run(),
         Command::Image(args) => image::run(args),
         Command::Apiserver(args) => block_on(apiserver::run(*args)),
-        Command::ControllerManager(args) => block_on(controller_manager::run(args)),
+        Command::ControllerManager(args) => block_on(controller_manager::run(*args)),
         Command::Scheduler(args) => block_on(scheduler::run(args)),
         Command::Kubelet(args) => block_on(kubelet::run(*args)),
         Command::Proxy(args) => block_on(proxy::run(args)),

@@ -24,12 +24,15 @@ use crate::pod::{pod_resources, qos::cpu_shares};
 pub(crate) struct PodCgroups {
     cgroups: Cgroups,
     root: String,
+    /// Processes and threads of one pod.
+    processes_max: Option<u64>,
 }
 
 impl PodCgroups {
     /// Those below `root` in what is mounted at `mount`.
-    pub(crate) fn new(mount: &Path, root: &str) -> Self {
-        Self { cgroups: Cgroups::detect(mount), root: root.trim_end_matches('/').to_owned() }
+    pub(crate) fn new(mount: &Path, root: &str, processes_max: Option<u64>) -> Self {
+        let root = root.trim_end_matches('/').to_owned();
+        Self { cgroups: Cgroups::detect(mount), root, processes_max }
     }
 
     /// Where the pod's is.
@@ -64,14 +67,33 @@ impl PodCgroups {
         self.cgroups.update(&format!("{}/kubepods/burstable", self.root), &weight)
     }
 
-    /// Makes a cgroup with these limits, or changes them.
-    pub(crate) fn ensure(
+    /// Makes the cgroup of a pod with these limits, or changes them.
+    pub(crate) fn ensure_pod(
         &self,
         path: &str,
         limits: &LinuxContainerResources,
     ) -> Result<(), CgroupError> {
+        self.ensure(path, limits)?;
+        self.cgroups.limit_processes(path, self.processes_max)
+    }
+
+    fn ensure(&self, path: &str, limits: &LinuxContainerResources) -> Result<(), CgroupError> {
         // Which devices are used is between the runtime and its containers.
         self.cgroups.create(path, limits, &["a".to_owned()])
+    }
+
+    /// Those of pods, by uid.
+    pub(crate) fn of_pods(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for class in ["", "/burstable", "/besteffort"] {
+            let parent = format!("{}/kubepods{class}", self.root);
+            for name in self.cgroups.below(&parent) {
+                if let Some(uid) = name.strip_prefix("pod") {
+                    found.push((uid.to_owned(), format!("{parent}/{name}")));
+                }
+            }
+        }
+        found
     }
 
     /// Removes one, with what is left in it.

@@ -11,6 +11,7 @@ use clock::SharedClock;
 use cri::{ImageService, PodNetwork, RuntimeService};
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::eviction::EvictionHard;
 use crate::image::ImagesConfig;
 
 /// Certificates of the HTTPS endpoint, in PEM.
@@ -28,24 +29,6 @@ impl std::fmt::Debug for ServingTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The key stays out of logs.
         f.debug_struct("ServingTls").finish_non_exhaustive()
-    }
-}
-
-/// What must be left of the node's resources; below it the node says that it is under pressure.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EvictionHard {
-    /// Bytes of memory.
-    pub memory_available_bytes: u64,
-    /// Part of the node's file system, 0 to 1.
-    pub nodefs_available: f64,
-    /// Part of the node's inodes, 0 to 1.
-    pub nodefs_inodes_free: f64,
-}
-
-impl Default for EvictionHard {
-    /// Upstream's defaults on Linux.
-    fn default() -> Self {
-        Self { memory_available_bytes: 100 << 20, nodefs_available: 0.10, nodefs_inodes_free: 0.05 }
     }
 }
 
@@ -70,6 +53,8 @@ pub struct Config {
     pub cgroup_root: String,
     /// Where cgroups are mounted.
     pub cgroup_mount: PathBuf,
+    /// The most processes and threads of one pod; −1 for no limit.
+    pub pod_pids_limit: i64,
     /// The address of the HTTPS endpoint.
     pub address: IpAddr,
     /// The port of the HTTPS endpoint.
@@ -124,6 +109,7 @@ impl Config {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             cgroup_root: "/".to_owned(),
             cgroup_mount: PathBuf::from("/sys/fs/cgroup"),
+            pod_pids_limit: -1,
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 10250,
             tls: None,

@@ -49,15 +49,17 @@ async fn remove_orphans(kubelet: &Arc<Kubelet>) {
             return;
         }
     };
-    for sandbox in sandboxes {
+    let endings = sandboxes.iter().filter_map(|sandbox| {
         // A sandbox without the label is not ours.
-        let Some(uid) = sandbox.labels.get(labels::POD_UID).filter(|uid| !known(uid)) else {
-            continue;
-        };
-        if let Err(error) = end_sandbox(kubelet, &sandbox.id).await {
-            tracing::warn!(pod_uid = uid, %error, "sandbox of a removed pod not removed");
-        }
-    }
+        let uid = sandbox.labels.get(labels::POD_UID).filter(|uid| !known(uid))?;
+        Some(async move {
+            if let Err(error) = end_sandbox(kubelet, &sandbox.id).await {
+                tracing::warn!(pod_uid = uid, %error, "sandbox of a removed pod not removed");
+            }
+        })
+    });
+    // All at once: each may take its grace period.
+    futures::future::join_all(endings).await;
     for uid in kubelet.volumes.pods_with_directories() {
         if !known(&uid)
             && let Err(error) = kubelet.volumes.tear_down(&uid)
@@ -65,7 +67,28 @@ async fn remove_orphans(kubelet: &Arc<Kubelet>) {
             tracing::warn!(pod_uid = uid, %error, "directory of a removed pod not removed");
         }
     }
+    let mut cgroups = kubelet.cgroups.of_pods();
+    cgroups.retain(|(uid, _)| !known(uid));
+    remove_cgroups(kubelet, cgroups).await;
     remove_orphaned_logs(&kubelet.config.pod_logs_dir, &known);
+}
+
+/// Removes cgroups of pods that nobody knows: upstream `cleanupOrphanedPodCgroups`.
+async fn remove_cgroups(kubelet: &Arc<Kubelet>, orphans: Vec<(String, String)>) {
+    if orphans.is_empty() {
+        return;
+    }
+    let cgroups = kubelet.cgroups.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        for (uid, path) in orphans {
+            if let Err(error) = cgroups.remove(&path) {
+                let error = telemetry::Chain(&error).to_string();
+                tracing::warn!(pod_uid = uid, error, "cgroup of a removed pod not removed");
+            }
+        }
+    });
+    // It was logged where it panicked.
+    removed.await.ok();
 }
 
 async fn end_sandbox(kubelet: &Arc<Kubelet>, id: &cri::SandboxId) -> Result<(), CriError> {

@@ -68,7 +68,8 @@ impl Kubelet {
         let puller = Puller::new(&config.images, &deps.clock);
         let policy = config.images.credentials_policy.clone();
         let pulled = PulledRecords::new(&config.root_dir, policy);
-        let cgroups = PodCgroups::new(&config.cgroup_mount, &config.cgroup_root);
+        let most = u64::try_from(config.pod_pids_limit).ok();
+        let cgroups = PodCgroups::new(&config.cgroup_mount, &config.cgroup_root, most);
         Self {
             config,
             deps,

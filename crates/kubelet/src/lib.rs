@@ -29,6 +29,7 @@ mod config;
 mod run;
 
 mod cgroups;
+mod eviction;
 mod housekeeping;
 mod http_get;
 mod image;
@@ -41,6 +42,7 @@ mod server;
 mod static_pods;
 mod volume;
 
-pub use config::{Config, Deps, EvictionHard, KubeletError, OnPodCidr, ServingTls};
+pub use config::{Config, Deps, KubeletError, OnPodCidr, ServingTls};
+pub use eviction::EvictionHard;
 pub use image::{CredentialsPolicy, ImageGcPolicy, ImagesConfig};
 pub use run::run;

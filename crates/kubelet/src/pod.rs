@@ -31,5 +31,6 @@ pub(crate) mod status;
 pub(crate) mod status_writer;
 pub(crate) mod storage_limits;
 pub(crate) mod sub_path;
+pub(crate) mod users;
 pub(crate) mod worker;
 pub(crate) mod workers;

@@ -33,6 +33,7 @@ use crate::pod::fields::Surroundings;
 use crate::pod::pod_resources;
 use crate::pod::qos;
 use crate::pod::spec;
+use crate::pod::users::Users;
 use claims::Claimed;
 use mounts::Mounts;
 use objects::{Objects, Wake};
@@ -86,6 +87,8 @@ pub(crate) struct Volumes {
     pub(crate) mounts: Arc<dyn Mounts>,
     /// Persistent volumes of pods, by uid and name of the volume in the pod.
     claimed: Mutex<BTreeMap<(String, String), Claimed>>,
+    /// Who the users of pods are on the node, which is noted in their directories.
+    pub(crate) users: Users,
 }
 
 impl Volumes {
@@ -106,6 +109,7 @@ impl Volumes {
             bundles,
             certificates: PodCertificates::new(client.clone(), Arc::clone(&clock)),
             pods_dir: root_dir.join("pods"),
+            users: Users::new(root_dir.join("pods")),
             config_maps: Objects::new(
                 client.clone(),
                 Arc::clone(&clock),
@@ -237,9 +241,11 @@ impl Volumes {
         // What is mounted there is not the pod's to remove.
         self.mounts.unmount_all(&directory)?;
         match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        self.users.release(uid);
+        Ok(())
     }
 
     async fn set_up_one(

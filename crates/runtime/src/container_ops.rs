@@ -32,13 +32,15 @@ impl Runtime {
         sandbox_config: PodSandboxConfig,
     ) -> Result<ContainerId, CriError> {
         let sandbox = self.0.require_sandbox(&sandbox_id)?;
+        // So that it is not removed meanwhile, with what is made in it.
+        let _order = sandbox.operation.lock().await;
         if sandbox.state() != PodSandboxState::Ready {
             return Err(CriError::new(
                 Code::Unknown,
                 format!("sandbox container {:?} is not running", sandbox_id.as_str()),
             ));
         }
-        let inner = Arc::clone(&self.0);
+        let (inner, sandbox) = (Arc::clone(&self.0), Arc::clone(&sandbox));
         let container = blocking(move || {
             let id = ContainerId::from(new_id());
             let directory = sandbox.directory.join("containers").join(id.as_str());
@@ -62,6 +64,8 @@ impl Runtime {
         let container = self.0.require_container(id)?;
         let sandbox = self.0.require_sandbox(&container.sandbox_id)?;
         let _order = container.operation.lock().await;
+        // It may have been removed meanwhile.
+        self.0.require_container(id)?;
         if container.status().state != ContainerState::Created {
             return Err(CriError::new(
                 Code::FailedPrecondition,

@@ -16,7 +16,10 @@
 //!   it after a restart; what the agent wrote down is what it wants, not what is.
 //! - Everything about a sandbox is below its directory. A directory without its record was not
 //!   finished, or was being removed, and goes when the runtime is opened.
-//! - Mounts are made in the containers' own mount namespaces only, so none can be left behind.
+//! - Mounts are made in the containers' own mount namespaces only, or in one that ends before the
+//!   container begins, so none can be left behind.
+//! - A shim stays among the node's users. What belongs to a pod with users of its own is made by
+//!   processes that have entered them (`shim::users`).
 //! - A cgroup, a lease on image layers and network addresses are released before the record of
 //!   what they belonged to.
 //!

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cri::{
     Capability, ContainerConfig, CriError, LinuxContainerSecurityContext, MountPropagation,
-    NamespaceMode, PodSandboxConfig, ProfileType, SupplementalGroupsPolicy,
+    NamespaceMode, PodSandboxConfig, ProfileType, SupplementalGroupsPolicy, UserNamespace,
 };
 use image::RunConfig;
 
@@ -305,6 +305,7 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<BindMount>, CriError> {
             source: inputs.sandbox_directory.join(file),
             target,
             readonly: inputs.config.linux.security_context.readonly_rootfs,
+            id_mapped: users(inputs.sandbox).is_some(),
             ..BindMount::default()
         });
     }
@@ -319,17 +320,25 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<BindMount>, CriError> {
             });
             continue;
         }
-        mounts.push(bind_mount(mount)?);
+        mounts.push(bind_mount(mount, users(inputs.sandbox))?);
     }
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
 }
 
+fn users(sandbox: &PodSandboxConfig) -> Option<&UserNamespace> {
+    sandbox.linux.security_context.namespace_options.users.as_ref()
+}
+
 /// A path of the node.
-fn bind_mount(mount: &cri::Mount) -> Result<BindMount, CriError> {
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+fn bind_mount(mount: &cri::Mount, users: Option<&UserNamespace>) -> Result<BindMount, CriError> {
+    let id_mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    let as_pod = |users: &&UserNamespace| {
+        users.uids == mount.uid_mappings && users.gids == mount.gid_mappings
+    };
+    if id_mapped && users.is_none_or(|users| !as_pod(&users)) {
         return Err(CriError::invalid_argument(format!(
-            "mount {:?}: id mapped mounts are not supported",
+            "mount {:?}: id mapped mounts must have the mappings of the pod's user namespace",
             mount.container_path
         )));
     }
@@ -349,6 +358,7 @@ fn bind_mount(mount: &cri::Mount) -> Result<BindMount, CriError> {
             MountPropagation::HostToContainer => Propagation::Slave,
             MountPropagation::Bidirectional => Propagation::Shared,
         },
+        id_mapped,
         ..BindMount::default()
     })
 }

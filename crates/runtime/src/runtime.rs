@@ -257,6 +257,20 @@ impl Inner {
         self.objects().sandboxes.insert(sandbox.id.clone(), sandbox);
     }
 
+    /// Inserts it unless there is one of which `taken` says that it is in its place.
+    pub(crate) fn insert_sandbox_unless(
+        &self,
+        sandbox: Arc<Sandbox>,
+        taken: impl Fn(&Sandbox) -> bool,
+    ) -> Option<SandboxId> {
+        let mut objects = self.objects();
+        if let Some(other) = objects.sandboxes.values().find(|other| taken(other)) {
+            return Some(other.id.clone());
+        }
+        objects.sandboxes.insert(sandbox.id.clone(), sandbox);
+        None
+    }
+
     pub(crate) fn insert_container(&self, container: Arc<Container>) {
         self.objects().containers.insert(container.id.clone(), container);
     }

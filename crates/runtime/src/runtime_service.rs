@@ -201,7 +201,7 @@ impl RuntimeService for Runtime {
                 .map(|name| RuntimeHandler {
                     name: name.to_owned(),
                     recursive_read_only_mounts: true,
-                    user_namespaces: false,
+                    user_namespaces: has_user_namespaces(),
                 })
                 .into(),
             supplemental_groups_policy: true,
@@ -219,6 +219,18 @@ impl RuntimeService for Runtime {
         });
         events.boxed()
     }
+}
+
+/// Whether pods can have users of their own: the kernel makes such namespaces, and has everything
+/// that their file systems are made with, the last of it since 6.8.
+fn has_user_namespaces() -> bool {
+    let most = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    let system = rustix::system::uname();
+    let release = system.release().to_string_lossy();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>());
+    let version = (parts.next(), parts.next());
+    let (Some(Ok(major)), Some(Ok(minor))) = version else { return false };
+    (major, minor) >= (6, 8) && most.trim().parse::<u64>().is_ok_and(|most| most > 0)
 }
 
 /// Runs to the end even when the caller gives up.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::{
-    Code, ContainerEventType, CriError, NamespaceMode, PodSandboxConfig, PodSandboxMetadata,
-    SandboxId,
+    Code, ContainerEventType, CriError, IdMapping, NamespaceMode, PodSandboxConfig,
+    PodSandboxMetadata, SandboxId, UserNamespace,
 };
 
 use crate::handle::Handle;
@@ -17,7 +17,7 @@ use crate::record::{self, SandboxRecord};
 use crate::runtime::{Inner, Runtime, remove_directory};
 use crate::runtime_service::HANDLERS;
 use crate::sandbox::Sandbox;
-use crate::spec::SandboxSpec;
+use crate::spec::{IdRange, SandboxSpec, UserMappings};
 
 /// Killed processes end at once, unless the kernel waits for a disk.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,11 +36,14 @@ impl Runtime {
             return Err(CriError::new(Code::Unknown, message));
         }
         let id = SandboxId::from(new_id());
-        let sandbox = self.reserve(id.clone(), config)?;
+        let sandbox = self.new_sandbox(id.clone(), config);
+        // Who wants to remove it, waits: otherwise things are made that nobody looks for any more.
+        let _order = sandbox.operation.lock().await;
+        self.reserve(&sandbox)?;
         let made = self.make_sandbox(&sandbox).await;
         if let Err(error) = made {
             // The first error is the one that matters; what is left goes with the next start.
-            self.remove_sandbox(&sandbox).await.ok();
+            self.remove_ordered(&sandbox).await.ok();
             return Err(error);
         }
         self.0.publish(&sandbox, None, ContainerEventType::Started);
@@ -48,18 +51,22 @@ impl Runtime {
     }
 
     /// Takes the name, so that no two sandboxes are made for one attempt.
-    fn reserve(&self, id: SandboxId, config: PodSandboxConfig) -> Result<Arc<Sandbox>, CriError> {
-        let name = full_name(&config.metadata);
-        let taken = |other: &Arc<Sandbox>| full_name(&other.record().config.metadata) == name;
-        if let Some(other) = self.0.sandboxes().into_iter().find(taken) {
-            return Err(CriError::new(
-                Code::Unknown,
-                format!(
-                    "failed to reserve sandbox name {name:?}: name {name:?} is reserved for {:?}",
-                    other.id.as_str()
-                ),
-            ));
-        }
+    fn reserve(&self, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
+        let name = full_name(&sandbox.record().config.metadata);
+        let taken = |other: &Sandbox| full_name(&other.record().config.metadata) == name;
+        let Some(other) = self.0.insert_sandbox_unless(Arc::clone(sandbox), taken) else {
+            return Ok(());
+        };
+        Err(CriError::new(
+            Code::Unknown,
+            format!(
+                "failed to reserve sandbox name {name:?}: name {name:?} is reserved for {:?}",
+                other.as_str()
+            ),
+        ))
+    }
+
+    fn new_sandbox(&self, id: SandboxId, config: PodSandboxConfig) -> Arc<Sandbox> {
         let record = SandboxRecord {
             config,
             created_at: self.0.deps.clock.now(),
@@ -70,9 +77,7 @@ impl Runtime {
         };
         let handle = Handle::new(self.0.socket(&id));
         let directory = self.0.sandbox_directory(&id);
-        let sandbox = Arc::new(Sandbox::new(id, directory, handle, record));
-        self.0.insert_sandbox(Arc::clone(&sandbox));
-        Ok(sandbox)
+        Arc::new(Sandbox::new(id, directory, handle, record))
     }
 
     async fn make_sandbox(&self, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
@@ -139,6 +144,10 @@ impl Runtime {
 
     pub(crate) async fn remove_sandbox(&self, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
         let _order = sandbox.operation.lock().await;
+        self.remove_ordered(sandbox).await
+    }
+
+    async fn remove_ordered(&self, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
         self.stop_ordered(sandbox).await?;
         for container in self.0.containers_of(&sandbox.id) {
             self.remove_container_of(&container, Some(sandbox)).await?;
@@ -218,7 +227,20 @@ fn spec(id: &SandboxId, config: &PodSandboxConfig) -> SandboxSpec {
         own_ipc: options.ipc != NamespaceMode::Node,
         shared_pid: options.pid == NamespaceMode::Pod,
         sysctls: config.linux.sysctls.clone(),
+        users: options.users.as_ref().map(user_mappings),
     }
+}
+
+fn user_mappings(users: &UserNamespace) -> UserMappings {
+    let ranges = |mappings: &[IdMapping]| {
+        let range = |mapping: &IdMapping| IdRange {
+            inside: mapping.container_id,
+            outside: mapping.host_id,
+            length: mapping.length,
+        };
+        mappings.iter().map(range).collect()
+    };
+    UserMappings { uids: ranges(&users.uids), gids: ranges(&users.gids) }
 }
 
 fn full_name(metadata: &PodSandboxMetadata) -> String {

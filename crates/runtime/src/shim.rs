@@ -21,6 +21,7 @@ mod step;
 mod sys;
 mod terminal;
 mod tree;
+mod users;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

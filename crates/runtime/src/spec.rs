@@ -24,6 +24,30 @@ pub(crate) struct SandboxSpec {
     pub(crate) shared_pid: bool,
     /// Kernel parameters by dotted name.
     pub(crate) sysctls: BTreeMap<String, String>,
+    /// The pod's users, unless they are the node's.
+    pub(crate) users: Option<UserMappings>,
+}
+
+/// Who the users and groups of a pod are on the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct UserMappings {
+    /// Users.
+    pub(crate) uids: Vec<IdRange>,
+    /// Groups.
+    pub(crate) gids: Vec<IdRange>,
+}
+
+/// A range of users or groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct IdRange {
+    /// The first in the pod.
+    pub(crate) inside: u32,
+    /// The first on the node.
+    pub(crate) outside: u32,
+    /// How many.
+    pub(crate) length: u32,
 }
 
 /// In which process namespace a container runs.
@@ -59,6 +83,8 @@ pub(crate) struct BindMount {
     pub(crate) recursive_readonly: bool,
     /// Which later mounts show up.
     pub(crate) propagation: Propagation,
+    /// Whether files show the owners that they have on the node, as the pod counts them.
+    pub(crate) id_mapped: bool,
 }
 
 /// Which mounts made later show up on the other side.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use client::Change;
-use meta::LabelSelector;
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use meta::{LabelSelector, ObjectKey};
 
 use crate::framework::{ClusterEvent, Plugin};
 use crate::node_info::NodeInfo;
@@ -145,15 +146,36 @@ impl Cluster {
         self.assumed.contains(uid)
     }
 
-    /// Takes over a change of volumes, claims or classes.
+    /// Takes over a change of what is known of volumes.
     pub fn volumes_changed(
         &mut self,
         change: impl FnOnce(&mut Volumes),
+        event: ClusterEvent,
         plugins: &[Box<dyn Plugin>],
         now: Instant,
     ) -> bool {
         change(&mut self.snapshot.volumes);
-        self.queue.happened(ClusterEvent::Volumes, plugins, now)
+        self.queue.happened(event, plugins, now)
+    }
+
+    /// Takes over a claim for devices, `None` when it is gone.
+    pub fn device_claim_changed(
+        &mut self,
+        key: &ObjectKey,
+        claim: Option<Arc<ResourceClaim>>,
+        plugins: &[Box<dyn Plugin>],
+        now: Instant,
+    ) -> bool {
+        match claim {
+            Some(claim) => {
+                self.snapshot.device_claims.insert(key.clone(), claim);
+                self.queue.happened(ClusterEvent::DeviceClaims, plugins, now)
+            }
+            None => {
+                self.snapshot.device_claims.remove(key);
+                false
+            }
+        }
     }
 
     /// Takes over a change of a node.
@@ -228,9 +250,13 @@ impl Cluster {
     }
 }
 
-/// Whether a waiting pod changed in what decisions read; its status does not count.
+/// Whether a waiting pod changed in what decisions read; of its status only the claims that were
+/// made for it count.
 fn schedules_differently(old: &PodInfo, new: &PodInfo) -> bool {
-    old.generation != new.generation || old.labels != new.labels || old.gates != new.gates
+    old.generation != new.generation
+        || old.labels != new.labels
+        || old.gates != new.gates
+        || old.device_claims != new.device_claims
 }
 
 fn node_events(old: &NodeInfo, new: &NodeInfo) -> Vec<ClusterEvent> {

@@ -107,12 +107,15 @@ pub fn decide(
 /// Whether the pod passes every filter on the node as it is given.
 pub fn passes(
     plugins: &[Box<dyn Plugin>],
+    snapshot: &Snapshot,
     state: &CycleState,
     pod: &PodInfo,
     node: &NodeInfo,
 ) -> Result<(), (&'static str, Rejection)> {
     for plugin in plugins {
-        plugin.filter(state, pod, node).map_err(|rejection| (plugin.name(), rejection))?;
+        plugin
+            .filter(state, pod, node, snapshot)
+            .map_err(|rejection| (plugin.name(), rejection))?;
     }
     Ok(())
 }
@@ -155,8 +158,8 @@ fn find_fitting<'a>(
         let node = &nodes[at];
         let with = with_nominated(snapshot, pod, node);
         let verdict = with
-            .map_or(Ok(()), |with| passes(plugins, state, pod, &with))
-            .and_then(|()| passes(plugins, state, pod, node));
+            .map_or(Ok(()), |with| passes(plugins, snapshot, state, pod, &with))
+            .and_then(|()| passes(plugins, snapshot, state, pod, node));
         let Err((plugin, rejection)) = verdict else { return true };
         error.plugins.insert(plugin);
         if rejection.resolvable {

@@ -80,8 +80,12 @@ pub enum ClusterEvent {
     PodChanged,
     /// The labels of a namespace changed.
     Namespace,
-    /// A volume, claim or class appeared or changed.
+    /// A volume, claim, class or capacity appeared or changed.
     Volumes,
+    /// A claim for devices appeared or changed.
+    DeviceClaims,
+    /// A node may take more volumes of a driver, or one was detached.
+    VolumeLimits,
 }
 
 /// One plugin.
@@ -115,6 +119,7 @@ pub trait Plugin: Send + Sync {
         _state: &CycleState,
         _pod: &PodInfo,
         _node: &NodeInfo,
+        _snapshot: &Snapshot,
     ) -> Result<(), Rejection> {
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! in the next decision, before the server has confirmed it; every watch event that may help a
 //! rejected pod has it tried again, without polling.
 //!
-//! It does not run several profiles, extenders, gangs or device claims.
+//! It does not run several profiles, extenders or gangs, and does not allocate devices.
 //!
 //! Tested by tables over the core and the plugins, and by component tests of the driver.
 

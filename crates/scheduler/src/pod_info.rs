@@ -6,7 +6,7 @@ use api::Typed;
 use api::resources::{self, ResourceList};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    NodeSelector, Pod, PodAffinityTerm, PodSpec, PreferredSchedulingTerm, Toleration,
+    NodeSelector, Pod, PodAffinityTerm, PodSpec, PodStatus, PreferredSchedulingTerm, Toleration,
     TopologySpreadConstraint, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as wire;
@@ -57,6 +57,10 @@ pub struct PodInfo {
     pub images: Vec<String>,
     /// The claims it mounts.
     pub claims: Vec<ClaimName>,
+    /// Disks of its own that others may not have at once.
+    pub disks: Vec<Disk>,
+    /// The claims for devices of its entries.
+    pub device_claims: Vec<DeviceClaim>,
     /// Uid of the owner that controls it.
     pub controller: Option<String>,
     /// When it was created.
@@ -80,6 +84,63 @@ pub struct ClaimName {
     pub name: String,
     /// Whether it is made for the pod, and goes with it.
     pub is_ephemeral: bool,
+}
+
+/// The claim for devices of one entry of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceClaim {
+    /// One that the user made.
+    Given(String),
+    /// One that was made for the pod.
+    Made(String),
+    /// None was needed.
+    NotNeeded,
+    /// None has been made yet.
+    NotMade,
+}
+
+/// A disk that a pod names itself, without a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// What tells it from others of its sort.
+    id: Vec<String>,
+    /// Names of which one must be shared for two to be the same; none when that does not count.
+    monitors: Vec<String>,
+    /// Whether it may be had many times, as it is only read.
+    is_read_only: bool,
+}
+
+impl Disk {
+    /// `None` for volumes that may be had many times.
+    fn of(volume: &Volume) -> Option<Self> {
+        let disk = |sort: &str, id: &[&str], read_only: Option<bool>| Self {
+            id: std::iter::once(sort).chain(id.iter().copied()).map(str::to_owned).collect(),
+            monitors: Vec::new(),
+            is_read_only: read_only.unwrap_or(false),
+        };
+        if let Some(gce) = &volume.gce_persistent_disk {
+            return Some(disk("gce", &[&gce.pd_name], gce.read_only));
+        }
+        if let Some(aws) = &volume.aws_elastic_block_store {
+            // Read or written, it is attached once.
+            return Some(disk("aws", &[&aws.volume_id], None));
+        }
+        if let Some(iscsi) = &volume.iscsi {
+            return Some(disk("iscsi", &[&iscsi.iqn], iscsi.read_only));
+        }
+        let rbd = volume.rbd.as_ref()?;
+        let pool = rbd.pool.as_deref().unwrap_or("rbd");
+        let disk = disk("rbd", &[pool, &rbd.image], rbd.read_only);
+        Some(Self { monitors: rbd.monitors.clone(), ..disk })
+    }
+
+    /// Whether both cannot be had at once.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        self.id == other.id
+            && (self.monitors == other.monitors
+                || self.monitors.iter().any(|monitor| other.monitors.contains(monitor)))
+            && !(self.is_read_only && other.is_read_only)
+    }
 }
 
 /// A port on the node.
@@ -210,6 +271,8 @@ impl PodInfo {
             gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.clone()).collect(),
             images: spec.containers.iter().filter_map(|c| c.image.clone()).collect(),
             claims: claims(spec.volumes.as_deref(), &key.name),
+            device_claims: device_claims(spec, status),
+            disks: spec.volumes.iter().flatten().filter_map(Disk::of).collect(),
             controller: controller(&meta.owner_references),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             started: status.and_then(|s| s.start_time.as_ref()).map(|time| time.0),
@@ -220,6 +283,11 @@ impl PodInfo {
             key,
             labels,
         }
+    }
+
+    /// The claims it mounts, by namespace and name.
+    pub fn claim_keys(&self) -> impl Iterator<Item = ObjectKey> {
+        self.claims.iter().map(|claim| ObjectKey::new(&self.key.namespace, &claim.name))
     }
 
     /// Whether it takes room on a node.
@@ -243,6 +311,24 @@ fn claims(volumes: Option<&[Volume]>, pod: &str) -> Vec<ClaimName> {
             .map(|_| ClaimName { name: format!("{pod}-{}", volume.name), is_ephemeral: true }),
     };
     volumes.filter_map(claim).collect()
+}
+
+fn device_claims(spec: &PodSpec, status: Option<&PodStatus>) -> Vec<DeviceClaim> {
+    let statuses = status.and_then(|status| status.resource_claim_statuses.as_deref());
+    let made = |name: &str| {
+        let mut statuses = statuses.unwrap_or_default().iter();
+        match statuses.find(|status| status.name == name).map(|one| &one.resource_claim_name) {
+            Some(Some(claim)) => DeviceClaim::Made(claim.clone()),
+            Some(None) => DeviceClaim::NotNeeded,
+            None => DeviceClaim::NotMade,
+        }
+    };
+    let entries = spec.resource_claims.iter().flatten();
+    let claim = entries.map(|entry| match &entry.resource_claim_name {
+        Some(claim) => DeviceClaim::Given(claim.clone()),
+        None => made(&entry.name),
+    });
+    claim.collect()
 }
 
 fn unscheduled(pod: &Pod) -> Option<(String, String)> {

@@ -15,7 +15,7 @@ use crate::decision::{Decision, FitError, decide};
 use crate::framework::Plugin;
 use crate::metrics::{Attempt, Metrics};
 use crate::plugins::default_preemption::Preemption;
-use crate::plugins::{default_binder, volume_binding};
+use crate::plugins::{default_binder, dynamic_resources, volume_binding};
 use crate::pod_info::PodInfo;
 use crate::queue::Popped;
 use crate::volumes::VolumePlan;
@@ -154,7 +154,9 @@ impl Scheduler {
             let Tried { popped, began, decision, volumes } = tried;
             match decision {
                 Decision::Bind { node } => {
-                    if scheduler.prepare(&popped, &node, &volumes, began).await {
+                    if scheduler.prepare(&popped, &node, &volumes, began).await
+                        && scheduler.reserve_devices(&popped.pod, began).await
+                    {
                         scheduler.bind(&popped, &node, began).await;
                     }
                 }
@@ -184,6 +186,20 @@ impl Scheduler {
         let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {error}");
         self.bind_failed(&popped.pod, &text, false, began).await;
         false
+    }
+
+    /// Notes the pod in its claims for devices; `false` when it cannot go on. A pod that is tried
+    /// again stays noted: it needs them still.
+    async fn reserve_devices(&self, pod: &PodInfo, began: Instant) -> bool {
+        let claims = dynamic_resources::unreserved(pod, &self.lock().snapshot);
+        for claim in claims {
+            if let Err(error) = dynamic_resources::reserve(&self.client, pod, &claim).await {
+                let text = format!("running PreBind plugin \"DynamicResources\": {error}");
+                self.bind_failed(pod, &text, false, began).await;
+                return false;
+            }
+        }
+        true
     }
 
     async fn bind(&self, popped: &Popped, node: &str, began: Instant) {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use meta::LabelSelector;
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use meta::{LabelSelector, ObjectKey};
 
 use crate::node_info::NodeInfo;
 use crate::pod_info::{NamespaceLabels, PodInfo};
@@ -31,6 +32,10 @@ pub struct Snapshot {
     pub nominated: BTreeMap<String, BTreeMap<String, Arc<PodInfo>>>,
     /// Volumes, claims and classes.
     pub volumes: Volumes,
+    /// Claims for devices.
+    pub device_claims: HashMap<ObjectKey, Arc<ResourceClaim>>,
+    /// How many placed pods mount each claim.
+    claim_users: HashMap<ObjectKey, usize>,
 }
 
 /// What preemption reads of a PodDisruptionBudget.
@@ -80,16 +85,38 @@ impl Snapshot {
         }
         self.placed.insert(pod.uid.clone(), pod.node_name.clone());
         let node = pod.node_name.clone();
+        self.remove_from(&node, &pod.uid);
+        for claim in pod.claim_keys() {
+            *self.claim_users.entry(claim).or_default() += 1;
+        }
         self.entry(&node).add_pod(pod);
     }
 
     /// Removes a pod, if it is there.
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let node = self.placed.remove(uid)?;
-        let at = self.position(&node)?;
-        let pod = self.nodes[at].remove_pod(uid);
+        let pod = self.remove_from(&node, uid);
         self.drop_if_unused(&node);
         pod
+    }
+
+    fn remove_from(&mut self, node: &str, uid: &str) -> Option<Arc<PodInfo>> {
+        let at = self.position(node)?;
+        let pod = self.nodes[at].remove_pod(uid)?;
+        for claim in pod.claim_keys() {
+            if let Some(users) = self.claim_users.get_mut(&claim) {
+                *users -= 1;
+                if *users == 0 {
+                    self.claim_users.remove(&claim);
+                }
+            }
+        }
+        Some(pod)
+    }
+
+    /// Whether a placed pod mounts the claim.
+    pub fn is_mounted(&self, claim: &ObjectKey) -> bool {
+        self.claim_users.contains_key(claim)
     }
 
     /// The node that a pod is on.

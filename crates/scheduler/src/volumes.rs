@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use api::volumes;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::StorageClass;
-use meta::ObjectKey;
+use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass};
+use meta::{LabelSelector, ObjectKey, Quantity};
 
 /// What is known.
 #[derive(Debug, Default)]
@@ -18,10 +18,31 @@ pub struct Volumes {
     pub volumes: BTreeMap<String, Arc<PersistentVolume>>,
     /// Classes by name.
     pub classes: HashMap<String, Arc<StorageClass>>,
+    /// Drivers by name.
+    pub drivers: HashMap<String, Arc<CSIDriver>>,
+    /// How much can be made, by namespace and name of the object that says so.
+    pub capacities: HashMap<ObjectKey, Capacity>,
+    /// How many volumes of each driver a node may have.
+    pub limits: HashMap<String, BTreeMap<String, i64>>,
+    /// What is attached to a node: driver and volume, by name of the attachment.
+    pub attachments: HashMap<String, BTreeMap<String, (String, String)>>,
+    /// The nodes of attachments.
+    attached_to: HashMap<String, String>,
     /// Volumes that decisions gave to claims.
     given: HashMap<String, ObjectKey>,
     /// Nodes on which decisions had claims provisioned.
     chosen: HashMap<ObjectKey, String>,
+}
+
+/// How large a volume of a class can be made somewhere.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    /// The class.
+    pub class: String,
+    /// The nodes.
+    pub nodes: LabelSelector,
+    /// The size; unknown ones do for nothing.
+    pub size: Option<Quantity>,
 }
 
 /// What has to be done for the claims of a pod before it can be bound to a node.
@@ -56,6 +77,31 @@ impl Volumes {
         self.volumes.iter().filter(is_free).map(|(_, volume)| Arc::clone(volume)).collect()
     }
 
+    /// What can be made for a claim of a class, if its driver says that.
+    pub fn capacities_of(&self, class: &StorageClass) -> Option<Vec<Capacity>> {
+        let driver = self.drivers.get(&class.provisioner)?;
+        if driver.spec.storage_capacity != Some(true) {
+            return None;
+        }
+        let name = class.metadata.name.as_deref().unwrap_or_default();
+        let of_class = self.capacities.values().filter(|one| one.class == name);
+        Some(of_class.cloned().collect())
+    }
+
+    /// The driver of a claim's volume, and the volume's name; of one that has to be made yet, a name
+    /// that no other has.
+    pub fn driver_of(&self, key: &ObjectKey) -> Option<(String, String)> {
+        let claim = self.claims.get(key)?;
+        let name = volumes::volume_name(claim);
+        if !name.is_empty() {
+            let volume = self.volumes.get(name)?;
+            let csi = volume.spec.as_ref()?.csi.as_ref()?;
+            return Some((csi.driver.clone(), name.to_owned()));
+        }
+        let class = self.classes.get(volumes::class_of_claim(claim))?;
+        Some((class.provisioner.clone(), format!(" {key}")))
+    }
+
     /// The node that a decision, or the claim itself, names for it.
     pub fn node_of<'a>(&'a self, claim: &'a PersistentVolumeClaim) -> Option<&'a str> {
         let annotations = claim.metadata.annotations.as_ref();
@@ -88,6 +134,23 @@ impl Volumes {
                 self.given.remove(name);
                 self.volumes.remove(name);
             }
+        }
+    }
+
+    /// Takes over an attachment, as node, driver and name of the volume; `None` when it is gone.
+    pub fn set_attachment(&mut self, name: &str, found: Option<&(String, String, String)>) {
+        if let Some(node) = self.attached_to.remove(name)
+            && let Some(attached) = self.attachments.get_mut(&node)
+        {
+            attached.remove(name);
+            if attached.is_empty() {
+                self.attachments.remove(&node);
+            }
+        }
+        if let Some((node, driver, volume)) = found {
+            self.attached_to.insert(name.to_owned(), node.clone());
+            let attached = self.attachments.entry(node.clone()).or_default();
+            attached.insert(name.to_owned(), (driver.clone(), volume.clone()));
         }
     }
 

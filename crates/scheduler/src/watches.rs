@@ -10,15 +10,19 @@ use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+};
 use meta::{LabelSelector, MalformedObject, Object, ObjectKey};
 use stdx::shutdown::Shutdown;
 
+use crate::framework::ClusterEvent;
 use crate::node_info::NodeInfo;
 use crate::pod_info::{PodInfo, selector};
 use crate::scheduler::Scheduler;
 use crate::snapshot::Budget;
-use crate::volumes::Volumes;
+use crate::volumes::{Capacity, Volumes};
 
 /// Starts the informers and returns when all first lists are in the scheduler's state.
 pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
@@ -50,6 +54,14 @@ pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
         Some(class) => drop(volumes.classes.insert(key.name.clone(), class)),
         None => drop(volumes.classes.remove(&key.name)),
     });
+    let drivers = watches.storage::<CSIDriver>(|volumes, key, driver| match driver {
+        Some(driver) => drop(volumes.drivers.insert(key.name.clone(), driver)),
+        None => drop(volumes.drivers.remove(&key.name)),
+    });
+    let capacities = watches.capacities();
+    let limits = watches.limits();
+    let device_claims = watches.device_claims();
+    let attachments = watches.attachments();
     let nodes = watches.nodes();
     let pods = watches.pods();
     tokio::join!(
@@ -62,6 +74,11 @@ pub(crate) async fn follow(scheduler: &Arc<Scheduler>, shutdown: &Shutdown) {
         claims.synced(),
         persistent.synced(),
         classes.synced(),
+        drivers.synced(),
+        capacities.synced(),
+        limits.synced(),
+        device_claims.synced(),
+        attachments.synced(),
         nodes.synced(),
         pods.synced(),
     );
@@ -120,18 +137,87 @@ impl Watches<'_> {
         K: k8s_openapi::Resource + Typed + Send + Sync + 'static,
     {
         let objects = self.spawn(InformerConfig::all::<K>(), |object| K::of(object));
+        self.take(&objects, ClusterEvent::Volumes, take);
+        objects
+    }
+
+    fn take<P: Send + Sync + 'static>(
+        &self,
+        objects: &Lister<P>,
+        event: ClusterEvent,
+        take: impl Fn(&mut Volumes, &ObjectKey, Option<Arc<P>>) + Send + Sync + 'static,
+    ) {
         let scheduler = Arc::clone(self.scheduler);
         objects.on_change(move |key, change| {
             let object = current(&change).cloned();
             let now = scheduler.clock.monotonic();
             let mut cluster = scheduler.lock();
             let take = |volumes: &mut Volumes| take(volumes, key, object);
-            let retry = cluster.volumes_changed(take, &scheduler.plugins, now);
+            let retry = cluster.volumes_changed(take, event, &scheduler.plugins, now);
             drop(cluster);
             scheduler.volumes_changed.notify_waiters();
             scheduler.wake_if(retry);
         });
-        objects
+    }
+
+    fn capacities(&self) -> Lister<Capacity> {
+        let capacities = self.spawn(InformerConfig::all::<CSIStorageCapacity>(), |object| {
+            let found = CSIStorageCapacity::of(object)?;
+            let size = found.maximum_volume_size.or(found.capacity);
+            Ok(Capacity {
+                class: found.storage_class_name,
+                nodes: match &found.node_topology {
+                    None => LabelSelector::nothing(),
+                    nodes => selector(nodes.as_ref()),
+                },
+                size: size.and_then(|size| size.0.parse().ok()),
+            })
+        });
+        self.take(&capacities, ClusterEvent::Volumes, |volumes, key, found| match found {
+            Some(found) => drop(volumes.capacities.insert(key.clone(), (*found).clone())),
+            None => drop(volumes.capacities.remove(key)),
+        });
+        capacities
+    }
+
+    fn device_claims(&self) -> Lister<ResourceClaim> {
+        let claims = self.spawn(InformerConfig::all::<ResourceClaim>(), ResourceClaim::of);
+        let scheduler = Arc::clone(self.scheduler);
+        claims.on_change(move |key, change| {
+            let claim = current(&change).cloned();
+            let now = scheduler.clock.monotonic();
+            let mut cluster = scheduler.lock();
+            let retry = cluster.device_claim_changed(key, claim, &scheduler.plugins, now);
+            drop(cluster);
+            scheduler.wake_if(retry);
+        });
+        claims
+    }
+
+    fn limits(&self) -> Lister<BTreeMap<String, i64>> {
+        let limits = self.spawn(InformerConfig::all::<CSINode>(), |object| {
+            let drivers = CSINode::of(object)?.spec.drivers.into_iter();
+            let limits = drivers
+                .filter_map(|driver| Some((driver.name, i64::from(driver.allocatable?.count?))));
+            Ok(limits.collect::<BTreeMap<_, _>>())
+        });
+        self.take(&limits, ClusterEvent::VolumeLimits, |volumes, key, found| match found {
+            Some(found) => drop(volumes.limits.insert(key.name.clone(), (*found).clone())),
+            None => drop(volumes.limits.remove(&key.name)),
+        });
+        limits
+    }
+
+    fn attachments(&self) -> Lister<Attached> {
+        let attachments = self.spawn(InformerConfig::all::<VolumeAttachment>(), |object| {
+            let spec = VolumeAttachment::of(object)?.spec;
+            let volume = spec.source.persistent_volume_name.unwrap_or_default();
+            Ok((spec.node_name, spec.attacher, volume))
+        });
+        self.take(&attachments, ClusterEvent::VolumeLimits, |volumes, key, found| {
+            volumes.set_attachment(&key.name, found.as_deref());
+        });
+        attachments
     }
 
     fn namespaces(&self) -> Lister<BTreeMap<String, String>> {
@@ -204,6 +290,9 @@ impl Watches<'_> {
         workloads
     }
 }
+
+/// Node, driver and volume of an attachment.
+type Attached = (String, String, String);
 
 /// Uid and selector of a workload.
 type Workload = (Option<String>, LabelSelector);

@@ -22,12 +22,12 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Patient writes of one batch: about a millisecond of work, which others may have to wait for.
 const PATIENT_WRITES: usize = 64;
 
-/// A batch of so many writes says that many clients write at once, so that more are on their way.
+/// Batches of so many writes say that many clients write at once, so that more are on their way.
 const CROWD: usize = 4;
 /// The next batch waits for them as long as each pause brings some, and so many pauses at most.
 const PAUSE: Duration = Duration::from_micros(200);
 const PAUSES: usize = 8;
-/// After a batch of so many writes one pause may bring nothing by chance, and lasts twice as long.
+/// After batches of so many writes one pause may bring nothing by chance, and lasts twice as long.
 const LARGE_CROWD: usize = 16;
 
 /// Ends a pause for patient writes.
@@ -63,8 +63,8 @@ pub(crate) struct Gatherer {
 #[derive(Default)]
 struct Waiting {
     requests: VecDeque<Request>,
-    /// How many the previous batch had.
-    before: usize,
+    /// How many the last batches had: of the largest one, three quarters with each that came after.
+    crowd: usize,
 }
 
 impl Waiting {
@@ -73,7 +73,7 @@ impl Waiting {
         if self.requests.len() >= most {
             return None;
         }
-        match self.before {
+        match self.crowd {
             LARGE_CROWD.. => Some(PAUSE * 2),
             CROWD.. => Some(PAUSE),
             _ => None,
@@ -82,14 +82,15 @@ impl Waiting {
 
     /// Moves as many to a batch as it has room for.
     fn fill(&mut self, batch: &mut Batch, most: usize) {
-        self.before = 0;
-        while self.before < most
+        let mut count = 0;
+        while count < most
             && let Some(next) = self.requests.front()
             && batch.has_room(next)
         {
-            self.before += 1;
+            count += 1;
             batch.push(self.requests.pop_front());
         }
+        self.crowd = count.max(self.crowd * 3 / 4);
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) trait Log: Send {
 }
 
 /// What a segment is filled up with ahead of its frames: as much as it holds, within these bounds.
-const AHEAD: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 20;
+const AHEAD: std::ops::RangeInclusive<u64> = 64 << 10..=256 << 10;
 const ZEROS: &[u8] = &[0; 64 << 10];
 
 /// A segment file per snapshot interval.

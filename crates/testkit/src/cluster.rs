@@ -134,8 +134,8 @@ impl Cluster {
         let log = File::create(self.log_path())?;
         let mut up = self.ironclad("up");
         up.arg("--kubeconfig").arg(self.kubeconfig());
-        // However full this machine's disk is, images stay that no pod uses yet.
-        up.args(["--image-gc-high-threshold=100"]);
+        // However full this machine's disk is, images stay that no pod uses yet, and pods come.
+        up.args(["--image-gc-high-threshold=100", "--eviction-hard=memory.available<100Mi"]);
         up.args(["--node-name", "node-1"]).args(&self.options.args);
         up.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(self.host.run(move || up.spawn())?);

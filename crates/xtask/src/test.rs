@@ -17,6 +17,9 @@ const PYTHON_CLIENTS: [&str; 2] = ["kubernetes==36.0.3", "kopf==1.45.2"];
 const JAVASCRIPT_CLIENT: &str = "@kubernetes/client-node@1.4.0";
 
 /// Which tests to run; without any choice, unit, component and end-to-end tests.
+///
+/// `IRONCLAD_TEST_PODS` says how many pods come and go while the agent is killed, 500 by default;
+/// `IRONCLAD_TEST_SEED` repeats the dice of a failure, which names it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only tests beside the code.

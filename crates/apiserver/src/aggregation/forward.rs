@@ -13,7 +13,7 @@ use super::backend::{Backend, SendError};
 use crate::audit;
 use crate::chain::OnUpgrade;
 use crate::context::RequestContext;
-use crate::proxy::{strip_hop_by_hop, tunnel};
+use crate::proxy::{add_forwarded_for, strip_hop_by_hop, tunnel};
 use crate::query::escape;
 use crate::render::respond;
 use connection::{Body, BodyError, RequestBody};
@@ -129,6 +129,7 @@ fn headers(ctx: &RequestContext, backend: &Backend, switches: bool) -> HeaderMap
     let mut headers = ctx.headers.clone();
     let protocol = headers.get(UPGRADE).filter(|_| switches).cloned();
     strip_hop_by_hop(&mut headers);
+    add_forwarded_for(&mut headers, ctx.address);
     headers.remove("authorization");
     // Who the client is said to be is ours to say.
     for name in headers.keys().cloned().collect::<Vec<_>>() {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use features::Features;
 use meta::Status;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// Writes roles and bindings that are missing or out of date.
 pub(super) async fn ensure_roles(handle: &Handle) -> Result<(), Status> {
-    for entry in parse(ROLES) {
+    for entry in parse(ROLES, &handle.server.config.features) {
         let path = match &entry.namespace {
             Some(namespace) => format!("{PATH}/namespaces/{namespace}/{}", entry.resource),
             None => format!("{PATH}/{}", entry.resource),
@@ -49,11 +50,16 @@ struct Entry {
     object: Value,
 }
 
-fn parse(text: &str) -> Vec<Entry> {
+fn parse(text: &str, features: &Features) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
+        let words = match words.as_slice() {
+            ["gate", gate, ..] if !features.is_enabled(gate) => continue,
+            ["gate", _, rule @ ..] => rule,
+            words => words,
+        };
+        match words {
             ["role", name, options @ ..] => entries.push(role(name, options)),
             ["bind", role, subjects @ ..] => entries.push(binding(role, subjects)),
             ["url", verbs, urls] => {
@@ -185,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_binding_has_its_role() {
-        let entries = parse(ROLES);
+        let entries = parse(ROLES, &Features::default());
         let key = |entry: &Entry, name: &Value| {
             (entry.namespace.clone(), name.as_str().unwrap().to_owned())
         };
@@ -205,12 +211,23 @@ mod tests {
 
     #[test]
     fn the_rules_of_the_file_are_read() {
-        let entries =
-            parse("role cluster-admin\n* * *\nurl * *\nrole a/b label=view\nget core pods x,y\n");
+        let text = "role cluster-admin\n* * *\nurl * *\nrole a/b label=view\nget core pods x,y\n";
+        let entries = parse(text, &Features::default());
         assert_eq!(entries[0].object["rules"][0]["resources"], json!(["*"]));
         assert_eq!(entries[0].object["rules"][1]["nonResourceURLs"], json!(["*"]));
         assert_eq!(entries[1].namespace.as_deref(), Some("a"));
         assert_eq!(entries[1].object["rules"][0]["resourceNames"], json!(["x", "y"]));
         assert_eq!(entries[1].object["rules"][0]["apiGroups"], json!([""]));
+    }
+
+    #[test]
+    fn rules_of_gates_count_where_these_are_open() {
+        let text = "role r\nget core pods\ngate DRADeviceTaintRules list core nodes\n";
+        let rules = |gates: &[&str]| {
+            let entries = parse(text, &Features::parse(gates).unwrap());
+            entries[0].object["rules"].as_array().unwrap().len()
+        };
+        assert_eq!(rules(&[]), 1);
+        assert_eq!(rules(&["DRADeviceTaintRules=true"]), 2);
     }
 }

@@ -191,6 +191,9 @@ async fn nobody_can_say_to_be_somebody_else() {
         .header("x-remote-user", "root")
         .header("x-remote-group", "others")
         .header("authorization", "Bearer secret")
+        .header("x-forwarded-for", "192.0.2.7")
+        .header("connection", "x-private")
+        .header("x-private", "for the next one only")
         .body(bytes::Bytes::new())
         .unwrap();
     let response = server.handle.call(&admin(), request).await;
@@ -201,6 +204,8 @@ async fn nobody_can_say_to_be_somebody_else() {
         !head.contains("root") && !head.contains("others") && !head.contains("secret"),
         "{head}"
     );
+    assert!(head.contains("x-forwarded-for: 192.0.2.7, 127.0.0.1\r\n"), "{head}");
+    assert!(!head.contains("x-private"), "{head}");
     let stranger = authn::UserInfo::new("jane", &["system:authenticated"]);
     let (code, _) = server
         .call(&stranger, Method::GET, &format!("{GROUP}/apples"), "application/json", &Value::Null)

@@ -16,6 +16,14 @@ const MANY: i64 = 100;
 /// A timer may fire a little early: upstream `nextScheduleDelta`.
 const DELTA: SignedDuration = SignedDuration::from_millis(100);
 
+/// The text of the event about a new schedule that nobody can read, if it is one.
+pub(super) fn unparseable(cron: &CronJob) -> Option<String> {
+    let spec = &cron.spec;
+    let in_zone = zone(spec.time_zone.as_deref().unwrap_or_default())?;
+    Schedule::parse(&spec.schedule, in_zone).err()?;
+    Some(format!("unparseable schedule for cronjob: {}", spec.schedule))
+}
+
 /// What to do.
 pub(super) struct Plan {
     /// The status, before a Job is started.

@@ -30,8 +30,13 @@ const OWN_ANNOTATIONS: [&str; 6] = [
     DEPLOYMENT_REVISION_HISTORY,
     DEPLOYMENT_DESIRED_REPLICAS,
     DEPLOYMENT_MAX_REPLICAS,
-    "deprecated.deployment.rollback.to",
+    super::rollback::ROLLBACK_TO,
 ];
+
+/// Whether Deployments and their ReplicaSets have an annotation in common.
+pub(super) fn taken_over(annotation: &str) -> bool {
+    !OWN_ANNOTATIONS.contains(&annotation)
+}
 
 /// Upstream's alphabet for names: no vowels, so that no words appear.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";

@@ -266,8 +266,26 @@ impl Pass<'_> {
             return self.set("FailureTarget", "True", "FailedIndexes", text);
         }
         if complete {
+            self.tell_surplus();
             let text = "Reached expected number of succeeded pods";
             self.set("SuccessCriteriaMet", "True", "CompletionsReached", text);
+        }
+    }
+
+    /// Who is more than was asked for.
+    fn tell_surplus(&mut self) {
+        let Some(wanted) = self.spec.completions else { return };
+        let is_active = !self.active().is_empty();
+        let are_too_many = self.succeeded() > wanted;
+        let mut warn = |reason: &str, what: &str| {
+            let text = format!("Too many {what} pods running after completion count reached");
+            self.plan.events.push((EventType::Warning, reason.to_owned(), text));
+        };
+        if is_active {
+            warn("TooManyActivePods", "active");
+        }
+        if are_too_many {
+            warn("TooManySucceededPods", "succeeded");
         }
     }
 

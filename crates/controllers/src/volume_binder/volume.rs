@@ -3,6 +3,7 @@
 //! Upstream: `syncVolume` and `reclaimVolume` in
 //! `pkg/controller/volume/persistentvolume/pv_controller.go`.
 
+use api::finalizers::PV_CONTROLLER;
 use api::volumes::{self, annotation};
 use client::EventType;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -54,6 +55,31 @@ pub(super) fn decide(volume: &PersistentVolume, claim: Option<&PersistentVolumeC
         },
     }
 }
+
+/// The volume's finalizers without the one that upstream's own provisioners left: of a volume that
+/// somebody else deletes, or nobody. `None` when it has no such one.
+///
+/// Upstream: `modifyDeletionFinalizers`.
+pub(super) fn finalizers_left(volume: &PersistentVolume) -> Option<Vec<&String>> {
+    let finalizers = volume.metadata.finalizers.as_deref().unwrap_or_default();
+    let annotations = volume.metadata.annotations.as_ref();
+    let by = annotation(annotations, volumes::PROVISIONED_BY)?;
+    let is_external = !by.starts_with("kubernetes.io/") || MIGRATED.contains(&by);
+    let goes = is_external || policy(volume) != "Delete";
+    (goes && finalizers.iter().any(|one| one == PV_CONTROLLER))
+        .then(|| finalizers.iter().filter(|one| *one != PV_CONTROLLER).collect())
+}
+
+/// Provisioners of upstream's own whose work drivers do now.
+const MIGRATED: [&str; 7] = [
+    "kubernetes.io/aws-ebs",
+    "kubernetes.io/azure-disk",
+    "kubernetes.io/azure-file",
+    "kubernetes.io/cinder",
+    "kubernetes.io/gce-pd",
+    "kubernetes.io/portworx-volume",
+    "kubernetes.io/vsphere-volume",
+];
 
 fn policy(volume: &PersistentVolume) -> &str {
     let spec = volume.spec.as_ref();
@@ -141,6 +167,21 @@ mod tests {
         assert_eq!(reason(with("Released", "Delete", &json!({}))), "VolumeFailedDelete");
         assert_eq!(reason(with("Released", "Recycle", &json!({}))), "VolumeFailedRecycle");
         assert_eq!(reason(with("Failed", "Other", &json!({}))), "VolumeUnknownReclaimPolicy");
+    }
+
+    #[test]
+    fn the_finalizer_of_provisioners_of_old_goes_when_nobody_would_take_it() {
+        let left = |by: &str, policy: &str| {
+            let policy = json!({ "persistentVolumeReclaimPolicy": policy });
+            let mut volume = volume("Bound", &policy, &json!({ volumes::PROVISIONED_BY: by }));
+            volume.metadata.finalizers = Some(vec!["other".to_owned(), PV_CONTROLLER.to_owned()]);
+            finalizers_left(&volume).map(|left| left.len())
+        };
+        assert_eq!(left("csi.example.com", "Delete"), Some(1));
+        assert_eq!(left("kubernetes.io/aws-ebs", "Delete"), Some(1));
+        assert_eq!(left("kubernetes.io/host-path", "Delete"), None);
+        assert_eq!(left("kubernetes.io/host-path", "Retain"), Some(1));
+        assert_eq!(finalizers_left(&volume("Bound", &json!({}), &json!({}))), None);
     }
 
     #[test]

@@ -106,3 +106,40 @@ async fn what_cannot_be_measured_or_found_is_told() {
     .await;
     assert_eq!(api.get(&format!("{WIDGETS}/w")).unwrap()["spec"]["replicas"], 2);
 }
+
+#[tokio::test]
+async fn two_autoscalers_of_one_pod_scale_nothing() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    widget(api, 2);
+    ["a", "b"].into_iter().for_each(|name| pod(api, name, "900m"));
+    api.create(
+        WIDGETS,
+        json!({ "apiVersion": "example.io/v1", "kind": "Widget", "metadata": { "name": "x" },
+            "spec": { "replicas": 2 },
+            "status": { "replicas": 2, "selector": "app in (w,x)" } }),
+    );
+    api.create(
+        AUTOSCALERS,
+        json!({ "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": { "name": "z" }, "spec": { "minReplicas": 1, "maxReplicas": 2,
+                "scaleTargetRef": {
+                    "apiVersion": "example.io/v1", "kind": "Widget", "name": "x" },
+                "metrics": [] } }),
+    );
+    api.eventually("the other one is at work", |api| {
+        let status = &api.get(&format!("{AUTOSCALERS}/z")).unwrap()["status"];
+        status["currentReplicas"] == 2
+    })
+    .await;
+    autoscaler(api);
+    api.eventually("neither knows whose they are", |api| {
+        let active = condition(api, "ScalingActive");
+        active["reason"] == "AmbiguousSelector"
+            && active["message"]
+                == "pods by selector app=w are controlled by multiple HPAs: [{a n} {z n}]"
+    })
+    .await;
+    assert_eq!(api.get(&format!("{WIDGETS}/w")).unwrap()["spec"]["replicas"], 2);
+}

@@ -1,13 +1,21 @@
 //! Component tests: all controllers together on an API in memory.
 
 #[cfg(test)]
+mod attachments;
+#[cfg(test)]
 mod autoscaler;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod disruption;
+#[cfg(test)]
+mod hand_over;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod memory_api;
+#[cfg(test)]
+mod provisioning;
 #[cfg(test)]
 mod stateful_sets;
 #[cfg(test)]

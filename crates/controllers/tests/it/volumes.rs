@@ -180,3 +180,34 @@ async fn roles_are_made_of_others_and_nodes_are_told_how_long_to_trust() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_class_of_attributes_stays_as_long_as_a_claim_has_it() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let classes = "/apis/storage.k8s.io/v1/volumeattributesclasses";
+    let gold = format!("{classes}/gold");
+    api.create(classes, json!({ "metadata": { "name": "gold" }, "driverName": "d" }));
+    claim(api, "c", json!(""));
+    let want = |class: Value| {
+        api.patch(
+            &format!("{CLAIMS}/c"),
+            &json!({ "spec": { "volumeAttributesClassName": class } }),
+        )
+    };
+    want(json!("gold"));
+    api.eventually("it is protected", |api| {
+        api.get(&gold).unwrap()["metadata"]["finalizers"] == json!(["kubernetes.io/vac-protection"])
+    })
+    .await;
+    api.delete(&gold);
+    api.patch(&format!("{CLAIMS}/c"), &json!({ "metadata": { "labels": { "a": "b" } } }));
+    api.eventually("the claim waits, and with it the class", |api| {
+        phase(api, format!("{CLAIMS}/c")) == "Pending"
+    })
+    .await;
+    assert!(api.get(&gold).is_some());
+    want(json!(null));
+    api.eventually("it goes", |api| api.get(&gold).is_none()).await;
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
@@ -25,31 +26,41 @@ impl Running {
     }
 
     pub(crate) fn start_on(api: MemoryApi) -> Self {
-        let client = api.client();
-        let config = controllers::Config {
-            controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
-                .map(str::to_owned)
-                .to_vec(),
-            cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
-            node_cidr_mask_size_v4: 24,
-            node_cidr_mask_size_v6: 64,
-            root_ca: "PEM".to_owned(),
-            signing: None,
-            unused_tokens: jiff::SignedDuration::from_hours(24),
-        };
-        let deps = controllers::Deps {
-            client: client.clone(),
-            client_for: Arc::new(move |_| client.clone()),
-            sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
-            clock: Arc::new(clock::SystemClock),
-            metrics: telemetry::Registry::new(),
-        };
         let shutdown = Shutdown::new();
-        let (ready, _) = stdx::ready::signal();
-        let run = controllers::run(config, deps, ready, shutdown.clone());
+        let run = manage(&api, shutdown.clone());
         drop(stdx::task::spawn("controllers", run));
         Self { api, shutdown }
     }
+}
+
+/// All controllers on an API.
+pub(crate) fn manage(
+    api: &MemoryApi,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), controllers::RunError>> {
+    let client = api.client();
+    let config = controllers::Config {
+        controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
+            .map(str::to_owned)
+            .to_vec(),
+        cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+        node_cidr_mask_size_v4: 24,
+        node_cidr_mask_size_v6: 64,
+        root_ca: "PEM".to_owned(),
+        signing: None,
+        unused_tokens: jiff::SignedDuration::from_hours(24),
+        force_detach_on_timeout: true,
+        device_taint_rules: true,
+    };
+    let deps = controllers::Deps {
+        client: client.clone(),
+        client_for: Arc::new(move |_| client.clone()),
+        sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
+        clock: Arc::new(clock::SystemClock),
+        metrics: telemetry::Registry::new(),
+    };
+    let (ready, _) = stdx::ready::signal();
+    controllers::run(config, deps, ready, shutdown)
 }
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
@@ -124,6 +135,44 @@ async fn a_namespace_gets_what_pods_in_it_need() {
 }
 
 #[tokio::test]
+async fn a_deployment_goes_back_where_an_annotation_asks_for_it() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    deployment(api, 1);
+    complete(api, 1).await;
+    let image = |image: &str| {
+        json!({ "spec": { "template": { "spec": {
+            "containers": [{ "name": "c", "image": image }] } } } })
+    };
+    let path = format!("{DEPLOYMENTS}/web");
+    api.patch(&path, &image("two"));
+    let is_running = |api: &MemoryApi, image: &str| {
+        run_pods(api);
+        let pods = api.list(PODS);
+        pods.len() == 1 && pods[0]["spec"]["containers"][0]["image"] == image
+    };
+    api.eventually("the second image runs", |api| is_running(api, "two")).await;
+    let key = "deprecated.deployment.rollback.to";
+    let go_back = |to: &str| json!({ "metadata": { "annotations": { key: to } } });
+    api.patch(&path, &go_back("0"));
+    api.eventually("the first image runs again", |api| is_running(api, "one")).await;
+    api.patch(&path, &go_back("77"));
+    api.eventually("what cannot be is told", |api| {
+        let has = |reason: &str, text: &str| {
+            api.list("/api/v1/events")
+                .iter()
+                .any(|event| event["reason"] == reason && event["message"] == text)
+        };
+        let lost = "Unable to find the revision to rollback to.";
+        has("DeploymentRollback", "Rolled back deployment \"web\" to revision 1")
+            && has("DeploymentRollbackRevisionNotFound", lost)
+            && api.get(&path).unwrap()["metadata"]["annotations"][key].is_null()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_deployment_is_rolled_out_and_over_and_collected() {
     let running = Running::start();
     let api = &running.api;
@@ -165,6 +214,40 @@ async fn a_deleted_pod_is_replaced() {
     api.eventually("another pod", |api| {
         let pods = api.list(PODS);
         pods.len() == 2 && pods.iter().all(|pod| name(pod) != victim)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_with_a_balancer_gets_addresses_and_is_told() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    api.create(
+        "/api/v1/nodes",
+        json!({ "metadata": { "name": "a" }, "status": {
+            "conditions": [{ "type": "Ready", "status": "True" }],
+            "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] } }),
+    );
+    let services = "/api/v1/namespaces/n/services";
+    api.create(
+        services,
+        json!({ "metadata": { "name": "s" },
+            "spec": { "type": "LoadBalancer", "ipFamilies": ["IPv4"] } }),
+    );
+    let told = |api: &MemoryApi, reason: &str| {
+        api.list("/api/v1/events").iter().any(|event| event["reason"] == reason)
+    };
+    api.eventually("the address of the node", |api| {
+        let service = api.get(&format!("{services}/s")).unwrap();
+        service["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.1"
+            && told(api, "EnsuredLoadBalancer")
+    })
+    .await;
+    api.patch(&format!("{services}/s"), &json!({ "spec": { "type": "ClusterIP" } }));
+    api.eventually("it has none any more", |api| {
+        let service = api.get(&format!("{services}/s")).unwrap();
+        service["status"]["loadBalancer"]["ingress"].is_null() && told(api, "DeletedLoadBalancer")
     })
     .await;
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot::{Receiver, Sender};
 use super::Schema;
 use crate::borrowing::{self, Bounds, Demand, Stats};
 use crate::config::{PriorityLevel, Response};
-use crate::queue_set::{Arrival, QueueSet, Ticket};
+use crate::queue_set::{Arrival, Asked, QueueSet, Ticket};
 
 /// Time since flow control began: what the queues reckon with.
 #[derive(Clone)]
@@ -99,13 +99,12 @@ impl Level {
 
     pub(super) fn arrive(
         &self,
-        flow: u64,
-        seats: u32,
+        asked: Asked,
         now: Duration,
         waiter: impl FnOnce() -> Waiter,
     ) -> Arrival {
         let state = &mut *self.lock();
-        let arrival = state.queues.arrive(flow, seats, now, waiter);
+        let arrival = state.queues.arrive(asked, now, waiter);
         if matches!(arrival, Arrival::Begins(_)) {
             state.counts.dispatched += 1;
         }

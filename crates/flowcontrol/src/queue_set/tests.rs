@@ -14,14 +14,65 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// Of a flow that uses too much.
+fn asked(flow: u64, seats: u32) -> Asked {
+    Asked { flow, seats, is_modest: false }
+}
+
+fn one(flow: u64) -> Asked {
+    asked(flow, 1)
+}
+
+#[test]
+fn seats_are_kept_for_modest_flows() {
+    let mut set = QueueSet::new(Some(SHAPE), 16);
+    let modest = |flow| Asked { is_modest: true, ..one(flow) };
+    for _ in 0..14 {
+        assert!(matches!(set.arrive(one(1), ms(0), || "crowd"), Arrival::Begins(_)));
+    }
+    assert!(matches!(set.arrive(one(1), ms(0), || "crowd"), Arrival::Waits(_)));
+    let Arrival::Begins(kept) = set.arrive(modest(2), ms(0), || "modest") else { panic!("room") };
+    assert!(matches!(set.arrive(modest(2), ms(0), || "modest"), Arrival::Begins(_)));
+    assert!(matches!(set.arrive(modest(2), ms(0), || "modest"), Arrival::Waits(_)));
+    // What is kept goes from one modest request to the next, however long the crowd has waited.
+    let begun = set.finish(kept, ms(1));
+    assert_eq!(begun.iter().map(|(_, who)| *who).collect::<Vec<_>>(), ["modest"]);
+    assert_eq!((set.in_use(), set.waiting()), (16, 1));
+}
+
+#[test]
+fn modest_flows_do_not_keep_others_from_their_turn() {
+    let mut set = QueueSet::new(Some(SHAPE), 16);
+    let modest = |flow| Asked { is_modest: true, ..one(flow) };
+    let mut tickets = VecDeque::new();
+    for flow in 0..200 {
+        if let Arrival::Begins(ticket) = set.arrive(modest(flow), ms(0), || "modest") {
+            tickets.push_back(ticket);
+        }
+    }
+    assert!(matches!(set.arrive(one(1000), ms(1), || "crowd"), Arrival::Waits(_)));
+    let mut steps = 1;
+    loop {
+        steps += 1;
+        let begun = set.finish(tickets.pop_front().unwrap(), ms(steps));
+        if begun.iter().any(|(_, who)| *who == "crowd") {
+            break;
+        }
+        tickets.extend(begun.into_iter().map(|(ticket, _)| ticket));
+        // Ever more of them come.
+        set.arrive(modest(2000 + steps), ms(steps), || "modest");
+        assert!(steps < 1000, "never its turn");
+    }
+}
+
 #[test]
 fn requests_wait_in_order_and_begin_when_there_is_room() {
     let shape = Shape { queues: 1, hand: 1, length: 2 };
     let mut set = QueueSet::new(Some(shape), 1);
-    let Arrival::Begins(first) = set.arrive(1, 1, ms(0), || 'a') else { panic!("room") };
-    assert_eq!(set.arrive(1, 1, ms(1), || 'b'), Arrival::Waits(0));
-    assert_eq!(set.arrive(1, 1, ms(2), || 'c'), Arrival::Waits(1));
-    assert_eq!(set.arrive(1, 1, ms(3), || 'd'), Arrival::Refused(Refusal::QueueFull));
+    let Arrival::Begins(first) = set.arrive(one(1), ms(0), || 'a') else { panic!("room") };
+    assert_eq!(set.arrive(one(1), ms(1), || 'b'), Arrival::Waits(0));
+    assert_eq!(set.arrive(one(1), ms(2), || 'c'), Arrival::Waits(1));
+    assert_eq!(set.arrive(one(1), ms(3), || 'd'), Arrival::Refused(Refusal::QueueFull));
     let begun = set.finish(first, ms(4));
     assert_eq!(begun.iter().map(|(_, value)| *value).collect::<String>(), "b");
     assert!(set.cancel(0, ms(5)).is_none(), "it has begun");
@@ -33,21 +84,21 @@ fn requests_wait_in_order_and_begin_when_there_is_room() {
 #[test]
 fn without_queues_there_is_room_or_there_is_not() {
     let mut set = QueueSet::new(None, 2);
-    let Arrival::Begins(ticket) = set.arrive(1, 2, ms(0), || ()) else { panic!("room") };
-    assert_eq!(set.arrive(2, 1, ms(0), || ()), Arrival::Refused(Refusal::ConcurrencyLimit));
+    let Arrival::Begins(ticket) = set.arrive(asked(1, 2), ms(0), || ()) else { panic!("room") };
+    assert_eq!(set.arrive(one(2), ms(0), || ()), Arrival::Refused(Refusal::ConcurrencyLimit));
     set.finish(ticket, ms(1));
-    assert!(matches!(set.arrive(2, 1, ms(1), || ()), Arrival::Begins(_)));
+    assert!(matches!(set.arrive(one(2), ms(1), || ()), Arrival::Begins(_)));
 }
 
 #[test]
 fn one_that_needs_more_than_all_seats_gets_all_of_them() {
     let mut set = QueueSet::new(Some(SHAPE), 4);
-    let Arrival::Begins(wide) = set.arrive(1, 10, ms(0), || 'w') else { panic!("room") };
-    assert!(matches!(set.arrive(2, 1, ms(0), || 'n'), Arrival::Waits(_)));
+    let Arrival::Begins(wide) = set.arrive(asked(1, 10), ms(0), || 'w') else { panic!("room") };
+    assert!(matches!(set.arrive(one(2), ms(0), || 'n'), Arrival::Waits(_)));
     let begun = set.finish(wide, ms(1));
     assert_eq!(begun.len(), 1);
-    assert!(matches!(set.arrive(1, 10, ms(2), || 'w'), Arrival::Waits(_)));
-    assert!(matches!(set.arrive(3, 1, ms(2), || 'm'), Arrival::Waits(_)), "nobody overtakes");
+    assert!(matches!(set.arrive(asked(1, 10), ms(2), || 'w'), Arrival::Waits(_)));
+    assert!(matches!(set.arrive(one(3), ms(2), || 'm'), Arrival::Waits(_)), "nobody overtakes");
     let begun = set.finish(begun[0].0, ms(3));
     assert_eq!(begun.len(), 1);
 }
@@ -56,7 +107,7 @@ fn one_that_needs_more_than_all_seats_gets_all_of_them() {
 fn a_higher_limit_lets_others_begin_at_once() {
     let mut set = QueueSet::new(Some(SHAPE), 1);
     for flow in 0..5 {
-        set.arrive(hash("s", &flow.to_string()), 1, ms(0), || flow);
+        set.arrive(one(hash("s", &flow.to_string())), ms(0), || flow);
     }
     assert_eq!(set.waiting(), 4);
     assert_eq!(set.set_limit(4, ms(1)).len(), 3);
@@ -67,9 +118,9 @@ fn a_higher_limit_lets_others_begin_at_once() {
 #[test]
 fn what_waits_survives_that_its_queue_is_abolished() {
     let mut set = QueueSet::new(Some(SHAPE), 1);
-    let Arrival::Begins(ticket) = set.arrive(1, 1, ms(0), || 'a') else { panic!("room") };
+    let Arrival::Begins(ticket) = set.arrive(one(1), ms(0), || 'a') else { panic!("room") };
     for flow in 0..20 {
-        set.arrive(hash("s", &flow.to_string()), 1, ms(0), || 'b');
+        set.arrive(one(hash("s", &flow.to_string())), ms(0), || 'b');
     }
     set.reshape(Some(Shape { queues: 1, hand: 1, length: 50 }));
     let mut tickets = vec![ticket];
@@ -131,7 +182,7 @@ fn simulate(seed: u64, limit: u32, seconds: u64, loads: &[Load]) -> BTreeMap<usi
             let load = loads[flow];
             // Other hands with every seed: some have queues in common.
             let key = hash(&seed.to_string(), &flow.to_string());
-            match set.arrive(key, load.seats, now, || (flow, now)) {
+            match set.arrive(asked(key, load.seats), now, || (flow, now)) {
                 Arrival::Begins(ticket) => vec![(ticket, (flow, now))],
                 Arrival::Waits(_) => Vec::new(),
                 Arrival::Refused(_) => {
@@ -211,7 +262,7 @@ fn what_is_cancelled_at_random_leaves_nothing_behind() {
         for step in 0..2000 {
             let now = ms(step);
             match rng.random_range(0..3) {
-                0 => match set.arrive(rng.random(), rng.random_range(1..4), now, || ()) {
+                0 => match set.arrive(asked(rng.random(), rng.random_range(1..4)), now, || ()) {
                     Arrival::Begins(ticket) => tickets.push(ticket),
                     Arrival::Waits(number) => numbers.push(number),
                     Arrival::Refused(_) => {}

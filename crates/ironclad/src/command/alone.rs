@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use client::{Client, KubeConfig, LeaderElection, Remote};
+use client::{Client, KubeConfig, Remote};
 use clock::{SharedClock, SystemClock};
 use stdx::shutdown::Shutdown;
 
+use crate::command::election::Election;
 use crate::{node_address, supervisor};
 
 /// What a component of its own process works with.
@@ -39,16 +40,13 @@ impl Alone {
     /// Runs `work` when this process is the leader, or at once when there is no election.
     pub(crate) async fn lead(
         &self,
-        elect: bool,
-        lease: &str,
+        election: &Election,
+        component: &str,
         work: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
-        if !elect {
-            return work.await;
-        }
         // The process id tells two copies on one host apart.
         let identity = format!("{}_{}", node_address::host_name(), std::process::id());
-        let election = LeaderElection::new(lease, identity);
+        let Some(election) = election.of(component, identity)? else { return work.await };
         let mut outcome = Ok(());
         let led = async { outcome = work.await };
         client::lead(&election, &self.client, &self.clock, &self.shutdown, led).await;

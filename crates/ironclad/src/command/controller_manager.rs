@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::ArgAction;
 use jiff::SignedDuration;
 
 use crate::command::alone::Alone;
+use crate::command::election::Election;
 use crate::command::gates::Gates;
 use crate::command::own_port;
 use crate::token_signer;
@@ -50,18 +50,21 @@ pub(crate) struct Args {
     /// invalid, and then before it is removed.
     #[arg(long, default_value = "8760h0m0s")]
     legacy_service_account_token_clean_up_period: SignedDuration,
+    /// Never take a volume from a node because it has not been ready for minutes.
+    #[arg(long)]
+    disable_force_detach_on_timeout: bool,
     #[command(flatten)]
     port: own_port::Place,
-    /// Whether only one of several copies works.
-    #[arg(long, default_value_t = true, action = ArgAction::Set)]
-    leader_elect: bool,
+    #[command(flatten)]
+    election: Election,
     #[command(flatten)]
     gates: Gates,
 }
 
 /// Runs it until it is told to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    args.gates.read()?;
+    let features = args.gates.read()?;
+    let controllers = controllers::choose(&args.controllers, &features).context("--controllers")?;
     let alone = Alone::new(&args.kubeconfig, "kube-controller-manager")?;
     let root_ca = match &args.root_ca_file {
         Some(path) => std::fs::read_to_string(path)
@@ -86,13 +89,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let sign_token = sign_token.map(|path| token_signer::of(&read(path)?)).transpose()?;
     own_port::start(&args.port, &alone, "kube-controller-manager").await?;
     let config = controllers::Config {
-        controllers: args.controllers,
+        controllers,
         cluster_cidrs: args.cluster_cidr,
         node_cidr_mask_size_v4: args.node_cidr_mask_size_ipv4,
         node_cidr_mask_size_v6: args.node_cidr_mask_size_ipv6,
         root_ca,
         signing,
         unused_tokens: args.legacy_service_account_token_clean_up_period,
+        force_detach_on_timeout: !args.disable_force_detach_on_timeout,
+        device_taint_rules: features.is_enabled("DRADeviceTaintRules"),
     };
     let client = alone.client.clone();
     let deps = controllers::Deps {
@@ -105,5 +110,5 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (ready, _readiness) = stdx::ready::signal();
     let shutdown = alone.shutdown.clone();
     let work = async { Ok(controllers::run(config, deps, ready, shutdown).await?) };
-    alone.lead(args.leader_elect, "kube-controller-manager", work).await
+    alone.lead(&args.election, "kube-controller-manager", work).await
 }

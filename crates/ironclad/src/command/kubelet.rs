@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::agent::Agent;
+use ::kubelet::EvictionHard;
+
+use crate::agent::{Agent, POD_MAX_PIDS};
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
 use crate::command::images::Images;
@@ -44,6 +46,17 @@ pub(crate) struct Args {
     /// it; separated by commas.
     #[arg(long, value_delimiter = ',')]
     allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of the node, such as `memory.available<100Mi,nodefs.available<10%`; below
+    /// it the node says that it is under pressure.
+    #[arg(
+        long,
+        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%"
+    )]
+    eviction_hard: EvictionHard,
+    /// The most processes and threads of one pod; -1 for no limit.
+    #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
+          allow_negative_numbers = true)]
+    pod_max_pids: i64,
     /// Certificate to serve with; default: one of its own, signed by nobody else.
     #[arg(long, requires = "tls_private_key_file")]
     tls_cert_file: Option<PathBuf>,
@@ -106,6 +119,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cgroup_root: args.cgroup_root,
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls,
+        pod_max_pids: args.pod_max_pids,
+        eviction_hard: args.eviction_hard,
         static_pods,
     };
     let foundation = agent.open(&alone.clock).await?;

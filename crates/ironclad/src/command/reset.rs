@@ -1,6 +1,6 @@
 //! `ironclad reset`: removes every trace of a cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -29,7 +29,9 @@ pub(super) struct Args {
 /// Stops all pods, then removes rules, devices, cgroups, files and the kubeconfig's context.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(rustix::process::geteuid().is_root(), "run it as root, for example with sudo");
-    let is_ours = args.data_dir.join("store").is_dir();
+    let store = args.data_dir.join("store");
+    // A node's directory has none.
+    let is_ours = store.is_dir() || agent::runtime_dir(&args.data_dir).is_dir();
     anyhow::ensure!(
         is_ours || !args.data_dir.exists(),
         "{} is not the data directory of a cluster, so it is left alone",
@@ -37,18 +39,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     );
     let clock: SharedClock = Arc::new(SystemClock);
     if is_ours {
-        let metrics = telemetry::Registry::new();
         // Held until the end, so that no server can start meanwhile.
-        let options = store::Options::default();
-        let store = args.data_dir.join("store");
-        let _lock = match store::LogStore::open(&store, &options, Arc::clone(&clock), &metrics) {
-            Ok(store) => Some(store),
-            Err(error @ store::OpenError::InUse { .. }) => {
-                return Err(anyhow::Error::new(error).context("stop the cluster first"));
-            }
-            // A damaged store is removed like any other.
-            Err(_) => None,
-        };
+        let _lock = if store.is_dir() { lock(&store, &clock)? } else { None };
         stop_pods(&args, &clock).await?;
         unmount_below(&args.data_dir)?;
         proxy::dataplane::reset().context("service rules cannot be removed")?;
@@ -71,6 +63,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn lock(store: &Path, clock: &SharedClock) -> anyhow::Result<Option<store::LogStore>> {
+    let (options, metrics) = (store::Options::default(), telemetry::Registry::new());
+    match store::LogStore::open(store, &options, Arc::clone(clock), &metrics) {
+        Ok(store) => Ok(Some(store)),
+        Err(error @ store::OpenError::InUse { .. }) => {
+            Err(anyhow::Error::new(error).context("stop the cluster first"))
+        }
+        // A damaged store is removed like any other.
+        Err(_) => Ok(None),
+    }
+}
+
 async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
     let agent = Agent {
         data_dir: args.data_dir.clone(),
@@ -82,6 +86,8 @@ async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
         cgroup_root: args.cgroup_root.clone(),
         images: agent::Images::default(),
         allowed_unsafe_sysctls: Vec::new(),
+        pod_max_pids: agent::POD_MAX_PIDS,
+        eviction_hard: kubelet::EvictionHard::default(),
         static_pods: agent::StaticPods::default(),
     };
     let foundation = agent.open(clock).await?;
@@ -93,7 +99,7 @@ async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
 }
 
 /// Unmounts what pods' volumes left below the data directory, the deepest first.
-fn unmount_below(directory: &std::path::Path) -> anyhow::Result<()> {
+fn unmount_below(directory: &Path) -> anyhow::Result<()> {
     let directory = directory.canonicalize()?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);

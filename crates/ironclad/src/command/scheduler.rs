@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::ArgAction;
-
 use crate::command::alone::Alone;
+use crate::command::election::Election;
 use crate::command::gates::Gates;
 
 /// Arguments, with upstream's names.
@@ -14,9 +13,8 @@ pub(crate) struct Args {
     /// How to reach the API server.
     #[arg(long)]
     kubeconfig: PathBuf,
-    /// Whether only one of several copies works.
-    #[arg(long, default_value_t = true, action = ArgAction::Set)]
-    leader_elect: bool,
+    #[command(flatten)]
+    election: Election,
     #[command(flatten)]
     gates: Gates,
 }
@@ -34,5 +32,5 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = ::scheduler::Config::default();
     let shutdown = alone.shutdown.clone();
     let work = async { Ok(::scheduler::run(config, deps, ready, shutdown).await?) };
-    alone.lead(args.leader_elect, "kube-scheduler", work).await
+    alone.lead(&args.election, "kube-scheduler", work).await
 }

@@ -19,7 +19,9 @@ use setup::kubeconfig::{self, Access};
 use stdx::ready::Readiness;
 use stdx::shutdown::Shutdown;
 
-use crate::agent::{self, Agent};
+use kubelet::EvictionHard;
+
+use crate::agent::{self, Agent, POD_MAX_PIDS};
 use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::command::images::Images;
@@ -70,6 +72,17 @@ pub(super) struct Args {
     /// it; separated by commas.
     #[arg(long, value_delimiter = ',')]
     allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of the node, such as `memory.available<100Mi,nodefs.available<10%`; below
+    /// it the node says that it is under pressure.
+    #[arg(
+        long,
+        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%"
+    )]
+    eviction_hard: EvictionHard,
+    /// The most processes and threads of one pod; -1 for no limit.
+    #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
+          allow_negative_numbers = true)]
+    pod_max_pids: i64,
     #[command(flatten)]
     auditing: Auditing,
     #[command(flatten)]
@@ -107,6 +120,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let store = plane.open_store(&clock, &metrics)?;
     progress.step("store opened");
     let pki = plane.pki(&*clock)?;
+    let device_taint_rules = features.is_enabled("DRADeviceTaintRules");
     let config = apiserver::Config { features, audit, ..plane.config(plane.server_pki(&pki)?) };
     progress.step("certificates ready");
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
@@ -119,7 +133,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
 
     let agent = agent(&args, images, static_pods, node_name, node_ip);
-    let cluster = Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics };
+    let cluster =
+        Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics, device_taint_rules };
     let mut supervisor = Supervisor::new(shutdown.clone());
     let waiting = cluster.start(&mut supervisor, &running.handle).await?;
     let wait = async {
@@ -177,6 +192,8 @@ fn agent(
         cgroup_root: args.cgroup_root.clone(),
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
+        pod_max_pids: args.pod_max_pids,
+        eviction_hard: args.eviction_hard,
         static_pods,
     }
 }
@@ -187,6 +204,7 @@ struct Cluster<'a> {
     pki: &'a setup::Pki,
     clock: &'a SharedClock,
     metrics: &'a telemetry::Registry,
+    device_taint_rules: bool,
 }
 
 impl Cluster<'_> {
@@ -242,6 +260,8 @@ impl Cluster<'_> {
                 lifetime: controllers::Authority::LIFETIME,
             }),
             unused_tokens: controllers::UNUSED_TOKENS,
+            force_detach_on_timeout: true,
+            device_taint_rules: self.device_taint_rules,
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");

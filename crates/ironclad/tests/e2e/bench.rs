@@ -3,8 +3,8 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::alone::Parts;
 use crate::harness::is_ready;
+use crate::parts::Parts;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const NODES: &str = "/api/v1/nodes?labelSelector=ironclad%2Fsimulated=sim";
@@ -27,7 +27,7 @@ fn template(restart: &str, labels: &Value) -> Value {
 #[test]
 fn simulated_nodes_run_deployments_and_jobs_and_go_at_the_end() {
     let mut parts = Parts::new();
-    parts.start_apiserver();
+    parts.start_api_server();
     parts.start("controller-manager", &["--secure-port", "0"]);
     parts.start("scheduler", &[]);
     let flags = ["--count", "50", "--name-prefix", "sim", "--start-delay", "100ms"];
@@ -103,7 +103,7 @@ fn simulated_nodes_run_deployments_and_jobs_and_go_at_the_end() {
 #[test]
 fn nodes_that_were_kept_are_cleaned_up() {
     let mut parts = Parts::new();
-    parts.start_apiserver();
+    parts.start_api_server();
     parts.start("bench", &["nodes", "--count", "3", "--name-prefix", "sim", "--keep"]);
     parts.until("they are there", || (items(&parts, NODES).len() == 3).then_some(()));
     parts.until("all are registered", || parts.log("bench").contains("Ctrl-C").then_some(()));

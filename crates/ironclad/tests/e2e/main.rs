@@ -4,6 +4,8 @@
 mod extension;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod parts;
 
 #[cfg(test)]
 mod alone;
@@ -16,9 +18,15 @@ mod conformance;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod drivers;
+#[cfg(test)]
 mod extended_apis;
 #[cfg(test)]
+mod hostile_pods;
+#[cfg(test)]
 mod identities;
+#[cfg(test)]
+mod killed_agent;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
@@ -43,6 +51,8 @@ mod stateful;
 mod static_pods;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod users;
 #[cfg(test)]
 mod versions;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::config::EvictionHard;
+use crate::eviction::EvictionHard;
 use crate::node::host::Capacity;
 
 /// The most images in a node's status: upstream `nodeStatusMaxImages`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cri::{
     ContainerConfig, ContainerId, ContainerMetadata, Device, ImageSpec, KeyValue,
-    LinuxContainerConfig, Mount, MountPropagation,
+    LinuxContainerConfig, Mount, MountPropagation, UserNamespace,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
@@ -39,6 +39,8 @@ pub(crate) struct ContainerFacts<'a> {
     pub(crate) pod_dir: &'a Path,
     pub(crate) node_memory: u64,
     pub(crate) target: Option<ContainerId>,
+    /// The pod's users, unless they are the node's.
+    pub(crate) users: Option<UserNamespace>,
     /// `/etc/hosts` as the kubelet wrote it.
     pub(crate) hosts_file: Option<PathBuf>,
 }
@@ -62,6 +64,12 @@ pub(crate) fn container_config(facts: &ContainerFacts<'_>) -> Result<ContainerCo
             host_path: hosts.display().to_string(),
             ..Mount::default()
         });
+    }
+    if let Some(users) = &facts.users {
+        for mount in mounts.iter_mut().filter(|mount| mount.image.is_none()) {
+            mount.uid_mappings.clone_from(&users.uids);
+            mount.gid_mappings.clone_from(&users.gids);
+        }
     }
     let written = container.image.clone().unwrap_or_default();
     let mut own_labels = pod_labels(pod);
@@ -91,7 +99,12 @@ pub(crate) fn container_config(facts: &ContainerFacts<'_>) -> Result<ContainerCo
         tty: container.tty == Some(true),
         linux: LinuxContainerConfig {
             resources: qos::linux_resources(pod, container, facts.node_memory),
-            security_context: security::security_context(pod, container, facts.target.clone()),
+            security_context: security::security_context(
+                pod,
+                container,
+                facts.target.clone(),
+                facts.users.clone(),
+            ),
         },
         stop_signal: container
             .lifecycle

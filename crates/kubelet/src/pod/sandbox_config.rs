@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cri::{
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol, SupplementalGroupsPolicy,
+    UserNamespace,
 };
 use k8s_openapi::api::core::v1::Pod;
 
@@ -28,10 +29,8 @@ pub(crate) fn sandbox_config(
     pod: &Pod,
     attempt: u32,
     handler: &str,
+    users: Option<UserNamespace>,
 ) -> Result<PodSandboxConfig, String> {
-    if spec::spec(pod).host_users == Some(false) {
-        return Err(format!("RuntimeClass handler {handler:?} does not support user namespaces"));
-    }
     let host_network = spec::host_network(pod);
     let hostname = if host_network {
         String::new()
@@ -60,7 +59,7 @@ pub(crate) fn sandbox_config(
         annotations,
         linux: LinuxPodSandboxConfig {
             cgroup_parent: qos::pod_cgroup(&config.cgroup_root, pod),
-            security_context: security_context(pod),
+            security_context: security_context(pod, users),
             sysctls: sysctls(pod),
             overhead: None,
             resources: None,
@@ -96,6 +95,7 @@ pub(crate) fn namespaces(pod: &Pod) -> NamespaceOption {
         pid,
         ipc: host(spec.host_ipc),
         target_id: None,
+        users: None,
     }
 }
 
@@ -119,14 +119,14 @@ fn port_mappings(pod: &Pod) -> Vec<PortMapping> {
         .collect()
 }
 
-fn security_context(pod: &Pod) -> LinuxSandboxSecurityContext {
+fn security_context(pod: &Pod, users: Option<UserNamespace>) -> LinuxSandboxSecurityContext {
     let spec = spec::spec(pod);
     let context = spec.security_context.clone().unwrap_or_default();
     let privileged = spec::init_containers(pod).iter().chain(&spec.containers).any(|container| {
         container.security_context.as_ref().and_then(|c| c.privileged) == Some(true)
     });
     LinuxSandboxSecurityContext {
-        namespace_options: namespaces(pod),
+        namespace_options: NamespaceOption { users, ..namespaces(pod) },
         run_as_user: context.run_as_user,
         run_as_group: context.run_as_group,
         readonly_rootfs: false,

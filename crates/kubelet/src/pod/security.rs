@@ -1,8 +1,8 @@
 //! Security contexts of containers.
 
 use cri::{
-    Capability, ContainerId, LinuxContainerSecurityContext, NamespaceMode, ProfileType,
-    SecurityProfile, SupplementalGroupsPolicy,
+    Capability, ContainerId, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption,
+    ProfileType, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SeccompProfile};
 
@@ -57,6 +57,7 @@ pub(crate) fn security_context(
     pod: &Pod,
     container: &Container,
     target: Option<ContainerId>,
+    users: Option<UserNamespace>,
 ) -> LinuxContainerSecurityContext {
     let own = container.security_context.clone().unwrap_or_default();
     let of_pod: PodSecurityContext = spec::spec(pod).security_context.clone().unwrap_or_default();
@@ -65,7 +66,7 @@ pub(crate) fn security_context(
     let paths = |list: &[&str]| {
         if unmasked { Vec::new() } else { list.iter().map(|path| (*path).to_owned()).collect() }
     };
-    let mut namespace_options = namespaces(pod);
+    let mut namespace_options = NamespaceOption { users, ..namespaces(pod) };
     if let Some(target) = target {
         namespace_options.pid = NamespaceMode::Target;
         namespace_options.target_id = Some(target);
@@ -157,7 +158,7 @@ mod tests {
             fs_group: Some(8),
             ..PodSecurityContext::default()
         });
-        let context = security_context(&pod, &container, None);
+        let context = security_context(&pod, &container, None, None);
         assert_eq!((context.run_as_user, context.run_as_group), (Some(7), Some(6)));
         assert_eq!(context.supplemental_groups, [8]);
         assert!(context.no_new_privs && !context.masked_paths.is_empty());

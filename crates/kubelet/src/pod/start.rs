@@ -146,6 +146,7 @@ impl Starter<'_> {
             pod_dir: &pod_dir,
             node_memory: self.kubelet.capacity.memory_bytes,
             target: (kind == Kind::Ephemeral).then(|| self.target(container)).flatten(),
+            users: self.sandbox.1.linux.security_context.namespace_options.users.clone(),
             hosts_file: self.write_hosts(&pod_dir)?,
         })
     }

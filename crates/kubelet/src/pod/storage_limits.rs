@@ -28,7 +28,7 @@ struct Usage {
 
 /// Looks at every pod that has a limit and tells the workers of those that exceed it.
 pub(crate) async fn enforce(kubelet: &Arc<Kubelet>) {
-    for pod in kubelet.pods.list() {
+    for pod in kubelet.own_pods() {
         let Some(worker) = kubelet.workers.get(spec::uid(&pod)) else { continue };
         if !is_limited(&pod) || api::pod::is_terminal(&pod) || api::pod::is_terminating(&pod) {
             continue;

@@ -35,12 +35,21 @@ pub(crate) struct FakeRuntime {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<ContainerEvent>,
     clock: clock::SharedClock,
+    /// Held by every command that hangs.
+    hanging: Arc<()>,
 }
 
 impl FakeRuntime {
     pub(crate) fn new(clock: clock::SharedClock) -> Self {
         let state = State { images: vec!["x:1".into()], ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), events: broadcast::Sender::new(1024), clock }
+        let (events, hanging) = (broadcast::Sender::new(1024), Arc::default());
+        Self { state: Arc::new(Mutex::new(state)), events, clock, hanging }
+    }
+
+    /// How many commands there are that hang.
+    pub(crate) fn hanging(&self) -> usize {
+        // Clones of the runtime hold it too, each beside the state.
+        Arc::strong_count(&self.hanging) - Arc::strong_count(&self.state)
     }
 
     /// Calls that change something, in their order.
@@ -325,8 +334,23 @@ impl RuntimeService for FakeRuntime {
         })
     }
 
-    /// Says its command, and ends with 7.
+    /// Says its command, and ends with 7; `hang` reads its input and never ends.
     async fn exec(&self, _: &ContainerId, request: &ExecRequest) -> Result<ExecSession> {
+        if request.cmd == ["hang"] {
+            self.call("hang".to_owned());
+            let held = Arc::clone(&self.hanging);
+            return Ok(ExecSession {
+                stdin: Some(Box::pin(tokio::io::sink())),
+                stdout: None,
+                stderr: None,
+                resize: None,
+                exit: Box::pin(async move {
+                    std::future::pending::<()>().await;
+                    drop(held);
+                    Ok(0)
+                }),
+            });
+        }
         let said = request.cmd.join(" ").into_bytes();
         Ok(ExecSession {
             stdin: None,

@@ -263,3 +263,15 @@ async fn a_container_may_have_all_of_them_begin_anew() {
         .await;
     assert_eq!(world.runtime.config("other").unwrap().metadata.attempt, 0);
 }
+
+#[tokio::test]
+async fn a_runtime_without_user_namespaces_says_so() {
+    let world = World::new().await;
+    let mut spec = one(json!({}));
+    spec["hostUsers"] = false.into();
+    world.create_pod("p", spec);
+    let text = "FailedCreatePodSandBox: Failed to create pod sandbox: RuntimeClass handler \"\" \
+                does not support user namespaces";
+    world.until("it is told", || world.events().iter().any(|event| event == text)).await;
+    assert_eq!(world.runtime.calls(), Vec::<String>::new());
+}

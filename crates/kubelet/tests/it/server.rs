@@ -184,3 +184,68 @@ async fn a_command_runs_over_a_websocket() {
     let status: Value = serde_json::from_slice(&channels[3]).unwrap();
     assert_eq!(status["details"]["causes"][0]["message"], "7");
 }
+
+/// What a client may send after the upgrade: nothing, half a frame, one that says it is huge, one
+/// for a stream that there is not, one of the other protocol, noise.
+fn malformed() -> Vec<Vec<u8>> {
+    let mut noise = vec![0x5a; 4096];
+    for at in 1..noise.len() {
+        let before = usize::from(noise[at - 1]);
+        noise[at] = u8::try_from((before * 73 + at * 151 + 7) % 256).unwrap();
+    }
+    vec![
+        vec![],
+        vec![0x82],
+        vec![0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        vec![0x82, 0x82, 0, 0, 0, 0, 0x63, 0x63],
+        vec![0x80, 0x03, 0, 1, 0, 0xff, 0xff, 0xff],
+        vec![0x80, 0x03, 0, 1, 0, 0, 0, 12, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+        vec![0, 0, 0, 9, 0, 0, 0, 4, 1, 2, 3, 4],
+        noise,
+    ]
+}
+
+#[tokio::test]
+async fn clients_that_send_anything_at_all_leave_nothing_running() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let endpoint = Endpoint::new().await;
+    endpoint.world.create_pod("p", one(json!({})));
+    endpoint.world.until_ready("p").await;
+    let exec = "/exec/n/p/c?command=hang&input=1&output=1";
+    let ways = [
+        (exec, "websocket", "v5.channel.k8s.io"),
+        (exec, "SPDY/3.1", "v4.channel.k8s.io"),
+        ("/portForward/n/p?port=80", "websocket", "v4.channel.k8s.io"),
+        ("/portForward/n/p", "websocket", "SPDY/3.1+portforward.k8s.io"),
+        ("/portForward/n/p", "SPDY/3.1", "portforward.k8s.io"),
+    ];
+    for (path, protocol, name) in ways {
+        for bytes in malformed() {
+            let mut stream = endpoint.connect(true).await;
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: node\r\nconnection: Upgrade\r\n\
+                 upgrade: {protocol}\r\nsec-websocket-version: 13\r\n\
+                 sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                 sec-websocket-protocol: {name}\r\nx-stream-protocol-version: {name}\r\n\
+                 content-length: 0\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, *b"HTTP/1.1 101", "{protocol} {name}");
+            stream.write_all(&bytes).await.ok();
+            stream.shutdown().await.ok();
+            // What is sent in return is nobody's; that the connection ends is what matters.
+            let mut rest = Vec::new();
+            let mut stream = stream.take(1 << 20);
+            let reading = stream.read_to_end(&mut rest);
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(20), reading).await;
+            assert!(ended.is_ok(), "{protocol} {name} {bytes:02x?}");
+        }
+    }
+    let started = endpoint.world.runtime.calls().iter().filter(|call| *call == "hang").count();
+    assert!(started > 0, "some got as far as a command");
+    let runtime = &endpoint.world.runtime;
+    endpoint.world.until("no command is left", || runtime.hanging() == 0).await;
+    assert_eq!(endpoint.get("/healthz", None).await, (StatusCode::OK, "ok".into()));
+}

@@ -111,7 +111,8 @@ fn an_image_is_mounted_by_its_layers() {
 fn what_is_not_built_is_refused() {
     let mut config = ContainerConfig::default();
     config.mounts.push(Mount { uid_mappings: vec![Default::default()], ..Mount::default() });
-    assert!(check(&config).unwrap_err().message().contains("id mapped mounts"));
+    let error = check(&config).unwrap_err();
+    assert!(error.message().contains("mappings of the pod's user namespace"), "{error}");
     let mut config = ContainerConfig::default();
     config.linux.security_context.privileged = true;
     assert!(check(&config).unwrap_err().message().contains("no privileged container"));

@@ -14,7 +14,7 @@ use rustix::fs::{Access, CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 
 use super::identity::{self, Identity};
-use super::rootfs;
+use super::rootfs::{self, Gathered};
 use super::sandbox::Namespaces;
 use super::step::{Step, StepError};
 use super::sys;
@@ -64,17 +64,44 @@ impl Child<'_> {
         self.fail(result)
     }
 
-    /// Becomes a further process of the container whose mount namespace is `mount`.
-    pub(super) fn join(self, mount: &OwnedFd, cgroup: Option<&OwnedFd>) -> ! {
-        let result = self.prepare().and_then(|()| {
-            if let Some(cgroup) = cgroup {
-                setns(cgroup, CloneFlags::CLONE_NEWCGROUP).step(|| "joining".to_owned())?;
+    /// Becomes a new container's first process, in a process namespace of the pod's users.
+    pub(super) fn start_among_users(self, gathered: Gathered) -> ! {
+        let result = self.begin().and_then(|()| {
+            let mut flags = CloneFlags::CLONE_NEWNS;
+            if self.spec.cgroup_mounts.contains_key("") {
+                flags |= CloneFlags::CLONE_NEWCGROUP;
             }
-            setns(mount, CloneFlags::CLONE_NEWNS).step(|| "joining the container".to_owned())?;
-            let root = Root::open(Path::new("/")).step(|| "opening /".to_owned())?;
-            self.run(&root, Console::None)
+            unshare(flags).step(|| "making the mount namespace".to_owned())?;
+            let root = rootfs::assemble_gathered(self.spec, gathered)?;
+            enter(&root)?;
+            self.run(&root, Console::Mounted)
         });
         self.fail(result)
+    }
+
+    /// Becomes a further process of a container of the pod's users.
+    pub(super) fn join_among_users(self, mount: &OwnedFd, cgroup: Option<&OwnedFd>) -> ! {
+        let result = self.begin().and_then(|()| self.enter_container(mount, cgroup));
+        self.fail(result)
+    }
+
+    /// Becomes a further process of the container whose mount namespace is `mount`.
+    pub(super) fn join(self, mount: &OwnedFd, cgroup: Option<&OwnedFd>) -> ! {
+        let result = self.prepare().and_then(|()| self.enter_container(mount, cgroup));
+        self.fail(result)
+    }
+
+    fn enter_container(
+        &self,
+        mount: &OwnedFd,
+        cgroup: Option<&OwnedFd>,
+    ) -> Result<std::convert::Infallible, StepError> {
+        if let Some(cgroup) = cgroup {
+            setns(cgroup, CloneFlags::CLONE_NEWCGROUP).step(|| "joining".to_owned())?;
+        }
+        setns(mount, CloneFlags::CLONE_NEWNS).step(|| "joining the container".to_owned())?;
+        let root = Root::open(Path::new("/")).step(|| "opening /".to_owned())?;
+        self.run(&root, Console::None)
     }
 
     fn fail(&self, result: Result<std::convert::Infallible, StepError>) -> ! {
@@ -86,12 +113,32 @@ impl Child<'_> {
     }
 
     fn prepare(&self) -> Result<(), StepError> {
+        self.begin()?;
+        self.limit()
+    }
+
+    /// Joins the container's cgroups before this process is among the pod's users, who may not; and
+    /// gives the standard streams to `root`, who the pod's root is on the node.
+    pub(super) fn join_cgroups(&self, root: (u32, u32)) -> Result<(), StepError> {
+        self.limit()?;
+        for stream in self.streams.iter().flatten() {
+            // Not everything can be owned.
+            fchown(stream, Some(Uid::from_raw(root.0)), Some(Gid::from_raw(root.1))).ok();
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<(), StepError> {
         use rustix::process::{Signal, set_parent_process_death_signal};
         set_parent_process_death_signal(Some(Signal::KILL))
             .step(|| "set parent death signal".to_owned())?;
         setsid().step(|| "setsid".to_owned())?;
         sys::reset_signals().step(|| "resetting signals".to_owned())?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
+        Ok(())
+    }
+
+    fn limit(&self) -> Result<(), StepError> {
         for procs in &self.spec.cgroup_procs {
             fs::write(procs, "0").step(|| format!("joining cgroup {}", procs.display()))?;
         }

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, s
 use rustix::io::Errno;
 
 use super::step::{Step, StepError};
-use super::tree::Root;
+use super::tree::{Kind, Root, attach};
 use crate::spec::ContainerSpec;
 
 /// Name, major and minor number of the devices that every container has.
@@ -100,12 +100,7 @@ pub(super) fn populate(
         };
         make(root, &device).step(|| format!("creating device node {name:?}"))?;
     }
-    for (name, target) in LINKS {
-        link(&dev, name, target).step(|| format!("linking /dev/{name}"))?;
-    }
-    if Path::new("/proc/kcore").exists() {
-        link(&dev, "core", "/proc/kcore").step(|| "linking /dev/core".to_owned())?;
-    }
+    links(&dev)?;
     for device in node {
         make(root, device).step(|| format!("creating device node {:?}", device.path))?;
     }
@@ -115,6 +110,40 @@ pub(super) fn populate(
         let device = device(&given.source, given.target.clone(), &metadata)
             .ok_or_else(|| StepError::plain(format!("{:?} is not a device", given.source)))?;
         make(root, &device).step(|| format!("creating device node {:?}", given.target))?;
+    }
+    Ok(())
+}
+
+/// Where a container's devices are on the node, and in the container.
+pub(super) fn sources(spec: &ContainerSpec) -> Vec<(PathBuf, PathBuf)> {
+    let default = DEFAULT.iter().map(|(name, ..)| Path::new("/dev").join(name));
+    let node = if spec.privileged { copy_node_devices() } else { Vec::new() };
+    let own = default.chain(node.into_iter().map(|device| device.path));
+    let mut sources: Vec<(PathBuf, PathBuf)> = own.map(|path| (path.clone(), path)).collect();
+    sources.sort();
+    sources.dedup();
+    sources.extend(spec.devices.iter().map(|given| (given.source.clone(), given.target.clone())));
+    sources
+}
+
+/// Fills `/dev` with devices of the node that are mounted there.
+pub(super) fn bind(root: &Root, devices: &[(PathBuf, OwnedFd)]) -> Result<(), StepError> {
+    let dev = root.ensure_directories(Path::new("/dev")).step(|| "opening /dev".to_owned())?;
+    links(&dev)?;
+    for (path, tree) in devices {
+        let name = || format!("mounting device {path:?}");
+        let target = root.ensure(path, Kind::File).step(name)?;
+        attach(tree, target).step(name)?;
+    }
+    Ok(())
+}
+
+fn links(dev: &OwnedFd) -> Result<(), StepError> {
+    for (name, target) in LINKS {
+        link(dev, name, target).step(|| format!("linking /dev/{name}"))?;
+    }
+    if Path::new("/proc/kcore").exists() {
+        link(dev, "core", "/proc/kcore").step(|| "linking /dev/core".to_owned())?;
     }
     Ok(())
 }

@@ -12,9 +12,11 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::child::{Child, Report};
+use super::rootfs;
 use super::sandbox::Namespaces;
 use super::step::{Step, StepError};
 use super::sys;
+use super::users::Forked;
 use crate::protocol;
 use crate::spec::{ContainerSpec, PidNamespace};
 
@@ -47,9 +49,21 @@ pub(super) fn start(
     };
     let (parent, reports) = UnixStream::pair().step(|| "making a socket".to_owned())?;
     let child = Child { spec, args: &spec.args, streams, reports };
-    let pid = match fork_into(namespaces, &target)? {
-        None => child.start(namespaces),
-        Some(pid) => pid,
+    let pid = match &namespaces.users {
+        Some(users) => {
+            let gather = || {
+                child.join_cgroups(users.root())?;
+                rootfs::gather(spec, users, namespaces)
+            };
+            match users.fork(gather, || enter_pid(&target))? {
+                Forked::Child(gathered) => child.start_among_users(gathered),
+                Forked::Parent(pid) => pid,
+            }
+        }
+        None => match fork_into(namespaces, &target)? {
+            None => child.start(namespaces),
+            Some(pid) => pid,
+        },
     };
     drop(child);
     await_program(pid, &parent)
@@ -71,9 +85,17 @@ pub(super) fn join(
     let target = Target::Of(open_namespace(init, "pid")?);
     let (parent, reports) = UnixStream::pair().step(|| "making a socket".to_owned())?;
     let child = Child { spec, args, streams, reports };
-    let pid = match fork_into(namespaces, &target)? {
-        None => child.join(&mount, cgroup.as_ref()),
-        Some(pid) => pid,
+    let pid = match &namespaces.users {
+        Some(users) => {
+            match users.fork(|| child.join_cgroups(users.root()), || enter_pid(&target))? {
+                Forked::Child(()) => child.join_among_users(&mount, cgroup.as_ref()),
+                Forked::Parent(pid) => pid,
+            }
+        }
+        None => match fork_into(namespaces, &target)? {
+            None => child.join(&mount, cgroup.as_ref()),
+            Some(pid) => pid,
+        },
     };
     drop(child);
     await_program(pid, &parent)
@@ -95,11 +117,7 @@ fn open_namespace(pid: Pid, kind: &str) -> Result<OwnedFd, StepError> {
 /// Only children enter a process namespace, so the shim points there, forks, and points back.
 fn fork_into(namespaces: &Namespaces, target: &Target) -> Result<Option<Pid>, StepError> {
     let name = || "making the process namespace".to_owned();
-    match target {
-        Target::New => unshare(CloneFlags::CLONE_NEWPID).step(name)?,
-        Target::Same => {}
-        Target::Of(namespace) => setns(namespace, CloneFlags::CLONE_NEWPID).step(name)?,
-    }
+    enter_pid(target)?;
     let forked = sys::fork();
     if let Ok(None) = forked {
         return Ok(None);
@@ -108,6 +126,16 @@ fn fork_into(namespaces: &Namespaces, target: &Target) -> Result<Option<Pid>, St
         setns(&namespaces.own_pid, CloneFlags::CLONE_NEWPID).step(name)?;
     }
     forked.step(|| "fork".to_owned())
+}
+
+/// Has the children to come be in a process namespace.
+fn enter_pid(target: &Target) -> Result<(), StepError> {
+    let name = || "making the process namespace".to_owned();
+    match target {
+        Target::New => unshare(CloneFlags::CLONE_NEWPID).step(name),
+        Target::Same => Ok(()),
+        Target::Of(namespace) => setns(namespace, CloneFlags::CLONE_NEWPID).step(name),
+    }
 }
 
 /// The child's end of the socket closes when the program starts, or with a report why not.

@@ -61,7 +61,7 @@ impl Lines {
         while !bytes.is_empty() {
             let room = LINE_BYTES_MAX - self.partial.len();
             let window = &bytes[..bytes.len().min(room)];
-            if let Some(end) = window.iter().position(|byte| *byte == b'\n') {
+            if let Some(end) = memchr::memchr(b'\n', window) {
                 self.line(&bytes[..end], 'F', now, log);
                 bytes = &bytes[end + 1..];
             } else if window.len() == room && bytes.get(room) == Some(&b'\n') {

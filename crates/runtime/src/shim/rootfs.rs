@@ -17,7 +17,13 @@ use super::device;
 use super::step::{Step, StepError};
 use super::sys;
 use super::tree::{Kind, Root, attach, copy_of, file_system};
+use super::users::Users;
 use crate::spec::{BindMount, ContainerSpec, PidNamespace, Propagation};
+
+mod gathered;
+
+use gathered::map_ids;
+pub(super) use gathered::{Gathered, assemble_gathered, gather};
 
 const SYSTEM: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
@@ -27,24 +33,34 @@ const SYSTEM: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 pub(super) fn assemble(spec: &ContainerSpec, shm: Option<OwnedFd>) -> Result<Root, StepError> {
     // Copies are made before the namespace is cut off, so that a mount shared with the node can
     // stay shared.
-    let binds = copy_binds(spec)?;
+    let binds = copy_binds(spec, None)?;
     let devices = if spec.privileged { device::copy_node_devices() } else { Vec::new() };
     let none = None::<&Path>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
         .step(|| "making the node's mounts private".to_owned())?;
     let root = mount_root(spec)?;
-    mount_system(spec, &root, shm)?;
+    mount_system(&root, shm)?;
+    mount_sys(spec, &root, cgroup_trees(spec)?)?;
     device::populate(&root, spec, &devices)?;
     for (bind, tree) in spec.mounts.iter().zip(binds) {
         let tree = match tree {
             Some(tree) => tree,
             None => image_tree(spec, bind)?,
         };
-        let kind = kind_of(&tree).step(|| bind_name(&bind.source, &bind.target))?;
-        let target =
-            root.ensure(&bind.target, kind).step(|| bind_name(&bind.source, &bind.target))?;
-        attach(&tree, target).step(|| bind_name(&bind.source, &bind.target))?;
+        attach_bind(&root, bind, &tree)?;
     }
+    finish(spec, root)
+}
+
+fn attach_bind(root: &Root, bind: &BindMount, tree: &OwnedFd) -> Result<(), StepError> {
+    let name = || bind_name(&bind.source, &bind.target);
+    let kind = kind_of(tree).step(name)?;
+    let target = root.ensure(&bind.target, kind).step(name)?;
+    attach(tree, target).step(name)
+}
+
+/// What comes when everything is mounted.
+fn finish(spec: &ContainerSpec, root: Root) -> Result<Root, StepError> {
     if !spec.privileged {
         restrict(spec, &root)?;
     }
@@ -60,7 +76,10 @@ fn bind_name(source: &Path, target: &Path) -> String {
 }
 
 /// Copies of the node's mounts; `None` stands for an image.
-fn copy_binds(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, StepError> {
+fn copy_binds(
+    spec: &ContainerSpec,
+    users: Option<&Users>,
+) -> Result<Vec<Option<OwnedFd>>, StepError> {
     let mut trees = Vec::with_capacity(spec.mounts.len());
     for bind in &spec.mounts {
         if !bind.layers.is_empty() {
@@ -69,6 +88,9 @@ fn copy_binds(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, StepError> {
         }
         let name = || bind_name(&bind.source, &bind.target);
         let tree = copy_of(&bind.source, true).step(name)?;
+        if let Some(users) = users.filter(|_| bind.id_mapped) {
+            map_ids(&tree, users, &bind.source)?;
+        }
         sys::set_propagation(tree.as_fd(), bind.propagation).step(name)?;
         if bind.readonly {
             sys::set_readonly(tree.as_fd(), bind.recursive_readonly).step(name)?;
@@ -153,7 +175,7 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> rustix::io::Result<O
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-fn mount_system(spec: &ContainerSpec, root: &Root, shm: Option<OwnedFd>) -> Result<(), StepError> {
+fn mount_system(root: &Root, shm: Option<OwnedFd>) -> Result<(), StepError> {
     mount_new(root, "/proc", "proc", &[], SYSTEM)?;
     let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let dev = [("mode", "755"), ("size", "65536k")];
@@ -168,11 +190,27 @@ fn mount_system(spec: &ContainerSpec, root: &Root, shm: Option<OwnedFd>) -> Resu
     };
     let name = || "error mounting \"shm\" to rootfs at \"/dev/shm\"".to_owned();
     let target = root.ensure(Path::new("/dev/shm"), Kind::Directory).step(name)?;
-    attach(shm, target).step(name)?;
-    mount_sys(spec, root)
+    attach(shm, target).step(name)
 }
 
-fn mount_sys(spec: &ContainerSpec, root: &Root) -> Result<(), StepError> {
+type Trees = Vec<(PathBuf, OwnedFd)>;
+
+/// The container's cgroups, and where they are to be seen.
+fn cgroup_trees(spec: &ContainerSpec) -> Result<Trees, StepError> {
+    let mut trees = Trees::new();
+    for (controller, directory) in spec.cgroup_mounts.iter().filter(|(name, _)| !name.is_empty()) {
+        let target = Path::new("/sys/fs/cgroup").join(controller);
+        let name = || bind_name(directory, &target);
+        let tree = copy_of(directory, false).step(name)?;
+        if !spec.privileged {
+            sys::set_readonly(tree.as_fd(), false).step(name)?;
+        }
+        trees.push((target, tree));
+    }
+    Ok(trees)
+}
+
+fn mount_sys(spec: &ContainerSpec, root: &Root, cgroups: Trees) -> Result<(), StepError> {
     let readonly =
         if spec.privileged { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
     mount_new(root, "/sys", "sysfs", &[], SYSTEM | readonly)?;
@@ -182,13 +220,8 @@ fn mount_sys(spec: &ContainerSpec, root: &Root) -> Result<(), StepError> {
         None if spec.cgroup_mounts.is_empty() => {}
         None => {
             mount_new(root, "/sys/fs/cgroup", "tmpfs", &[("mode", "755")], SYSTEM)?;
-            for (controller, directory) in &spec.cgroup_mounts {
-                let target = cgroup.join(controller);
-                let name = || bind_name(directory, &target);
-                let tree = copy_of(directory, false).step(name)?;
-                if !spec.privileged {
-                    sys::set_readonly(tree.as_fd(), false).step(name)?;
-                }
+            for (target, tree) in cgroups {
+                let name = || format!("error mounting cgroup to rootfs at {target:?}");
                 attach(tree, root.ensure(&target, Kind::Directory).step(name)?).step(name)?;
             }
             if !spec.privileged {

@@ -12,6 +12,7 @@ use nix::unistd::{Pid, chdir, pivot_root, sethostname};
 use super::step::{Step, StepError};
 use super::sys;
 use super::tree::copy_of;
+use super::users::{Forked, Users};
 use crate::spec::SandboxSpec;
 
 /// Upstream's size of a pod's shared memory.
@@ -27,38 +28,28 @@ pub(super) struct Namespaces {
     shm: Option<OwnedFd>,
     /// The first process of the pod's shared process namespace.
     pub(super) init: Option<Pid>,
+    /// The pod's users, unless they are the node's.
+    pub(super) users: Option<Users>,
 }
 
 impl Namespaces {
     /// Makes the pod's namespaces and enters them.
     pub(super) fn enter(spec: &SandboxSpec, directory: &Path) -> Result<Self, StepError> {
-        let mut flags = CloneFlags::empty();
-        if spec.own_network {
-            flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
-        }
-        if spec.own_ipc {
-            flags |= CloneFlags::CLONE_NEWIPC;
-        }
-        unshare(flags).step(|| "making namespaces".to_owned())?;
-        if spec.own_network && !spec.hostname.is_empty() {
-            sethostname(&spec.hostname).step(|| "setting the hostname".to_owned())?;
-        }
-        for (name, value) in &spec.sysctls {
-            fs::write(sysctl_path(name)?, value)
-                .step(|| format!("setting sysctl {name:?} to {value:?}"))?;
-        }
+        let users = match &spec.users {
+            None => set_up(spec).map(|()| None)?,
+            Some(mappings) => Some(Users::make(spec, mappings)?),
+        };
         let own = |kind: &str| {
             open(&format!("/proc/self/ns/{kind}")).step(|| "opening namespaces".to_owned())
         };
-        let mut namespaces =
-            Self { own_pid: own("pid")?, own_mount: own("mnt")?, shm: None, init: None };
+        let (own_pid, own_mount) = (own("pid")?, own("mnt")?);
+        let mut namespaces = Self { own_pid, own_mount, shm: None, init: None, users };
         if spec.own_ipc {
             let shm = namespaces.make_shm(directory);
             namespaces.shm = Some(shm.step(|| "making shared memory".to_owned())?);
         }
         if spec.shared_pid {
-            let init = namespaces.start_init();
-            namespaces.init = Some(init.step(|| "making the process namespace".to_owned())?);
+            namespaces.init = Some(namespaces.start_init()?);
         }
         Ok(namespaces)
     }
@@ -83,15 +74,44 @@ impl Namespaces {
     }
 
     /// Starts a process that does nothing but be the first one.
-    fn start_init(&self) -> io::Result<Pid> {
-        unshare(CloneFlags::CLONE_NEWPID)?;
+    fn start_init(&self) -> Result<Pid, StepError> {
+        let name = || "making the process namespace".to_owned();
+        if let Some(users) = &self.users {
+            let place = || unshare(CloneFlags::CLONE_NEWPID).step(name);
+            match users.fork(|| Ok(()), place)? {
+                Forked::Parent(pid) => return Ok(pid),
+                Forked::Child(()) => run_init(),
+            }
+        }
+        unshare(CloneFlags::CLONE_NEWPID).step(name)?;
         let forked = sys::fork();
         if let Ok(None) = forked {
             run_init();
         }
-        setns(&self.own_pid, CloneFlags::CLONE_NEWPID)?;
-        forked?.ok_or_else(|| io::Error::other("the child does not return"))
+        setns(&self.own_pid, CloneFlags::CLONE_NEWPID).step(name)?;
+        forked.step(name)?.ok_or_else(|| StepError::plain("the child does not return"))
     }
+}
+
+/// Makes the namespaces that are the pod's own, in this process, and puts into them what they are
+/// to have.
+pub(super) fn set_up(spec: &SandboxSpec) -> Result<(), StepError> {
+    let mut flags = CloneFlags::empty();
+    if spec.own_network {
+        flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+    }
+    if spec.own_ipc {
+        flags |= CloneFlags::CLONE_NEWIPC;
+    }
+    unshare(flags).step(|| "making namespaces".to_owned())?;
+    if spec.own_network && !spec.hostname.is_empty() {
+        sethostname(&spec.hostname).step(|| "setting the hostname".to_owned())?;
+    }
+    for (name, value) in &spec.sysctls {
+        fs::write(sysctl_path(name)?, value)
+            .step(|| format!("setting sysctl {name:?} to {value:?}"))?;
+    }
+    Ok(())
 }
 
 /// Names are written with dots, or with slashes when an interface's name holds dots.

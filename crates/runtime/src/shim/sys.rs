@@ -19,6 +19,21 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
+/// Duplicates this process into another child of its parent. `None` is the new one, whose number
+/// is that of this process's own namespace.
+#[expect(unsafe_code, reason = "clone has no safe form")]
+pub(super) fn fork_sibling() -> io::Result<Option<Pid>> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: without a stack and without shared memory this is fork with another parent, and as
+    // there, a shim has exactly one thread. The pointers that are zero are not asked for by flags.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match i32::try_from(pid).map_err(io::Error::other)? {
+        0 => Ok(None),
+        pid @ 1.. => Ok(Some(Pid::from_raw(pid))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// `struct mount_attr` of the kernel.
 #[repr(C)]
 #[derive(Default)]
@@ -31,12 +46,26 @@ struct MountAttr {
 
 /// From `linux/mount.h`.
 const MOUNT_ATTR_RDONLY: u64 = 1;
+/// From `linux/mount.h`.
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 /// From `linux/fcntl.h`.
 const AT_RECURSIVE: libc::c_uint = 0x8000;
 
 /// Makes the mount that `tree` is the root of read-only, with all mounts below it or without.
 pub(super) fn set_readonly(tree: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
     let attr = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    mount_setattr(tree, &attr, recursive)
+}
+
+/// Has the mount that `tree` is the root of show the owners of its files as the users of a
+/// namespace, with all mounts below it or without.
+pub(super) fn map_ids(
+    tree: BorrowedFd<'_>,
+    users: BorrowedFd<'_>,
+    recursive: bool,
+) -> io::Result<()> {
+    let users = u64::try_from(users.as_raw_fd()).map_err(io::Error::other)?;
+    let attr = MountAttr { attr_set: MOUNT_ATTR_IDMAP, userns_fd: users, ..MountAttr::default() };
     mount_setattr(tree, &attr, recursive)
 }
 

@@ -7,8 +7,14 @@ mod basics;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod users;

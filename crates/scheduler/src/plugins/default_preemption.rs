@@ -143,7 +143,8 @@ impl Trial<'_> {
 
     fn fits(&self) -> Result<(), crate::framework::Rejection> {
         let fits = |node: &NodeInfo| {
-            passes(self.plugins, &self.state, self.pod, node).map_err(|(_, rejection)| rejection)
+            passes(self.plugins, self.snapshot, &self.state, self.pod, node)
+                .map_err(|(_, rejection)| rejection)
         };
         if let Some(with) = with_nominated(self.snapshot, self.pod, &self.node) {
             fits(&with)?;

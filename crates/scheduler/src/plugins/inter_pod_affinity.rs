@@ -57,7 +57,13 @@ impl Plugin for InterPodAffinity {
         Ok(())
     }
 
-    fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         let Some(matches) = state.read::<Matches>() else { return Ok(()) };
         if !matches.affinity_holds(pod, node) {
             return Err(Rejection::unresolvable("node(s) didn't match pod affinity rules"));

@@ -3,6 +3,7 @@
 use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
+use crate::snapshot::Snapshot;
 
 /// Admits only the node in `spec.nodeName`.
 pub struct NodeName;
@@ -12,7 +13,13 @@ impl Plugin for NodeName {
         "NodeName"
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         if pod.node_name.is_empty() || pod.node_name == node.name {
             return Ok(());
         }

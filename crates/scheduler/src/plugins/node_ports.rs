@@ -3,6 +3,7 @@
 use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
+use crate::snapshot::Snapshot;
 
 /// Rejects nodes on which a host port of the pod is taken.
 pub struct NodePorts;
@@ -12,7 +13,13 @@ impl Plugin for NodePorts {
         "NodePorts"
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         if pod.host_ports.is_empty() {
             return Ok(());
         }

@@ -13,7 +13,13 @@ impl Plugin for NodeResourcesFit {
         "NodeResourcesFit"
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         let mut rejection = Rejection { reasons: Vec::new(), resolvable: true };
         let on_node = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
         if on_node + 1 > node.pods_max {

@@ -7,6 +7,7 @@ use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection};
 use crate::node_info::NodeInfo;
 use crate::plugins::taint_toleration::tolerates;
 use crate::pod_info::PodInfo;
+use crate::snapshot::Snapshot;
 
 /// Rejects cordoned nodes, unless the pod tolerates the taint of a cordon.
 pub struct NodeUnschedulable;
@@ -16,7 +17,13 @@ impl Plugin for NodeUnschedulable {
         "NodeUnschedulable"
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         if !node.unschedulable {
             return Ok(());
         }

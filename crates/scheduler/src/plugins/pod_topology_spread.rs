@@ -58,7 +58,13 @@ impl Plugin for PodTopologySpread {
         Ok(())
     }
 
-    fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         let Some(counted) = state.read::<Counted>() else { return Ok(()) };
         for (constraint, domains) in required(pod).into_iter().zip(&counted.domains) {
             let Some(domain) = node.label(&constraint.topology_key) else {

@@ -21,7 +21,13 @@ impl Plugin for TaintToleration {
         3
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         if tolerates_hard_taints(pod, node) {
             return Ok(());
         }

@@ -14,10 +14,11 @@ use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection};
 use crate::node_info::NodeInfo;
 use crate::pod_info::{ClaimName, PodInfo};
 use crate::snapshot::Snapshot;
-use crate::volumes::{VolumePlan, Volumes, key_of};
+use crate::volumes::{Capacity, VolumePlan, Volumes, key_of};
 
 const BIND_CONFLICT: &str = "node(s) didn't find available persistent volumes to bind";
 const NODE_CONFLICT: &str = "node(s) didn't match PersistentVolume's node affinity";
+const NO_SPACE: &str = "node(s) did not have enough free storage";
 const VOLUME_GONE: &str =
     "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
 
@@ -42,7 +43,13 @@ impl Plugin for VolumeBinding {
         Ok(())
     }
 
-    fn filter(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        state: &CycleState,
+        _: &PodInfo,
+        node: &NodeInfo,
+        _: &Snapshot,
+    ) -> Result<(), Rejection> {
         let Some(mounts) = state.read::<Mounts>() else { return Ok(()) };
         mounts.plan(node).map(drop)
     }
@@ -76,6 +83,8 @@ struct Waiting {
     node: Option<String>,
     /// Volumes that it could have.
     free: Vec<Arc<PersistentVolume>>,
+    /// What can be made for it, if its driver says that.
+    capacities: Option<Vec<Capacity>>,
 }
 
 impl Mounts {
@@ -97,6 +106,7 @@ impl Mounts {
                     class: Arc::clone(class),
                     node: volumes.node_of(claim).map(str::to_owned),
                     free: volumes.free(volumes::class_of_claim(claim), &key_of(claim)),
+                    capacities: volumes.capacities_of(class),
                 }),
             }
         }
@@ -126,7 +136,13 @@ impl Mounts {
                     taken.insert(volume.metadata.name.as_deref().unwrap_or_default(), ());
                     plan.matched.push((Arc::clone(&waiting.claim), Arc::clone(volume)));
                 }
-                Some(None) => plan.provision.push(Arc::clone(&waiting.claim)),
+                Some(None) if waiting.has_room(node) => {
+                    plan.provision.push(Arc::clone(&waiting.claim));
+                }
+                Some(None) => {
+                    reasons.push(NO_SPACE.into());
+                    break;
+                }
                 None => {
                     reasons.push(BIND_CONFLICT.into());
                     break;
@@ -157,6 +173,21 @@ impl Waiting {
         }
         let is_made = self.class.provisioner != volumes::NO_PROVISIONER;
         (is_made && allows(&self.class, node)).then_some(None)
+    }
+}
+
+impl Waiting {
+    /// Whether there is room for its volume, as far as that is said.
+    fn has_room(&self, node: &NodeInfo) -> bool {
+        // Where the node is decided, the volume may be made already.
+        let Some(capacities) = self.capacities.as_ref().filter(|_| self.node.is_none()) else {
+            return true;
+        };
+        let wanted = volumes::request(&self.claim);
+        capacities.iter().any(|capacity| {
+            capacity.size.as_ref().is_some_and(|size| *size >= wanted)
+                && capacity.nodes.matches(|key| node.label(key))
+        })
     }
 }
 

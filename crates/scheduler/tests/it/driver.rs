@@ -223,3 +223,58 @@ async fn a_volume_is_made_on_the_node_that_was_chosen_or_the_pod_is_tried_again(
     bind(api, "c", "v");
     api.eventually("binding", |api| node_of(api, "p").as_deref() == Some("a")).await;
 }
+
+#[tokio::test]
+async fn a_pod_waits_until_its_node_may_have_its_volume() {
+    let running = start().await;
+    let api = &running.api;
+    node(api, "a");
+    let csi_node = |count: i32| {
+        json!({ "metadata": { "name": "a" }, "spec": { "drivers": [
+            { "name": "d", "nodeID": "a", "allocatable": { "count": count } }] } })
+    };
+    api.create("/apis/storage.k8s.io/v1/csinodes", csi_node(1));
+    api.create(
+        "/apis/storage.k8s.io/v1/volumeattachments",
+        json!({ "metadata": { "name": "x" }, "spec": { "nodeName": "a", "attacher": "d",
+            "source": { "persistentVolumeName": "other" } } }),
+    );
+    claim(api, "c", "d");
+    bind(api, "c", "v");
+    api.create(
+        "/api/v1/persistentvolumes",
+        json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "v" },
+            "spec": { "storageClassName": "d", "accessModes": ["ReadWriteOnce"],
+                "capacity": { "storage": "1Gi" },
+                "csi": { "driver": "d", "volumeHandle": "h" } } }),
+    );
+    pod(api, "p", mounting("c"));
+    api.eventually("the node has enough", |api| {
+        let pod = api.get(&format!("{PODS}/p")).unwrap();
+        let text = pod["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+        text.contains("node(s) exceed max volume count")
+    })
+    .await;
+    api.delete("/apis/storage.k8s.io/v1/volumeattachments/x");
+    api.eventually("binding", |api| node_of(api, "p").as_deref() == Some("a")).await;
+}
+
+#[tokio::test]
+async fn a_pod_waits_for_its_devices_and_is_noted_in_their_claim() {
+    let running = start().await;
+    let api = &running.api;
+    node(api, "a");
+    let claims = "/apis/resource.k8s.io/v1/namespaces/n/resourceclaims";
+    api.create(claims, json!({ "metadata": { "name": "c" }, "spec": {} }));
+    pod(api, "p", json!({ "resourceClaims": [{ "name": "gpu", "resourceClaimName": "c" }] }));
+    api.eventually("it waits", |api| {
+        let pod = api.get(&format!("{PODS}/p")).unwrap();
+        let text = pod["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+        text.contains("resourceclaim \"c\" is not allocated")
+    })
+    .await;
+    api.patch(&format!("{claims}/c"), &json!({ "status": { "allocation": { "devices": {} } } }));
+    api.eventually("binding", |api| node_of(api, "p").as_deref() == Some("a")).await;
+    let claim = api.get(&format!("{claims}/c")).unwrap();
+    assert_eq!(claim["status"]["reservedFor"][0]["name"], "p");
+}

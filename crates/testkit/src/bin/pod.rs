@@ -14,7 +14,10 @@
 //!
 //! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod cat FILE`,
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
-//! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`, `testkit-pod fail CODE`.
+//! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`,
+//! `testkit-pod fail CODE`; `testkit-pod note FILE …` adds a line to a file, `testkit-pod sleep
+//! MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
+//! `testkit-pod fill FILE MEBIBYTES …` takes space, and all go on with the words that follow.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -25,7 +28,11 @@ use std::time::Duration;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    obey(&words)
+}
+
+fn obey(words: &[&str]) -> ExitCode {
+    match words {
         ["serve", port] => serve(port),
         ["print", words @ ..] => {
             say(&words.join(" "));
@@ -42,12 +49,31 @@ fn main() -> ExitCode {
         ["stat", path] => ended(stat(path)),
         ["check", path] if std::path::Path::new(path).exists() => ExitCode::SUCCESS,
         ["check", _] => ExitCode::FAILURE,
+        ["note", path, rest @ ..] => match note(path) {
+            Ok(()) => obey(rest),
+            failed => ended(failed),
+        },
+        ["bomb", rest @ ..] => {
+            say(&format!("{} processes", bomb()));
+            obey(rest)
+        }
+        ["fill", path, mebibytes, rest @ ..] => {
+            let bytes = vec![1; mebibytes.parse::<usize>().unwrap_or(0) << 20];
+            match std::fs::write(path, bytes) {
+                Ok(()) => obey(rest),
+                failed => ended(failed),
+            }
+        }
+        ["sleep", milliseconds, rest @ ..] => {
+            std::thread::park_timeout(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
+            obey(rest)
+        }
         ["wait"] => loop {
             std::thread::park();
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | note FILE … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
             );
             ExitCode::from(2)
         }
@@ -70,6 +96,22 @@ fn create(path: &str, mode: &str, text: &str) -> std::io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+/// Starts processes that do nothing until there can be no more.
+#[expect(clippy::disallowed_methods, reason = "the library would make this program large")]
+fn bomb() -> usize {
+    let mut count = 0;
+    let start = || std::process::Command::new("/proc/self/exe").arg("wait").spawn();
+    while start().is_ok() {
+        count += 1;
+    }
+    count
+}
+
+/// Adds a line to a file.
+fn note(path: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(b"started\n")
 }
 
 /// Prints permissions, owner, group, and the file system of the mount that ends the path.

@@ -108,4 +108,7 @@ fn what_cannot_be_read_is_told() {
     );
     let wrong = cron(&json!({ "schedule": "61 * * * *" }), &json!({}));
     assert_eq!(reasons(&plan(&wrong, &[])), ["UnparseableSchedule"]);
+    let text = "unparseable schedule for cronjob: 61 * * * *";
+    assert_eq!(unparseable(&wrong).as_deref(), Some(text));
+    assert_eq!(unparseable(&cron(&json!({}), &json!({}))), None);
 }

@@ -192,3 +192,19 @@ fn enough_indexes_end_a_job_with_a_policy() {
     assert_eq!(conditions(&met), ["SuccessCriteriaMet"]);
     assert_eq!((reasons(&met)[0], met.delete.len()), ("SuccessPolicy", 1));
 }
+
+#[test]
+fn pods_beyond_what_was_asked_for_are_told() {
+    let job = job(json!({ "completions": 1 }), json!({}));
+    let pods = [
+        pod("a", "Succeeded", json!({})),
+        pod("b", "Succeeded", json!({})),
+        pod("c", "Running", json!({})),
+    ];
+    let reasons = |pods: &[Arc<PodView>]| {
+        let events = plan(&job, pods).events.into_iter();
+        events.map(|(_, reason, _)| reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&pods), ["TooManyActivePods", "TooManySucceededPods"]);
+    assert!(reasons(&pods[..1]).iter().all(|reason| !reason.starts_with("TooMany")));
+}

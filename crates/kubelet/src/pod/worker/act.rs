@@ -164,7 +164,10 @@ impl Worker {
             return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
         }
         let config = match self.runtime_handler().await {
-            Ok(handler) => self.sandbox_config(attempt, &handler),
+            Ok(handler) => match self.require_users(&handler).await {
+                Ok(()) => self.sandbox_config(attempt, &handler),
+                Err(why) => Err(why),
+            },
             Err(why) => Err(why),
         };
         let config = match config {
@@ -198,7 +201,21 @@ impl Worker {
     }
 
     fn sandbox_config(&self, attempt: u32, handler: &str) -> Result<PodSandboxConfig, String> {
-        sandbox_config(&self.kubelet.config, &self.pod, attempt, handler)
+        let users = self.kubelet.volumes.users.of(&self.pod)?;
+        sandbox_config(&self.kubelet.config, &self.pod, attempt, handler, users)
+    }
+
+    /// Whether the runtime can give the pod users of its own, if it wants them.
+    async fn require_users(&self, handler: &str) -> Result<(), String> {
+        if spec::spec(&self.pod).host_users != Some(false) {
+            return Ok(());
+        }
+        let status = self.kubelet.deps.runtime.status().await.map_err(|error| error.to_string())?;
+        let can = |known: &cri::RuntimeHandler| known.name == handler && known.user_namespaces;
+        if status.handlers.iter().any(can) {
+            return Ok(());
+        }
+        Err(format!("RuntimeClass handler {handler:?} does not support user namespaces"))
     }
 
     /// What the pod's runtime class is run with.

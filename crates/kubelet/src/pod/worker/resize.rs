@@ -157,7 +157,7 @@ impl Worker {
         let cgroups = self.kubelet.cgroups.clone();
         let path = cgroups.path(&self.pod);
         let given = limits.clone();
-        match tokio::task::spawn_blocking(move || cgroups.ensure(&path, &given)).await {
+        match tokio::task::spawn_blocking(move || cgroups.ensure_pod(&path, &given)).await {
             Ok(Ok(())) => {
                 self.resizing.cgroup = Some(limits);
                 Ok(())

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use meta::LabelSelector;
+
 use super::*;
 
 /// Two nodes, a class whose claims wait and are provisioned, and one without a provisioner.
@@ -67,7 +69,7 @@ fn told(pod: &PodInfo, snapshot: &Snapshot) -> [String; 2] {
             return rejection.reasons.join(", ");
         }
         let info = snapshot.node(node).unwrap();
-        if let Err(rejection) = VolumeBinding.filter(&state, pod, info) {
+        if let Err(rejection) = VolumeBinding.filter(&state, pod, info, snapshot) {
             return rejection.reasons.join(", ");
         }
         let plan = plan(pod, snapshot, node);
@@ -169,4 +171,25 @@ fn an_ephemeral_claim_has_to_be_the_pods_own() {
     claim["metadata"]["ownerReferences"] = json!([
         { "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "p", "controller": true }]);
     assert_eq!(told(&pod, &snapshot(&[claim], &[])), both("ok p-e"));
+}
+
+#[test]
+fn a_volume_is_made_where_its_driver_has_room() {
+    let mut snapshot = snapshot(&[claim("c", "make", "")], &[]);
+    let driver = json!({ "metadata": { "name": "example.com/p" },
+        "spec": { "storageCapacity": true } });
+    let driver = Arc::new(serde_json::from_value(driver).unwrap());
+    snapshot.volumes.drivers.insert("example.com/p".to_owned(), driver);
+    assert_eq!(told(&pod(&["c"]), &snapshot), both(NO_SPACE));
+    for (node, size) in [("a", "1Gi"), ("b", "1023Mi")] {
+        let capacity = Capacity {
+            class: "make".to_owned(),
+            nodes: LabelSelector::from_labels([("kubernetes.io/hostname", node)]),
+            size: size.parse().ok(),
+        };
+        snapshot.volumes.capacities.insert(ObjectKey::new("n", node), capacity);
+    }
+    assert_eq!(told(&pod(&["c"]), &snapshot), ["ok c", NO_SPACE].map(str::to_owned));
+    snapshot.volumes.drivers.clear();
+    assert_eq!(told(&pod(&["c"]), &snapshot), both("ok c"));
 }
