@@ -97,6 +97,7 @@ fn objects() -> Vec<(&'static str, Value)> {
             "spec": { "maxReplicas": 3, "scaleTargetRef": { "apiVersion": "apps/v1",
                 "kind": "Deployment", "name": "web" } } }),
         ),
+        ("persistentvolumeclaims", json!({ "metadata": { "name": "claim" }, "spec": claim })),
         (
             "secrets",
             json!({ "metadata": { "name": "token",
