@@ -328,8 +328,12 @@ fn matches(selector: &LabelSelector, meta: &ObjectMeta) -> bool {
     selector.matches(|key| meta.labels.as_ref()?.get(key).map(String::as_str))
 }
 
-/// Whether `spec.replicas` changed since the ReplicaSets were sized.
+/// Whether `spec.replicas` changed since the ReplicaSets were sized. Where a Recreate has several
+/// with pods, as after an adoption, they are sized as the roll-out says.
 fn is_scaling(rollout: &Rollout) -> bool {
+    if !rollout.is_rolling() && scaling::sizes(rollout).is_empty() {
+        return false;
+    }
     rollout.all().filter(|set| size(set) > 0).any(|set| {
         annotated(set, DEPLOYMENT_DESIRED_REPLICAS)
             .is_some_and(|desired| desired != rollout.replicas())

@@ -96,7 +96,7 @@ impl Controller {
             {
                 old.controller_key("Job").into_iter().for_each(|key| this.queue.add(key));
             }
-            if pod.controller.is_none() && pod.deleted.is_some() && is_tracked(pod) {
+            if is_tracked(pod) && this.is_abandoned(pod) {
                 this.orphans.add(pod.key.clone());
             }
             let Some(key) = pod.controller_key("Job") else { return };
@@ -114,7 +114,8 @@ impl Controller {
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
         let Some(job) = self.ctx.informers.jobs.get(key) else {
-            return self.release_leftovers(key).await;
+            self.find_leftovers(key);
+            return Ok(Outcome::Done);
         };
         let spec = job.spec.clone().unwrap_or_default();
         if spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
@@ -253,25 +254,40 @@ impl Controller {
         }
     }
 
-    /// The collector may take a pod's owner away, and then nobody counts its end.
+    /// Whether nobody counts a pod's end, as far as the cache knows: its Job is gone, another one
+    /// has its name, or the collector took its owner away and it is being deleted.
+    fn is_abandoned(&self, pod: &PodView) -> bool {
+        let Some(key) = pod.controller_key("Job") else {
+            return pod.controller.is_none() && pod.deleted.is_some();
+        };
+        let job = self.ctx.informers.jobs.get(&key);
+        job.is_none_or(|job| job.metadata.uid.as_deref() != Some(pod.controller_uid()))
+    }
+
+    /// Such a pod must not be held by its finalizer. Its Job may be newer than the cache.
     async fn release_orphan(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
-        if let Some(pod) = self.ctx.informers.pods.get(key)
-            && pod.controller.is_none()
-            && pod.deleted.is_some()
-        {
-            self.untrack(&pod).await?;
+        let Some(pod) = self.ctx.informers.pods.get(key).filter(|pod| self.is_abandoned(pod))
+        else {
+            return Ok(Outcome::Done);
+        };
+        if let Some(job) = pod.controller_key("Job") {
+            let job = self.client.api::<Job>(&job.namespace).get_opt(&job.name).await?;
+            let uid = job.and_then(|job| job.metadata.uid);
+            if uid.as_deref() == Some(pod.controller_uid()) {
+                return Ok(Outcome::Requeue);
+            }
         }
+        self.untrack(&pod).await?;
         Ok(Outcome::Done)
     }
 
-    /// Pods of a Job that is gone must not be held by its finalizer.
-    async fn release_leftovers(&self, job: &ObjectKey) -> Result<Outcome, ClientError> {
+    /// A Job is gone: its pods are nobody's.
+    fn find_leftovers(&self, job: &ObjectKey) {
         for pod in self.ctx.informers.pods.list_namespace(&job.namespace) {
-            if pod.controller_key("Job").as_ref() == Some(job) {
-                self.untrack(&pod).await?;
+            if is_tracked(&pod) && pod.controller_key("Job").as_ref() == Some(job) {
+                self.orphans.add(pod.key.clone());
             }
         }
-        Ok(Outcome::Done)
     }
 }
 

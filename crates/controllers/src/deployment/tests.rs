@@ -155,3 +155,10 @@ fn old_sets_beyond_the_limit_go() {
     let sets = [("a", 0, 0), ("b", 0, 0), ("c", 0, 0), ("d", 2, 2), ("new", 8, 8)];
     assert_eq!(apply::superfluous_names(&rollout(json!({}), &sets)), ["d-a", "d-b"]);
 }
+
+#[test]
+fn a_recreate_that_adopted_several_sets_is_rolled_out_and_not_scaled() {
+    let recreate = json!({ "replicas": 0, "strategy": { "type": "Recreate" } });
+    assert!(!is_scaling(&rollout(recreate.clone(), &[("old", 2, 2), ("new", 1, 1)])));
+    assert!(is_scaling(&rollout(recreate, &[("new", 1, 1)])));
+}

@@ -83,3 +83,23 @@ async fn a_job_succeeds_with_the_indexes_that_its_policy_names() {
     let status = ends(&running.api, [0, 1, 1], "Complete", "SuccessPolicy").await;
     assert_eq!(status["completedIndexes"], "0");
 }
+
+#[tokio::test]
+async fn a_pod_of_a_job_that_is_gone_is_let_go_though_another_has_its_name() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    job(api, &json!({ "suspend": true }));
+    let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "before",
+        "controller": true });
+    let pod = |name: &str, owners: &Value| {
+        json!({ "metadata": { "name": name, "ownerReferences": owners,
+            "finalizers": ["batch.kubernetes.io/job-tracking"] }, "spec": {} })
+    };
+    api.create(PODS, pod("of-another", &json!([owner])));
+    api.create(PODS, pod("of-nobody", &json!([])));
+    for name in ["of-another", "of-nobody"] {
+        api.delete(&format!("{PODS}/{name}"));
+    }
+    api.eventually("both are gone", |api| api.list(PODS).is_empty()).await;
+}

@@ -24,6 +24,8 @@ mod extended_apis;
 #[cfg(test)]
 mod hostile_pods;
 #[cfg(test)]
+mod identities;
+#[cfg(test)]
 mod killed_agent;
 #[cfg(test)]
 mod lifecycle;

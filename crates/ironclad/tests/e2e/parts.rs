@@ -130,6 +130,27 @@ impl Parts {
         child.kill().and_then(|()| child.wait()).unwrap();
     }
 
+    /// Runs a part to its end: whether it succeeded, and what it said so far.
+    pub(crate) fn run(&self, part: &str, args: &[&str]) -> (bool, String) {
+        let mut command = self.command(part, args);
+        command.arg("--kubeconfig").arg(self.path("kubeconfig"));
+        let status = self.host.run(move || command.status()).unwrap();
+        (status.success(), self.log(part))
+    }
+
+    /// What a part said.
+    pub(crate) fn log(&self, part: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{part}.log"))).unwrap_or_default()
+    }
+
+    /// Ends a part as Ctrl-C does, and waits for it: whether it succeeded.
+    pub(crate) fn interrupt(&mut self, part: &str) -> bool {
+        let (_, child) = self.running.iter_mut().find(|(name, _)| *name == part).unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        child.wait().unwrap().success()
+    }
+
     /// The process id of a part that runs.
     pub(crate) fn pid(&self, part: &str) -> u32 {
         self.running.iter().find(|(running, _)| *running == part).unwrap().1.id()

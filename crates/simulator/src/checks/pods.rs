@@ -114,14 +114,15 @@ impl Checks {
     fn kept_available(&mut self, api: &Api, commit: &Commit) {
         let Some(old) = &commit.old else { return };
         let namespace = &commit.key.1;
-        let app = text(&old.value["metadata"]["labels"]["app"]).to_owned();
+        let Some(set) = controller(&old.value) else { return };
+        let Some(set) = api.get("apps/replicasets", namespace, text(&set["name"])) else { return };
+        // Of the pod itself somebody may have taken the label.
+        let app = text(&set["spec"]["selector"]["matchLabels"]["app"]).to_owned();
         let key = (namespace.clone(), app.clone());
         if self.disturbed.get(&key).is_some_and(|at| at.elapsed() <= WINDOW) {
             return;
         }
-        let Some(set) = controller(&old.value) else { return };
-        let set = api.get("apps/replicasets", namespace, text(&set["name"]));
-        let Some(owner) = set.and_then(controller) else { return };
+        let Some(owner) = controller(set) else { return };
         let Some(deployment) = api.get("apps/deployments", namespace, text(&owner["name"])) else {
             return;
         };
