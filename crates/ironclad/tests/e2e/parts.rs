@@ -101,28 +101,6 @@ impl Parts {
         assert!(self.host.run(move || import.status()).unwrap().success());
     }
 
-    /// Runs a part to its end: whether it succeeded, and what it said.
-    pub(crate) fn run(&self, part: &str, args: &[&str]) -> (bool, String) {
-        let mut command = self.command(part, args);
-        command.arg("--kubeconfig").arg(self.path("kubeconfig"));
-        let status = self.host.run(move || command.status()).unwrap();
-        (status.success(), self.log(part))
-    }
-
-    /// What a part said.
-    pub(crate) fn log(&self, part: &str) -> String {
-        std::fs::read_to_string(self.path(&format!("{part}.log"))).unwrap_or_default()
-    }
-
-    /// Ends a part as Ctrl-C does, and waits for it: whether it succeeded.
-    pub(crate) fn interrupt(&mut self, part: &str) -> bool {
-        let at = self.running.iter().position(|(running, _)| *running == part).unwrap();
-        let (_, mut child) = self.running.remove(at);
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-        child.wait().unwrap().success()
-    }
-
     /// Ends a part as a crash would.
     pub(crate) fn kill(&mut self, part: &str) {
         let at = self.running.iter().position(|(running, _)| *running == part).unwrap();
