@@ -18,7 +18,7 @@ const JAVASCRIPT_CLIENT: &str = "@kubernetes/client-node@1.4.0";
 
 /// Which tests to run; without any choice, unit, component and end-to-end tests.
 ///
-/// `IRONCLAD_TEST_PODS` says how many pods come and go while the agent is killed, 500 by default;
+/// `IRONCLAD_TEST_PODS` says how many pods come and go while the agent is killed, 200 by default;
 /// `IRONCLAD_TEST_SEED` repeats the dice of a failure, which names it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
