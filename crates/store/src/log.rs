@@ -37,7 +37,7 @@ pub(crate) struct FileLog {
     file: File,
     /// Bytes of frames.
     length: u64,
-    /// Where the zeros after them end.
+    /// Where the zeros after them end; never before `length`, or zeros would come over frames.
     filled: u64,
 }
 
@@ -78,7 +78,7 @@ impl FileLog {
             return Ok(());
         }
         let until = needed + self.length.clamp(*AHEAD.start(), *AHEAD.end());
-        let mut at = self.filled;
+        let mut at = self.filled.max(self.length);
         while at < until {
             let count = usize::try_from(until - at).map_or(ZEROS.len(), |n| n.min(ZEROS.len()));
             self.file.write_all_at(&ZEROS[..count], at)?;
@@ -110,6 +110,8 @@ impl Log for FileLog {
         }
         self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
+        // It may have been written without zeros before it.
+        self.filled = self.filled.max(self.length);
         Ok(())
     }
 
