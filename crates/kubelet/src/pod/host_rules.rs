@@ -1,5 +1,5 @@
 //! What the node itself has to be able to do for a pod: kernel parameters that only the pod feels,
-//! security modules, and devices.
+//! and security modules.
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
 
@@ -33,15 +33,6 @@ pub(crate) fn admit(pod: &Pod, allowed: &[String]) -> Result<(), Verdict> {
         return Err(Verdict {
             reason: "AppArmor".to_owned(),
             message: "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned(),
-        });
-    }
-    // It would run without what it was promised.
-    if spec::spec(pod).resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
-        return Err(Verdict {
-            reason: "UnexpectedAdmissionError".to_owned(),
-            message: "Allocate failed due to: this kubelet does not prepare devices of resource \
-                      claims, which is unexpected"
-                .to_owned(),
         });
     }
     Ok(())
@@ -117,15 +108,6 @@ mod tests {
         let ipc = json!({ "hostIPC": true });
         let told = refused(with("kernel.shm_rmid_forced", ipc), &[]).unwrap();
         assert!(told.ends_with("not allowed with host ipc enabled"), "{told}");
-    }
-
-    #[test]
-    fn pods_with_devices_that_nobody_prepares_are_refused() {
-        let with =
-            |claims: serde_json::Value| json!({ "containers": [], "resourceClaims": claims });
-        assert_eq!(refused(with(json!([])), &[]), None);
-        let told = refused(with(json!([{ "name": "gpu", "resourceClaimName": "c" }])), &[]);
-        assert!(told.unwrap().contains("does not prepare devices"));
     }
 
     #[test]

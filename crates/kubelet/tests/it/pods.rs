@@ -265,6 +265,17 @@ async fn a_container_may_have_all_of_them_begin_anew() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_devices_nobody_prepares_does_not_run_without_them() {
+    let world = World::new().await;
+    let mut spec = one(json!({}));
+    spec["resourceClaims"] = json!([{ "name": "gpu", "resourceClaimName": "claim" }]);
+    world.create_pod("p", spec);
+    let told = || world.events().iter().any(|e| e.starts_with("FailedPrepareDynamicResources: "));
+    world.until("it is told", told).await;
+    assert_eq!(world.runtime.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_runtime_without_user_namespaces_says_so() {
     let world = World::new().await;
     let mut spec = one(json!({}));

@@ -152,6 +152,15 @@ impl Worker {
                 self.kubelet.deps.runtime.remove_pod_sandbox(&sandbox.id).await?;
             }
         }
+        if spec::spec(&self.pod).resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+            // It would run without what it was promised.
+            let text =
+                "Failed to prepare dynamic resources: no driver of devices can be registered";
+            let kubelet = &self.kubelet;
+            kubelet.pod_event(&self.pod, EventType::Warning, "FailedPrepareDynamicResources", text);
+            let wait = self.soon();
+            return Ok(Next::Wait(Some(self.hold(SANDBOX, wait))));
+        }
         if let Err(why) = self.kubelet.deps.network.ready()
             && !spec::host_network(&self.pod)
         {
