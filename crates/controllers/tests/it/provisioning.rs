@@ -13,7 +13,8 @@ const ASKED: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
 const CHOSEN: &str = "volume.kubernetes.io/selected-node";
 
-/// A provisioner as sidecars of drivers are: does what a claim or a volume asks for now.
+/// One round of a provisioner as sidecars of drivers are: makes the volumes of the claims that ask
+/// it, and removes its own that are released.
 fn provision(api: &MemoryApi) {
     for claim in api.list(CLAIMS) {
         let annotations = &claim["metadata"]["annotations"];
