@@ -10,7 +10,7 @@ use crate::resources::Resources;
 
 /// A node, reduced to what decisions need, with the sums over its pods.
 ///
-/// Invariant: `requested`, `scored` and the counts are the sums over `pods`.
+/// Invariant: `requested`, `scored`, the counts and the groups are the sums over `pods`.
 #[derive(Clone, Debug, Default)]
 pub struct NodeInfo {
     /// Name.
@@ -37,6 +37,18 @@ pub struct NodeInfo {
     pub scored: Resources,
     /// How many of its pods have terms about other pods.
     pub pods_with_affinity: usize,
+    /// Its pods that are not being deleted, by namespace and labels: those of one workload are
+    /// alike for every selector.
+    pub groups: Vec<Group>,
+}
+
+/// Pods that no selector tells apart.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// One of them, which may be gone.
+    pub like: Arc<PodInfo>,
+    /// How many there are.
+    pub count: i64,
 }
 
 impl NodeInfo {
@@ -58,6 +70,12 @@ impl NodeInfo {
         self.requested.add(&pod.requests);
         self.scored.add(&pod.scored);
         self.pods_with_affinity += usize::from(!pod.affinity.is_empty());
+        if !pod.deleting {
+            match self.group(&pod) {
+                Some(at) => self.groups[at].count += 1,
+                None => self.groups.push(Group { like: Arc::clone(&pod), count: 1 }),
+            }
+        }
         self.pods.insert(pod.uid.clone(), pod);
     }
 
@@ -67,7 +85,21 @@ impl NodeInfo {
         self.requested.subtract(&pod.requests);
         self.scored.subtract(&pod.scored);
         self.pods_with_affinity -= usize::from(!pod.affinity.is_empty());
+        if !pod.deleting
+            && let Some(at) = self.group(&pod)
+        {
+            self.groups[at].count -= 1;
+            if self.groups[at].count == 0 {
+                self.groups.swap_remove(at);
+            }
+        }
         Some(pod)
+    }
+
+    fn group(&self, pod: &PodInfo) -> Option<usize> {
+        self.groups.iter().position(|group| {
+            group.like.key.namespace == pod.key.namespace && group.like.labels == pod.labels
+        })
     }
 
     /// The value of a label.
@@ -98,5 +130,46 @@ impl From<&Node> for NodeInfo {
             exists: true,
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, app: &str, deleted: bool) -> Arc<PodInfo> {
+        let mut pod = json!({ "metadata": { "name": name, "namespace": "n", "uid": name,
+            "labels": { "app": app } }, "spec": { "containers": [] } });
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
+        Arc::new(PodInfo::new(&pod))
+    }
+
+    fn groups(node: &NodeInfo) -> Vec<(String, i64)> {
+        let groups =
+            node.groups.iter().map(|group| (group.like.labels["app"].clone(), group.count));
+        let mut groups: Vec<_> = groups.collect();
+        groups.sort();
+        groups
+    }
+
+    #[test]
+    fn pods_are_counted_by_their_labels_until_they_are_being_deleted() {
+        let mut node = NodeInfo::default();
+        for (name, app) in [("1", "a"), ("2", "a"), ("3", "b")] {
+            node.add_pod(pod(name, app, false));
+        }
+        assert_eq!(groups(&node), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+        node.add_pod(pod("1", "a", true));
+        node.add_pod(pod("3", "a", false));
+        assert_eq!(groups(&node), [("a".to_owned(), 2)]);
+        for name in ["1", "2", "3"] {
+            node.remove_pod(name);
+        }
+        assert!(node.groups.is_empty());
     }
 }

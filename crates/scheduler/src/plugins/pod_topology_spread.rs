@@ -231,12 +231,10 @@ fn is_counted(constraint: &SpreadConstraint, pod: &PodInfo, node: &NodeInfo) -> 
 }
 
 fn matching(constraint: &SpreadConstraint, pod: &PodInfo, node: &NodeInfo) -> i64 {
-    let matching = node.pods.values().filter(|other| {
-        other.key.namespace == pod.key.namespace
-            && !other.deleting
-            && selects(&constraint.selector, other)
+    let matching = node.groups.iter().filter(|group| {
+        group.like.key.namespace == pod.key.namespace && selects(&constraint.selector, &group.like)
     });
-    i64::try_from(matching.count()).unwrap_or(i64::MAX)
+    matching.map(|group| group.count).sum()
 }
 
 fn selects(selector: &LabelSelector, pod: &PodInfo) -> bool {
