@@ -9,6 +9,8 @@ mod devices;
 #[cfg(test)]
 mod disruption;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod hand_over;
 #[cfg(test)]
 mod jobs;
