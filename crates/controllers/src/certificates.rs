@@ -7,6 +7,7 @@ mod approver;
 mod cleaner;
 mod request;
 mod signer;
+mod subject;
 
 pub(crate) use approver::run as run_approver;
 pub(crate) use cleaner::run as run_cleaner;
