@@ -121,7 +121,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     progress.step("store opened");
     let pki = plane.pki(&*clock)?;
     let device_taint_rules = features.is_enabled("DRADeviceTaintRules");
-    let config = apiserver::Config { features, audit, ..plane.config(plane.server_pki(&pki)?) };
+    // As in clusters that kubeadm makes: others may join by tokens.
+    let config = apiserver::Config {
+        features,
+        audit,
+        enable_bootstrap_token_auth: true,
+        ..plane.config(plane.server_pki(&pki)?)
+    };
     progress.step("certificates ready");
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     progress.step(&format!("API server on port {}", args.secure_port));
@@ -249,7 +255,9 @@ impl Cluster<'_> {
     /// Starts controllers and scheduler, each under its own identity.
     fn start_control(&self, supervisor: &mut Supervisor, server: &Handle) -> anyhow::Result<()> {
         let config = controllers::Config {
-            controllers: vec!["*".to_owned()],
+            controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
+                .map(str::to_owned)
+                .to_vec(),
             cluster_cidrs: vec![self.agent.cluster_cidr.into()],
             node_cidr_mask_size_v4: 24,
             node_cidr_mask_size_v6: 64,
