@@ -13,7 +13,7 @@ mod sources;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{
     Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding, ResourcePath,
@@ -21,7 +21,7 @@ use client::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{
-    HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition,
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, MetricSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use meta::{LabelSelector, ObjectKey};
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use self::ambiguity::Selectors;
 use self::behavior::{Past, normalize};
-use self::sources::Failure;
+use self::sources::{Failure, Measured};
 use crate::context::Context;
 use crate::reconcile::reconcile;
 use crate::scale_target::{ScaleTarget, ScaleTargets};
@@ -57,11 +57,18 @@ pub(crate) async fn run(ctx: Context) {
     autoscalers.synced().await;
     let this = Arc::clone(&controller);
     autoscalers.on_change(move |key, change| match change {
-        Change::Added(_) => this.queue.add(key.clone()),
+        Change::Added(_) => {
+            this.ctx.counts.autoscaler.number.inc();
+            this.queue.add(key.clone());
+        }
         // Its own status does not concern it.
         Change::Updated { old, new } if old.spec != new.spec => this.queue.add(key.clone()),
         Change::Updated { .. } => {}
         Change::Deleted(_) => {
+            let counts = &this.ctx.counts.autoscaler;
+            counts.number.dec();
+            // It may never have been known.
+            drop(counts.desired.remove_label_values(&[&key.name, &key.namespace]));
             this.past.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             this.selectors.remove(key);
         }
@@ -91,6 +98,9 @@ struct Pass<'a> {
     now: Timestamp,
     conditions: Vec<HorizontalPodAutoscalerCondition>,
     metrics: Vec<Value>,
+    /// What is done and whether something could not be, as metrics call it.
+    action: &'static str,
+    failed: bool,
 }
 
 /// What metrics come to: replicas and the name of the one that asks for most.
@@ -111,8 +121,17 @@ impl Controller {
             now: self.ctx.clock.now(),
             conditions: status.conditions.unwrap_or_default(),
             metrics: Vec::new(),
+            action: "none",
+            failed: false,
         };
-        pass.run(key).await?;
+        let begun = self.ctx.clock.monotonic();
+        let done = pass.run(key).await;
+        let labels = [pass.action, if done.is_err() || pass.failed { "internal" } else { "none" }];
+        let counts = &self.ctx.counts.autoscaler;
+        counts.reconciliations.with_label_values(&labels).inc();
+        let took = self.ctx.clock.monotonic().duration_since(begun).as_secs_f64();
+        counts.reconciliation_seconds.with_label_values(&labels).observe(took);
+        done?;
         Ok(Outcome::RequeueAfter(PERIOD))
     }
 }
@@ -136,6 +155,7 @@ impl Pass<'_> {
                     "the HPA controller was unable to get the target's current scale: {why}"
                 );
                 self.set("AbleToScale", "False", "FailedGetScale", text);
+                self.failed = true;
                 return self.write(None, None).await;
             }
         };
@@ -157,6 +177,7 @@ impl Pass<'_> {
             }
             current => match self.measure(key, &target).await {
                 Err(why) => {
+                    self.failed = true;
                     self.event(EventType::Warning, "FailedComputeMetricsReplicas", why);
                     return self.write(Some(&target), Some((current, false))).await;
                 }
@@ -202,6 +223,7 @@ impl Pass<'_> {
         desired: i32,
         reason: &str,
     ) -> Result<(), ClientError> {
+        self.action = direction(target.replicas, desired);
         let size = format!("New size: {desired}; reason: {reason}");
         if let Err(error) = self.controller.targets.set(target, desired).await {
             let text = format!("{size}; error: {error}");
@@ -238,7 +260,10 @@ impl Pass<'_> {
         let mut wanted = Wanted { replicas: 0, metric: String::new() };
         let mut failures: Vec<Failure> = Vec::new();
         for metric in &list {
-            match self.ask(key, target, metric).await {
+            let begun = self.controller.ctx.clock.monotonic();
+            let answer = self.ask(key, target, metric).await;
+            self.count(metric, target, &answer, begun);
+            match answer {
                 Ok(measured) => {
                     self.metrics.push(measured.status);
                     if measured.replicas > wanted.replicas {
@@ -268,6 +293,26 @@ impl Pass<'_> {
         );
         self.set("ScalingActive", "True", "ValidMetricFound", text);
         Ok(wanted)
+    }
+
+    fn count(
+        &self,
+        metric: &MetricSpec,
+        target: &ScaleTarget,
+        answer: &Result<Measured, Failure>,
+        begun: Instant,
+    ) {
+        let (action, error) = match answer {
+            Ok(measured) => (direction(target.replicas, measured.replicas), "none"),
+            Err(failure) if failure.reason == "InvalidMetricSourceType" => ("none", "spec"),
+            Err(_) => ("none", "internal"),
+        };
+        let labels = [action, error, metric.type_.as_str()];
+        let Controller { ctx, .. } = self.controller;
+        let counts = &ctx.counts.autoscaler;
+        counts.computations.with_label_values(&labels).inc();
+        let took = ctx.clock.monotonic().duration_since(begun).as_secs_f64();
+        counts.computation_seconds.with_label_values(&labels).observe(took);
     }
 
     /// Makes sure that the target's pods are known, and nobody else's.
@@ -329,6 +374,10 @@ impl Pass<'_> {
         }
         if let Some((desired, is_new)) = desired {
             status["desiredReplicas"] = desired.into();
+            let meta = &self.autoscaler.metadata;
+            let labels = [&meta.name, &meta.namespace].map(|text| text.as_deref().unwrap_or(""));
+            let gauge = &self.controller.ctx.counts.autoscaler.desired;
+            gauge.with_label_values(&labels).set(desired.into());
             if is_new {
                 status["lastScaleTime"] = json!(Time(self.now));
             }
@@ -355,5 +404,14 @@ impl Pass<'_> {
     fn event(&self, kind: EventType, reason: &str, text: String) {
         let regarding = Regarding::object(self.autoscaler);
         self.controller.recorder.record(&regarding, kind, reason, text);
+    }
+}
+
+/// Which way a target goes, as metrics call it.
+fn direction(from: i32, to: i32) -> &'static str {
+    match to.cmp(&from) {
+        std::cmp::Ordering::Greater => "scale_up",
+        std::cmp::Ordering::Less => "scale_down",
+        std::cmp::Ordering::Equal => "none",
     }
 }

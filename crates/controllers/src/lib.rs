@@ -38,6 +38,7 @@ mod garbage_collector;
 mod job;
 mod legacy_token_cleaner;
 mod local_path;
+mod metrics;
 mod names;
 mod namespace;
 mod node_ipam;
@@ -69,6 +70,7 @@ mod volume_expand;
 mod volume_protection;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Client;
 use clock::SharedClock;
@@ -83,6 +85,7 @@ use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
 use crate::context::Context;
+use crate::metrics::Metrics;
 use crate::queue_metrics::QueueMetrics;
 
 pub use crate::names::{ChoiceError, choose};
@@ -110,9 +113,44 @@ pub struct Config {
     /// Whether a volume is taken from a node that has not been ready for minutes (upstream
     /// `--disable-force-detach-on-timeout` says no).
     pub force_detach_on_timeout: bool,
+    /// When nodes are given up, and how fast.
+    pub nodes: NodeHealth,
     /// Whether DeviceTaintRules are followed: the gate `DRADeviceTaintRules`, with which the API
     /// server has to serve `resource.k8s.io/v1beta2`.
     pub device_taint_rules: bool,
+}
+
+/// When a node counts as dead, and how fast pods are driven off the nodes of a zone. The default is
+/// upstream's.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeHealth {
+    /// Silence after which a node counts as unknown (upstream `--node-monitor-grace-period`).
+    pub grace: Duration,
+    /// The same for a node that has never said anything (upstream `--node-startup-grace-period`).
+    pub startup_grace: Duration,
+    /// Nodes of a zone that are given up in a second (upstream `--node-eviction-rate`).
+    pub eviction_rate: f64,
+    /// The same in a large zone that is disrupted (upstream `--secondary-node-eviction-rate`).
+    pub secondary_eviction_rate: f64,
+    /// The part of a zone's nodes with which it is disrupted when they are not ready (upstream
+    /// `--unhealthy-zone-threshold`).
+    pub unhealthy_zone_threshold: f64,
+    /// A zone with more nodes is large; in a smaller one that is disrupted none is given up
+    /// (upstream `--large-cluster-size-threshold`).
+    pub large_cluster_size_threshold: u32,
+}
+
+impl Default for NodeHealth {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(50),
+            startup_grace: Duration::from_secs(60),
+            eviction_rate: 0.1,
+            secondary_eviction_rate: 0.01,
+            unhealthy_zone_threshold: 0.55,
+            large_cluster_size_threshold: 50,
+        }
+    }
 }
 
 /// Upstream's default for [`Config::unused_tokens`].
@@ -286,6 +324,7 @@ async fn work(
         clock: deps.clock,
         informers: Arc::new(informers),
         queues,
+        counts: Metrics::new(&deps.metrics).map_err(RunError::Metrics)?,
         metrics: deps.metrics,
         shutdown,
     };

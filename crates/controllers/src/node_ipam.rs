@@ -142,6 +142,7 @@ mod tests {
             signing: None,
             unused_tokens: crate::UNUSED_TOKENS,
             force_detach_on_timeout: true,
+            nodes: crate::NodeHealth::default(),
             device_taint_rules: false,
         }
     }

@@ -93,6 +93,7 @@ fn config() -> controllers::Config {
         root_ca: "PEM".to_owned(),
         signing: None,
         unused_tokens: controllers::UNUSED_TOKENS,
+        nodes: controllers::NodeHealth::default(),
         device_taint_rules: false,
         force_detach_on_timeout: true,
     }

@@ -78,6 +78,17 @@ async fn a_target_grows_with_what_its_pods_use() {
             && status["lastScaleTime"].is_string()
     })
     .await;
+    let action = ("action", "scale_up");
+    let name = |rest: &str| format!("horizontal_pod_autoscaler_controller_{rest}");
+    let done = [action, ("error", "none")];
+    api.eventually("it is counted", |_| {
+        running.metric(&name("reconciliations_total"), &done) == 1.0
+    })
+    .await;
+    let asked = [action, ("error", "none"), ("metric_type", "Resource")];
+    assert_eq!(running.metric(&name("metric_computation_total"), &asked), 1.0);
+    assert_eq!(running.metric(&name("num_horizontal_pod_autoscalers"), &[]), 1.0);
+    assert_eq!(running.metric(&name("desired_replicas"), &[("hpa_name", "a")]), 4.0);
     api.eventually("the event", |api| {
         let text = "New size: 4; reason: cpu resource utilization (percentage of request) above \
                     target";

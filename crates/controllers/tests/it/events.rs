@@ -280,6 +280,15 @@ async fn a_job_tells_that_it_is_held_goes_on_and_is_complete() {
     says(api, &path, "Complete", reached.clone()).await;
     says(api, &path, "SuccessCriteriaMet", reached).await;
     api.tells("Completed", "Job completed").await;
+    let mode = ("completion_mode", "NonIndexed");
+    let ended = [mode, ("result", "succeeded"), ("reason", "CompletionsReached")];
+    assert_eq!(running.metric("job_controller_jobs_finished_total", &ended), 1.0);
+    assert_eq!(running.metric("job_controller_job_pods_finished_total", &ended[..2]), 1.0);
+    let new = [("reason", "new"), ("status", "succeeded")];
+    assert_eq!(running.metric("job_controller_job_pods_creation_total", &new), 1.0);
+    let made = [mode, ("action", "pods_created"), ("result", "success")];
+    assert_eq!(running.metric("job_controller_job_syncs_total", &made), 1.0);
+    assert_eq!(running.metric("job_controller_job_sync_duration_seconds", &made), 1.0);
 }
 
 #[tokio::test]
@@ -311,6 +320,8 @@ async fn runs_of_a_cron_job_are_told() {
     api.eventually("a run", |api| !api.list(JOBS).is_empty()).await;
     let run = name(&api.list(JOBS)[0]);
     api.tells("SuccessfulCreate", &format!("Created job {run}")).await;
+    let skew = "cronjob_controller_job_creation_skew_duration_seconds";
+    assert_eq!(running.metric(skew, &[]), 1.0);
     let done = json!({ "status": { "conditions": [{ "type": "Complete", "status": "True" }],
         "startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:00:01Z" } });
     api.patch(&format!("{JOBS}/{run}"), &done);
@@ -475,6 +486,9 @@ async fn nodes_that_come_and_go_are_told_and_their_pods_are_evicted() {
         !api.get(&path).unwrap()["metadata"]["deletionTimestamp"].is_null()
     })
     .await;
+    assert_eq!(running.metric("taint_eviction_controller_pod_deletions_total", &[]), 1.0);
+    let late = "taint_eviction_controller_pod_deletion_duration_seconds";
+    assert_eq!(running.metric(late, &[]), 1.0);
     api.delete("/api/v1/nodes/a");
     api.tells("RemovingNode", "Node a event: Removing Node a from Controller").await;
 }

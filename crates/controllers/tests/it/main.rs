@@ -17,6 +17,8 @@ mod jobs;
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod provisioning;
 #[cfg(test)]
 mod stateful_sets;

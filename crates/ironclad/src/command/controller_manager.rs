@@ -54,11 +54,52 @@ pub(crate) struct Args {
     #[arg(long)]
     disable_force_detach_on_timeout: bool,
     #[command(flatten)]
+    nodes: Nodes,
+    #[command(flatten)]
     port: own_port::Place,
     #[command(flatten)]
     election: Election,
     #[command(flatten)]
     gates: Gates,
+}
+
+/// When nodes are given up.
+#[derive(clap::Args)]
+struct Nodes {
+    /// How long a node may be silent before it counts as unknown.
+    #[arg(long, default_value = "50s")]
+    node_monitor_grace_period: SignedDuration,
+    /// The same for a node that has never said anything.
+    #[arg(long, default_value = "1m0s")]
+    node_startup_grace_period: SignedDuration,
+    /// Nodes of a zone whose pods are made to leave in a second, when nodes fail.
+    #[arg(long, default_value_t = 0.1)]
+    node_eviction_rate: f64,
+    /// The same in a zone that is unhealthy and large; none in one that is not large.
+    #[arg(long, default_value_t = 0.01)]
+    secondary_node_eviction_rate: f64,
+    /// The part of a zone's nodes, at least three, with which it is unhealthy when they fail.
+    #[arg(long, default_value_t = 0.55)]
+    unhealthy_zone_threshold: f64,
+    /// The number of nodes beyond which a zone is large.
+    #[arg(long, default_value_t = 50)]
+    large_cluster_size_threshold: u32,
+}
+
+impl Nodes {
+    fn read(&self) -> anyhow::Result<controllers::NodeHealth> {
+        let positive = |name: &str, time: SignedDuration| {
+            std::time::Duration::try_from(time).with_context(|| format!("--{name} is negative"))
+        };
+        Ok(controllers::NodeHealth {
+            grace: positive("node-monitor-grace-period", self.node_monitor_grace_period)?,
+            startup_grace: positive("node-startup-grace-period", self.node_startup_grace_period)?,
+            eviction_rate: self.node_eviction_rate,
+            secondary_eviction_rate: self.secondary_node_eviction_rate,
+            unhealthy_zone_threshold: self.unhealthy_zone_threshold,
+            large_cluster_size_threshold: self.large_cluster_size_threshold,
+        })
+    }
 }
 
 /// Runs it until it is told to stop.
@@ -97,6 +138,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         signing,
         unused_tokens: args.legacy_service_account_token_clean_up_period,
         force_detach_on_timeout: !args.disable_force_detach_on_timeout,
+        nodes: args.nodes.read()?,
         device_taint_rules: features.is_enabled("DRADeviceTaintRules"),
     };
     let client = alone.client.clone();

@@ -269,6 +269,7 @@ impl Cluster<'_> {
             }),
             unused_tokens: controllers::UNUSED_TOKENS,
             force_detach_on_timeout: true,
+            nodes: controllers::NodeHealth::default(),
             device_taint_rules: self.device_taint_rules,
         };
         let handle = server.clone();
