@@ -21,6 +21,10 @@ mod nodes;
 #[cfg(test)]
 mod provisioning;
 #[cfg(test)]
+mod quotas;
+#[cfg(test)]
+mod rollouts;
+#[cfg(test)]
 mod stateful_sets;
 #[cfg(test)]
 mod tokens;

@@ -101,6 +101,11 @@ impl MemoryApi {
         self.lock().refused.push((method, part.to_owned()));
     }
 
+    /// Refuses nothing any more.
+    pub(crate) fn refuse_nothing(&self) {
+        self.lock().refused.clear();
+    }
+
     /// Whether there is an event of this reason with this text.
     pub(crate) fn has_told(&self, reason: &str, text: &str) -> bool {
         let events = self.list("/api/v1/events");
