@@ -47,6 +47,7 @@ mod node_ttl;
 mod pod_control;
 mod pod_devices;
 mod pod_gc;
+mod pod_group_protection;
 mod pod_view;
 mod queue_metrics;
 mod reconcile;
@@ -62,7 +63,9 @@ mod service_cidr;
 mod service_lb;
 mod service_pods;
 mod stateful_set;
+mod storage_version_migrator;
 mod taint_eviction;
+mod trust_bundle_publisher;
 mod ttl_after_finished;
 mod validating_admission_policy_status;
 mod volume_binder;
@@ -74,6 +77,7 @@ use std::time::Duration;
 
 use client::Client;
 use clock::SharedClock;
+use features::Features;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -115,9 +119,9 @@ pub struct Config {
     pub force_detach_on_timeout: bool,
     /// When nodes are given up, and how fast.
     pub nodes: NodeHealth,
-    /// Whether DeviceTaintRules are followed: the gate `DRADeviceTaintRules`, with which the API
-    /// server has to serve `resource.k8s.io/v1beta2`.
-    pub device_taint_rules: bool,
+    /// The gates. With `DRADeviceTaintRules` DeviceTaintRules are followed, and the API server has
+    /// to serve `resource.k8s.io/v1beta2`; others have controllers of their own.
+    pub features: Features,
 }
 
 /// When a node counts as dead, and how fast pods are driven off the nodes of a zone. The default is
@@ -275,7 +279,30 @@ const STARTS: &[(&str, Start)] = &[
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
     ("bootstrap-signer-controller", |ctx| Box::pin(bootstrap_signer::run(ctx))),
     ("token-cleaner-controller", |ctx| Box::pin(bootstrap_secret::run(ctx))),
+    ("podcertificaterequest-cleaner-controller", |ctx| {
+        Box::pin(certificates::run_pod_cleaner(ctx))
+    }),
+    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", |ctx| {
+        Box::pin(trust_bundle_publisher::run(ctx))
+    }),
+    ("podgroup-protection-controller", |ctx| Box::pin(pod_group_protection::run(ctx))),
+    ("storage-version-migrator-controller", |ctx| Box::pin(storage_version_migrator::run(ctx))),
 ];
+
+/// Those that run only where a gate is open, as upstream's: the API server does not serve what they
+/// work on otherwise.
+const GATED: [(&str, &str); 4] = [
+    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", "ClusterTrustBundle"),
+    ("podcertificaterequest-cleaner-controller", "PodCertificateRequest"),
+    ("podgroup-protection-controller", "GenericWorkload"),
+    ("storage-version-migrator-controller", "StorageVersionMigrator"),
+];
+
+/// The gate that a controller waits for, if it is closed.
+fn closed_gate(name: &str, features: &Features) -> Option<&'static str> {
+    let gate = GATED.iter().find(|(gated, _)| *gated == name).map(|(_, gate)| *gate);
+    gate.filter(|gate| !features.is_enabled(gate))
+}
 
 /// Those that `*` does not stand for, as upstream's.
 const OFF: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
@@ -328,7 +355,10 @@ async fn work(
         metrics: deps.metrics,
         shutdown,
     };
-    let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));
+    let enabled = STARTS.iter().filter(|(name, _)| {
+        is_enabled(&ctx.config.controllers, name)
+            && closed_gate(name, &ctx.config.features).is_none()
+    });
     let tasks: Vec<_> = enabled
         .map(|(name, start)| {
             let gauge = running.with_label_values(&[MANAGER, name]);

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) root_ca_syncs: IntCounterVec,
     pub(crate) root_ca_seconds: HistogramVec,
     pub(crate) taint_evictions: EvictionMetrics,
+    pub(crate) trust_bundle_syncs: IntCounterVec,
+    pub(crate) trust_bundle_seconds: HistogramVec,
 }
 
 #[derive(Clone)]
@@ -112,6 +114,17 @@ impl Metrics {
                 exponential_buckets(0.001, 2.0, 15)?,
             )?,
             taint_evictions: sheet.evictions("taint_eviction_controller")?,
+            trust_bundle_syncs: sheet.counters(
+                "clustertrustbundle_publisher_sync_total",
+                "Looks at the authority's bundle, by the API server's answer.",
+                &["code"],
+            )?,
+            trust_bundle_seconds: sheet.histograms(
+                "clustertrustbundle_publisher_sync_duration_seconds",
+                "How long that took.",
+                &["code"],
+                exponential_buckets(0.001, 2.0, 15)?,
+            )?,
         })
     }
 }

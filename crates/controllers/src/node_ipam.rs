@@ -143,7 +143,7 @@ mod tests {
             unused_tokens: crate::UNUSED_TOKENS,
             force_detach_on_timeout: true,
             nodes: crate::NodeHealth::default(),
-            device_taint_rules: false,
+            features: features::Features::default(),
         }
     }
 

@@ -94,7 +94,7 @@ fn config() -> controllers::Config {
         signing: None,
         unused_tokens: controllers::UNUSED_TOKENS,
         nodes: controllers::NodeHealth::default(),
-        device_taint_rules: false,
+        features: features::Features::default(),
         force_detach_on_timeout: true,
     }
 }

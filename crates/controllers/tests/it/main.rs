@@ -11,6 +11,8 @@ mod disruption;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod gated;
+#[cfg(test)]
 mod hand_over;
 #[cfg(test)]
 mod jobs;

@@ -88,7 +88,7 @@ fn manage_with(
         unused_tokens: jiff::SignedDuration::from_hours(24),
         force_detach_on_timeout: true,
         nodes: controllers::NodeHealth::default(),
-        device_taint_rules: true,
+        features: features::Features::parse(&[GATES]).unwrap(),
     };
     let deps = controllers::Deps {
         client: client.clone(),
@@ -100,6 +100,10 @@ fn manage_with(
     let (ready, _) = stdx::ready::signal();
     controllers::run(config, deps, ready, shutdown)
 }
+
+/// What is off by default and has a controller.
+const GATES: &str = "DRADeviceTaintRules=true,ClusterTrustBundle=true,GenericWorkload=true,\
+                     PodCertificateRequest=true,StorageVersionMigrator=true";
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";

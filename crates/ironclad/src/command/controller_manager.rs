@@ -166,7 +166,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         unused_tokens: args.legacy_service_account_token_clean_up_period,
         force_detach_on_timeout: !args.disable_force_detach_on_timeout,
         nodes: args.nodes.read()?,
-        device_taint_rules: features.is_enabled("DRADeviceTaintRules"),
+        features,
     };
     let deps = controllers::Deps {
         client: alone.client.clone(),

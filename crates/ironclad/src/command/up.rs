@@ -120,7 +120,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let store = plane.open_store(&clock, &metrics)?;
     progress.step("store opened");
     let pki = plane.pki(&*clock)?;
-    let device_taint_rules = features.is_enabled("DRADeviceTaintRules");
+    let gates = features.clone();
     // As in clusters that kubeadm makes: others may join by tokens.
     let config = apiserver::Config {
         features,
@@ -139,8 +139,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
 
     let agent = agent(&args, images, static_pods, node_name, node_ip);
-    let cluster =
-        Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics, device_taint_rules };
+    let cluster = Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics, features: gates };
     let mut supervisor = Supervisor::new(shutdown.clone());
     let waiting = cluster.start(&mut supervisor, &running.handle).await?;
     let wait = async {
@@ -210,7 +209,7 @@ struct Cluster<'a> {
     pki: &'a setup::Pki,
     clock: &'a SharedClock,
     metrics: &'a telemetry::Registry,
-    device_taint_rules: bool,
+    features: features::Features,
 }
 
 impl Cluster<'_> {
@@ -270,7 +269,7 @@ impl Cluster<'_> {
             unused_tokens: controllers::UNUSED_TOKENS,
             force_detach_on_timeout: true,
             nodes: controllers::NodeHealth::default(),
-            device_taint_rules: self.device_taint_rules,
+            features: self.features.clone(),
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");
