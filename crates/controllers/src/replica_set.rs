@@ -327,10 +327,14 @@ impl<K: Kind> Controller<K> {
         let mut uids = vec![set.owner.uid.clone()];
         if let Some(controller) = &set.controller {
             let siblings = K::lister(&self.ctx).list_namespace(&set.owner.key.namespace);
-            let siblings = siblings.iter().map(|sibling| sibling.replicas());
             uids = siblings
-                .filter(|sibling| sibling.controller.as_ref() == Some(controller))
-                .map(|sibling| sibling.owner.uid)
+                .iter()
+                .map(|sibling| sibling.metadata())
+                .filter(|meta| {
+                    let theirs = crate::selection::controller_of(meta);
+                    theirs.is_some_and(|owner| owner.uid == *controller)
+                })
+                .filter_map(|meta| meta.uid.clone())
                 .collect();
         }
         let mut on_node = BTreeMap::new();
