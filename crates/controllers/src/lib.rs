@@ -70,6 +70,7 @@ mod ttl_after_finished;
 mod validating_admission_policy_status;
 mod volume_binder;
 mod volume_expand;
+mod volume_metrics;
 mod volume_protection;
 
 use std::sync::Arc;
@@ -91,6 +92,7 @@ use crate::cluster::Informers;
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::queue_metrics::QueueMetrics;
+use crate::volume_metrics::VolumeMetrics;
 
 pub use crate::names::{ChoiceError, choose};
 
@@ -342,14 +344,16 @@ async fn work(
 ) -> Result<(), RunError> {
     let running = running_metric(&deps.metrics).map_err(RunError::Metrics)?;
     let queues = QueueMetrics::new(&deps.metrics).map_err(RunError::Metrics)?;
-    let informers = Informers::spawn(&config, &deps.client, &deps.clock, &shutdown);
+    let informers = Arc::new(Informers::spawn(&config, &deps.client, &deps.clock, &shutdown));
+    let volumes = VolumeMetrics::new(Arc::clone(&informers)).map_err(RunError::Metrics)?;
+    deps.metrics.register(Box::new(volumes)).map_err(RunError::Metrics)?;
     let ctx = Context {
         config: Arc::new(config),
         manager: deps.client,
         client_for: deps.client_for,
         sign_token: deps.sign_token,
         clock: deps.clock,
-        informers: Arc::new(informers),
+        informers,
         queues,
         counts: Metrics::new(&deps.metrics).map_err(RunError::Metrics)?,
         metrics: deps.metrics,

@@ -15,9 +15,12 @@ pub(crate) struct Metrics {
     /// Seconds between the time of a run and its Job.
     pub(crate) cron_job_skew: Histogram,
     pub(crate) device_evictions: EvictionMetrics,
+    pub(crate) endpoint_slice_changes: IntCounterVec,
+    pub(crate) endpoint_slice_syncs: IntCounterVec,
     pub(crate) ephemeral_created: IntCounter,
     pub(crate) ephemeral_failed: IntCounter,
     pub(crate) job: JobMetrics,
+    pub(crate) mirrored_slice_changes: IntCounterVec,
     /// Seconds between the end of a Job's time and its deletion.
     pub(crate) job_ttl: Histogram,
     pub(crate) nodes: NodeMetrics,
@@ -77,6 +80,16 @@ impl Metrics {
                 exponential_buckets(1.0, 2.0, 10)?,
             )?,
             device_evictions: sheet.evictions("device_taint_eviction_controller")?,
+            endpoint_slice_changes: sheet.counters(
+                "endpoint_slice_controller_changes",
+                "EndpointSlices that were written.",
+                &["operation"],
+            )?,
+            endpoint_slice_syncs: sheet.counters(
+                "endpoint_slice_controller_syncs",
+                "Looks at services for their EndpointSlices.",
+                &["result"],
+            )?,
             ephemeral_created: sheet.counter(
                 "ephemeral_volume_controller_create_total",
                 "Claims that were to be made for volumes of pods.",
@@ -86,6 +99,11 @@ impl Metrics {
                 "Claims that could not be made for volumes of pods.",
             )?,
             job: sheet.job()?,
+            mirrored_slice_changes: sheet.counters(
+                "endpoint_slice_mirroring_controller_changes",
+                "EndpointSlices that were written for Endpoints of others.",
+                &["operation"],
+            )?,
             job_ttl: sheet.histogram(
                 "ttl_after_finished_controller_job_deletion_duration_seconds",
                 "Time between when a Job was to go and when it was deleted.",

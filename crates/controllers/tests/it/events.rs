@@ -400,6 +400,11 @@ async fn endpoints_that_cannot_be_changed_are_told() {
     service(api, "ClusterIP");
     let endpoints = "/api/v1/namespaces/n/endpoints/s";
     api.eventually("the endpoints", |api| api.get(endpoints).is_some()).await;
+    api.eventually("a slice is counted", |_| {
+        running.metric("endpoint_slice_controller_changes", &[("operation", "create")]) == 1.0
+            && running.metric("endpoint_slice_controller_syncs", &[("result", "success")]) >= 1.0
+    })
+    .await;
     api.refuse(Method::PUT, "/endpoints/");
     api.create(
         PODS,
