@@ -46,7 +46,7 @@ pub(crate) async fn run(ctx: Context) {
             _ => return,
         };
         for pod in this.informers.pod_index.on_node(&key.name) {
-            nodes.add_after(pod, wait);
+            nodes.add_after(pod.key.clone(), wait);
         }
     });
     let (shutdown, counted) = (ctx.shutdown.clone(), (ctx.clone(), client.clone()));

@@ -150,6 +150,6 @@ async fn batches_grow_and_stop_at_the_first_failure() {
         // The third batch, of four, begins with the fourth call.
         if calls.fetch_add(1, Ordering::SeqCst) == 3 { Err("full") } else { Ok(()) }
     };
-    assert_eq!(slow_start(20, create).await, (13, Err("full")));
+    assert_eq!(slow_start(20, 1, create).await, (13, Err("full")));
     assert_eq!(calls.load(Ordering::SeqCst), 7);
 }
