@@ -12,6 +12,8 @@ pub const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 pub const DISK_PRESSURE: &str = "node.kubernetes.io/disk-pressure";
 /// The node is short of process ids.
 pub const PID_PRESSURE: &str = "node.kubernetes.io/pid-pressure";
+/// The node is off, and nothing of it runs any more: somebody said so.
+pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// The node has no network.
 pub const NETWORK_UNAVAILABLE: &str = "node.kubernetes.io/network-unavailable";
 

@@ -26,9 +26,11 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
+use k8s_openapi::api::storagemigration::v1beta1::StorageVersionMigration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIGroupList, APIResourceList, APIVersions, LabelSelector,
 };
@@ -114,6 +116,7 @@ typed!(
     Pod,
     PodCertificateRequest,
     PodDisruptionBudget,
+    PodGroup,
     PodStatus,
     PodTemplateSpec,
     ReplicaSet,
@@ -129,6 +132,7 @@ typed!(
     ServiceCIDR,
     StatefulSet,
     StorageClass,
+    StorageVersionMigration,
     SubjectAccessReview,
     TokenRequest,
     TokenReview,

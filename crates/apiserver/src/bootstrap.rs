@@ -27,24 +27,8 @@ pub(crate) async fn run(handle: &Handle) -> Result<(), Status> {
     crate::flow_objects::maintain(handle).await?;
     ensure(handle, "/apis/networking.k8s.io/v1/servicecidrs", &service_cidr(handle)).await?;
     put(handle, "/api/v1/namespaces/kube-system/configmaps", &authentication(handle)).await?;
-    track_tokens(handle).await?;
+    crate::token_tracking::ensure(handle).await?;
     kubernetes_service(handle).await
-}
-
-/// Since when it is noted which tokens in Secrets are used.
-async fn track_tokens(handle: &Handle) -> Result<(), Status> {
-    const NAME: &str = "kube-apiserver-legacy-service-account-token-tracking";
-    let server = &handle.server;
-    let known = server.find("", "configmaps", "kube-system", NAME);
-    let known = known.and_then(|map| map.decode::<Value>().ok());
-    let since = known.as_ref().and_then(|map| map["data"]["since"].as_str());
-    if since.is_some_and(|since| since.parse::<jiff::civil::Date>().is_ok()) {
-        return Ok(());
-    }
-    let today = server.clock.now().to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
-    let map = json!({"kind": "ConfigMap", "apiVersion": "v1",
-        "metadata": {"name": NAME, "namespace": "kube-system"}, "data": {"since": today}});
-    put(handle, "/api/v1/namespaces/kube-system/configmaps", &map).await
 }
 
 /// How aggregated servers can tell who asks them, directly or through this server.
@@ -137,7 +121,7 @@ pub(super) async fn ensure(handle: &Handle, path: &str, object: &Value) -> Resul
 }
 
 /// Creates an object, or brings it to what it should be.
-pub(super) async fn put(handle: &Handle, path: &str, object: &Value) -> Result<(), Status> {
+pub(crate) async fn put(handle: &Handle, path: &str, object: &Value) -> Result<(), Status> {
     match send(handle, Method::POST, path, object).await {
         Err(status) if status.is(Reason::AlreadyExists) => {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();

@@ -56,6 +56,7 @@ mod strategy;
 mod subresources;
 mod table;
 mod tls;
+mod token_tracking;
 mod traffic;
 mod verbs;
 mod warnings;

@@ -82,6 +82,7 @@ impl ApiServer {
             spawn("flow control objects", &shutdown, follow);
         }
         spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
+        spawn("token tracking", &shutdown, crate::token_tracking::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let accept = accept(&server, peers);

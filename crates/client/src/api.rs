@@ -437,7 +437,7 @@ fn merge(target: &mut Value, change: &Value) {
     }
 }
 
-fn encode<T: Typed>(object: &T) -> Result<Bytes, ClientError> {
+pub(crate) fn encode<T: Typed>(object: &T) -> Result<Bytes, ClientError> {
     object.to_json().map(Bytes::from).map_err(ClientError::Encode)
 }
 

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account_tokens;
 mod api;
 mod backoff;
 mod error;
@@ -31,6 +32,7 @@ mod transport;
 mod watch_decoder;
 mod work_queue;
 
+pub use account_tokens::{AccountTokens, TokenSource};
 pub use api::{Api, Client, DeleteOptions, Propagation, ResourcePath};
 pub use backoff::Backoff;
 pub use error::ClientError;

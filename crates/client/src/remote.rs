@@ -9,7 +9,7 @@ use clock::SharedClock;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use http::header::{AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector};
@@ -21,7 +21,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::api::decode_list;
 use crate::watch_decoder::WatchDecoder;
-use crate::{ClientError, Credentials, KubeConfig, ObjectList, Transport, WatchStream};
+use crate::{
+    ClientError, Credentials, KubeConfig, ObjectList, TokenSource, Transport, WatchStream,
+};
 
 /// client-go's default for one request; a watch only has to begin within it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +47,7 @@ enum Authorization {
     None,
     Token(HeaderValue),
     File(PathBuf),
+    Source(Arc<dyn TokenSource>),
 }
 
 impl Remote {
@@ -88,6 +91,19 @@ impl Remote {
         })
     }
 
+    /// The same server over the same connections, as whoever the tokens are of. The connections must
+    /// not show a certificate, which would count for more.
+    #[must_use]
+    pub fn with_tokens(&self, tokens: Arc<dyn TokenSource>) -> Self {
+        Self {
+            http: self.http.clone(),
+            base: self.base.clone(),
+            user_agent: self.user_agent.clone(),
+            authorization: Authorization::Source(tokens),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
     async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {
         let mut parts = self.base.clone().into_parts();
         parts.path_and_query = request.uri().path_and_query().cloned();
@@ -104,7 +120,20 @@ impl Remote {
                     tokio::fs::read_to_string(path).await.map_err(ClientError::transport)?;
                 headers.insert(AUTHORIZATION, bearer(token.trim())?);
             }
+            Authorization::Source(tokens) => {
+                let token = tokens.token().await?;
+                headers.insert(AUTHORIZATION, bearer(&token)?);
+                let answer = self.answer(request).await?;
+                if answer.status() == StatusCode::UNAUTHORIZED {
+                    tokens.refused(&token).await;
+                }
+                return Ok(answer);
+            }
         }
+        self.answer(request).await
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {
         let answer = self.http.request(request.map(Full::new));
         self.within_timeout(async { answer.await.map_err(ClientError::transport) }).await
     }

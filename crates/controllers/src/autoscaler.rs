@@ -1,7 +1,7 @@
 //! Scales what HorizontalPodAutoscalers name, by what is measured.
 //!
-//! `metrics` asks the metrics APIs, `replicas` says how many replicas a measured value asks for,
-//! `behavior` how fast a target may follow; the latter two are pure.
+//! `sources` and `metrics` ask the metrics APIs, `replicas` says how many replicas a measured value
+//! asks for, `behavior` how fast a target may follow; the latter two are pure.
 //!
 //! Upstream: `pkg/controller/podautoscaler/horizontal.go`.
 
@@ -9,28 +9,27 @@ mod ambiguity;
 mod behavior;
 mod metrics;
 mod replicas;
+mod sources;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{
-    Change, Client, ClientError, EventRecorder, EventType, ListOptions, Outcome, Regarding,
-    ResourcePath, WorkQueue,
+    Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding, ResourcePath,
+    WorkQueue,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{
-    HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, MetricSpec,
-    MetricTarget,
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, MetricSpec,
 };
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use meta::{LabelSelector, ObjectKey, Quantity};
+use meta::{LabelSelector, ObjectKey};
 use serde_json::{Value, json};
 
 use self::ambiguity::Selectors;
 use self::behavior::{Past, normalize};
-use self::replicas::{Question, Sample, Target, Tolerance};
+use self::sources::{Failure, Measured};
 use crate::context::Context;
 use crate::reconcile::reconcile;
 use crate::scale_target::{ScaleTarget, ScaleTargets};
@@ -58,11 +57,18 @@ pub(crate) async fn run(ctx: Context) {
     autoscalers.synced().await;
     let this = Arc::clone(&controller);
     autoscalers.on_change(move |key, change| match change {
-        Change::Added(_) => this.queue.add(key.clone()),
+        Change::Added(_) => {
+            this.ctx.counts.autoscaler.number.inc();
+            this.queue.add(key.clone());
+        }
         // Its own status does not concern it.
         Change::Updated { old, new } if old.spec != new.spec => this.queue.add(key.clone()),
         Change::Updated { .. } => {}
         Change::Deleted(_) => {
+            let counts = &this.ctx.counts.autoscaler;
+            counts.number.dec();
+            // It may never have been known.
+            drop(counts.desired.remove_label_values(&[&key.name, &key.namespace]));
             this.past.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             this.selectors.remove(key);
         }
@@ -92,19 +98,15 @@ struct Pass<'a> {
     now: Timestamp,
     conditions: Vec<HorizontalPodAutoscalerCondition>,
     metrics: Vec<Value>,
+    /// What is done and whether something could not be, as metrics call it.
+    action: &'static str,
+    failed: bool,
 }
 
 /// What metrics come to: replicas and the name of the one that asks for most.
 struct Wanted {
     replicas: i32,
     metric: String,
-}
-
-/// What one metric asks for.
-struct Measured {
-    replicas: i32,
-    name: String,
-    status: Value,
 }
 
 impl Controller {
@@ -119,8 +121,17 @@ impl Controller {
             now: self.ctx.clock.now(),
             conditions: status.conditions.unwrap_or_default(),
             metrics: Vec::new(),
+            action: "none",
+            failed: false,
         };
-        pass.run(key).await?;
+        let begun = self.ctx.clock.monotonic();
+        let done = pass.run(key).await;
+        let labels = [pass.action, if done.is_err() || pass.failed { "internal" } else { "none" }];
+        let counts = &self.ctx.counts.autoscaler;
+        counts.reconciliations.with_label_values(&labels).inc();
+        let took = self.ctx.clock.monotonic().duration_since(begun).as_secs_f64();
+        counts.reconciliation_seconds.with_label_values(&labels).observe(took);
+        done?;
         Ok(Outcome::RequeueAfter(PERIOD))
     }
 }
@@ -144,6 +155,7 @@ impl Pass<'_> {
                     "the HPA controller was unable to get the target's current scale: {why}"
                 );
                 self.set("AbleToScale", "False", "FailedGetScale", text);
+                self.failed = true;
                 return self.write(None, None).await;
             }
         };
@@ -165,6 +177,7 @@ impl Pass<'_> {
             }
             current => match self.measure(key, &target).await {
                 Err(why) => {
+                    self.failed = true;
                     self.event(EventType::Warning, "FailedComputeMetricsReplicas", why);
                     return self.write(Some(&target), Some((current, false))).await;
                 }
@@ -210,6 +223,7 @@ impl Pass<'_> {
         desired: i32,
         reason: &str,
     ) -> Result<(), ClientError> {
+        self.action = direction(target.replicas, desired);
         let size = format!("New size: {desired}; reason: {reason}");
         if let Err(error) = self.controller.targets.set(target, desired).await {
             let text = format!("{size}; error: {error}");
@@ -244,26 +258,31 @@ impl Pass<'_> {
         let spec = self.autoscaler.spec.clone();
         let list = spec.metrics.unwrap_or_default();
         let mut wanted = Wanted { replicas: 0, metric: String::new() };
-        let mut failures: Vec<(&'static str, String)> = Vec::new();
+        let mut failures: Vec<Failure> = Vec::new();
         for metric in &list {
-            match self.ask(key, target, metric).await {
+            let begun = self.controller.ctx.clock.monotonic();
+            let answer = self.ask(key, target, metric).await;
+            self.count(metric, target, &answer, begun);
+            match answer {
                 Ok(measured) => {
                     self.metrics.push(measured.status);
                     if measured.replicas > wanted.replicas {
                         wanted = Wanted { replicas: measured.replicas, metric: measured.name };
                     }
                 }
-                Err(failure) => failures.push(failure),
+                Err(failure) => {
+                    self.event(EventType::Warning, failure.reason, failure.why.clone());
+                    failures.push(failure);
+                }
             }
         }
-        if let Some((reason, why)) = failures.first()
+        if let Some(Failure { reason, why, first }) = failures.first()
             && (failures.len() == list.len() || wanted.replicas < target.replicas)
         {
             let text = format!("the HPA was unable to compute the replica count: {why}");
-            self.event(EventType::Warning, reason, why.clone());
             self.set("ScalingActive", "False", reason, text);
             return Err(format!(
-                "invalid metrics ({} invalid out of {}), first error is: {why}",
+                "invalid metrics ({} invalid out of {}), first error is: {first}",
                 failures.len(),
                 list.len()
             ));
@@ -274,6 +293,26 @@ impl Pass<'_> {
         );
         self.set("ScalingActive", "True", "ValidMetricFound", text);
         Ok(wanted)
+    }
+
+    fn count(
+        &self,
+        metric: &MetricSpec,
+        target: &ScaleTarget,
+        answer: &Result<Measured, Failure>,
+        begun: Instant,
+    ) {
+        let (action, error) = match answer {
+            Ok(measured) => (direction(target.replicas, measured.replicas), "none"),
+            Err(failure) if failure.reason == "InvalidMetricSourceType" => ("none", "spec"),
+            Err(_) => ("none", "internal"),
+        };
+        let labels = [action, error, metric.type_.as_str()];
+        let Controller { ctx, .. } = self.controller;
+        let counts = &ctx.counts.autoscaler;
+        counts.computations.with_label_values(&labels).inc();
+        let took = ctx.clock.monotonic().duration_since(begun).as_secs_f64();
+        counts.computation_seconds.with_label_values(&labels).observe(took);
     }
 
     /// Makes sure that the target's pods are known, and nobody else's.
@@ -295,210 +334,6 @@ impl Pass<'_> {
             self.set("ScalingActive", "False", reason, text.clone());
             text
         })
-    }
-
-    async fn ask(
-        &self,
-        key: &ObjectKey,
-        target: &ScaleTarget,
-        metric: &MetricSpec,
-    ) -> Result<Measured, (&'static str, String)> {
-        let client = &self.controller.client;
-        let namespace = &key.namespace;
-        if let Some(source) = &metric.resource {
-            return self
-                .of_resource(key, target, (&source.name, None), &source.target)
-                .await
-                .map_err(|why| ("FailedGetResourceMetric", why));
-        }
-        if let Some(source) = &metric.container_resource {
-            let named = (source.name.as_str(), Some(source.container.as_str()));
-            return self
-                .of_resource(key, target, named, &source.target)
-                .await
-                .map_err(|why| ("FailedGetContainerResourceMetric", why));
-        }
-        if let Some(source) = &metric.pods {
-            let failed = |why| ("FailedGetPodsMetric", why);
-            let named = (source.metric.name.as_str(), source.metric.selector.as_ref());
-            let samples = metrics::of_pods(client, namespace, &target.selector, named);
-            let samples = samples.await.map_err(|why| {
-                failed(format!(
-                    "failed to get pods metric value: unable to get metric {}: {why}",
-                    named.0
-                ))
-            })?;
-            let average = milli(source.target.average_value.as_ref());
-            let proposal = self.propose(key, target, ("", None), samples, Target::Average(average));
-            let proposal = proposal.await.map_err(failed)?;
-            return Ok(Measured {
-                replicas: proposal.replicas,
-                name: format!("pods metric {}", named.0),
-                status: json!({ "type": "Pods", "pods": { "metric": source.metric,
-                    "current": { "averageValue": printed(proposal.average) } } }),
-            });
-        }
-        if let Some(source) = &metric.object {
-            let failed = |why| ("FailedGetObjectMetric", why);
-            let named = (source.metric.name.as_str(), source.metric.selector.as_ref());
-            let object = &source.described_object;
-            let version = object.api_version.as_deref().unwrap_or("v1");
-            let resource = self.controller.targets.group_resource(version, &object.kind).await;
-            let resource = resource.map_err(|error| failed(error.to_string()))?;
-            let described = (resource.as_str(), object.name.as_str());
-            let value = metrics::of_object(client, namespace, described, named).await;
-            let value = value.map_err(|why| {
-                failed(format!(
-                    "failed to get object metric value: unable to get metric {}: {why}",
-                    named.0
-                ))
-            })?;
-            let (replicas, current) =
-                self.of_value(key, target, &source.target, value).await.map_err(failed)?;
-            return Ok(Measured {
-                replicas,
-                name: format!("{} metric {}", object.kind, named.0),
-                status: json!({ "type": "Object", "object": { "metric": source.metric,
-                    "describedObject": object, "current": current } }),
-            });
-        }
-        if let Some(source) = &metric.external {
-            let failed = |why| ("FailedGetExternalMetric", why);
-            let named = (source.metric.name.as_str(), source.metric.selector.as_ref());
-            let value = metrics::external(client, namespace, named).await;
-            let value = value.map_err(|why| {
-                failed(format!("failed to get {} external metric value: {why}", named.0))
-            })?;
-            let (replicas, current) =
-                self.of_value(key, target, &source.target, value).await.map_err(failed)?;
-            return Ok(Measured {
-                replicas,
-                name: format!("external metric {}({})", named.0, metrics::printed(named.1)),
-                status: json!({ "type": "External", "external": { "metric": source.metric,
-                    "current": current } }),
-            });
-        }
-        let why = format!("unknown metric source type {:?}", metric.type_);
-        Err(("InvalidMetricSourceType", why))
-    }
-
-    async fn of_resource(
-        &self,
-        key: &ObjectKey,
-        target: &ScaleTarget,
-        named: (&str, Option<&str>),
-        wanted: &MetricTarget,
-    ) -> Result<Measured, String> {
-        let (resource, container) = named;
-        let client = &self.controller.client;
-        let samples =
-            metrics::resources(client, &key.namespace, &target.selector, resource, container).await;
-        let samples =
-            samples.map_err(|why| format!("failed to get {resource} utilization: {why}"))?;
-        let measure = match wanted.average_utilization {
-            Some(percent) => Target::Utilization(percent),
-            None => Target::Average(milli(wanted.average_value.as_ref())),
-        };
-        let proposal = self.propose(key, target, named, samples, measure).await?;
-        let of = if container.is_some() { "container resource" } else { "resource" };
-        let name = match wanted.average_utilization {
-            Some(_) => format!("{resource} {of} utilization (percentage of request)"),
-            None => format!("{resource} {of}"),
-        };
-        let mut current = json!({ "averageValue": printed(proposal.average) });
-        if let Some(percent) = proposal.utilization {
-            current["averageUtilization"] = percent.into();
-        }
-        let status = match container {
-            None => {
-                json!({ "type": "Resource", "resource": { "name": resource, "current": current } })
-            }
-            Some(container) => json!({ "type": "ContainerResource", "containerResource": {
-                "name": resource, "container": container, "current": current } }),
-        };
-        Ok(Measured { replicas: proposal.replicas, name, status })
-    }
-
-    async fn propose(
-        &self,
-        key: &ObjectKey,
-        target: &ScaleTarget,
-        (resource, container): (&str, Option<&str>),
-        samples: std::collections::BTreeMap<String, Sample>,
-        measure: Target,
-    ) -> Result<replicas::Proposal, String> {
-        let pods = self.pods(key, target).await?;
-        let question = Question {
-            pods: &pods,
-            samples,
-            resource,
-            container,
-            target: measure,
-            current: target.replicas,
-            tolerance: self.tolerance(),
-            now: self.now,
-        };
-        question.answer()
-    }
-
-    /// Replicas for a value that is not of pods, and what is said of it.
-    async fn of_value(
-        &self,
-        key: &ObjectKey,
-        target: &ScaleTarget,
-        wanted: &MetricTarget,
-        value: i64,
-    ) -> Result<(i32, Value), String> {
-        let average = wanted.average_value.as_ref();
-        let ready = match average {
-            Some(_) => 0,
-            None => {
-                let pods = self.pods(key, target).await?;
-                let is_ready = |pod: &&Pod| {
-                    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-                    let mut conditions = conditions.into_iter().flatten();
-                    conditions.any(|c| c.type_ == api::pod::READY && c.status == "True")
-                };
-                i32::try_from(pods.iter().filter(is_ready).count()).unwrap_or(i32::MAX)
-            }
-        };
-        let goal = milli(average.or(wanted.value.as_ref()));
-        let counts = (target.replicas, ready);
-        let replicas =
-            replicas::for_value(value, goal, average.is_some(), counts, self.tolerance());
-        let current = match average {
-            Some(_) => {
-                let each = value / i64::from(target.replicas.max(1));
-                json!({ "averageValue": printed(each) })
-            }
-            None => json!({ "value": printed(value) }),
-        };
-        Ok((replicas, current))
-    }
-
-    async fn pods(&self, key: &ObjectKey, target: &ScaleTarget) -> Result<Vec<Pod>, String> {
-        let options = ListOptions::labels(target.selector.as_str());
-        let pods = self.controller.client.api::<Pod>(&key.namespace).list(&options).await;
-        let pods = pods.map_err(|error| {
-            format!("unable to get pods while calculating replica count: {error}")
-        })?;
-        if pods.is_empty() {
-            return Err("no pods returned by selector while calculating replica count".to_owned());
-        }
-        Ok(pods)
-    }
-
-    fn tolerance(&self) -> Tolerance {
-        let behavior = self.autoscaler.spec.behavior.as_ref();
-        let of = |rules: Option<&HPAScalingRules>| {
-            let text = rules.and_then(|rules| rules.tolerance.as_ref());
-            let own = text.and_then(|text| text.0.parse::<Quantity>().ok());
-            own.map_or(TOLERANCE, |own| own.as_f64())
-        };
-        Tolerance {
-            down: of(behavior.and_then(|behavior| behavior.scale_down.as_ref())),
-            up: of(behavior.and_then(|behavior| behavior.scale_up.as_ref())),
-        }
     }
 
     fn set(&mut self, kind: &str, status: &str, reason: &str, message: String) {
@@ -539,6 +374,10 @@ impl Pass<'_> {
         }
         if let Some((desired, is_new)) = desired {
             status["desiredReplicas"] = desired.into();
+            let meta = &self.autoscaler.metadata;
+            let labels = [&meta.name, &meta.namespace].map(|text| text.as_deref().unwrap_or(""));
+            let gauge = &self.controller.ctx.counts.autoscaler.desired;
+            gauge.with_label_values(&labels).set(desired.into());
             if is_new {
                 status["lastScaleTime"] = json!(Time(self.now));
             }
@@ -568,13 +407,11 @@ impl Pass<'_> {
     }
 }
 
-type WireQuantity = k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
-fn milli(quantity: Option<&WireQuantity>) -> i64 {
-    let quantity = quantity.and_then(|quantity| quantity.0.parse::<Quantity>().ok());
-    quantity.map_or(0, |quantity| quantity.milli_value())
-}
-
-fn printed(milli: i64) -> String {
-    Quantity::from_milli(milli).to_string()
+/// Which way a target goes, as metrics call it.
+fn direction(from: i32, to: i32) -> &'static str {
+    match to.cmp(&from) {
+        std::cmp::Ordering::Greater => "scale_up",
+        std::cmp::Ordering::Less => "scale_down",
+        std::cmp::Ordering::Equal => "none",
+    }
 }

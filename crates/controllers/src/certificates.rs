@@ -5,11 +5,14 @@
 
 mod approver;
 mod cleaner;
+mod pod_cleaner;
 mod request;
 mod signer;
+mod subject;
 
 pub(crate) use approver::run as run_approver;
 pub(crate) use cleaner::run as run_cleaner;
+pub(crate) use pod_cleaner::run as run_pod_cleaner;
 pub(crate) use signer::run as run_signer;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;

@@ -190,7 +190,7 @@ impl Informers {
             csi_drivers: start.whole(all()),
             attributes_classes: start.whole(all()),
             device_claims: start.whole(all()),
-            device_taint_rules: config.device_taint_rules.then(|| {
+            device_taint_rules: config.features.is_enabled("DRADeviceTaintRules").then(|| {
                 Informer::spawn(
                     client,
                     clock,

@@ -8,6 +8,7 @@ use meta::ObjectKey;
 use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
+use crate::metrics::Metrics;
 use crate::queue_metrics::QueueMetrics;
 use crate::{ClientFor, Config, SignToken};
 
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     pub(crate) clock: SharedClock,
     pub(crate) informers: Arc<Informers>,
     pub(crate) queues: QueueMetrics,
+    pub(crate) counts: Metrics,
     pub(crate) metrics: telemetry::Registry,
     pub(crate) shutdown: Shutdown,
 }

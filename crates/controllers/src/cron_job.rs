@@ -158,6 +158,10 @@ impl Controller {
                 let name = created.metadata.name.as_deref().unwrap_or_default();
                 let text = format!("Created job {name}");
                 self.event(owner, EventType::Normal, "SuccessfulCreate", text);
+                if let Some(at) = &created.metadata.creation_timestamp {
+                    let skew = at.0.duration_since(run).as_secs_f64();
+                    self.ctx.counts.cron_job_skew.observe(skew);
+                }
                 created
             }
             Err(error) if error.is_already_exists() => {

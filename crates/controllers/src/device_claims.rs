@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::finalizers::RESOURCE_CLAIM;
 use client::{
-    Change, Client, ClientError, DeleteOptions, EventRecorder, EventType, Outcome, Patch, WorkQueue,
+    Change, Client, ClientError, DeleteOptions, EventRecorder, EventType, ListOptions, Outcome,
+    Patch, WorkQueue,
 };
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
-use meta::ObjectKey;
+use meta::{ObjectKey, Reason, Status};
 use prometheus::{IntCounterVec, Opts};
 use serde_json::{Value, json};
 
@@ -191,14 +192,9 @@ impl Controller {
 
     async fn make(&self, pod: &PodView, entry: &str, template: &str) -> Result<String, Refusal> {
         let namespace = &pod.key.namespace;
-        let found = self.client.api::<ResourceClaimTemplate>(namespace).get(template).await;
-        let found = found.map_err(|cause| {
-            let why = if cause.is_not_found() {
-                format!("resourceclaimtemplate.resource.k8s.io {template:?} not found")
-            } else {
-                cause.to_string()
-            };
-            Refusal { text: format!("resource claim template {template:?}: {why}"), cause }
+        let found = self.template(namespace, template).await.map_err(|cause| Refusal {
+            text: format!("resource claim template {template:?}: {cause}"),
+            cause,
         })?;
         let claim = plan::make(pod, entry, &found);
         let made = self.client.api::<ResourceClaim>(namespace).create(&claim).await;
@@ -211,6 +207,20 @@ impl Controller {
             self.made().insert((pod.uid.clone(), entry.to_owned()), name.clone());
         }
         Ok(name)
+    }
+
+    /// The controller itself may read no templates: upstream's are the shared informers' as well.
+    async fn template(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<ResourceClaimTemplate, ClientError> {
+        let api = self.ctx.manager.api::<ResourceClaimTemplate>(namespace);
+        let found = api.list(&ListOptions::fields(format!("metadata.name={name}"))).await?;
+        found.into_iter().next().ok_or_else(|| {
+            let text = format!("resourceclaimtemplate.resource.k8s.io {name:?} not found");
+            Status::failure(Reason::NotFound, text).into()
+        })
     }
 
     fn count(&self, template: &ResourceClaimTemplate, is_made: bool) {

@@ -274,7 +274,8 @@ impl Evictor {
             (Some(pod), Some(due)) if due <= now => {
                 self.pending().remove(key);
                 self.count(&pod);
-                evict(&self.ctx, &self.client, &self.recorder, &pod, &WORDS).await
+                let how = (&WORDS, &self.ctx.counts.device_evictions, due);
+                evict(&self.ctx, &self.client, &self.recorder, &pod, how).await
             }
             (Some(pod), Some(due)) => {
                 self.pending().insert(key.clone(), pod.uid.clone());

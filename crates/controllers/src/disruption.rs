@@ -190,7 +190,7 @@ impl Controller {
                  unmanaged. As a result, the status of the PDB cannot be calculated correctly, \
                  which may result in undefined behavior. To account for these pods please set \
                  \".spec.minAvailable\" field of the PDB to an integer value.",
-                crate::selection::printed(spec.selector.as_ref())
+                crate::selection::go(spec.selector.as_ref())
             );
             self.event(view, EventType::Warning, "UnmanagedPods", text);
         }

@@ -58,7 +58,16 @@ pub(crate) async fn run(ctx: Context) {
         .run(shutdown, move |key| {
             let (ctx, client, times) = (ctx.clone(), client.clone(), Arc::clone(&times));
             let recorder = recorder.clone();
-            async move { sync(&ctx, &client, &recorder, &times, &key).await }
+            async move {
+                let synced = sync(&ctx, &client, &recorder, &times, &key).await;
+                let result = match &synced {
+                    Ok(Outcome::Requeue) => "stale",
+                    Ok(_) => "success",
+                    Err(_) => "error",
+                };
+                ctx.counts.endpoint_slice_syncs.with_label_values(&[result]).inc();
+                synced
+            }
         })
         .await;
 }
@@ -94,7 +103,15 @@ async fn sync(
         groups.extend(groups_of(&service, spec, &pods, *family, &zone));
     }
     let present = slices_of(ctx, key);
-    match slices::reconcile(client, &parent, &families, groups, present).await {
+    match slices::reconcile(
+        (client, &ctx.counts.endpoint_slice_changes),
+        &parent,
+        &families,
+        groups,
+        present,
+    )
+    .await
+    {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
             let text = format!(

@@ -66,7 +66,8 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
     let groups = mirrored.map(|endpoints| groups(endpoints)).unwrap_or_default();
     let default = Arc::new(Endpoints::default());
     let parent = parent(mirrored.unwrap_or(&default), key);
-    slices::reconcile(client, &parent, &[], groups, present).await
+    slices::reconcile((client, &ctx.counts.mirrored_slice_changes), &parent, &[], groups, present)
+        .await
 }
 
 /// Whether someone else than the endpoints controller says what the endpoints are, and wants them

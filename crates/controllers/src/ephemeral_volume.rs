@@ -66,7 +66,7 @@ async fn sync(
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
     for volume in volumes {
         let Some(claim) = claim(&pod, volume) else { continue };
-        if let Err(error) = ensure(client, key, &pod, &claim).await {
+        if let Err(error) = ensure(ctx, client, key, &pod, &claim).await {
             let text = format!("ephemeral volume {}: {error}", volume.name);
             let regarding = Regarding::object(&pod);
             recorder.record(&regarding, EventType::Warning, "FailedBinding", text);
@@ -77,6 +77,7 @@ async fn sync(
 }
 
 async fn ensure(
+    ctx: &Context,
     client: &Client,
     pod_key: &ObjectKey,
     pod: &Pod,
@@ -86,7 +87,14 @@ async fn ensure(
     let name = claim.metadata.name.as_deref().unwrap_or_default();
     let present = match api.get_opt(name).await? {
         Some(present) => present,
-        None => return api.create(claim).await.map(drop),
+        None => {
+            ctx.counts.ephemeral_created.inc();
+            let created = api.create(claim).await;
+            if created.is_err() {
+                ctx.counts.ephemeral_failed.inc();
+            }
+            return created.map(drop);
+        }
     };
     let owner = controller_of(&present.metadata);
     if owner.is_some_and(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref()) {

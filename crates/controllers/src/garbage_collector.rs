@@ -198,11 +198,14 @@ impl Collector {
         let namespace = if namespaced { node.key.namespace.as_str() } else { "" };
         let api = self.client.dynamic::<Value>(ResourcePath::new(gvr), namespace);
         let Some(found) = api.get_opt(&owner.name).await? else {
+            if self.is_elsewhere(node, owner) {
+                self.complain(node, owner);
+            }
             self.graph().note_absent(owner, &node.key.namespace);
             return Ok(Some(OwnerState::Absent));
         };
         if found["metadata"]["uid"] != owner.uid.as_str() {
-            if self.graph().node(&owner.uid).is_some() {
+            if self.is_elsewhere(node, owner) {
                 self.complain(node, owner);
             }
             return Ok(Some(OwnerState::Absent));
@@ -213,6 +216,12 @@ impl Collector {
                 all.iter().any(|name| name == api::finalizers::FOREGROUND_DELETION)
             });
         Ok(Some(if waits { OwnerState::Waiting } else { OwnerState::Present }))
+    }
+
+    /// Whether the owner is known in another namespace than the dependent's.
+    fn is_elsewhere(&self, node: &Node, owner: &OwnerReference) -> bool {
+        let known = self.graph().node(&owner.uid);
+        known.is_some_and(|known| known.key.namespace != node.key.namespace)
     }
 
     fn complain(&self, node: &Node, owner: &OwnerReference) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use api::finalizers::JOB_TRACKING;
 use client::{Change, Client, ClientError, EventType, Outcome, Patch, WorkQueue};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use meta::ObjectKey;
 use serde_json::json;
@@ -32,6 +32,8 @@ use crate::selection::{key_of, selector};
 /// Delay after the first failed pod; doubles with each one more: upstream's defaults.
 const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// The completion mode of a Job that names none.
+const NON_INDEXED: &str = "NonIndexed";
 /// Who is meant when `spec.managedBy` names this controller.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
@@ -83,6 +85,11 @@ impl Controller {
         let informers = &self.ctx.informers;
         let this = Arc::clone(self);
         informers.jobs.on_change(move |key, change| {
+            if let Change::Added(job) = &change
+                && let Some(manager) = job.spec.as_ref().and_then(of_another)
+            {
+                this.ctx.counts.job.of_others.with_label_values(&[manager]).inc();
+            }
             this.expectations.owner_changed(&change);
             this.queue.add(key.clone());
         });
@@ -118,7 +125,7 @@ impl Controller {
             return Ok(Outcome::Done);
         };
         let spec = job.spec.clone().unwrap_or_default();
-        if spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
+        if of_another(&spec).is_some() {
             return Ok(Outcome::Done);
         }
         let owner = owner(&job);
@@ -129,15 +136,34 @@ impl Controller {
             self.pods.recorder.record(&owner.regarding(), kind, reason, text);
             return Ok(Outcome::Done);
         }
+        let begun = self.ctx.clock.monotonic();
+        let mut action = "reconciling";
+        let synced = self.sync_ours(&job, &owner, &mut action).await;
+        let labels = [action, mode.unwrap_or(NON_INDEXED), result_of(&synced)];
+        let counts = &self.ctx.counts.job;
+        counts.syncs.with_label_values(&labels).inc();
+        let took = self.ctx.clock.monotonic().duration_since(begun).as_secs_f64();
+        counts.sync_seconds.with_label_values(&labels).observe(took);
+        synced
+    }
+
+    /// `action` becomes what is done about the Job's pods, as metrics call it.
+    async fn sync_ours(
+        &self,
+        job: &Job,
+        owner: &Owner,
+        action: &mut &'static str,
+    ) -> Result<Outcome, ClientError> {
         let now = self.ctx.clock.monotonic();
         // Asked before the pods are read, as upstream does: an expectation that is met while this
         // waits says nothing about the pods that were read before.
         let is_current = self.expectations.are_met(&owner.uid, now);
-        let pods = self.claim_pods(&job, &owner).await?;
-        let plan = Plan::new(&job, &pods, self.ctx.clock.now());
+        let pods = self.claim_pods(job, owner).await?;
+        let plan = Plan::new(job, &pods, self.ctx.clock.now());
         let delay = self.note_failures(&owner.uid, &plan, now);
         if plan.status != job.status.clone().unwrap_or_default() {
-            status::write(&self.client, &job, &plan.status).await?;
+            status::write(&self.client, job, &plan.status).await?;
+            self.count(job, &plan);
             for (kind, reason, text) in &plan.events {
                 let regarding = owner.regarding();
                 self.pods.recorder.record(&regarding, *kind, reason, text.clone());
@@ -147,12 +173,39 @@ impl Controller {
             self.untrack(pod).await?;
         }
         if is_current {
-            self.manage(&job, &owner, &plan, delay).await?;
+            *action = match (plan.delete.is_empty(), plan.create.is_empty() || delay.is_some()) {
+                (false, _) => "pods_deleted",
+                (true, false) => "pods_created",
+                (true, true) => "tracking",
+            };
+            self.manage(job, owner, &plan, delay).await?;
         }
         let unseen = self.expectations.wait(&owner.uid, self.ctx.clock.monotonic());
         let delay = delay.filter(|_| plan.is_short());
         let wait = plan.wait.into_iter().chain(delay).chain(unseen).min();
         Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
+    }
+
+    /// Counts what a status that was written says for the first time.
+    fn count(&self, job: &Job, plan: &Plan) {
+        let mode = job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref());
+        let mode = mode.unwrap_or(NON_INDEXED);
+        let counts = &self.ctx.counts.job;
+        for (result, number) in [("succeeded", plan.new_succeeded), ("failed", plan.new_failed)] {
+            let finished = counts.pods_finished.with_label_values(&[mode, result]);
+            finished.inc_by(u64::from(number));
+        }
+        let end = |status: Option<&JobStatus>| {
+            let conditions = status.and_then(|status| status.conditions.as_ref());
+            let mut conditions = conditions.into_iter().flatten();
+            let is_end = |kind: &str| matches!(kind, "Complete" | "Failed");
+            conditions.find(|one| is_end(&one.type_) && one.status == "True").cloned()
+        };
+        if let (None, Some(end)) = (end(job.status.as_ref()), end(Some(&plan.status))) {
+            let result = if end.type_ == "Complete" { "succeeded" } else { "failed" };
+            let reason = end.reason.as_deref().unwrap_or_default();
+            counts.finished.with_label_values(&[mode, reason, result]).inc();
+        }
     }
 
     /// Remembers failures in a row; gives how long no pod may be made.
@@ -202,7 +255,11 @@ impl Controller {
         let create = || async {
             let new = next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
             let pod = indexes::pod(job, owner, new.unwrap_or_default());
-            match self.pods.create(owner, &pod).await {
+            let created = self.pods.create(owner, &pod).await;
+            let labels =
+                [creation_reason(job, plan), if created.is_ok() { "succeeded" } else { "failed" }];
+            self.ctx.counts.job.pods_created.with_label_values(&labels).inc();
+            match created {
                 Ok(_) => Ok(()),
                 Err(error) => {
                     self.expectations.created(&owner.uid);
@@ -288,6 +345,28 @@ impl Controller {
             }
         }
     }
+}
+
+/// The controller of a Job that is not ours.
+fn of_another(spec: &JobSpec) -> Option<&str> {
+    spec.managed_by.as_deref().filter(|manager| *manager != MANAGER)
+}
+
+fn result_of<T>(result: &Result<T, ClientError>) -> &'static str {
+    if result.is_ok() { "success" } else { "error" }
+}
+
+/// Why pods are made, as metrics call it.
+fn creation_reason(job: &Job, plan: &Plan) -> &'static str {
+    let policy = job.spec.as_ref().and_then(|spec| spec.pod_replacement_policy.as_deref());
+    let has_failed = plan.status.failed > Some(0);
+    if policy == Some("Failed") && has_failed {
+        return "recreate_failed";
+    }
+    if has_failed || plan.status.terminating > Some(0) {
+        return "recreate_terminating_or_failed";
+    }
+    "new"
 }
 
 fn is_tracked(pod: &PodView) -> bool {

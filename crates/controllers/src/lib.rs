@@ -38,6 +38,7 @@ mod garbage_collector;
 mod job;
 mod legacy_token_cleaner;
 mod local_path;
+mod metrics;
 mod names;
 mod namespace;
 mod node_ipam;
@@ -46,6 +47,7 @@ mod node_ttl;
 mod pod_control;
 mod pod_devices;
 mod pod_gc;
+mod pod_group_protection;
 mod pod_view;
 mod queue_metrics;
 mod reconcile;
@@ -61,17 +63,22 @@ mod service_cidr;
 mod service_lb;
 mod service_pods;
 mod stateful_set;
+mod storage_version_migrator;
 mod taint_eviction;
+mod trust_bundle_publisher;
 mod ttl_after_finished;
 mod validating_admission_policy_status;
 mod volume_binder;
 mod volume_expand;
+mod volume_metrics;
 mod volume_protection;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Client;
 use clock::SharedClock;
+use features::Features;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -83,7 +90,9 @@ use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
 use crate::context::Context;
+use crate::metrics::Metrics;
 use crate::queue_metrics::QueueMetrics;
+use crate::volume_metrics::VolumeMetrics;
 
 pub use crate::names::{ChoiceError, choose};
 
@@ -110,9 +119,44 @@ pub struct Config {
     /// Whether a volume is taken from a node that has not been ready for minutes (upstream
     /// `--disable-force-detach-on-timeout` says no).
     pub force_detach_on_timeout: bool,
-    /// Whether DeviceTaintRules are followed: the gate `DRADeviceTaintRules`, with which the API
-    /// server has to serve `resource.k8s.io/v1beta2`.
-    pub device_taint_rules: bool,
+    /// When nodes are given up, and how fast.
+    pub nodes: NodeHealth,
+    /// The gates. With `DRADeviceTaintRules` DeviceTaintRules are followed, and the API server has
+    /// to serve `resource.k8s.io/v1beta2`; others have controllers of their own.
+    pub features: Features,
+}
+
+/// When a node counts as dead, and how fast pods are driven off the nodes of a zone. The default is
+/// upstream's.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeHealth {
+    /// Silence after which a node counts as unknown (upstream `--node-monitor-grace-period`).
+    pub grace: Duration,
+    /// The same for a node that has never said anything (upstream `--node-startup-grace-period`).
+    pub startup_grace: Duration,
+    /// Nodes of a zone that are given up in a second (upstream `--node-eviction-rate`).
+    pub eviction_rate: f64,
+    /// The same in a large zone that is disrupted (upstream `--secondary-node-eviction-rate`).
+    pub secondary_eviction_rate: f64,
+    /// The part of a zone's nodes with which it is disrupted when they are not ready (upstream
+    /// `--unhealthy-zone-threshold`).
+    pub unhealthy_zone_threshold: f64,
+    /// A zone with more nodes is large; in a smaller one that is disrupted none is given up
+    /// (upstream `--large-cluster-size-threshold`).
+    pub large_cluster_size_threshold: u32,
+}
+
+impl Default for NodeHealth {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(50),
+            startup_grace: Duration::from_secs(60),
+            eviction_rate: 0.1,
+            secondary_eviction_rate: 0.01,
+            unhealthy_zone_threshold: 0.55,
+            large_cluster_size_threshold: 50,
+        }
+    }
 }
 
 /// Upstream's default for [`Config::unused_tokens`].
@@ -237,7 +281,30 @@ const STARTS: &[(&str, Start)] = &[
     ("endpointslice-controller", |ctx| Box::pin(endpoint_slice::run(ctx))),
     ("bootstrap-signer-controller", |ctx| Box::pin(bootstrap_signer::run(ctx))),
     ("token-cleaner-controller", |ctx| Box::pin(bootstrap_secret::run(ctx))),
+    ("podcertificaterequest-cleaner-controller", |ctx| {
+        Box::pin(certificates::run_pod_cleaner(ctx))
+    }),
+    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", |ctx| {
+        Box::pin(trust_bundle_publisher::run(ctx))
+    }),
+    ("podgroup-protection-controller", |ctx| Box::pin(pod_group_protection::run(ctx))),
+    ("storage-version-migrator-controller", |ctx| Box::pin(storage_version_migrator::run(ctx))),
 ];
+
+/// Those that run only where a gate is open, as upstream's: the API server does not serve what they
+/// work on otherwise.
+const GATED: [(&str, &str); 4] = [
+    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", "ClusterTrustBundle"),
+    ("podcertificaterequest-cleaner-controller", "PodCertificateRequest"),
+    ("podgroup-protection-controller", "GenericWorkload"),
+    ("storage-version-migrator-controller", "StorageVersionMigrator"),
+];
+
+/// The gate that a controller waits for, if it is closed.
+fn closed_gate(name: &str, features: &Features) -> Option<&'static str> {
+    let gate = GATED.iter().find(|(gated, _)| *gated == name).map(|(_, gate)| *gate);
+    gate.filter(|gate| !features.is_enabled(gate))
+}
 
 /// Those that `*` does not stand for, as upstream's.
 const OFF: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
@@ -277,19 +344,25 @@ async fn work(
 ) -> Result<(), RunError> {
     let running = running_metric(&deps.metrics).map_err(RunError::Metrics)?;
     let queues = QueueMetrics::new(&deps.metrics).map_err(RunError::Metrics)?;
-    let informers = Informers::spawn(&config, &deps.client, &deps.clock, &shutdown);
+    let informers = Arc::new(Informers::spawn(&config, &deps.client, &deps.clock, &shutdown));
+    let volumes = VolumeMetrics::new(Arc::clone(&informers)).map_err(RunError::Metrics)?;
+    deps.metrics.register(Box::new(volumes)).map_err(RunError::Metrics)?;
     let ctx = Context {
         config: Arc::new(config),
         manager: deps.client,
         client_for: deps.client_for,
         sign_token: deps.sign_token,
         clock: deps.clock,
-        informers: Arc::new(informers),
+        informers,
         queues,
+        counts: Metrics::new(&deps.metrics).map_err(RunError::Metrics)?,
         metrics: deps.metrics,
         shutdown,
     };
-    let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));
+    let enabled = STARTS.iter().filter(|(name, _)| {
+        is_enabled(&ctx.config.controllers, name)
+            && closed_gate(name, &ctx.config.features).is_none()
+    });
     let tasks: Vec<_> = enabled
         .map(|(name, start)| {
             let gauge = running.with_label_values(&[MANAGER, name]);

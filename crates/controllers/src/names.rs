@@ -62,18 +62,11 @@ enum Absent {
     Unbuilt,
 }
 
-const ABSENT: [(&str, Absent); 9] = [
+const ABSENT: [(&str, Absent); 5] = [
     ("cloud-node-lifecycle-controller", Absent::Cloud),
-    (
-        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
-        Absent::Gated(&["ClusterTrustBundle"]),
-    ),
     ("node-route-controller", Absent::Cloud),
-    ("podcertificaterequest-cleaner-controller", Absent::Gated(&["PodCertificateRequest"])),
-    ("podgroup-protection-controller", Absent::Gated(&["GenericWorkload"])),
     ("resourcepoolstatusrequest-controller", Absent::Gated(&["DRAResourcePoolStatus"])),
     ("selinux-warning-controller", Absent::Unbuilt),
-    ("storage-version-migrator-controller", Absent::Gated(&["StorageVersionMigrator"])),
     (
         "storageversion-garbage-collector-controller",
         Absent::Gated(&["APIServerIdentity", "StorageVersionAPI"]),
@@ -108,6 +101,10 @@ pub fn choose(list: &[String], features: &Features) -> Result<Vec<String>, Choic
             if sign.is_empty() {
                 may_be_skipped(&name, *absent, features)?;
             }
+            continue;
+        }
+        if let Some(gate) = crate::closed_gate(&name, features).filter(|_| sign.is_empty()) {
+            tracing::warn!(name, gate, "controller is disabled by a feature gate");
             continue;
         }
         chosen.push(format!("{sign}{name}"));
@@ -169,7 +166,10 @@ mod tests {
         check(&format!("*,-{selinux},route"), "", Ok("*"));
         let migrator = "storage-version-migrator-controller";
         check(&format!("*,{migrator}"), "", Ok("*"));
-        let gate = "StorageVersionMigrator=true";
-        check(migrator, gate, Err(ChoiceError::Unbuilt(migrator.to_owned())));
+        check(migrator, "StorageVersionMigrator=true", Ok(migrator));
+        let pools = "resourcepoolstatusrequest-controller";
+        check(pools, "", Ok(""));
+        let gate = "DRAResourcePoolStatus=true";
+        check(pools, gate, Err(ChoiceError::Unbuilt(pools.to_owned())));
     }
 }

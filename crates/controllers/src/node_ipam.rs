@@ -229,7 +229,8 @@ mod tests {
             signing: None,
             unused_tokens: crate::UNUSED_TOKENS,
             force_detach_on_timeout: true,
-            device_taint_rules: false,
+            nodes: crate::NodeHealth::default(),
+            features: features::Features::default(),
         }
     }
 

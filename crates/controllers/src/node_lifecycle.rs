@@ -5,8 +5,10 @@
 //! the times in them are another machine's.
 
 mod taints;
+mod zones;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,13 +18,10 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use meta::ObjectKey;
 use serde_json::{Value, json};
 
+use self::zones::{Pace, Zone};
 use crate::context::Context;
 use crate::reconcile::reconcile;
 
-/// Silence after which a node counts as unknown: upstream `--node-monitor-grace-period`.
-const GRACE: Duration = Duration::from_secs(50);
-/// The same for a node that has never said anything: upstream `--node-startup-grace-period`.
-const STARTUP_GRACE: Duration = Duration::from_secs(60);
 /// Conditions that only the node knows.
 const REPORTED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
@@ -36,6 +35,8 @@ pub(crate) async fn run(ctx: Context) {
     let controller = Arc::new(Controller {
         queue: ctx.queue("node-lifecycle-controller"),
         heard: Mutex::default(),
+        pace: Mutex::default(),
+        was_lost: AtomicBool::new(false),
         client,
         recorder,
         ctx,
@@ -49,6 +50,16 @@ pub(crate) async fn run(ctx: Context) {
     .await;
 }
 
+/// Whether pods are made to leave a node.
+enum Leave {
+    /// They were before.
+    Already,
+    /// It is its turn.
+    Now,
+    /// They stay, for so long, or until something else happens.
+    No(Option<Duration>),
+}
+
 struct Controller {
     ctx: Context,
     client: Client,
@@ -56,6 +67,9 @@ struct Controller {
     queue: WorkQueue<ObjectKey>,
     /// When each node was last heard of.
     heard: Mutex<HashMap<String, Instant>>,
+    pace: Mutex<Pace>,
+    /// Whether no zone had a ready node.
+    was_lost: AtomicBool,
 }
 
 impl Controller {
@@ -113,7 +127,9 @@ impl Controller {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             *heard.entry(key.name.clone()).or_insert(now)
         };
-        let grace = if condition(&node, "Ready").is_some() { GRACE } else { STARTUP_GRACE };
+        let limits = &self.ctx.config.nodes;
+        let has_reported = condition(&node, "Ready").is_some();
+        let grace = if has_reported { limits.grace } else { limits.startup_grace };
         let silent = now.duration_since(heard);
         if silent >= grace {
             self.mark_unknown(&node).await?;
@@ -121,12 +137,64 @@ impl Controller {
         if !taints::is_ready(&node) {
             self.mark_pods_not_ready(&node).await?;
         }
-        let any_ready = self.ctx.informers.nodes.list().iter().any(|node| taints::is_ready(node));
-        if let Some(wanted) = taints::wanted(&node, any_ready, self.ctx.clock.now()) {
-            self.write_taints(&node, &wanted).await?;
+        let leave = self.leave(&node, now);
+        let may_leave = !matches!(leave, Leave::No(_));
+        if let Some(wanted) = taints::wanted(&node, may_leave, self.ctx.clock.now()) {
+            let written = self.write_taints(&node, &wanted).await;
+            if matches!(leave, Leave::Now) {
+                self.end_turn(&zones::name(&node), written.is_ok());
+            }
+            written?;
         }
         // Nothing happens when a node falls silent, so the time itself has to wake us.
-        Ok(Outcome::RequeueAfter(if silent < grace { grace - silent } else { GRACE }))
+        let next = if silent < grace { grace - silent } else { limits.grace };
+        let wait = if let Leave::No(Some(wait)) = leave { wait.min(next) } else { next };
+        Ok(Outcome::RequeueAfter(wait))
+    }
+
+    /// Whether the pods of a node that is not ready may be made to leave.
+    fn leave(&self, node: &Node, now: Instant) -> Leave {
+        let limits = &self.ctx.config.nodes;
+        let zones = zones::of(&self.ctx.informers.nodes.list());
+        self.measure(&zones);
+        let is_lost = zones::are_all_lost(&zones, limits);
+        if self.was_lost.swap(is_lost, Ordering::Relaxed) && !is_lost {
+            // What was not heard of meanwhile may have been alive all the time.
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.values_mut().for_each(|at| *at = now);
+        }
+        if is_lost || taints::is_ready(node) {
+            return Leave::No(None);
+        }
+        if taints::may_leave_already(node) || condition(node, "Ready").is_none() {
+            return Leave::Already;
+        }
+        let name = zones::name(node);
+        let zone = zones.get(&name).copied().unwrap_or_default();
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        match pace.take(&name, zone, limits, now) {
+            Ok(()) => Leave::Now,
+            // Another rate comes with another state, of which the event of a node tells.
+            Err(wait) => Leave::No(wait),
+        }
+    }
+
+    /// A node had its turn, which is not over when it could not be tainted.
+    fn end_turn(&self, zone: &str, is_tainted: bool) {
+        if is_tainted {
+            self.ctx.counts.nodes.evictions.with_label_values(&[zone]).inc();
+        } else {
+            self.pace.lock().unwrap_or_else(PoisonError::into_inner).give_back(zone);
+        }
+    }
+
+    fn measure(&self, zones: &BTreeMap<String, Zone>) {
+        let counts = &self.ctx.counts.nodes;
+        for (name, zone) in zones {
+            counts.zone_size.with_label_values(&[name]).set(zone.nodes.into());
+            counts.unhealthy.with_label_values(&[name]).set(zone.unready.into());
+            counts.zone_health.with_label_values(&[name]).set(zone.health());
+        }
     }
 
     /// Says of a silent node that its state is not known.

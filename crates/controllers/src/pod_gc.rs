@@ -1,9 +1,10 @@
 //! Removes pods that nobody else will: those of nodes that are gone, those that were deleted before
-//! they had a node, and the oldest of too many that have ended.
+//! they had a node or whose node is out of service, and the oldest of too many that have ended.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::taints::OUT_OF_SERVICE;
 use client::{Change, Client, ClientError, DeleteOptions, Outcome, Patch};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use meta::ObjectKey;
@@ -29,7 +30,7 @@ pub(crate) async fn run(ctx: Context) {
     let (this, pods) = (ctx.clone(), queue.clone());
     informers.pods.on_change(move |key, change| {
         let (Change::Added(pod) | Change::Updated { new: pod, .. }) = change else { return };
-        if pod.node.is_empty() && pod.deleted.is_some() {
+        if pod.deleted.is_some() && (pod.node.is_empty() || is_out_of_service(&this, pod)) {
             pods.add(key.clone());
         } else if !pod.node.is_empty() && !has_node(&this, pod) {
             pods.add_after(key.clone(), QUARANTINE);
@@ -37,10 +38,15 @@ pub(crate) async fn run(ctx: Context) {
     });
     let (this, nodes) = (ctx.clone(), queue.clone());
     informers.nodes.on_change(move |key, change| {
-        if matches!(change, Change::Deleted(_)) {
-            for pod in this.informers.pod_index.on_node(&key.name) {
-                nodes.add_after(pod.key.clone(), QUARANTINE);
+        let wait = match change {
+            Change::Deleted(_) => QUARANTINE,
+            Change::Added(node) | Change::Updated { new: node, .. } if takes_no_part(node) => {
+                Duration::ZERO
             }
+            _ => return,
+        };
+        for pod in this.informers.pod_index.on_node(&key.name) {
+            nodes.add_after(pod.key.clone(), wait);
         }
     });
     let (shutdown, counted) = (ctx.shutdown.clone(), (ctx.clone(), client.clone()));
@@ -58,23 +64,59 @@ fn has_node(ctx: &Context, pod: &PodView) -> bool {
     ctx.informers.nodes.get(&ObjectKey::cluster(&pod.node)).is_some()
 }
 
+/// Whether a pod's node is one that was taken out of service.
+fn is_out_of_service(ctx: &Context, pod: &PodView) -> bool {
+    let node = ctx.informers.nodes.get(&ObjectKey::cluster(&pod.node));
+    node.is_some_and(|node| takes_no_part(&node))
+}
+
+/// Whether somebody said that a node is out of service, and it is not ready indeed.
+fn takes_no_part(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let is_ready = conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True");
+    !is_ready && taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
 async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome, ClientError> {
     let Some(pod) = ctx.informers.pods.get(key) else { return Ok(Outcome::Done) };
     if pod.node.is_empty() {
         if pod.deleted.is_some() {
-            remove(ctx, client, &pod, None).await?;
+            remove(ctx, client, &pod, None, "unscheduled").await?;
         }
+        return Ok(Outcome::Done);
+    }
+    if pod.deleted.is_some() && is_out_of_service(ctx, &pod) {
+        remove(ctx, client, &pod, None, "out-of-service").await?;
         return Ok(Outcome::Done);
     }
     if has_node(ctx, &pod) || client.api::<Node>("").get_opt(&pod.node).await?.is_some() {
         return Ok(Outcome::Done);
     }
-    remove(ctx, client, &pod, Some("PodGC: node no longer exists")).await?;
+    let why = Some("PodGC: node no longer exists");
+    remove(ctx, client, &pod, why, "orphaned").await?;
     Ok(Outcome::Done)
 }
 
-/// Nobody is there who could end the pod in order, so it goes at once.
+/// Nobody is there who could end the pod in order, so it goes at once; `reason` is what it is
+/// counted under.
 async fn remove(
+    ctx: &Context,
+    client: &Client,
+    pod: &PodView,
+    disruption: Option<&str>,
+    reason: &str,
+) -> Result<(), ClientError> {
+    let labels = [pod.key.namespace.as_str(), reason];
+    ctx.counts.pods_removed.with_label_values(&labels).inc();
+    let removed = end(ctx, client, pod, disruption).await;
+    if removed.is_err() {
+        ctx.counts.pods_not_removed.with_label_values(&labels).inc();
+    }
+    removed
+}
+
+async fn end(
     ctx: &Context,
     client: &Client,
     pod: &PodView,
@@ -116,7 +158,7 @@ async fn count_ended(ctx: &Context, client: &Client) {
     loop {
         ctx.clock.sleep(COUNT_EVERY).await;
         for pod in superfluous(ctx.informers.pods.list(), ENDED_MAX) {
-            if let Err(error) = remove(ctx, client, &pod, None).await {
+            if let Err(error) = remove(ctx, client, &pod, None, "terminated").await {
                 tracing::warn!(pod = %pod.key, %error, "ended pod could not be removed");
             }
         }

@@ -5,8 +5,10 @@ use client::{Client, ClientError, DeleteOptions, Patch, ResourcePath};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as wire;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
 
+use crate::deployment::template_hash;
 use crate::pod_control::Owner;
 use crate::selection::{controller_of, selector};
 
@@ -43,6 +45,32 @@ pub(crate) fn data(template: &PodTemplateSpec) -> Value {
     let mut template = template.to_tree().unwrap_or_default();
     template["$patch"] = "replace".into();
     json!({ "spec": { "template": template } })
+}
+
+/// A set's template as a revision, called by a hash of it, which also is the label `hash_label`.
+pub(crate) fn snapshot(
+    set: &wire::ObjectMeta,
+    owner: &Owner,
+    template: &PodTemplateSpec,
+    hash_label: &str,
+    (number, collisions): (i64, Option<i32>),
+) -> ControllerRevision {
+    let hash = template_hash(template, collisions);
+    let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone());
+    let mut labels = labels.unwrap_or_default();
+    labels.insert(hash_label.to_owned(), hash.clone());
+    ControllerRevision {
+        metadata: wire::ObjectMeta {
+            name: Some(format!("{}-{hash}", owner.key.name)),
+            namespace: Some(owner.key.namespace.clone()),
+            labels: Some(labels),
+            annotations: set.annotations.clone(),
+            owner_references: Some(vec![owner.reference()]),
+            ..wire::ObjectMeta::default()
+        },
+        data: Some(RawExtension(data(template))),
+        revision: number,
+    }
 }
 
 /// Whether a revision is of what [`data`] made.

@@ -45,7 +45,18 @@ pub(crate) async fn run(ctx: Context) {
             let present = informers.root_cas.get(&ObjectKey::new(&key.name, ROOT_CA));
             match wanted(present.as_deref(), &key.name, &ctx.config.root_ca) {
                 None => Ok(Outcome::Done),
-                Some(map) => write(&client, &key.name, map, present.is_some()).await,
+                Some(map) => {
+                    let begun = ctx.clock.monotonic();
+                    let written = write(&client, &key.name, map, present.is_some()).await;
+                    let code = match &written {
+                        Ok(_) => "200".to_owned(),
+                        Err(error) => error.status().map_or(500, |status| status.code).to_string(),
+                    };
+                    let took = ctx.clock.monotonic().duration_since(begun).as_secs_f64();
+                    ctx.counts.root_ca_syncs.with_label_values(&[&code]).inc();
+                    ctx.counts.root_ca_seconds.with_label_values(&[&code]).observe(took);
+                    written
+                }
             }
         }
     };

@@ -44,3 +44,54 @@ pub(crate) fn printed(selector: Option<&wire::LabelSelector>) -> String {
     }
     parts.join(",")
 }
+
+/// A selector as Go prints one with `%v`, for texts in which upstream does.
+pub(crate) fn go(selector: Option<&wire::LabelSelector>) -> String {
+    let Some(selector) = selector else { return "nil".to_owned() };
+    let labels: String = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}: {value},"))
+        .collect();
+    let requirements: String = selector
+        .match_expressions
+        .iter()
+        .flatten()
+        .map(|one| {
+            let values = one.values.as_deref().unwrap_or_default().join(" ");
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},",
+                one.key, one.operator
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},\
+         MatchExpressions:[]LabelSelectorRequirement{{{requirements}}},}}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selectors_are_printed_for_people_and_as_go_does() {
+        let selector: wire::LabelSelector = serde_json::from_value(json!({
+            "matchLabels": { "a": "b" },
+            "matchExpressions": [{ "key": "k", "operator": "In", "values": ["x", "y"] },
+                { "key": "e", "operator": "Exists" }] }))
+        .unwrap();
+        assert_eq!(printed(Some(&selector)), "a=b,k in (x,y),e");
+        assert_eq!(
+            go(Some(&selector)),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:\
+             []LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},\
+             LabelSelectorRequirement{Key:e,Operator:Exists,Values:[],},},}"
+        );
+        assert_eq!(go(None), "nil");
+    }
+}

@@ -13,6 +13,7 @@ use meta::ObjectKey;
 use serde_json::json;
 
 use crate::context::Context;
+use crate::metrics::EvictionMetrics;
 use crate::pod_view::PodView;
 
 /// Runs until shutdown.
@@ -96,7 +97,10 @@ async fn sync(
             let wait = Duration::try_from(due.duration_since(now)).unwrap_or_default();
             Ok(Outcome::RequeueAfter(wait))
         }
-        Some(_) => evict(ctx, client, recorder, &pod, &WORDS).await,
+        Some(due) => {
+            let how = (&WORDS, &ctx.counts.taint_evictions, due);
+            evict(ctx, client, recorder, &pod, how).await
+        }
     }
 }
 
@@ -119,13 +123,13 @@ const WORDS: Words = Words {
     message: "Taint manager: deleting due to NoExecute taint",
 };
 
-/// Announces the disruption of a pod and deletes it.
+/// Announces the disruption of a pod and deletes it; it was to go at `due`.
 pub(crate) async fn evict(
     ctx: &Context,
     client: &Client,
     recorder: &EventRecorder,
     pod: &PodView,
-    words: &Words,
+    (words, counts, due): (&Words, &EvictionMetrics, Timestamp),
 ) -> Result<Outcome, ClientError> {
     recorder.record(&pod.regarding(), EventType::Normal, words.event, (words.marking)(pod));
     let condition = json!({
@@ -147,7 +151,12 @@ pub(crate) async fn evict(
         Err(error) => Err(error),
     };
     match result {
-        Ok(()) => Ok(Outcome::Done),
+        Ok(()) => {
+            counts.deletions.inc();
+            let late = ctx.clock.now().duration_since(due).as_secs_f64();
+            counts.latency.observe(late.max(0.0));
+            Ok(Outcome::Done)
+        }
         Err(error) if error.is_not_found() => Ok(Outcome::Done),
         // The server gives up a patch too when many write at once.
         Err(error) if error.is_conflict() => Ok(Outcome::Requeue),

@@ -49,7 +49,11 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
         ..DeleteOptions::default()
     };
     match api.delete(&key.name, &options).await {
-        Ok(()) => Ok(Outcome::Done),
+        Ok(()) => {
+            let late = ctx.clock.now().duration_since(at).as_secs_f64();
+            ctx.counts.job_ttl.observe(late.max(0.0));
+            Ok(Outcome::Done)
+        }
         Err(error) if error.is_not_found() || error.is_conflict() => Ok(Outcome::Done),
         Err(error) => Err(error),
     }

@@ -21,7 +21,7 @@ use crate::selection::key_of;
 
 /// What is to be done about a finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protection {
+pub(crate) enum Protection {
     /// Nothing.
     Settled,
     /// The finalizer is missing.
@@ -31,7 +31,7 @@ enum Protection {
 }
 
 impl Protection {
-    fn of(metadata: &ObjectMeta, finalizer: &str) -> Self {
+    pub(crate) fn of(metadata: &ObjectMeta, finalizer: &str) -> Self {
         let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
         let is_there = finalizers.iter().any(|name| name == finalizer);
         match (is_there, metadata.deletion_timestamp.is_some()) {
@@ -43,8 +43,11 @@ impl Protection {
 }
 
 /// Looks at everything that is not as it should be.
-fn follow<K>(protected: &Lister<K>, finalizer: &'static str, queue: &WorkQueue<ObjectKey>)
-where
+pub(crate) fn follow<K>(
+    protected: &Lister<K>,
+    finalizer: &'static str,
+    queue: &WorkQueue<ObjectKey>,
+) where
     K: Metadata<Ty = ObjectMeta> + Send + Sync + 'static,
 {
     let queue = queue.clone();
@@ -138,7 +141,7 @@ async fn sync_volume(client: &Client, key: &ObjectKey) -> Result<Outcome, Client
     written(api.update(&volume).await)
 }
 
-fn written<K>(result: Result<K, ClientError>) -> Result<Outcome, ClientError> {
+pub(crate) fn written<K>(result: Result<K, ClientError>) -> Result<Outcome, ClientError> {
     match result {
         Ok(_) => Ok(Outcome::Done),
         Err(error) if error.is_not_found() => Ok(Outcome::Done),
@@ -146,11 +149,11 @@ fn written<K>(result: Result<K, ClientError>) -> Result<Outcome, ClientError> {
     }
 }
 
-fn add(metadata: &mut ObjectMeta, finalizer: &str) {
+pub(crate) fn add(metadata: &mut ObjectMeta, finalizer: &str) {
     metadata.finalizers.get_or_insert_default().push(finalizer.to_owned());
 }
 
-fn remove(metadata: &mut ObjectMeta, finalizer: &str) {
+pub(crate) fn remove(metadata: &mut ObjectMeta, finalizer: &str) {
     if let Some(finalizers) = &mut metadata.finalizers {
         finalizers.retain(|name| name != finalizer);
     }

@@ -93,7 +93,8 @@ fn config() -> controllers::Config {
         root_ca: "PEM".to_owned(),
         signing: None,
         unused_tokens: controllers::UNUSED_TOKENS,
-        device_taint_rules: false,
+        nodes: controllers::NodeHealth::default(),
+        features: features::Features::default(),
         force_detach_on_timeout: true,
     }
 }

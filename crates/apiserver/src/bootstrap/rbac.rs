@@ -55,7 +55,9 @@ fn parse(text: &str, features: &Features) -> Vec<Entry> {
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let words = match words.as_slice() {
-            ["gate", gate, ..] if !features.is_enabled(gate) => continue,
+            ["gate", gates, ..] if !gates.split(',').all(|gate| features.is_enabled(gate)) => {
+                continue;
+            }
             ["gate", _, rule @ ..] => rule,
             words => words,
         };
@@ -187,6 +189,8 @@ fn list(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -229,5 +233,84 @@ mod tests {
         };
         assert_eq!(rules(&[]), 1);
         assert_eq!(rules(&["DRADeviceTaintRules=true"]), 2);
+    }
+
+    /// Verbs by group, resource and names, of each controller.
+    type Rights = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+    const CONTROLLER: &str = "system:controller:";
+
+    fn texts(value: &Value) -> Vec<String> {
+        let list = value.as_array().into_iter().flatten();
+        list.map(|text| text.as_str().unwrap().to_owned()).collect()
+    }
+
+    fn given(features: &Features) -> Rights {
+        let mut rights = Rights::new();
+        for entry in parse(ROLES, features) {
+            let name = entry.object["metadata"]["name"].as_str().unwrap();
+            let Some(name) = name.strip_prefix(CONTROLLER) else { continue };
+            if entry.resource != "clusterroles" {
+                continue;
+            }
+            let role = rights.entry(name.to_owned()).or_default();
+            for rule in entry.object["rules"].as_array().unwrap() {
+                let names = texts(&rule["resourceNames"]).join(",");
+                for group in texts(&rule["apiGroups"]) {
+                    let group = if group.is_empty() { "core" } else { &group };
+                    for resource in texts(&rule["resources"]) {
+                        let what = format!("{group} {resource} {names}").trim_end().to_owned();
+                        role.entry(what).or_default().extend(texts(&rule["verbs"]));
+                    }
+                }
+            }
+        }
+        rights
+    }
+
+    fn upstreams(features: &Features) -> Rights {
+        let mut rights = Rights::new();
+        let mut role = None;
+        for line in include_str!("rights.txt").lines().filter(|line| !line.starts_with('#')) {
+            let is_open = |gates: &str| gates.split(',').all(|gate| features.is_enabled(gate));
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["role", name] => role = Some(name),
+                ["role", name, gates] => role = is_open(gates).then_some(name),
+                [verbs, ref what @ ..] => {
+                    let Some(name) = role else { continue };
+                    if what[1].starts_with("devicetaintrules") && !is_open("DRADeviceTaintRules") {
+                        continue;
+                    }
+                    let role = rights.entry(name.to_owned()).or_default();
+                    role.insert(what.join(" "), list(verbs).into_iter().collect());
+                }
+                [] => {}
+            }
+        }
+        rights
+    }
+
+    #[test]
+    fn controllers_may_do_what_upstreams_may_and_no_more() {
+        let gates = "AllAlpha=true,AllBeta=true";
+        for features in [Features::default(), Features::parse(&[gates]).unwrap()] {
+            let (ours, theirs) = (given(&features), upstreams(&features));
+            assert!(theirs.len() > 35);
+            let names: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+            for name in names {
+                assert_eq!(ours.get(name), theirs.get(name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_role_of_a_controller_is_bound_to_its_account_alone() {
+        for entry in parse(ROLES, &Features::default()) {
+            let name = entry.object["roleRef"]["name"].as_str().unwrap_or_default();
+            let Some(name) = name.strip_prefix(CONTROLLER) else { continue };
+            let account = json!([{ "kind": "ServiceAccount", "name": name,
+                "namespace": "kube-system" }]);
+            assert_eq!(entry.object["subjects"], account, "{name}");
+        }
     }
 }

@@ -139,3 +139,32 @@ async fn a_token_of_a_secret_is_valid_as_long_as_it_lies_there_unmarked() {
     server.admin(Method::DELETE, SECRET, &Value::Null).await;
     assert_eq!(whoami(&server, &token).await.0, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn the_day_since_when_tokens_are_tracked_is_always_there() {
+    let server = Fixture::start().await;
+    let path = "/api/v1/namespaces/kube-system/configmaps/\
+                kube-apiserver-legacy-service-account-token-tracking";
+    let since = async || {
+        let (_, map) = server.admin(Method::GET, path, &Value::Null).await;
+        map["data"]["since"].as_str().and_then(|day| day.parse::<jiff::civil::Date>().ok())
+    };
+    let comes = async |what: &str| {
+        for _ in 0..500 {
+            if since().await.is_some() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("it does not come back when it is {what}");
+    };
+    comes("new").await;
+    let (code, _) = server.admin(Method::DELETE, path, &Value::Null).await;
+    assert_eq!(code, StatusCode::OK);
+    comes("deleted").await;
+    let spoilt = json!({"metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking"},
+        "data": {"since": "long ago"}});
+    let (code, _) = server.admin(Method::PUT, path, &spoilt).await;
+    assert_eq!(code, StatusCode::OK);
+    comes("spoilt").await;
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use api::taints::OUT_OF_SERVICE;
 use api::volumes::annotation;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
@@ -12,8 +13,6 @@ use super::plan::NodeFacts;
 
 /// On a node: its volumes are attached here, and not by the node itself.
 const MANAGED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
-/// On a node: it is off, and nothing of it runs any more.
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// A volume of a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,10 @@
 //! Upstream: `ValidateKubeletClientCSR`, `ValidateKubeletServingCSR` in
 //! `pkg/apis/certificates/helpers.go`.
 
-use std::collections::BTreeSet;
+use std::net::IpAddr;
 
+use rcgen::string::Ia5String;
+use rcgen::{SanType, SubjectPublicKeyInfo};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::parse_x509_pem;
@@ -15,23 +17,75 @@ use x509_parser::prelude::FromDer;
 pub(super) struct Subject {
     pub(super) common_name: String,
     pub(super) organizations: Vec<String>,
-    /// Whether an attribute but the organization is there more than once.
-    pub(super) has_repeated: bool,
     pub(super) dns_names: usize,
     pub(super) addresses: usize,
     pub(super) emails: usize,
     pub(super) uris: usize,
 }
 
-/// Reads a request in PEM.
-pub(super) fn parse(pem: &[u8]) -> Result<Subject, String> {
-    let unreadable = |error: &dyn std::fmt::Display| format!("unable to parse csr: {error}");
+/// What a certificate is made of.
+pub(super) struct Wanted {
+    /// As it was asked for, in DER.
+    pub(super) subject: Vec<u8>,
+    pub(super) names: Vec<SanType>,
+    pub(super) key: SubjectPublicKeyInfo,
+}
+
+/// Reads a request in PEM that whoever has its key has signed.
+pub(super) fn wanted(pem: &[u8]) -> Result<Wanted, String> {
+    let der = der(pem)?;
+    let (_, request) =
+        X509CertificationRequest::from_der(&der).map_err(|error| unreadable(&error))?;
+    request.verify_signature().map_err(|error| unreadable(&error))?;
+    let info = &request.certification_request_info;
+    let mut names = Vec::new();
+    for extension in request.requested_extensions().into_iter().flatten() {
+        let ParsedExtension::SubjectAlternativeName(asked) = extension else { continue };
+        for name in &asked.general_names {
+            names.extend(alternative(name)?);
+        }
+    }
+    let key = SubjectPublicKeyInfo::from_der(info.subject_pki.raw);
+    Ok(Wanted {
+        subject: info.subject.as_raw().to_vec(),
+        names,
+        key: key.map_err(|error| unreadable(&error))?,
+    })
+}
+
+/// Names of sorts that upstream does not sign are left out.
+fn alternative(name: &GeneralName<'_>) -> Result<Option<SanType>, String> {
+    let text = |text: &str| Ia5String::try_from(text).map_err(|error| unreadable(&error));
+    Ok(Some(match name {
+        GeneralName::DNSName(name) => SanType::DnsName(text(name)?),
+        GeneralName::RFC822Name(name) => SanType::Rfc822Name(text(name)?),
+        GeneralName::URI(name) => SanType::URI(text(name)?),
+        GeneralName::IPAddress(bytes) => {
+            let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let address = four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+            SanType::IpAddress(address.map_err(|error| unreadable(&error))?)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> String {
+    format!("unable to parse csr: {error}")
+}
+
+fn der(pem: &[u8]) -> Result<Vec<u8>, String> {
     let (_, pem) = parse_x509_pem(pem).map_err(|error| unreadable(&error))?;
     if pem.label != "CERTIFICATE REQUEST" {
         return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
     }
+    Ok(pem.contents)
+}
+
+/// Reads a request in PEM.
+pub(super) fn parse(pem: &[u8]) -> Result<Subject, String> {
+    let der = der(pem)?;
     let (_, request) =
-        X509CertificationRequest::from_der(&pem.contents).map_err(|error| unreadable(&error))?;
+        X509CertificationRequest::from_der(&der).map_err(|error| unreadable(&error))?;
     let name = &request.certification_request_info.subject;
     let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
         value.as_str().unwrap_or_default().to_owned()
@@ -41,9 +95,6 @@ pub(super) fn parse(pem: &[u8]) -> Result<Subject, String> {
         organizations: name.iter_organization().map(text).collect(),
         ..Subject::default()
     };
-    let mut kinds = BTreeSet::new();
-    subject.has_repeated =
-        !name.iter_attributes().all(|value| kinds.insert(value.attr_type().to_id_string()));
     for extension in request.requested_extensions().into_iter().flatten() {
         let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
         for name in &names.general_names {

@@ -9,14 +9,15 @@ use k8s_openapi::api::certificates::v1::{
 };
 use meta::ObjectKey;
 use rcgen::{
-    CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SerialNumber,
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
-    KUBE_APISERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, has, is_issued, request,
+    KUBE_APISERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, has, is_issued,
+    request, subject,
 };
 use crate::context::Context;
 use crate::reconcile::reconcile;
@@ -103,21 +104,17 @@ fn sign(
 ) -> Result<String, String> {
     let spec = &found.spec;
     let usages = spec.usages.as_deref().unwrap_or_default();
-    let subject = request::parse(&spec.request.0)?;
+    let asked = request::parse(&spec.request.0)?;
     match spec.signer_name.as_str() {
-        KUBELET_CLIENT => request::check_kubelet_client(&subject, usages)?,
-        KUBELET_SERVING => request::check_kubelet_serving(&subject, usages)?,
+        KUBELET_CLIENT => request::check_kubelet_client(&asked, usages)?,
+        KUBELET_SERVING => request::check_kubelet_serving(&asked, usages)?,
         KUBE_APISERVER_CLIENT => request::check_client(usages)?,
         _ => {}
     }
-    if subject.has_repeated {
-        // A certificate with one of them only would be another user's.
-        return Err("a subject with several values of one attribute is not supported".to_owned());
-    }
-    let pem = std::str::from_utf8(&spec.request.0).map_err(|error| error.to_string())?;
-    let mut asked =
-        CertificateSigningRequestParams::from_pem(pem).map_err(|error| error.to_string())?;
-    let params = &mut asked.params;
+    let wanted = request::wanted(&spec.request.0)?;
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = wanted.names;
+    params.distinguished_name = DistinguishedName::new();
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = usages.iter().filter_map(|usage| key_usage(usage)).collect();
     params.extended_key_usages = usages.iter().filter_map(|usage| extended(usage)).collect();
@@ -133,9 +130,10 @@ fn sign(
     params.not_before = at(now - BACKDATE)?;
     params.not_after = at(end)?;
     let key = KeyPair::from_pem(&authority.key).map_err(|error| error.to_string())?;
-    let issuer = Issuer::from_ca_cert_pem(&authority.certificate, key);
+    let issuer = Issuer::from_ca_cert_pem(&authority.certificate, &key);
     let issuer = issuer.map_err(|error| error.to_string())?;
-    asked.signed_by(&issuer).map(|signed| signed.pem()).map_err(|error| error.to_string())
+    let signed = params.signed_by(&wanted.key, &issuer).map_err(|error| error.to_string())?;
+    subject::with_subject(signed.der(), &wanted.subject, &key)
 }
 
 impl Authority {

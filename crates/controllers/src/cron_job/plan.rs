@@ -171,7 +171,15 @@ impl Plan {
                 return self.warn("UnparseableSchedule", text);
             }
         };
-        let next = schedule.next(now).and_then(|next| next.checked_add(DELTA).ok());
+        let Some(next) = schedule.next(now) else {
+            // Such as the 30th of February: upstream finds that two runs are at the same time.
+            let text = format!(
+                "invalid schedule: {} : time difference between two schedules is less than 1 second",
+                spec.schedule
+            );
+            return self.warn("InvalidSchedule", text);
+        };
+        let next = next.checked_add(DELTA).ok();
         self.wait = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
         if let Some(run) = self.due(cron, spec, &schedule, now) {
             self.judge(cron, spec, run, now);

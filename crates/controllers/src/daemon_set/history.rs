@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use client::{Client, ClientError, Patch, ResourcePath};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use meta::{Reason, Status};
 use serde_json::{Value, json};
 
 use super::HASH;
-use crate::deployment::template_hash;
 use crate::pod_control::Owner;
 use crate::pod_view::PodView;
 use crate::revisions::{self, Claim, RevisionControl, has_data};
@@ -60,27 +57,16 @@ pub(super) fn hash_of(revision: &ControllerRevision) -> Option<&String> {
 
 /// A revision of the current template.
 pub(super) fn snapshot(set: &DaemonSet, owner: &Owner, number: i64) -> ControllerRevision {
-    let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-    let hash = template_hash(&template, collisions);
-    let mut labels = template.metadata.and_then(|meta| meta.labels).unwrap_or_default();
-    labels.insert(HASH.to_owned(), hash.clone());
-    ControllerRevision {
-        metadata: ObjectMeta {
-            name: Some(format!("{}-{hash}", owner.key.name)),
-            namespace: Some(owner.key.namespace.clone()),
-            labels: Some(labels),
-            annotations: set.metadata.annotations.clone(),
-            owner_references: Some(vec![owner.reference()]),
-            ..ObjectMeta::default()
-        },
-        data: Some(RawExtension(data(set))),
-        revision: number,
-    }
+    revisions::snapshot(&set.metadata, owner, &template(set), HASH, (number, collisions))
+}
+
+fn template(set: &DaemonSet) -> PodTemplateSpec {
+    set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default()
 }
 
 fn data(set: &DaemonSet) -> Value {
-    revisions::data(&set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default())
+    revisions::data(&template(set))
 }
 
 /// Writes revisions.

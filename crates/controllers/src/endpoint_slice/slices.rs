@@ -10,6 +10,7 @@ use client::{Client, ClientError, DeleteOptions, Outcome};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use meta::ObjectKey;
+use prometheus::IntCounterVec;
 
 /// Endpoints per slice: upstream `--max-endpoints-per-slice`.
 const ENDPOINTS_MAX: usize = 100;
@@ -74,9 +75,9 @@ pub(crate) fn service_of(slice: &EndpointSlice, manager: &str) -> Option<ObjectK
     labels.get(SERVICE_NAME).map(|name| ObjectKey::new(namespace, name))
 }
 
-/// Plans and writes.
+/// Plans and writes, and counts what is written.
 pub(crate) async fn reconcile(
-    client: &Client,
+    (client, changes): (&Client, &IntCounterVec),
     parent: &Parent,
     families: &[AddressType],
     groups: Vec<Group>,
@@ -84,16 +85,17 @@ pub(crate) async fn reconcile(
 ) -> Result<Outcome, ClientError> {
     let plan = plan(parent, families, groups, &present);
     let api = client.api::<EndpointSlice>(&parent.namespace);
+    let count = |operation: &str| changes.with_label_values(&[operation]).inc();
     for slice in &plan.create {
         match api.create(slice).await {
-            Ok(_) => {}
+            Ok(_) => count("create"),
             Err(error) if error.is_namespace_terminating() => return Ok(Outcome::Done),
             Err(error) => return Err(error),
         }
     }
     for slice in &plan.update {
         match api.update(slice).await {
-            Ok(_) => {}
+            Ok(_) => count("update"),
             // The cache is behind.
             Err(error) if error.is_conflict() || error.is_not_found() => {
                 return Ok(Outcome::Requeue);
@@ -104,7 +106,8 @@ pub(crate) async fn reconcile(
     for name in &plan.delete {
         match api.delete(name, &DeleteOptions::default()).await {
             Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
+            Err(_) => {}
+            Ok(()) => count("delete"),
         }
     }
     Ok(Outcome::Done)

@@ -253,4 +253,37 @@ mod tests {
     fn an_empty_namespace_is_let_go() {
         assert_eq!(Findings::default().wait(), None);
     }
+
+    #[test]
+    fn every_reason_is_given_where_it_belongs() {
+        let reasons = |findings: &Findings| {
+            let all = update(&[], findings, Timestamp::UNIX_EPOCH);
+            let said = all.into_iter().map(|one| (one.type_, one.status, one.reason.unwrap()));
+            said.map(|(kind, status, reason)| format!("{kind}={status}:{reason}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            reasons(&Findings::default()),
+            [
+                "NamespaceDeletionDiscoveryFailure=False:ResourcesDiscovered",
+                "NamespaceDeletionGroupVersionParsingFailure=False:ParsedGroupVersions",
+                "NamespaceDeletionContentFailure=False:ContentDeleted",
+                "NamespaceContentRemaining=False:ContentRemoved",
+                "NamespaceFinalizersRemaining=False:ContentHasNoFinalizers",
+            ]
+        );
+        let mut findings = Findings::new(vec![("example.io/v1".to_owned(), "gone".to_owned())]);
+        let finalizers = BTreeMap::from([("e2e/x".to_owned(), 1)]);
+        findings.add("ns", &pods(), Ok(Left { count: 1, finalizers, grace_secs: 0 }));
+        assert_eq!(
+            reasons(&findings),
+            [
+                "NamespaceDeletionDiscoveryFailure=True:DiscoveryFailed",
+                "NamespaceDeletionGroupVersionParsingFailure=False:ParsedGroupVersions",
+                "NamespaceDeletionContentFailure=True:ContentDeletionFailed",
+                "NamespaceContentRemaining=True:SomeResourcesRemain",
+                "NamespaceFinalizersRemaining=True:SomeFinalizersRemain",
+            ]
+        );
+    }
 }

@@ -28,9 +28,17 @@ pub(super) fn is_ready(node: &Node) -> bool {
     condition(node, "Ready").is_some_and(|condition| condition.status == "True")
 }
 
-/// All taints the node should have, `None` when it has them. Nobody is driven off while no node
-/// at all is ready: there would be nowhere to go, and the fault is likely ours.
-pub(super) fn wanted(node: &Node, any_ready: bool, now: Timestamp) -> Option<Vec<Value>> {
+/// Whether pods leave the node already.
+pub(super) fn may_leave_already(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    taints.iter().any(|taint| {
+        taint.effect == NO_EXECUTE && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str())
+    })
+}
+
+/// All taints the node should have, `None` when it has them; whether pods may be driven off it is
+/// for `zones` to say.
+pub(super) fn wanted(node: &Node, may_leave: bool, now: Timestamp) -> Option<Vec<Value>> {
     let mut due = Vec::new();
     let status = |kind: &str| condition(node, kind).map_or("", |condition| &condition.status);
     let unready = match condition(node, "Ready").map(|condition| condition.status.as_str()) {
@@ -42,7 +50,7 @@ pub(super) fn wanted(node: &Node, any_ready: bool, now: Timestamp) -> Option<Vec
     };
     if let Some(key) = unready {
         due.push((key, NO_SCHEDULE));
-        if any_ready && condition(node, "Ready").is_some() {
+        if may_leave && condition(node, "Ready").is_some() {
             due.push((key, NO_EXECUTE));
         }
     }

@@ -8,15 +8,12 @@ use std::sync::Arc;
 use client::ClientError;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
 
 use super::HASH;
-use crate::deployment::template_hash;
 use crate::pod_control::Owner;
 use crate::pod_view::PodView;
-use crate::revisions::{RevisionControl, data, has_data};
+use crate::revisions::{self, RevisionControl, data, has_data};
 
 /// Label of a set's revisions: their hash alone.
 const REVISION_HASH: &str = "controller.kubernetes.io/hash";
@@ -143,26 +140,16 @@ async fn create(
 }
 
 fn snapshot(set: &StatefulSet, owner: &Owner, number: i64, collisions: i32) -> ControllerRevision {
-    let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-    let hash = template_hash(&template, Some(collisions));
-    let mut labels = template.metadata.and_then(|meta| meta.labels).unwrap_or_default();
-    labels.insert(REVISION_HASH.to_owned(), hash.clone());
-    ControllerRevision {
-        metadata: ObjectMeta {
-            name: Some(format!("{}-{hash}", owner.key.name)),
-            namespace: Some(owner.key.namespace.clone()),
-            labels: Some(labels),
-            annotations: set.metadata.annotations.clone(),
-            owner_references: Some(vec![owner.reference()]),
-            ..ObjectMeta::default()
-        },
-        data: Some(RawExtension(data_of(set))),
-        revision: number,
-    }
+    let counts = (number, Some(collisions));
+    revisions::snapshot(&set.metadata, owner, &template(set), REVISION_HASH, counts)
+}
+
+fn template(set: &StatefulSet) -> PodTemplateSpec {
+    set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default()
 }
 
 fn data_of(set: &StatefulSet) -> Value {
-    data(&set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default())
+    data(&template(set))
 }
 
 fn collisions(set: &StatefulSet) -> i32 {

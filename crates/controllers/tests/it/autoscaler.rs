@@ -1,8 +1,9 @@
 //! What the controllers make of autoscalers.
 
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::memory_api::MemoryApi;
+use crate::memory_api::{MemoryApi, REFUSED};
 use crate::workloads::{PODS, Running, namespace};
 
 const WIDGETS: &str = "/apis/example.io/v1/namespaces/n/widgets";
@@ -77,6 +78,17 @@ async fn a_target_grows_with_what_its_pods_use() {
             && status["lastScaleTime"].is_string()
     })
     .await;
+    let action = ("action", "scale_up");
+    let name = |rest: &str| format!("horizontal_pod_autoscaler_controller_{rest}");
+    let done = [action, ("error", "none")];
+    api.eventually("it is counted", |_| {
+        running.metric(&name("reconciliations_total"), &done) == 1.0
+    })
+    .await;
+    let asked = [action, ("error", "none"), ("metric_type", "Resource")];
+    assert_eq!(running.metric(&name("metric_computation_total"), &asked), 1.0);
+    assert_eq!(running.metric(&name("num_horizontal_pod_autoscalers"), &[]), 1.0);
+    assert_eq!(running.metric(&name("desired_replicas"), &[("hpa_name", "a")]), 4.0);
     api.eventually("the event", |api| {
         let text = "New size: 4; reason: cpu resource utilization (percentage of request) above \
                     target";
@@ -142,4 +154,180 @@ async fn two_autoscalers_of_one_pod_scale_nothing() {
     })
     .await;
     assert_eq!(api.get(&format!("{WIDGETS}/w")).unwrap()["spec"]["replicas"], 2);
+}
+
+/// Has the autoscaler ask this metric alone.
+fn with_metric(api: &MemoryApi, metric: &Value) {
+    autoscaler(api);
+    api.patch(&format!("{AUTOSCALERS}/a"), &json!({ "spec": { "metrics": [metric] } }));
+}
+
+async fn says(api: &MemoryApi, kind: &str, expected: Value) {
+    api.eventually(&format!("{kind}: {expected}"), |api| {
+        let found = condition(api, kind);
+        json!([found["status"], found["reason"], found["message"]]) == expected
+    })
+    .await;
+}
+
+/// What is told of a metric that cannot be had, and what of all metrics then.
+async fn fails(metric: Value, reason: &str, why: &str, first: &str) {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    widget(api, 2);
+    with_metric(api, &metric);
+    api.tells(reason, why).await;
+    let text = format!("the HPA was unable to compute the replica count: {why}");
+    says(api, "ScalingActive", json!(["False", reason, text])).await;
+    let text = format!("invalid metrics (1 invalid out of 1), first error is: {first}");
+    api.tells("FailedComputeMetricsReplicas", &text).await;
+    let able = "the HPA controller was able to get the target's current scale";
+    says(api, "AbleToScale", json!(["True", "SucceededGetScale", able])).await;
+}
+
+#[tokio::test]
+async fn a_resource_that_nobody_measures_is_told() {
+    let target = json!({ "type": "Utilization", "averageUtilization": 50 });
+    let why = "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics \
+               returned from resource metrics API";
+    fails(
+        json!({ "type": "Resource", "resource": { "name": "cpu", "target": target } }),
+        "FailedGetResourceMetric",
+        why,
+        &format!("failed to get cpu resource metric value: {why}"),
+    )
+    .await;
+    fails(
+        json!({ "type": "ContainerResource", "containerResource": {
+            "name": "cpu", "container": "c", "target": target } }),
+        "FailedGetContainerResourceMetric",
+        why,
+        &format!("failed to get c container metric value: {why}"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_metric_that_nobody_serves_is_told() {
+    let target = json!({ "type": "AverageValue", "averageValue": "5" });
+    let none = "unable to fetch metrics from custom metrics API: not found";
+    let why = format!("unable to get metric hits: {none}");
+    fails(
+        json!({ "type": "Pods", "pods": { "metric": { "name": "hits" }, "target": target } }),
+        "FailedGetPodsMetric",
+        &why,
+        &format!("failed to get pods metric value: {why}"),
+    )
+    .await;
+    let why = format!("unable to get metric hits: Widget on n w/{none}");
+    fails(
+        json!({ "type": "Object", "object": { "metric": { "name": "hits" }, "target": target,
+            "describedObject": {
+                "apiVersion": "example.io/v1", "kind": "Widget", "name": "w" } } }),
+        "FailedGetObjectMetric",
+        &why,
+        &format!("failed to get object metric value: {why}"),
+    )
+    .await;
+    let why = "unable to get external metric n/queue/nil: no metrics returned from external \
+               metrics API";
+    fails(
+        json!({ "type": "External", "external": { "metric": { "name": "queue" },
+            "target": target } }),
+        "FailedGetExternalMetric",
+        why,
+        &format!(
+            "failed to get queue external metric value: failed to get queue external metric: {why}"
+        ),
+    )
+    .await;
+    let why = "unknown metric source type \"Guess\"";
+    fails(json!({ "type": "Guess" }), "InvalidMetricSourceType", why, why).await;
+}
+
+#[tokio::test]
+async fn a_target_without_a_usable_selector_is_told() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    widget(api, 2);
+    let target = format!("{WIDGETS}/w");
+    api.patch(&target, &json!({ "status": { "selector": "" } }));
+    autoscaler(api);
+    api.tells("SelectorRequired", "selector is required").await;
+    let text = "the HPA target's scale is missing a selector";
+    says(api, "ScalingActive", json!(["False", "InvalidSelector", text])).await;
+    api.patch(&target, &json!({ "status": { "selector": "a in" } }));
+    api.patch(&format!("{AUTOSCALERS}/a"), &json!({ "spec": { "maxReplicas": 7 } }));
+    api.eventually("the selector is no selector", |api| {
+        let text = "couldn't convert selector into a corresponding internal selector object: ";
+        let events = api.list("/api/v1/events");
+        events.iter().any(|event| {
+            event["reason"] == "InvalidSelector"
+                && event["message"].as_str().unwrap().starts_with(text)
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_target_at_zero_is_left_alone() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    widget(api, 0);
+    autoscaler(api);
+    let text = "scaling is disabled since the replica count of the target is zero";
+    says(api, "ScalingActive", json!(["False", "ScalingDisabled", text])).await;
+}
+
+#[tokio::test]
+async fn a_size_that_is_refused_is_told() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    widget(api, 9);
+    api.refuse(Method::PUT, "/widgets/w/scale");
+    autoscaler(api);
+    let text = format!(
+        "New size: 5; reason: Current number of replicas above Spec.MaxReplicas; error: {REFUSED}"
+    );
+    api.tells("FailedRescale", &text).await;
+    let text = format!("the HPA controller was unable to update the target scale: {REFUSED}");
+    says(api, "AbleToScale", json!(["False", "FailedUpdateScale", text])).await;
+}
+
+#[tokio::test]
+async fn a_status_that_is_refused_is_told() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    widget(api, 2);
+    api.refuse(Method::PATCH, "/horizontalpodautoscalers/a/status");
+    api.refuse(Method::PUT, "/horizontalpodautoscalers/a/status");
+    autoscaler(api);
+    api.tells("FailedUpdateStatus", REFUSED).await;
+}
+
+#[tokio::test]
+async fn a_target_grows_no_faster_than_it_may_and_stays_within_its_bounds() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    widget(api, 1);
+    pod(api, "a", "4500m");
+    autoscaler(api);
+    // Nine would be enough, of which it may have five.
+    api.eventually("the limit is told", |api| {
+        condition(api, "ScalingLimited")["reason"] == "ScaleUpLimit"
+            || condition(api, "ScalingLimited")["reason"] == "TooManyReplicas"
+    })
+    .await;
+    let limited = condition(api, "ScalingLimited");
+    assert_eq!(limited["status"], "True", "{limited}");
+    api.eventually("it has grown", |api| {
+        api.get(&format!("{WIDGETS}/w")).unwrap()["spec"]["replicas"].as_i64() > Some(1)
+    })
+    .await;
 }

@@ -9,13 +9,23 @@ mod devices;
 #[cfg(test)]
 mod disruption;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
+mod gated;
+#[cfg(test)]
 mod hand_over;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod provisioning;
+#[cfg(test)]
+mod quotas;
+#[cfg(test)]
+mod rollouts;
 #[cfg(test)]
 mod stateful_sets;
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! It stores JSON objects under their paths, gives uids and resource versions, watches, patches
 //! and deletes with finalizers and preconditions. It has no validation, defaults, authorization or
-//! selectors beyond `metadata.name`: what a test needs of those it writes itself.
+//! selectors beyond `metadata.name`: what a test needs of those it writes itself. It refuses the
+//! requests that a test names.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,10 +36,15 @@ struct State {
     objects: BTreeMap<Key, Value>,
     /// Everything that happened: type, key, object.
     log: Vec<(&'static str, Key, Value)>,
+    /// Requests that fail: method and a part of the path.
+    refused: Vec<(Method, String)>,
 }
 
 /// The content type of strategic merge patches.
 const STRATEGIC: &[u8] = b"application/strategic-merge-patch+json";
+
+/// What a refused request is told.
+pub(crate) const REFUSED: &str = "not today";
 
 /// An object, or why not.
 type Answer = Result<Value, Box<Status>>;
@@ -89,6 +95,28 @@ impl MemoryApi {
         matching.map(|(_, object)| object.clone()).collect()
     }
 
+    /// From now on fails requests of a method whose path has this part, with the text
+    /// [`REFUSED`]; what the test itself does is not refused.
+    pub(crate) fn refuse(&self, method: Method, part: &str) {
+        self.lock().refused.push((method, part.to_owned()));
+    }
+
+    /// Refuses nothing any more.
+    pub(crate) fn refuse_nothing(&self) {
+        self.lock().refused.clear();
+    }
+
+    /// Whether there is an event of this reason with this text.
+    pub(crate) fn has_told(&self, reason: &str, text: &str) -> bool {
+        let events = self.list("/api/v1/events");
+        events.iter().any(|event| event["reason"] == reason && event["message"] == text)
+    }
+
+    /// Waits for an event.
+    pub(crate) async fn tells(&self, reason: &str, text: &str) {
+        self.eventually(&format!("{reason}: {text}"), |api| api.has_told(reason, text)).await;
+    }
+
     /// Waits until `holds` of the state, and fails the test when it does not in ten seconds.
     pub(crate) async fn eventually(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let mut grown = self.inner.grown.subscribe();
@@ -107,6 +135,11 @@ impl MemoryApi {
 
     fn answer(&self, request: &Request<Bytes>) -> Answer {
         let path = request.uri().path();
+        let is_refused =
+            |(method, part): &(Method, String)| request.method() == method && path.contains(part);
+        if self.lock().refused.iter().any(is_refused) {
+            return Err(failure(Reason::InternalError, REFUSED));
+        }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
         if let Some(document) = discovery(path) {
             return Ok(document);

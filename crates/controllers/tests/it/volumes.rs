@@ -74,6 +74,14 @@ async fn claims_take_the_smallest_volumes_and_release_them() {
         claim["spec"]["volumeName"] == "small" && claim["status"]["phase"] == "Bound"
     })
     .await;
+    let counted = |name: &str| running.metric(&format!("pv_collector_{name}"), &[]);
+    api.eventually("they are counted", |_| {
+        counted("bound_pv_count") == 2.0
+            && counted("unbound_pv_count") == 1.0
+            && counted("bound_pvc_count") == 2.0
+            && counted("total_pv_count") == 3.0
+    })
+    .await;
     let more = json!({ "spec": { "resources": { "requests": { "storage": "11Gi" } } } });
     api.patch(&format!("{CLAIMS}/c"), &more);
     api.eventually("who has to grow it is told", |api| has_event(api, "ExternalExpanding")).await;

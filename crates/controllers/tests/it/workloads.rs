@@ -11,6 +11,7 @@ use crate::memory_api::MemoryApi;
 /// Controllers at work; they end with the test.
 pub(crate) struct Running {
     pub(crate) api: MemoryApi,
+    pub(crate) metrics: telemetry::Registry,
     shutdown: Shutdown,
 }
 
@@ -27,15 +28,51 @@ impl Running {
 
     pub(crate) fn start_on(api: MemoryApi) -> Self {
         let shutdown = Shutdown::new();
-        let run = manage(&api, shutdown.clone());
+        let metrics = telemetry::Registry::new();
+        let clock = Arc::new(clock::SystemClock);
+        let run = manage_with(&api, clock, metrics.clone(), shutdown.clone());
         drop(stdx::task::spawn("controllers", run));
-        Self { api, shutdown }
+        Self { api, metrics, shutdown }
+    }
+
+    /// A number of a metric: of a counter or gauge its value, of a histogram how often.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let families = self.metrics.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
+        let fits = |metric: &&prometheus::proto::Metric| {
+            labels.iter().all(|(label, value)| {
+                metric
+                    .get_label()
+                    .iter()
+                    .any(|pair| pair.name() == *label && pair.value() == *value)
+            })
+        };
+        metrics
+            .filter(fits)
+            .map(|metric| {
+                let times = metric.get_histogram().get_sample_count();
+                metric.get_counter().get_value()
+                    + metric.get_gauge().get_value()
+                    + f64::from(u32::try_from(times).unwrap())
+            })
+            .sum()
     }
 }
 
 /// All controllers on an API.
 pub(crate) fn manage(
     api: &MemoryApi,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), controllers::RunError>> {
+    let clock = Arc::new(clock::SystemClock);
+    manage_with(api, clock, telemetry::Registry::new(), shutdown)
+}
+
+fn manage_with(
+    api: &MemoryApi,
+    clock: clock::SharedClock,
+    metrics: telemetry::Registry,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, Result<(), controllers::RunError>> {
     let client = api.client();
@@ -50,18 +87,23 @@ pub(crate) fn manage(
         signing: None,
         unused_tokens: jiff::SignedDuration::from_hours(24),
         force_detach_on_timeout: true,
-        device_taint_rules: true,
+        nodes: controllers::NodeHealth::default(),
+        features: features::Features::parse(&[GATES]).unwrap(),
     };
     let deps = controllers::Deps {
         client: client.clone(),
         client_for: Arc::new(move |_| client.clone()),
         sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
-        clock: Arc::new(clock::SystemClock),
-        metrics: telemetry::Registry::new(),
+        clock,
+        metrics,
     };
     let (ready, _) = stdx::ready::signal();
     controllers::run(config, deps, ready, shutdown)
 }
+
+/// What is off by default and has a controller.
+const GATES: &str = "DRADeviceTaintRules=true,ClusterTrustBundle=true,GenericWorkload=true,\
+                     PodCertificateRequest=true,StorageVersionMigrator=true";
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";

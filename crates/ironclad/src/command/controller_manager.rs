@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use client::{AccountTokens, Client, Credentials, KubeConfig, Remote};
 use jiff::SignedDuration;
 
 use crate::command::alone::Alone;
@@ -11,6 +12,9 @@ use crate::command::election::Election;
 use crate::command::gates::Gates;
 use crate::command::own_port;
 use crate::token_signer;
+
+/// How controllers call themselves to the API server.
+const AGENT: &str = "kube-controller-manager/v1.36.0";
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -50,15 +54,78 @@ pub(crate) struct Args {
     /// invalid, and then before it is removed.
     #[arg(long, default_value = "8760h0m0s")]
     legacy_service_account_token_clean_up_period: SignedDuration,
+    /// Let every controller act as a service account of its own, in kube-system, with a token that is
+    /// asked for; otherwise all act as whoever the kubeconfig names.
+    #[arg(long)]
+    use_service_account_credentials: bool,
     /// Never take a volume from a node because it has not been ready for minutes.
     #[arg(long)]
     disable_force_detach_on_timeout: bool,
+    #[command(flatten)]
+    nodes: Nodes,
     #[command(flatten)]
     port: own_port::Place,
     #[command(flatten)]
     election: Election,
     #[command(flatten)]
     gates: Gates,
+}
+
+/// As whom controllers act.
+fn client_for(args: &Args, alone: &Alone) -> anyhow::Result<controllers::ClientFor> {
+    let manager = alone.client.clone();
+    if !args.use_service_account_credentials {
+        return Ok(Arc::new(move |_account| manager.clone()));
+    }
+    // Connections of their own: a certificate would count for more than a token.
+    let mut config = KubeConfig::load(&args.kubeconfig)?;
+    config.credentials = Credentials::Anonymous;
+    let clock = Arc::clone(&alone.clock);
+    let remote = Remote::new(&config, AGENT, Arc::clone(&clock))?;
+    Ok(Arc::new(move |account| {
+        let clock = Arc::clone(&clock);
+        let tokens = AccountTokens::new(manager.clone(), clock, "kube-system", account);
+        Client::new(Arc::new(remote.with_tokens(Arc::new(tokens))))
+    }))
+}
+
+/// When nodes are given up.
+#[derive(clap::Args)]
+struct Nodes {
+    /// How long a node may be silent before it counts as unknown.
+    #[arg(long, default_value = "50s")]
+    node_monitor_grace_period: SignedDuration,
+    /// The same for a node that has never said anything.
+    #[arg(long, default_value = "1m0s")]
+    node_startup_grace_period: SignedDuration,
+    /// Nodes of a zone whose pods are made to leave in a second, when nodes fail.
+    #[arg(long, default_value_t = 0.1)]
+    node_eviction_rate: f64,
+    /// The same in a zone that is unhealthy and large; none in one that is not large.
+    #[arg(long, default_value_t = 0.01)]
+    secondary_node_eviction_rate: f64,
+    /// The part of a zone's nodes, at least three, with which it is unhealthy when they fail.
+    #[arg(long, default_value_t = 0.55)]
+    unhealthy_zone_threshold: f64,
+    /// The number of nodes beyond which a zone is large.
+    #[arg(long, default_value_t = 50)]
+    large_cluster_size_threshold: u32,
+}
+
+impl Nodes {
+    fn read(&self) -> anyhow::Result<controllers::NodeHealth> {
+        let positive = |name: &str, time: SignedDuration| {
+            std::time::Duration::try_from(time).with_context(|| format!("--{name} is negative"))
+        };
+        Ok(controllers::NodeHealth {
+            grace: positive("node-monitor-grace-period", self.node_monitor_grace_period)?,
+            startup_grace: positive("node-startup-grace-period", self.node_startup_grace_period)?,
+            eviction_rate: self.node_eviction_rate,
+            secondary_eviction_rate: self.secondary_node_eviction_rate,
+            unhealthy_zone_threshold: self.unhealthy_zone_threshold,
+            large_cluster_size_threshold: self.large_cluster_size_threshold,
+        })
+    }
 }
 
 /// Runs it until it is told to stop.
@@ -70,7 +137,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Some(path) => std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?,
         None => {
-            let authority = client::KubeConfig::load(&args.kubeconfig)?.certificate_authority;
+            let authority = KubeConfig::load(&args.kubeconfig)?.certificate_authority;
             String::from_utf8(authority).context("the kubeconfig's authority is not PEM")?
         }
     };
@@ -87,6 +154,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let sign_token = args.service_account_private_key_file.as_ref();
     let sign_token = sign_token.map(|path| token_signer::of(&read(path)?)).transpose()?;
+    let client_for = client_for(&args, &alone)?;
     own_port::start(&args.port, &alone, "kube-controller-manager").await?;
     let config = controllers::Config {
         controllers,
@@ -97,12 +165,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         signing,
         unused_tokens: args.legacy_service_account_token_clean_up_period,
         force_detach_on_timeout: !args.disable_force_detach_on_timeout,
-        device_taint_rules: features.is_enabled("DRADeviceTaintRules"),
+        nodes: args.nodes.read()?,
+        features,
     };
-    let client = alone.client.clone();
     let deps = controllers::Deps {
         client: alone.client.clone(),
-        client_for: Arc::new(move |_account| client.clone()),
+        client_for,
         sign_token,
         clock: Arc::clone(&alone.clock),
         metrics: alone.metrics.clone(),

@@ -132,8 +132,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let store = plane.open_store(&clock, &metrics)?;
     progress.step("store opened");
     let pki = plane.pki(&*clock)?;
-    let device_taint_rules = features.is_enabled("DRADeviceTaintRules");
-    let config = apiserver::Config { features, audit, ..plane.config(plane.server_pki(&pki)?) };
+    let gates = features.clone();
+    // As in clusters that kubeadm makes: others may join by tokens.
+    let config = apiserver::Config {
+        features,
+        audit,
+        enable_bootstrap_token_auth: true,
+        ..plane.config(plane.server_pki(&pki)?)
+    };
     progress.step("certificates ready");
     let running = control_plane::start(config, store, &clock, &metrics, &shutdown).await?;
     progress.step(&format!("API server on port {}", args.secure_port));
@@ -150,7 +156,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         pki: &pki,
         clock: &clock,
         metrics: &metrics,
-        device_taint_rules,
+        features: gates,
         node_cidr_mask_size: args.node_cidr_mask_size_ipv4,
     };
     let mut supervisor = Supervisor::new(shutdown.clone());
@@ -223,7 +229,7 @@ struct Cluster<'a> {
     pki: &'a setup::Pki,
     clock: &'a SharedClock,
     metrics: &'a telemetry::Registry,
-    device_taint_rules: bool,
+    features: features::Features,
     /// Length of the prefix of the node's range of pods.
     node_cidr_mask_size: u8,
 }
@@ -270,7 +276,9 @@ impl Cluster<'_> {
     /// Starts controllers and scheduler, each under its own identity.
     fn start_control(&self, supervisor: &mut Supervisor, server: &Handle) -> anyhow::Result<()> {
         let config = controllers::Config {
-            controllers: vec!["*".to_owned()],
+            controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
+                .map(str::to_owned)
+                .to_vec(),
             cluster_cidrs: vec![self.agent.cluster_cidr.into()],
             node_cidr_mask_size_v4: self.node_cidr_mask_size,
             node_cidr_mask_size_v6: 64,
@@ -282,7 +290,8 @@ impl Cluster<'_> {
             }),
             unused_tokens: controllers::UNUSED_TOKENS,
             force_detach_on_timeout: true,
-            device_taint_rules: self.device_taint_rules,
+            nodes: controllers::NodeHealth::default(),
+            features: self.features.clone(),
         };
         let handle = server.clone();
         let manager = UserInfo::component("system:kube-controller-manager");

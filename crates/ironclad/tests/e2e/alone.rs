@@ -1,5 +1,7 @@
 //! Every part in a process of its own, against an API server reached over HTTPS.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{Host, POD_IMAGE};
@@ -73,4 +75,59 @@ fn the_controllers_tell_who_may_know(parts: &Parts) {
     for wanted in ["workqueue_adds_total{name=\"statefulset\"}", "running_managed_controllers"] {
         assert!(metrics.contains(wanted), "{wanted}: {metrics}");
     }
+}
+
+/// A kubeconfig of a user that the cluster's authority vouches for.
+fn kubeconfig_of(parts: &Parts, user: &str) -> String {
+    let read = |name: &str| std::fs::read_to_string(parts.path("server/pki").join(name)).unwrap();
+    let authority = read("ca.crt");
+    let key = rcgen::KeyPair::from_pem(&read("ca.key")).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&authority, key).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, user);
+    params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    let data = |pem: String| STANDARD.encode(pem);
+    let server = format!("https://{}:6443", Host::ADDRESS);
+    let config = json!({ "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": server,
+            "certificate-authority-data": data(authority) } }],
+        "users": [{ "name": "c", "user": { "client-certificate-data": data(certificate),
+            "client-key-data": data(key.serialize_pem()) } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }] });
+    let path = parts.path(&user.replace(':', "-")).display().to_string();
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+/// The manager itself may hardly do anything: its controllers may, each what its role says.
+#[test]
+fn controllers_of_their_own_process_act_under_accounts_of_their_own() {
+    let mut parts = Parts::new();
+    parts.start_api_server();
+    let kubeconfig = kubeconfig_of(&parts, "system:kube-controller-manager");
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let labels = json!({ "app": "web" });
+    let deployment = json!({ "metadata": { "name": "web" }, "spec": {
+        "selector": { "matchLabels": labels }, "replicas": 1, "template": {
+            "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "c", "image": "i" }] } } } });
+    let accounts = "/api/v1/namespaces/kube-system/serviceaccounts";
+    parts.until("there is a deployment", || {
+        parts.request(Method::POST, deployments, Some(&deployment))
+    });
+    assert!(parts.get(&format!("{accounts}/deployment-controller")).is_none());
+    parts.start_as("controller-manager", &kubeconfig, &["--use-service-account-credentials"]);
+    parts.until("there is a pod", || {
+        let pods = parts.get("/api/v1/namespaces/default/pods")?;
+        (pods["items"].as_array()?.len() == 1).then_some(())
+    });
+    for account in ["deployment-controller", "replicaset-controller", "service-account-controller"]
+    {
+        assert!(parts.get(&format!("{accounts}/{account}")).is_some(), "{account}");
+    }
+    let log = parts.log("controller-manager");
+    assert!(!log.contains("orbidden"), "{log}");
 }

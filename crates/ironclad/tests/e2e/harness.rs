@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Client, ClientError, KubeConfig, Remote};
+use client::{Client, ClientError, Credentials, KubeConfig, Remote};
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{Cluster, Options, POD_IMAGE, pod_image};
@@ -63,10 +63,36 @@ impl Harness {
         content_type: &'static str,
         body: Option<&Value>,
     ) -> Result<Bytes, ClientError> {
+        self.send_as(None, (method, path), content_type, body)
+    }
+
+    /// Sends a request with a token.
+    pub(crate) fn request_with_token(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        let credentials = Some(Credentials::Token(token.to_owned()));
+        let answer = self.send_as(credentials, (method, path), "application/json", body)?;
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
+    }
+
+    fn send_as(
+        &self,
+        credentials: Option<Credentials>,
+        (method, path): (Method, &str),
+        content_type: &'static str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, ClientError> {
         let kubeconfig = self.cluster.kubeconfig();
         let (path, body) = (path.to_owned(), body.map(ToString::to_string).unwrap_or_default());
         self.cluster.host().run(move || {
-            let config = KubeConfig::load(&kubeconfig).unwrap();
+            let mut config = KubeConfig::load(&kubeconfig).unwrap();
+            if let Some(credentials) = credentials {
+                config.credentials = credentials;
+            }
             let remote = Remote::new(&config, "e2e", Arc::new(clock::SystemClock)).unwrap();
             let client = Client::new(Arc::new(remote));
             let runtime =

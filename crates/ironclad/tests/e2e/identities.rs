@@ -97,7 +97,22 @@ fn objects() -> Vec<(&'static str, Value)> {
             "spec": { "maxReplicas": 3, "scaleTargetRef": { "apiVersion": "apps/v1",
                 "kind": "Deployment", "name": "web" } } }),
         ),
-        ("persistentvolumeclaims", json!({ "metadata": { "name": "claim" }, "spec": claim })),
+        (
+            "persistentvolumeclaims",
+            json!({ "metadata": { "name": "claim" }, "spec": claim.clone() }),
+        ),
+        (
+            "resource.k8s.io/v1/resourceclaimtemplates",
+            json!({ "metadata": { "name": "devices" }, "spec": { "spec": {} } }),
+        ),
+        (
+            "pods",
+            json!({ "metadata": { "name": "waits" }, "spec": {
+                "resourceClaims": [{ "name": "d", "resourceClaimTemplateName": "devices" }],
+                "volumes": [{ "name": "v", "ephemeral": { "volumeClaimTemplate": {
+                    "spec": claim } } }],
+                "containers": [{ "name": "c", "image": POD_IMAGE }] } }),
+        ),
         (
             "secrets",
             json!({ "metadata": { "name": "token",
@@ -154,6 +169,12 @@ fn no_component_asks_for_what_its_role_does_not_allow() {
         let status =
             harness.get(&format!("{}/daemon", collection("apps/v1/daemonsets")))["status"].clone();
         (status["numberReady"].as_i64() >= Some(3)).then_some(())
+    });
+    harness.until("claims of a pod are made", || {
+        let status = harness.get(&pod_path("waits"))["status"].clone();
+        let is_made = harness.exists(&format!("{}/waits-v", collection("persistentvolumeclaims")));
+        (is_made && status["resourceClaimStatuses"][0]["resourceClaimName"].is_string())
+            .then_some(())
     });
     harness.ready_pods("app=old", 1);
     harness.ready_pod("set-0");

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod extension;
 #[cfg(test)]
+mod gated;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod parts;

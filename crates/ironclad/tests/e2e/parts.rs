@@ -64,6 +64,14 @@ impl Parts {
         self.running.push((part, child));
     }
 
+    /// Starts a part with a kubeconfig of its own.
+    pub(crate) fn start_as(&mut self, part: &'static str, kubeconfig: &str, args: &[&str]) {
+        let mut command = self.command(part, args);
+        command.args(["--kubeconfig", kubeconfig]);
+        let child = self.host.run(move || command.spawn()).unwrap();
+        self.running.push((part, child));
+    }
+
     /// Starts the API server and waits until it is ready.
     pub(crate) fn start_api_server(&mut self) {
         let path = |name: &str| self.path(name).display().to_string();

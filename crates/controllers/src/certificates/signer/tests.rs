@@ -85,3 +85,50 @@ fn only_what_is_approved_and_open_is_signed() {
     other.status = serde_json::from_value(status).unwrap();
     assert!(!is_wanted(&other));
 }
+
+/// Asks for `O = staff + O = admins, CN = jane`: one set with two organizations, as Go writes them.
+const OF_TWO_GROUPS: &str = "\
+-----BEGIN CERTIFICATE REQUEST-----\n\
+MIIBGTCBwAIBADAuMR0wDAYDVQQKDAVzdGFmZjANBgNVBAoMBmFkbWluczENMAsG\n\
+A1UEAwwEamFuZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNzj6ng17ITMnA3m\n\
+U8a0Qp5adeRI5/wQVF2mzTnXQwsDH1vyudBrdZwYSqJAhT+tfcrRB+Q3qlKRG0MY\n\
+l1SPAf+gMDAuBgkqhkiG9w0BCQ4xITAfMB0GA1UdEQQWMBSCDGphbmUuZXhhbXBs\n\
+ZYcEwAACBzAKBggqhkjOPQQDAgNIADBFAiEAhYQuhgQJZ9tzy4j6t0YQwtzVuqII\n\
+Op9VWz+fvHcGu8QCIA1iPgfEPG00C7ibF+KL5R+k1N8cAL0mHsGu3cUK8HIJ\n\
+-----END CERTIFICATE REQUEST-----\n\
+";
+
+#[test]
+fn a_user_of_several_groups_stays_in_all_of_them() {
+    let mut found = asked(LEGACY_UNKNOWN, &["client auth"], None);
+    found.spec.request = k8s_openapi::ByteString(OF_TWO_GROUPS.as_bytes().to_vec());
+    let authority = authority();
+    let signed = sign(&found, &authority, now()).unwrap();
+    let (_, pem) = parse_x509_pem(signed.as_bytes()).unwrap();
+    let leaf = pem.parse_x509().unwrap();
+    let groups: Vec<_> =
+        leaf.subject().iter_organization().map(|group| group.as_str().unwrap()).collect();
+    assert_eq!(groups, ["staff", "admins"]);
+    assert_eq!(leaf.subject().iter_common_name().next().unwrap().as_str().unwrap(), "jane");
+    let names = leaf.subject_alternative_name().unwrap().unwrap().value.general_names.len();
+    assert_eq!(names, 2);
+    let (_, pem) = parse_x509_pem(authority.certificate.as_bytes()).unwrap();
+    let issuer = pem.parse_x509().unwrap();
+    leaf.verify_signature(Some(issuer.public_key())).unwrap();
+    assert_eq!(leaf.issuer().as_raw(), issuer.subject().as_raw());
+}
+
+#[test]
+fn a_request_that_its_key_has_not_signed_is_refused() {
+    let mut found = asked(LEGACY_UNKNOWN, &["client auth"], None);
+    let (_, pem) = parse_x509_pem(OF_TWO_GROUPS.as_bytes()).unwrap();
+    let mut der = pem.contents;
+    let at = der.windows(5).position(|part| part == b"staff").unwrap();
+    der[at] = b'x';
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(&der);
+    let forged =
+        format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n");
+    found.spec.request = k8s_openapi::ByteString(forged.into_bytes());
+    assert!(sign(&found, &authority(), now()).is_err());
+}

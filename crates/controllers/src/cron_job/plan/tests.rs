@@ -112,3 +112,50 @@ fn what_cannot_be_read_is_told() {
     assert_eq!(unparseable(&wrong).as_deref(), Some(text));
     assert_eq!(unparseable(&cron(&json!({}), &json!({}))), None);
 }
+
+#[test]
+fn what_is_wrong_with_a_schedule_is_told() {
+    let told = |spec: &Value| plan(&cron(spec, &json!({})), &[]).events;
+    let one =
+        |reason: &'static str, text: &str| vec![(EventType::Warning, reason, text.to_owned())];
+    let never = plan(&cron(&json!({ "schedule": "0 0 31 2 *" }), &json!({})), &[]);
+    assert_eq!((never.start, never.wait), (None, None));
+    assert_eq!(
+        never.events,
+        one(
+            "InvalidSchedule",
+            "invalid schedule: 0 0 31 2 * : time difference between two schedules is less than 1 \
+             second"
+        )
+    );
+    assert_eq!(
+        told(&json!({ "timeZone": "Mars/Base" })),
+        one("UnknownTimeZone", "invalid timeZone: \"Mars/Base\": unknown time zone Mars/Base")
+    );
+    assert_eq!(
+        told(&json!({ "schedule": "TZ=UTC 0 0 1 1 *", "startingDeadlineSeconds": 10 }))[0],
+        one(
+            "UnsupportedSchedule",
+            "CRON_TZ or TZ used in schedule \"TZ=UTC 0 0 1 1 *\" is not officially supported, see \
+             https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+        )[0]
+    );
+}
+
+#[test]
+fn a_run_that_is_too_late_is_not_started() {
+    // It was due half a minute ago.
+    let within =
+        |seconds: i64| plan(&cron(&json!({ "startingDeadlineSeconds": seconds }), &json!({})), &[]);
+    assert!(within(31).start.is_some());
+    let missed = within(29);
+    assert_eq!((missed.start, missed.events), (None, vec![]));
+}
+
+#[test]
+fn a_job_that_nobody_knows_is_told() {
+    let running = [Arc::new(Job { metadata: job("a", "").metadata.clone(), ..Job::default() })];
+    let told = plan(&cron(&json!({ "suspend": true }), &json!({})), &running);
+    let text = "Saw a job that the controller did not create or forgot: a";
+    assert_eq!(told.events, [(EventType::Warning, "UnexpectedJob", text.to_owned())]);
+}
