@@ -26,6 +26,8 @@ mod hostile_pods;
 #[cfg(test)]
 mod identities;
 #[cfg(test)]
+mod joined;
+#[cfg(test)]
 mod killed_agent;
 #[cfg(test)]
 mod lifecycle;

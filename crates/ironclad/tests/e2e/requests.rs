@@ -90,7 +90,7 @@ async fn upgrade(kubeconfig: &Path, path: &str, protocol: &str) -> (String, Stri
     (head, String::from_utf8(body).unwrap())
 }
 
-async fn websocket(kubeconfig: &Path, path: &str, protocol: &str) -> Vec<Vec<u8>> {
+pub(crate) async fn websocket(kubeconfig: &Path, path: &str, protocol: &str) -> Vec<Vec<u8>> {
     let (tls, authority) = connect(kubeconfig).await;
     let mut request = format!("wss://{authority}{path}").into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());

@@ -62,6 +62,8 @@ pub(crate) struct Facts<'a> {
     /// No container will run any more, whatever the restart policy says.
     pub(crate) stopping: bool,
     pub(crate) resize: Vec<ResizeCondition>,
+    /// Whether the pod as a whole has the resources that it was granted.
+    pub(crate) in_force: bool,
     /// Whether the container of a name was removed to begin anew.
     pub(crate) removed: &'a dyn Fn(&str) -> bool,
     /// Whether a running container passes its readiness probe or has none.
@@ -111,7 +113,8 @@ pub(crate) fn pod_status(pod: &Pod, facts: &Facts<'_>, now: Timestamp) -> PodSta
         ..PodStatus::default()
     };
     if pod_resources::are_set(pod) {
-        status.resources.clone_from(&spec.resources);
+        let before = facts.previous.resources.as_ref().filter(|_| !facts.in_force);
+        status.resources = before.or(spec.resources.as_ref()).cloned();
         status.allocated_resources =
             spec.resources.as_ref().and_then(|resources| resources.requests.clone());
     }

@@ -369,6 +369,7 @@ impl Worker {
             verdict: self.verdict.as_ref(),
             stopping: self.is_stopping(),
             resize: self.resizing.conditions(),
+            in_force: self.resizing.is_in_force(&self.pod),
             removed: &|name| self.restart_counts.contains_key(name),
             ready: &|status| self.probes.ready(&self.pod, status),
             started: &|status| self.probes.started(&self.pod, status),
