@@ -1,6 +1,6 @@
 //! Imports archives: OCI layouts in a tar, and what `docker save` writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -70,10 +70,12 @@ pub(crate) fn import(
     }
     // Names come last and all together, so that a damaged archive leaves none.
     let images = staging.install(&found, options.limits)?;
+    // What is not there any more need not be written to the disk with the rest.
+    staging.remove()?;
     session.commit(&images)
 }
 
-/// The archive's files, each under a name of its own, removed when this is dropped.
+/// The archive's files, each under a name of its own; they go with the session at the latest.
 struct Staging<'a> {
     session: &'a Session,
     files: BTreeMap<String, Staged>,
@@ -255,6 +257,14 @@ impl<'a> Staging<'a> {
         }
         self.session.keep(&blobs, &chains)?;
         planned.iter().map(|planned| self.install_one(planned, limits)).collect()
+    }
+
+    /// Removes the files.
+    fn remove(self) -> Result<(), ImageError> {
+        let paths: BTreeSet<&PathBuf> = self.files.values().map(|staged| &staged.path).collect();
+        paths
+            .into_iter()
+            .try_for_each(|path| fs::remove_file(path).map_err(ImageError::io("remove", path)))
     }
 
     fn install_one(

@@ -32,6 +32,8 @@ pub(crate) const LEASE: &str = "lease.json";
 pub struct Session {
     store: Store,
     directory: PathBuf,
+    /// Opened before anything is written, so that it tells of every write that failed since.
+    disk: File,
     _owner: Lock,
 }
 
@@ -82,12 +84,13 @@ impl Session {
     /// # Errors
     /// When its directory cannot be made.
     pub fn begin(store: &Store) -> Result<Self, ImageError> {
+        let disk = open(store.dir())?;
         // Between the directory and its lock the collector must not look.
         let _lock = Lock::acquire(store.dir(), lock::COLLECT)?;
         let directory = store.temporary();
         fs::create_dir(&directory).map_err(ImageError::io("create", &directory))?;
         let owner = Lock::acquire(&directory, OWNER)?;
-        Ok(Self { store: store.clone(), directory, _owner: owner })
+        Ok(Self { store: store.clone(), directory, disk, _owner: owner })
     }
 
     /// A directory for unfinished files, on the disk of the store.
@@ -201,6 +204,15 @@ impl Session {
         Err(ImageError::DigestMismatch { name, want: layer.diff_id.clone(), got })
     }
 
+    /// Writes what was brought so far to the disk, so that less is left for the end. What cannot be
+    /// written is told there.
+    pub fn write_out(&self) {
+        // With a handle of its own: a failure is told once to each of them.
+        if let Ok(disk) = open(self.store.dir()) {
+            rustix::fs::syncfs(&disk).ok();
+        }
+    }
+
     /// Makes images of what was brought, and gives them their names, all together.
     ///
     /// # Errors
@@ -208,8 +220,7 @@ impl Session {
     pub fn commit(&self, images: &[NewImage]) -> Result<Vec<Image>, ImageError> {
         // A name points only to what survives a power loss.
         let store = self.store.dir();
-        let handle = File::open(store).map_err(ImageError::io("open", store))?;
-        rustix::fs::syncfs(&handle).map_err(|e| ImageError::io("sync", store)(e.into()))?;
+        rustix::fs::syncfs(&self.disk).map_err(|e| ImageError::io("sync", store)(e.into()))?;
         let _lock = Lock::acquire(store, lock::CHANGE)?;
         for image in images {
             let record = ImageRecord {
@@ -227,6 +238,10 @@ impl Session {
         }
         images.iter().map(|image| self.store.require(&image.id)).collect()
     }
+}
+
+fn open(store: &Path) -> Result<File, ImageError> {
+    File::open(store).map_err(ImageError::io("open", store))
 }
 
 impl Drop for Session {

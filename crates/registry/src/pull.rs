@@ -31,6 +31,8 @@ use crate::wire::Wire;
 
 /// Layers of one image on their way at once: containerd's `max_concurrent_downloads`.
 const PARALLEL_LAYERS: usize = 3;
+/// A layer of so many bytes is written to the disk while the next ones are unpacked.
+const LAYER_BYTES_LARGE: u64 = 8 << 20;
 /// How long a registry may bring nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Indexes may point to indexes; nobody nests them deeper.
@@ -335,11 +337,20 @@ impl Bringing<'_> {
         let flight = self.registry.flights.board(chain).await;
         if !self.work.session.has_layer(chain) {
             self.fetch(number).await?;
+            if self.found.parsed.layers[number].size >= LAYER_BYTES_LARGE {
+                self.write_out();
+            }
         }
         drop(flight);
         self.below(number).await;
         self.ready.send_replace(number + 1);
         Ok(())
+    }
+
+    /// Begins to write to the disk what is there. Nobody waits for it before the end.
+    fn write_out(&self) {
+        let work = Arc::clone(self.work);
+        drop(tokio::task::spawn_blocking(move || work.session.write_out()));
     }
 
     /// Waits until the layers below are unpacked.
