@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use clock::Clock as _;
 use http::Method;
 use serde_json::{Value, json};
-use testkit::Options;
+use testkit::{EXTENSION_IMAGE, Options, extension_image};
 
-use crate::harness::{Harness, IRONCLAD, collection, pod_path, server};
+use crate::harness::{Harness, IRONCLAD, collection, pod, pod_path, server};
 
 /// A pod of this node, whatever the scheduler thinks, with a port of the node.
 fn with_port(name: &str, ip: &str, protocol: &str) -> Value {
@@ -108,6 +108,35 @@ fn a_pod_has_the_token_of_its_account() {
     let other = read("own", "/t/token");
     assert_eq!(review(&other, json!(["vault"]))["audiences"], json!(["vault"]));
     assert_ne!(review(&other, json!([]))["authenticated"], true, "it is for others");
+}
+
+/// \[sig-auth\] ServiceAccounts ServiceAccountIssuerDiscovery should support OIDC discovery of service
+/// account issuer: a program in a pod finds the issuer's keys and verifies a token with them
+#[test]
+fn a_pod_verifies_tokens_with_the_keys_of_their_issuer() {
+    let harness = Harness::start();
+    harness.cluster.import(&extension_image().unwrap()).unwrap();
+    let discover = |name: &str, audience: &str| {
+        let mut client = pod(name, &["discover", "/t/token", audience]);
+        let spec = &mut client["spec"];
+        spec["restartPolicy"] = json!("Never");
+        spec["containers"][0]["image"] = json!(EXTENSION_IMAGE);
+        spec["volumes"] = json!([{ "name": "t", "projected": { "sources": [
+            { "serviceAccountToken": { "path": "token", "audience": "oidc-discovery-test" } }] } }]);
+        spec["containers"][0]["volumeMounts"] = json!([{ "name": "t", "mountPath": "/t" }]);
+        harness.create("pods", &client);
+        let ended = harness.until(&format!("{name} has ended"), || {
+            let pod = harness.get(&pod_path(name));
+            let state = &pod["status"]["containerStatuses"][0]["state"];
+            state["terminated"]["exitCode"].as_i64()
+        });
+        (ended, harness.text(&format!("{}/log", pod_path(name))))
+    };
+    let subject = "system:serviceaccount:default:default\n";
+    assert_eq!(discover("client", "oidc-discovery-test"), (0, subject.to_owned()));
+    let (code, said) = discover("other", "somebody-else");
+    assert_eq!(code, 1);
+    assert!(said.starts_with("it is for others"), "{said}");
 }
 
 /// \[sig-network\] Networking Granular Checks: Pods should function for node-pod communication:
