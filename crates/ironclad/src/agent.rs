@@ -77,11 +77,16 @@ pub(crate) fn images_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("images")
 }
 
-/// What brings images into the store.
-pub(crate) fn registry(config_dir: &Path, store: &image::Store, clock: &SharedClock) -> Registry {
+/// What brings images into the store, through the proxies of the environment.
+pub(crate) fn registry(
+    config_dir: &Path,
+    store: &image::Store,
+    clock: &SharedClock,
+) -> anyhow::Result<Registry> {
     let hosts = registry::HostsDirectory::new(config_dir);
-    let config = registry::Config { hosts, ..registry::Config::default() };
-    Registry::new(config, store.clone(), Arc::clone(clock))
+    let proxies = Arc::new(registry::Proxies::new(|name| std::env::var(name).ok())?);
+    let config = registry::Config { hosts, proxies, ..registry::Config::default() };
+    Ok(Registry::new(config, store.clone(), Arc::clone(clock)))
 }
 
 /// Where sandboxes and containers are recorded.
@@ -110,7 +115,7 @@ impl Agent {
             .context("the pod network cannot be opened")?;
         let images = image::Store::open(images_dir(&self.data_dir))
             .context("the image store cannot be opened")?;
-        let registry = registry(&self.images.registry_config_dir, &images, clock);
+        let registry = registry(&self.images.registry_config_dir, &images, clock)?;
         let directory = runtime_dir(&self.data_dir);
         let config = runtime::Config {
             root_dir: directory.clone(),

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod any_certificate;
 pub mod atomic_file;
 pub mod ready;
 pub mod shutdown;
