@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::pod::container_status::{self, StartError};
 use crate::pod::observed::Observed;
 use crate::pod::pod_resources;
+use crate::pod::preemption::{self, PREEMPTING};
 use crate::pod::qos::qos;
 use crate::pod::spec::{self, Kind};
 
@@ -282,8 +283,13 @@ fn conditions(
         let observed_generation = resize.generation;
         PodCondition { observed_generation, ..condition(pod, resize.kind, told, facts, now) }
     });
-    let evicted = facts.verdict.filter(|verdict| verdict.reason == EVICTED).map(|verdict| {
-        let told = Told::As("TerminationByKubelet".to_owned(), verdict.message.clone());
+    let disrupted = facts.verdict.and_then(|verdict| match verdict.reason.as_str() {
+        EVICTED => Some(verdict.message.clone()),
+        PREEMPTING => Some(preemption::CONDITION.to_owned()),
+        _ => None,
+    });
+    let evicted = disrupted.map(|message| {
+        let told = Told::As("TerminationByKubelet".to_owned(), message);
         condition(pod, api::pod::DISRUPTION_TARGET, told, facts, now)
     });
     let restarting = spec::may_restart_all(pod).then(|| {

@@ -13,6 +13,8 @@ mod node;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod preemption;
+#[cfg(test)]
 mod probes;
 #[cfg(test)]
 mod resize;
