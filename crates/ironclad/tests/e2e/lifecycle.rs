@@ -68,17 +68,17 @@ fn a_pod_counts_the_changes_of_its_spec_until_it_is_deleted() {
     observed(1);
     harness.patch(&path, &json!({ "spec": { "activeDeadlineSeconds": 10_000 } }));
     observed(2);
-    for step in 1..=100 {
+    for step in 1..=500 {
         let deadline = json!({ "spec": { "activeDeadlineSeconds": 10_000 - step } });
         harness.patch(&path, &deadline);
     }
-    let pod = observed(102);
+    let pod = observed(502);
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
     harness.delete(&path);
     let deleted = harness.get(&path);
     assert!(deleted["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(deleted["metadata"]["deletionGracePeriodSeconds"], 30);
-    assert_eq!(deleted["metadata"]["generation"], 103);
+    assert_eq!(deleted["metadata"]["generation"], 503);
     harness.until("the pod is gone", || (!harness.exists(&path)).then_some(()));
 
     for name in ["one", "two", "three"] {
@@ -318,6 +318,15 @@ fn variables_are_expanded_wherever_they_may_be() {
         })
     };
     waits("failing");
+    for (name, value) in [("absolute", "/tmp"), ("parent", ".."), ("ticks", "`whoami`/..")] {
+        let mut wrong = failing.clone();
+        wrong["metadata"] = json!({ "name": name });
+        let container = &mut wrong["spec"]["containers"][0];
+        container["env"] = json!([{ "name": "PART", "value": value }]);
+        container["volumeMounts"][0]["subPathExpr"] = json!("$(PART)");
+        harness.create("pods", &wrong);
+        waits(name);
+    }
     let annotation = json!({ "metadata": { "annotations": { "mysubpath": "mypath" } } });
     harness.patch(&pod_path("failing"), &annotation);
     harness.ready_pod("failing");

@@ -10,6 +10,7 @@ use clock::Clock as _;
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{EXTENSION_IMAGE, Options, extension_image};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{Harness, IRONCLAD, collection, pod, pod_path, server};
 
@@ -32,6 +33,20 @@ fn datagram(to: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
+/// Asks for the host name from an address of one's own choice.
+fn loopback_from(from: &str, to: &str) -> std::io::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(from.parse().map_err(std::io::Error::other)?)?;
+        let mut stream = socket.connect(to.parse().map_err(std::io::Error::other)?).await?;
+        stream.write_all(b"GET /hostname HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    })
+}
+
 /// \[sig-network\] HostPort validates that there is no conflict between pods with same hostPort but
 /// different hostIP and protocol; \[sig-apps\] StatefulSet Should recreate evicted statefulset: the
 /// node refuses the second pod with a port
@@ -51,6 +66,9 @@ fn ports_of_the_node_are_taken_by_address_and_protocol() {
         assert_eq!(answer, name);
     }
     assert_eq!(harness.fetch_from_outside("192.168.77.2", 54323, "/hostname").unwrap(), "address");
+    // A program that has bound itself to the node's address reaches the port of the loopback device.
+    let answer = harness.cluster.host().run(|| loopback_from("192.168.77.2:0", "127.0.0.1:54323"));
+    assert!(answer.unwrap().ends_with("\r\n\r\nloopback"));
     harness.until("a datagram is answered", || {
         let answer = harness.cluster.host().outside(|| datagram("192.168.77.2:54323")).unwrap();
         answer.ok().filter(|answer| answer == "datagrams")
