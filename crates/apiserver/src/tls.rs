@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use stdx::any_certificate::AnyCertificate;
+use stdx::tls::AnyCertificate;
 
 use crate::config::{Config, Pki, StartError};
 

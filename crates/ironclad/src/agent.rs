@@ -61,6 +61,8 @@ pub(crate) struct StaticPods {
     pub path: Option<PathBuf>,
     /// How often it is looked at.
     pub check_frequency: Duration,
+    /// An address that is asked for them.
+    pub url: Option<kubelet::ManifestUrl>,
 }
 
 /// How images are pulled and removed.
@@ -159,6 +161,7 @@ impl Agent {
         config.images = self.images.kubelet.clone();
         config.pod_manifest_path.clone_from(&self.static_pods.path);
         config.file_check_frequency = self.static_pods.check_frequency;
+        config.manifest_url.clone_from(&self.static_pods.url);
         let deps = kubelet::Deps {
             client,
             clock: Arc::clone(clock),

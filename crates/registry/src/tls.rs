@@ -1,21 +1,11 @@
 //! TLS towards registries.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use stdx::any_certificate::AnyCertificate;
-
-/// Where the systems that there are keep the authorities they trust.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+use stdx::tls::{AnyCertificate, certificates, system_authorities};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,20 +39,11 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Erro
 }
 
 fn roots(settings: &TlsSettings) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    if let Some(bundle) = BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
-        // Some of a system's authorities may be too old to be understood.
-        roots.add_parsable_certificates(certificates(bundle)?);
-    }
+    let mut roots = system_authorities()?;
     for file in &settings.authorities {
         for certificate in certificates(file)? {
             roots.add(certificate)?;
         }
     }
     Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| format!("{path:?}: {error}"))?;
-    Ok(read.collect::<Result<_, _>>().map_err(|error| format!("{path:?}: {error}"))?)
 }

@@ -7,8 +7,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod any_certificate;
 pub mod atomic_file;
 pub mod ready;
 pub mod shutdown;
 pub mod task;
+pub mod tls;

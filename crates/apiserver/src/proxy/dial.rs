@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::target::{Scheme, Target};
 use crate::context::RequestContext;
-use stdx::any_certificate::AnyCertificate;
+use stdx::tls::AnyCertificate;
 
 /// A node or pod that does not answer by then is taken to be gone.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -9,6 +9,8 @@ mod fake_runtime;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod manifest_url;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pods;
