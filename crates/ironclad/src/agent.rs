@@ -42,6 +42,8 @@ pub(crate) struct Agent {
     pub eviction_hard: EvictionHard,
     /// The most processes and threads of one pod; −1 for no limit.
     pub pod_max_pids: i64,
+    /// How many pods the node takes.
+    pub max_pods: u32,
     /// How images are pulled and removed.
     pub images: Images,
     /// Where static pods are described.
@@ -53,6 +55,9 @@ pub(crate) struct Agent {
 /// by default. So one pod gets an eighth, which is more than servers with a thread for every client
 /// use.
 pub(crate) const POD_MAX_PIDS: i64 = 4096;
+
+/// How many pods a node takes, unless it is told otherwise (upstream: the same).
+pub(crate) const MAX_PODS: u32 = 110;
 
 /// Where static pods are described.
 #[derive(Clone, Debug, Default)]
@@ -156,6 +161,7 @@ impl Agent {
         config.cgroup_root.clone_from(&self.cgroup_root);
         config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.pod_pids_limit = self.pod_max_pids;
+        config.max_pods = self.max_pods;
         config.eviction_hard = self.eviction_hard;
         config.tls = Some(tls);
         config.images = self.images.kubelet.clone();

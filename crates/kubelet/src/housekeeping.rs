@@ -1,6 +1,6 @@
-//! What nobody else looks after: leftovers of pods that are gone, and logs that grow.
+//! What nobody else looks after: leftovers of pods that are gone, logs and disks that fill.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use cri::{ContainerFilter, ContainerState, CriError, PodSandboxFilter};
 
 use crate::kubelet::Kubelet;
 use crate::labels;
+use crate::log_rotation;
 use crate::pod::storage_limits;
 
 /// How often logs are looked at: upstream `logMonitorPeriod`.
@@ -24,7 +25,7 @@ pub(crate) async fn keep(kubelet: Arc<Kubelet>) {
         if are_known {
             remove_orphans(&kubelet).await;
         }
-        rotate_logs(&kubelet).await;
+        log_rotation::rotate_all(&kubelet).await;
         storage_limits::enforce(&kubelet).await;
         count_running(&kubelet).await;
         tokio::select! {
@@ -144,72 +145,9 @@ fn remove_orphaned_logs(directory: &Path, known: &dyn Fn(&str) -> bool) {
     }
 }
 
-async fn rotate_logs(kubelet: &Arc<Kubelet>) {
-    let config = &kubelet.config;
-    let runtime = &kubelet.deps.runtime;
-    let filter =
-        ContainerFilter { state: Some(ContainerState::Running), ..ContainerFilter::default() };
-    for container in runtime.list_containers(&filter).await.unwrap_or_default() {
-        let Ok(status) = runtime.container_status(&container.id).await else { continue };
-        let path = PathBuf::from(&status.log_path);
-        let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        if size < config.container_log_max_bytes {
-            continue;
-        }
-        let now = kubelet.deps.clock.now();
-        if let Err(error) = rotate(&path, config.container_log_max_files, now) {
-            tracing::warn!(path = %path.display(), %error, "log not rotated");
-            continue;
-        }
-        if let Err(error) = runtime.reopen_container_log(&container.id).await {
-            tracing::warn!(path = %path.display(), %error, "log not opened anew");
-        }
-    }
-}
-
-/// Renames the log and removes the oldest beyond `files`, the present one included.
-fn rotate(path: &Path, files: usize, now: jiff::Timestamp) -> std::io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let stamp = now.strftime("%Y%m%d-%H%M%S");
-    std::fs::rename(path, directory.join(format!("{name}.{stamp}")))?;
-    let mut rotated: Vec<PathBuf> = std::fs::read_dir(directory)?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|other| {
-            let other = other.file_name().unwrap_or_default().to_string_lossy();
-            other.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.'))
-        })
-        .collect();
-    // Their names sort by time.
-    rotated.sort();
-    let kept = files.saturating_sub(1);
-    for old in rotated.iter().take(rotated.len().saturating_sub(kept)) {
-        std::fs::remove_file(old)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_is_rotated_and_the_oldest_files_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("0.log");
-        for second in 0..5 {
-            std::fs::write(&path, second.to_string()).unwrap();
-            let at = jiff::Timestamp::from_second(second).unwrap();
-            rotate(&path, 3, at).unwrap();
-        }
-        let mut left: Vec<_> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["0.log.19700101-000003", "0.log.19700101-000004"]);
-    }
 
     #[test]
     fn only_logs_of_unknown_pods_are_removed() {

@@ -35,6 +35,7 @@ mod http_get;
 mod image;
 mod kubelet;
 mod labels;
+mod log_rotation;
 mod metrics;
 mod node;
 mod pod;

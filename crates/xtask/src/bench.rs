@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: cold start, idle memory, pod start, and the API server alone: operations,
-//! watches, what extensions cost, pulls of images, the controllers alone, and what becomes of the cost when much is stored.
+//! `cargo xtask bench`: cold start, idle memory, pod start, a full node, and the API server alone:
+//! operations, watches, what extensions cost, pulls of images, the controllers alone, and what
+//! becomes of the cost when much is stored.
 //!
 //! Figures of one run belong together: machines differ, and so does one machine from hour to hour.
 //! CPU per operation is the server's own, from the kernel's accounting.
@@ -7,6 +8,7 @@
 mod api;
 mod controllers;
 pub(crate) mod extend;
+mod node;
 mod pods;
 mod process;
 mod pull;
@@ -26,8 +28,8 @@ use crate::run::{build_ironclad, say};
 /// What to measure; without any choice, everything.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these: start, memory, pods, api, watch, extend, crowd, scale, pull, controllers.
-    #[arg(value_parser = ["start", "memory", "pods", "api", "watch", "extend", "crowd", "scale", "pull", "controllers"])]
+    /// Only these: start, memory, pods, node, api, watch, extend, crowd, scale, pull, controllers.
+    #[arg(value_parser = ["start", "memory", "pods", "node", "api", "watch", "extend", "crowd", "scale", "pull", "controllers"])]
     only: Vec<String>,
     /// Objects that the API operations are measured with.
     #[arg(long, default_value_t = 5000)]
@@ -83,6 +85,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             figures.extend(pods::measure(&cluster)?);
         }
         cluster.reset()?;
+    }
+    if wants("node") {
+        figures.extend(node::measure(&ironclad)?);
     }
     if wants("api") {
         let server = Server::start(&ironclad)?;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clock::{SharedClock, SystemClock};
 use stdx::shutdown::Shutdown;
 
-use crate::agent::{Agent, POD_MAX_PIDS};
+use crate::agent::{Agent, MAX_PODS, POD_MAX_PIDS};
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
 use crate::command::images::Images;
@@ -60,6 +60,9 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
           allow_negative_numbers = true)]
     pod_max_pids: i64,
+    /// How many pods the node takes.
+    #[arg(long, default_value_t = MAX_PODS)]
+    max_pods: u32,
     /// Certificate to serve with; default: one of its own, signed by nobody else.
     #[arg(long, requires = "tls_private_key_file")]
     tls_cert_file: Option<PathBuf>,
@@ -137,6 +140,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls,
         pod_max_pids: args.pod_max_pids,
+        max_pods: args.max_pods,
         eviction_hard: args.eviction_hard,
         static_pods,
     };

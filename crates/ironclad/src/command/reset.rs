@@ -87,6 +87,7 @@ async fn stop_pods(args: &Args, clock: &SharedClock) -> anyhow::Result<()> {
         images: agent::Images::default(),
         allowed_unsafe_sysctls: Vec::new(),
         pod_max_pids: agent::POD_MAX_PIDS,
+        max_pods: agent::MAX_PODS,
         eviction_hard: kubelet::EvictionHard::default(),
         static_pods: agent::StaticPods::default(),
     };

@@ -21,7 +21,7 @@ use stdx::shutdown::Shutdown;
 
 use kubelet::EvictionHard;
 
-use crate::agent::{self, Agent, POD_MAX_PIDS};
+use crate::agent::{self, Agent, MAX_PODS, POD_MAX_PIDS};
 use crate::command::auditing::Auditing;
 use crate::command::gates::{Gates, Versions};
 use crate::command::images::Images;
@@ -59,6 +59,9 @@ pub(super) struct Args {
     /// The network of all pods.
     #[arg(long, default_value = "10.42.0.0/16")]
     cluster_cidr: Ipv4Net,
+    /// Length of the prefix of the range that the node's pods have of it.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=30))]
+    node_cidr_mask_size_ipv4: u8,
     /// Range of cluster addresses of services: .1 is the API, .10 is DNS.
     #[arg(long, default_value = "10.43.0.0/16")]
     service_cidr: Ipv4Net,
@@ -83,6 +86,9 @@ pub(super) struct Args {
     #[arg(long, default_value_t = POD_MAX_PIDS, value_parser = clap::value_parser!(i64).range(-1..),
           allow_negative_numbers = true)]
     pod_max_pids: i64,
+    /// How many pods the node takes.
+    #[arg(long, default_value_t = MAX_PODS)]
+    max_pods: u32,
     #[command(flatten)]
     auditing: Auditing,
     #[command(flatten)]
@@ -102,6 +108,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     args.versions.apply(&features)?;
     let images = args.images.read(&args.data_dir)?;
     let static_pods = args.static_pods.read()?;
+    anyhow::ensure!(
+        args.node_cidr_mask_size_ipv4 >= args.cluster_cidr.prefix_len(),
+        "--node-cidr-mask-size-ipv4: a node's range of /{} is larger than --cluster-cidr {}",
+        args.node_cidr_mask_size_ipv4,
+        args.cluster_cidr,
+    );
     let clock: SharedClock = Arc::new(SystemClock);
     let mut progress = Progress::new(&clock);
     command::doctor::require()?;
@@ -133,8 +145,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     progress.step(&format!("kubeconfig {}", kubeconfig.path.display()));
 
     let agent = agent(&args, images, static_pods, node_name, node_ip);
-    let cluster =
-        Cluster { agent, pki: &pki, clock: &clock, metrics: &metrics, device_taint_rules };
+    let cluster = Cluster {
+        agent,
+        pki: &pki,
+        clock: &clock,
+        metrics: &metrics,
+        device_taint_rules,
+        node_cidr_mask_size: args.node_cidr_mask_size_ipv4,
+    };
     let mut supervisor = Supervisor::new(shutdown.clone());
     let waiting = cluster.start(&mut supervisor, &running.handle).await?;
     let wait = async {
@@ -193,6 +211,7 @@ fn agent(
         images,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
         pod_max_pids: args.pod_max_pids,
+        max_pods: args.max_pods,
         eviction_hard: args.eviction_hard,
         static_pods,
     }
@@ -205,6 +224,8 @@ struct Cluster<'a> {
     clock: &'a SharedClock,
     metrics: &'a telemetry::Registry,
     device_taint_rules: bool,
+    /// Length of the prefix of the node's range of pods.
+    node_cidr_mask_size: u8,
 }
 
 impl Cluster<'_> {
@@ -251,7 +272,7 @@ impl Cluster<'_> {
         let config = controllers::Config {
             controllers: vec!["*".to_owned()],
             cluster_cidrs: vec![self.agent.cluster_cidr.into()],
-            node_cidr_mask_size_v4: 24,
+            node_cidr_mask_size_v4: self.node_cidr_mask_size,
             node_cidr_mask_size_v6: 64,
             root_ca: self.pki.authority().to_owned(),
             signing: Some(controllers::Authority {

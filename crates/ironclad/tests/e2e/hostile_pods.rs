@@ -15,8 +15,13 @@ use crate::harness::{Harness, IRONCLAD, pause_for, pod, pod_path, server};
 #[test]
 fn a_pod_that_forks_without_end_is_stopped_at_its_limit() {
     let mut options = Options::new(IRONCLAD);
-    options.args.push("--pod-max-pids=100".to_owned());
+    options.args.extend(["--pod-max-pids=100", "--max-pods=42"].map(str::to_owned));
+    options.args.push("--node-cidr-mask-size-ipv4=26".to_owned());
     let harness = Harness::with(options);
+    let nodes = harness.get("/api/v1/nodes");
+    let node = &nodes["items"][0];
+    assert_eq!(node["status"]["capacity"]["pods"], "42");
+    assert!(node["spec"]["podCIDR"].as_str().unwrap().ends_with("/26"), "{}", node["spec"]);
     harness.create("pods", &pod("bomb", &["bomb", "wait"]));
     let log = || harness.text(&format!("{}/log", pod_path("bomb")));
     harness.ready_pod("bomb");

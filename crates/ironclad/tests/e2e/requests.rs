@@ -1,18 +1,11 @@
 //! Requests that only end-to-end tests make.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use client::KubeConfig;
 use futures::StreamExt;
 use http::Method;
-use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::harness::Harness;
 
@@ -49,21 +42,8 @@ impl Harness {
     }
 }
 
-/// A connection as the administrator, and with whom.
-async fn connect(kubeconfig: &Path) -> (TlsStream<TcpStream>, String) {
-    let config = KubeConfig::load(kubeconfig).unwrap();
-    let authority = config.server.strip_prefix("https://").unwrap().trim_end_matches('/');
-    let tcp = TcpStream::connect(authority).await.unwrap();
-    let mut tls = client::tls_config(&config).unwrap();
-    // Only this one lets protocols be switched.
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let name = ServerName::try_from(authority.rsplit_once(':').unwrap().0.to_owned()).unwrap();
-    let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.unwrap();
-    (stream, authority.to_owned())
-}
-
 async fn upgrade(kubeconfig: &Path, path: &str, protocol: &str) -> (String, String) {
-    let (mut stream, authority) = connect(kubeconfig).await;
+    let (mut stream, authority) = testkit::connect(kubeconfig).await.unwrap();
     let (method, more) = match protocol {
         "websocket" => (
             "GET",
@@ -91,11 +71,7 @@ async fn upgrade(kubeconfig: &Path, path: &str, protocol: &str) -> (String, Stri
 }
 
 pub(crate) async fn websocket(kubeconfig: &Path, path: &str, protocol: &str) -> Vec<Vec<u8>> {
-    let (tls, authority) = connect(kubeconfig).await;
-    let mut request = format!("wss://{authority}{path}").into_client_request().unwrap();
-    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());
-    let (mut socket, answer) = tokio_tungstenite::client_async(request, tls).await.unwrap();
-    assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], protocol);
+    let mut socket = testkit::websocket(kubeconfig, path, protocol).await.unwrap();
     let mut messages = Vec::new();
     while let Some(Ok(message)) = socket.next().await {
         if message.is_close() {

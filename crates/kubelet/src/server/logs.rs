@@ -1,10 +1,11 @@
 //! Logs of containers.
 
 mod line;
+mod rotation;
 mod tail;
 
 use std::io::{self, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,6 +176,7 @@ impl Reading {
             file.seek(SeekFrom::Start(start)).await?;
         }
         let mut left = self.options.limit;
+        let mut next_file = None;
         let mut rest = Vec::new();
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
@@ -197,8 +199,14 @@ impl Reading {
             if moved {
                 continue;
             }
-            if rotated(&file, &self.path).await {
-                file = File::open(&self.path).await?;
+            if let Some(next) = &next_file {
+                file = File::open(next).await?;
+                next_file = None;
+                continue;
+            }
+            next_file = rotation::next(&file, &self.path).await;
+            if next_file.is_some() {
+                // The end of this one may have been written since it was read.
                 continue;
             }
             if ended || self.sender.is_closed() {
@@ -245,13 +253,4 @@ impl Reading {
         }
         *left != Some(0)
     }
-}
-
-/// Whether another file has the name now.
-async fn rotated(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let (Ok(open), Ok(named)) = (file.metadata().await, tokio::fs::metadata(path).await) else {
-        return false;
-    };
-    open.ino() != named.ino()
 }

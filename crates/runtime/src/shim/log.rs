@@ -58,18 +58,20 @@ impl Lines {
 
     /// Adds bytes that came at `now`.
     pub(super) fn push(&mut self, mut bytes: &[u8], now: Timestamp, log: &mut Log) {
+        // Once for all of them: to write a time takes longer than to copy a line.
+        let start = self.start(now);
         while !bytes.is_empty() {
             let room = LINE_BYTES_MAX - self.partial.len();
             let window = &bytes[..bytes.len().min(room)];
             if let Some(end) = memchr::memchr(b'\n', window) {
-                self.line(&bytes[..end], 'F', now, log);
+                self.line(&bytes[..end], b'F', &start, log);
                 bytes = &bytes[end + 1..];
             } else if window.len() == room && bytes.get(room) == Some(&b'\n') {
                 // Exactly as long as allowed: one full line, not a part and an empty rest.
-                self.line(window, 'F', now, log);
+                self.line(window, b'F', &start, log);
                 bytes = &bytes[room + 1..];
             } else if bytes.len() > room {
-                self.line(window, 'P', now, log);
+                self.line(window, b'P', &start, log);
                 bytes = &bytes[room..];
             } else {
                 self.partial.extend_from_slice(bytes);
@@ -81,17 +83,21 @@ impl Lines {
     /// Ends the stream. A last line without its end is a partial one.
     pub(super) fn finish(&mut self, now: Timestamp, log: &mut Log) {
         if !self.partial.is_empty() {
-            self.line(&[], 'P', now, log);
+            self.line(&[], b'P', &self.start(now), log);
         }
     }
 
-    fn line(&mut self, rest: &[u8], tag: char, now: Timestamp, log: &mut Log) {
-        let stream = match self.stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        // Writing to a Vec cannot fail.
-        write!(log.batch, "{now:.9} {stream} {tag} ").ok();
+    /// What all lines of now begin with.
+    fn start(&self, now: Timestamp) -> String {
+        match self.stream {
+            Stream::Stdout => format!("{now:.9} stdout "),
+            Stream::Stderr => format!("{now:.9} stderr "),
+        }
+    }
+
+    fn line(&mut self, rest: &[u8], tag: u8, start: &str, log: &mut Log) {
+        log.batch.extend_from_slice(start.as_bytes());
+        log.batch.extend_from_slice(&[tag, b' ']);
         log.batch.extend_from_slice(&self.partial);
         log.batch.extend_from_slice(rest);
         log.batch.push(b'\n');

@@ -16,7 +16,8 @@
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
 //! `testkit-pod hex FILE` prints its bytes, `testkit-pod copy FILE MODE` makes a copy of the program,
 //! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`,
-//! `testkit-pod fail CODE`; `testkit-pod note FILE …` adds a line to a file, `testkit-pod sleep
+//! `testkit-pod fail CODE`, `testkit-pod lines COUNT BYTES`, which prints so many numbered lines of
+//! that length; `testkit-pod note FILE …` adds a line to a file, `testkit-pod sleep
 //! MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
 //! `testkit-pod fill FILE MEBIBYTES …` takes space, and all go on with the words that follow.
 
@@ -38,6 +39,9 @@ fn obey(words: &[&str]) -> ExitCode {
         ["print", words @ ..] => {
             say(&words.join(" "));
             ExitCode::SUCCESS
+        }
+        ["lines", count, bytes] => {
+            ended(lines(count.parse().unwrap_or(0), bytes.parse().unwrap_or(0)))
         }
         ["fail", code] => ExitCode::from(code.parse().unwrap_or(1)),
         ["fetch", target] => ended(fetch(target).map(drop)),
@@ -76,7 +80,7 @@ fn obey(words: &[&str]) -> ExitCode {
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | hex FILE | copy FILE MODE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | note FILE … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | hex FILE | copy FILE MODE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | lines COUNT BYTES | note FILE … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
             );
             ExitCode::from(2)
         }
@@ -91,6 +95,15 @@ fn ended(result: std::io::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints lines of so many bytes, each with its number.
+fn lines(count: usize, bytes: usize) -> std::io::Result<()> {
+    let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+    for number in 0..count {
+        writeln!(out, "{number:0>width$}", width = bytes.saturating_sub(1))?;
+    }
+    out.flush()
 }
 
 /// Makes a file that was not there, with these permissions in octal.

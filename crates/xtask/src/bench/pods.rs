@@ -21,9 +21,7 @@ const BURST: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn measure(cluster: &Cluster) -> anyhow::Result<Vec<Figure>> {
-    run::run(run::cargo(&["build", "--release", "--package", "testkit", "--bin", "testkit-pod"]))?;
-    let program = run::target_dir()?.join("release/testkit-pod");
-    cluster.import(&image(&program)?)?;
+    import(cluster)?;
     let kubeconfig = cluster.kubeconfig();
     cluster.host().run(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -34,6 +32,13 @@ pub(crate) fn measure(cluster: &Cluster) -> anyhow::Result<Vec<Figure>> {
     })
 }
 
+/// Imports the image of the pods that are measured.
+pub(super) fn import(cluster: &Cluster) -> anyhow::Result<()> {
+    run::run(run::cargo(&["build", "--release", "--package", "testkit", "--bin", "testkit-pod"]))?;
+    let program = run::target_dir()?.join("release/testkit-pod");
+    cluster.import(&image(&program)?)
+}
+
 fn image(program: &Path) -> anyhow::Result<Vec<u8>> {
     let mut image = ImageBuilder::new("bench:1", &["/testkit-pod", "wait"]);
     image.file(program, "/testkit-pod")?.libraries_of("self")?;
@@ -41,11 +46,7 @@ fn image(program: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 async fn starts(client: &Client) -> anyhow::Result<Vec<Figure>> {
-    let accounts = ResourcePath::new(meta::GroupVersionResource::new("", "v1", "serviceaccounts"));
-    let accounts = client.dynamic::<Value>(accounts, "default");
-    while accounts.get_opt("default").await?.is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait_for_account(client).await?;
     let mut latencies = Vec::new();
     for n in 0..SERIAL {
         let took = start(client, &[format!("serial-{n}")]).await?;
@@ -69,8 +70,18 @@ async fn starts(client: &Client) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
+/// Pods cannot be created before their account is there.
+pub(super) async fn wait_for_account(client: &Client) -> anyhow::Result<()> {
+    let accounts = ResourcePath::new(meta::GroupVersionResource::new("", "v1", "serviceaccounts"));
+    let accounts = client.dynamic::<Value>(accounts, "default");
+    while accounts.get_opt("default").await?.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
 /// Creates pods and waits until all are Ready.
-async fn start(client: &Client, names: &[String]) -> anyhow::Result<Duration> {
+pub(super) async fn start(client: &Client, names: &[String]) -> anyhow::Result<Duration> {
     let path = ResourcePath::of::<Pod>();
     let options = ListOptions::labels("app=bench");
     let version = client.list_page(&path, "default", &options).await?.resource_version;
@@ -110,7 +121,8 @@ async fn start(client: &Client, names: &[String]) -> anyhow::Result<Duration> {
     Ok(clock.monotonic().saturating_duration_since(begun))
 }
 
-fn pod(name: &str) -> Value {
+/// A pod that waits.
+pub(super) fn pod(name: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
