@@ -1,10 +1,12 @@
 //! The life of pods: upstream's tests of pods, of hooks, and of init and ephemeral containers.
 
+use std::time::{Duration, Instant};
+
 use http::Method;
 use serde_json::{Value, json};
-use testkit::POD_IMAGE;
+use testkit::{Options, POD_IMAGE};
 
-use crate::harness::{Harness, collection, pod, pod_path, server};
+use crate::harness::{Harness, IRONCLAD, collection, pod, pod_path, server};
 
 fn once(name: &str, args: &[&str]) -> Value {
     let mut pod = pod(name, args);
@@ -282,6 +284,53 @@ fn an_ephemeral_container_joins_a_pod() {
     let pod = running("second");
     assert_eq!(pod["metadata"]["generation"], 3);
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+/// Containers are asked to end with the signal that they want, and a hook may only let time pass.
+#[test]
+fn a_container_is_ended_with_its_own_signal_after_a_pause() {
+    let mut options = Options::new(IRONCLAD);
+    options.args.push("--feature-gates=ContainerStopSignals=true".to_owned());
+    let harness = Harness::with(options);
+    let mut signalled = server("p");
+    // The program gets the signals of a process that is not the first one.
+    signalled["spec"]["shareProcessNamespace"] = json!(true);
+    signalled["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    signalled["spec"]["os"] = json!({ "name": "linux" });
+    signalled["metadata"]["finalizers"] = json!(["example.com/kept"]);
+    signalled["spec"]["containers"][0]["lifecycle"] =
+        json!({ "stopSignal": "SIGUSR1", "preStop": { "sleep": { "seconds": 2 } } });
+    harness.create("pods", &signalled);
+    let pod = harness.ready_pod("p");
+    assert_eq!(pod["status"]["containerStatuses"][0]["stopSignal"], "SIGUSR1");
+    let began = Instant::now();
+    harness.delete(&pod_path("p"));
+    let pod = ended(&harness, "p");
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    let terminated = state(&pod, 0, "terminated");
+    // 128 and the number of the signal.
+    assert_eq!(terminated["exitCode"], 138, "{terminated}");
+    let free = json!({ "metadata": { "finalizers": null } });
+    harness.patch(&pod_path("p"), &free);
+    harness.until("it is gone", || (!harness.exists(&pod_path("p"))).then_some(()));
+}
+
+/// What a container said before it was started again.
+#[test]
+fn the_log_of_the_container_before_is_kept() {
+    let harness = Harness::start();
+    harness.create("pods", &server("phoenix"));
+    let address = harness.ready_pod("phoenix")["status"]["podIP"].as_str().unwrap().to_owned();
+    harness.fetch(&address, 8080, "/echo/first").unwrap();
+    harness.fetch(&address, 8080, "/exit?1").ok();
+    harness.until("it is started again", || {
+        let pod = harness.get(&pod_path("phoenix"));
+        let status = pod["status"]["containerStatuses"][0].clone();
+        (status["restartCount"] == 1 && status["ready"] == true).then_some(())
+    });
+    let log = |query: &str| harness.text(&format!("{}/log?{query}", pod_path("phoenix")));
+    assert!(log("previous=true").contains("asked for /echo/first"));
+    assert!(!log("").contains("/echo/first"));
 }
 
 /// \[sig-node\] Variable Expansion: in environment, command, arguments and subPathExpr; should fail

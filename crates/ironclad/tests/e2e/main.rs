@@ -36,6 +36,8 @@ mod limits;
 #[cfg(test)]
 mod local_path;
 #[cfg(test)]
+mod mounts;
+#[cfg(test)]
 mod placed;
 #[cfg(test)]
 mod pods;

@@ -99,6 +99,21 @@ fn a_program_of_root_runs_as_its_caller_without_escalation() {
     assert_eq!(user("usual", None), ["1000", "0", "0", "0"]);
 }
 
+/// Nothing limits them beyond what limits the node's own programs, as with other runtimes.
+#[test]
+fn a_container_has_the_limits_of_the_node() {
+    let harness = Harness::start();
+    let limits = run(&harness, "limits", &["cat", "/proc/self/limits"], |_| {});
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    for name in ["Max open files", "Max core file size", "Max stack size"] {
+        let of = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&limits), of(&own), "{name}");
+    }
+}
+
 /// \[sig-node\] Sysctls should support sysctls; those that other pods would feel are refused by the
 /// node
 #[test]

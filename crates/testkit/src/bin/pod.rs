@@ -17,8 +17,8 @@
 //! `testkit-pod hex FILE` prints its bytes, `testkit-pod copy FILE MODE` makes a copy of the program,
 //! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`,
 //! `testkit-pod fail CODE`, `testkit-pod lines COUNT BYTES`, which prints so many numbered lines of
-//! that length; `testkit-pod note FILE …` adds a line to a file, `testkit-pod sleep
-//! MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
+//! that length; `testkit-pod note FILE …` adds a line to a file, `testkit-pod mount DIRECTORY …` mounts
+//! a file system in memory, `testkit-pod sleep MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
 //! `testkit-pod fill FILE MEBIBYTES …` takes space, and all go on with the words that follow.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -71,6 +71,10 @@ fn obey(words: &[&str]) -> ExitCode {
                 failed => ended(failed),
             }
         }
+        ["mount", path, rest @ ..] => match mount(path) {
+            Ok(()) => obey(rest),
+            failed => ended(failed),
+        },
         ["sleep", milliseconds, rest @ ..] => {
             std::thread::park_timeout(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
             obey(rest)
@@ -80,7 +84,7 @@ fn obey(words: &[&str]) -> ExitCode {
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | hex FILE | copy FILE MODE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | lines COUNT BYTES | note FILE … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | hex FILE | copy FILE MODE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | lines COUNT BYTES | note FILE … | mount DIRECTORY … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
             );
             ExitCode::from(2)
         }
@@ -112,6 +116,13 @@ fn create(path: &str, mode: &str, text: &str) -> std::io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+/// Mounts a file system in memory.
+fn mount(path: &str) -> std::io::Result<()> {
+    use nix::mount::MsFlags;
+    let none: Option<&str> = None;
+    Ok(nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), none)?)
 }
 
 /// Prints the bytes of a file.
