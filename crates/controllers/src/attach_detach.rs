@@ -125,7 +125,6 @@ impl Attacher {
             return wanted;
         }
         for pod in informers.pod_index.with_claim(&key) {
-            let Some(pod) = informers.pods.get(&pod) else { continue };
             let node = informers.nodes.get(&ObjectKey::cluster(&pod.node));
             if !pod.is_stopped() && node.is_some_and(|node| csi::is_managed(&node)) {
                 wanted.entry(pod.node.clone()).or_default().push(pod);

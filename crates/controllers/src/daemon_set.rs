@@ -237,7 +237,7 @@ impl Controller {
                 }
             }
         };
-        let (skipped, created) = crate::replica_set::slow_start(plan.create.len(), create).await;
+        let (skipped, created) = crate::replica_set::slow_start(plan.create.len(), 1, create).await;
         (0..skipped).for_each(|_| self.expectations.created(uid));
         let deletions = plan.delete.iter().map(|pod| async {
             let result = self.pods.delete(owner, pod).await;
@@ -297,10 +297,8 @@ impl Controller {
     ) -> Result<Vec<Arc<PodView>>, ClientError> {
         let informers = &self.ctx.informers;
         let selector = selector(set.spec.as_ref().map(|spec| &spec.selector));
-        let mut keys = informers.pod_index.controlled_by(&owner.uid);
-        keys.extend(informers.pod_index.orphans(&owner.key.namespace));
-        let pods = keys.iter().filter_map(|key| informers.pods.get(key));
-        self.pods.claim_all::<DaemonSet>(owner, false, &selector, pods).await
+        let pods = informers.pod_index.within_reach(&owner.key.namespace, &owner.uid);
+        self.pods.claim_all::<DaemonSet>(owner, false, &selector, pods.into_iter()).await
     }
 
     async fn write_status(

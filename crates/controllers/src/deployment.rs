@@ -285,7 +285,7 @@ impl Controller {
         rollout.old.iter().any(|set| {
             let uid = set.metadata.uid.as_deref().unwrap_or_default();
             let pods = informers.pod_index.controlled_by(uid);
-            pods.iter().filter_map(|key| informers.pods.get(key)).any(|pod| !pod.is_terminal())
+            pods.iter().any(|pod| !pod.is_terminal())
         })
     }
 

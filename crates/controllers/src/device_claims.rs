@@ -111,7 +111,7 @@ impl Controller {
                 this.made().retain(|_, name| *name != key.name);
             }
             for pod in this.ctx.informers.pod_index.with_device_claim(key) {
-                this.pods.add(pod);
+                this.pods.add(pod.key.clone());
             }
         });
     }

@@ -210,7 +210,7 @@ impl Controller {
                 }
             }
         };
-        let (skipped, result) = crate::replica_set::slow_start(plan.create.len(), create).await;
+        let (skipped, result) = crate::replica_set::slow_start(plan.create.len(), 1, create).await;
         (0..skipped).for_each(|_| self.expectations.created(&owner.uid));
         result
     }
@@ -219,10 +219,9 @@ impl Controller {
         let informers = &self.ctx.informers;
         let selector = selector(job.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
         let deleted = job.metadata.deletion_timestamp.is_some();
-        let mut keys = informers.pod_index.controlled_by(&owner.uid);
-        keys.extend(informers.pod_index.orphans(&owner.key.namespace));
+        let pods = informers.pod_index.within_reach(&owner.key.namespace, &owner.uid);
         let mut claimed = Vec::new();
-        for pod in keys.iter().filter_map(|key| informers.pods.get(key)) {
+        for pod in pods {
             match claim(&pod, owner, deleted, &selector) {
                 Claim::Keep => claimed.push(pod),
                 Claim::Ignore => {}

@@ -1,11 +1,10 @@
 //! Gives every node a range of pod addresses, `spec.podCIDR` and `spec.podCIDRs`.
 //!
-//! The set of taken ranges is the set of ranges of the nodes in the cache, plus those written a
-//! moment ago: there is no book to fall out of step with.
+//! What is taken is what the nodes in the cache have, plus what was given a moment ago.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{Change, ClientError, EventType, Outcome, Patch, Regarding};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -24,40 +23,39 @@ pub(crate) async fn run(ctx: Context) {
     let queue = ctx.queue("node-ipam-controller");
     let client = ctx.client("node-controller");
     let recorder = ctx.recorder(&client, "cidrAllocator");
+    let book = Arc::new(Mutex::new(Book::new(&ctx.config)));
     let nodes = &ctx.informers.nodes;
     nodes.synced().await;
     nodes.on_change({
-        let queue = queue.clone();
-        move |key, change| {
-            if !matches!(change, Change::Deleted(_)) {
-                queue.add(key.clone());
+        let (queue, book) = (queue.clone(), Arc::clone(&book));
+        move |key, change| match change {
+            Change::Added(node) => {
+                let ranges = ranges_of(node);
+                if ranges.is_empty() {
+                    queue.add(key.clone());
+                } else {
+                    open(&book).note(&key.name, ranges);
+                }
             }
+            // Once given they do not change, and the heartbeats of nodes say nothing of them.
+            Change::Updated { old, new } if cidrs(old) == cidrs(new) => {}
+            Change::Updated { new, .. } => open(&book).note(&key.name, ranges_of(new)),
+            Change::Deleted(_) => open(&book).forget(&key.name),
         }
     });
-    let given: Arc<Mutex<BTreeMap<String, Vec<IpNet>>>> = Arc::default();
     let shutdown = ctx.shutdown.clone();
     let sync = move |key: ObjectKey| {
-        let (ctx, client, given) = (ctx.clone(), client.clone(), Arc::clone(&given));
+        let (ctx, client, book) = (ctx.clone(), client.clone(), Arc::clone(&book));
         let recorder = recorder.clone();
         async move {
             let Some(node) = ctx.informers.nodes.get(&key) else {
-                given.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.name);
+                open(&book).forget(&key.name);
                 return Ok(Outcome::Done);
             };
             if !ranges_of(&node).is_empty() {
-                given.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.name);
                 return Ok(Outcome::Done);
             }
-            let ranges = {
-                let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
-                let nodes = ctx.informers.nodes.list();
-                let taken = nodes.iter().flat_map(|node| ranges_of(node));
-                let others = given.iter().filter(|(name, _)| **name != key.name);
-                let taken = taken.chain(others.flat_map(|(_, ranges)| ranges.clone())).collect();
-                let ranges = allocate(&ctx.config, &taken);
-                given.insert(key.name.clone(), ranges.clone().unwrap_or_default());
-                ranges
-            };
+            let ranges = open(&book).give(&key.name);
             let Some(ranges) = ranges else {
                 let text = format!("Node {} status is now: CIDRNotAvailable", key.name);
                 let regarding = Regarding::object(&*node);
@@ -69,6 +67,10 @@ pub(crate) async fn run(ctx: Context) {
         }
     };
     queue.run(shutdown, sync).await;
+}
+
+fn open(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn write(
@@ -87,30 +89,115 @@ async fn write(
     }
 }
 
+fn cidrs(node: &Node) -> Option<(&Option<Vec<String>>, &Option<String>)> {
+    node.spec.as_ref().map(|spec| (&spec.pod_cidrs, &spec.pod_cidr))
+}
+
 fn ranges_of(node: &Node) -> Vec<IpNet> {
     let Some(spec) = &node.spec else { return Vec::new() };
     let texts = spec.pod_cidrs.iter().flatten().chain(spec.pod_cidr.iter());
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
-/// The first free range of every cluster range; `None` when one is used up.
-fn allocate(config: &Config, taken: &BTreeSet<IpNet>) -> Option<Vec<IpNet>> {
-    config.cluster_cidrs.iter().map(|cluster| first_free(config, cluster, taken)).collect()
+/// Which ranges nodes have.
+struct Book {
+    shares: Vec<Share>,
+    by_node: HashMap<String, Vec<IpNet>>,
 }
 
-fn first_free(config: &Config, cluster: &IpNet, taken: &BTreeSet<IpNet>) -> Option<IpNet> {
-    let length = match cluster {
-        IpNet::V4(_) => config.node_cidr_mask_size_v4,
-        IpNet::V6(_) => config.node_cidr_mask_size_v6,
-    };
-    let bits = u32::from(length.checked_sub(cluster.prefix_len())?);
-    // Upstream refuses more than 2^16 ranges per cluster range.
-    let count = 1_u128 << bits.min(16);
-    (0..count).find_map(|at| {
-        let range = subnet(cluster, length, at)?;
-        let overlaps = |other: &IpNet| other.contains(&range) || range.contains(other);
-        (!taken.iter().any(overlaps)).then_some(range)
-    })
+/// A cluster range, cut into ranges of one length.
+struct Share {
+    cluster: IpNet,
+    length: u8,
+    /// The first and the last of the ranges that a node's covers, and the node.
+    taken: BTreeSet<(u128, u128, String)>,
+}
+
+impl Book {
+    fn new(config: &Config) -> Self {
+        let share = |cluster: &IpNet| {
+            let length = match cluster {
+                IpNet::V4(_) => config.node_cidr_mask_size_v4,
+                IpNet::V6(_) => config.node_cidr_mask_size_v6,
+            };
+            Share { cluster: *cluster, length, taken: BTreeSet::new() }
+        };
+        let shares = config.cluster_cidrs.iter().map(share).collect();
+        Self { shares, by_node: HashMap::new() }
+    }
+
+    /// A node has these.
+    fn note(&mut self, node: &str, ranges: Vec<IpNet>) {
+        self.forget(node);
+        for share in &mut self.shares {
+            let places = ranges.iter().filter_map(|range| {
+                let (first, last) = places(&share.cluster, share.length, range)?;
+                Some((first, last, node.to_owned()))
+            });
+            share.taken.extend(places);
+        }
+        self.by_node.insert(node.to_owned(), ranges);
+    }
+
+    /// A node is gone.
+    fn forget(&mut self, node: &str) {
+        for range in self.by_node.remove(node).unwrap_or_default() {
+            for share in &mut self.shares {
+                if let Some((first, last)) = places(&share.cluster, share.length, &range) {
+                    share.taken.remove(&(first, last, node.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// What the node was given before, or the first free range of every cluster range; `None` when
+    /// one is used up.
+    fn give(&mut self, node: &str) -> Option<Vec<IpNet>> {
+        if let Some(ranges) = self.by_node.get(node) {
+            return Some(ranges.clone());
+        }
+        let ranges: Vec<IpNet> =
+            self.shares.iter().map(Share::first_free).collect::<Option<_>>()?;
+        self.note(node, ranges.clone());
+        Some(ranges)
+    }
+}
+
+impl Share {
+    fn first_free(&self) -> Option<IpNet> {
+        let bits = u32::from(self.length.checked_sub(self.cluster.prefix_len())?);
+        // Upstream refuses more than 2^16 ranges per cluster range.
+        let count = 1_u128 << bits.min(16);
+        let mut free = 0;
+        for (first, last, _) in &self.taken {
+            if *first > free {
+                break;
+            }
+            free = free.max(last + 1);
+        }
+        (free < count).then(|| subnet(&self.cluster, self.length, free)).flatten()
+    }
+}
+
+/// Which of the ranges of `length` in `cluster` another range covers, in whole or in part: the
+/// first and the last one.
+fn places(cluster: &IpNet, length: u8, other: &IpNet) -> Option<(u128, u128)> {
+    let is_of_its_family = matches!(cluster, IpNet::V4(_)) == matches!(other, IpNet::V4(_));
+    let (first, last) = (other.network(), other.broadcast());
+    let begin = bits(cluster.network());
+    if !is_of_its_family || bits(last) < begin || bits(first) > bits(cluster.broadcast()) {
+        return None;
+    }
+    let unit = u32::from(cluster.max_prefix_len().checked_sub(length)?);
+    let at = |address| bits(address).saturating_sub(begin) >> unit;
+    Some((at(first), at(last)))
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
 }
 
 fn subnet(cluster: &IpNet, length: u8, at: u128) -> Option<IpNet> {
@@ -147,8 +234,13 @@ mod tests {
     }
 
     fn check(cidrs: &[&str], taken: &[&str], expected: Option<&str>) {
-        let taken = taken.iter().map(|cidr| cidr.parse().unwrap()).collect();
-        let ranges = allocate(&config(cidrs), &taken);
+        let mut book = Book::new(&config(cidrs));
+        for (number, cidr) in taken.iter().enumerate() {
+            book.note(&format!("node-{number}"), vec![cidr.parse().unwrap()]);
+        }
+        let ranges = book.give("new");
+        // A write that failed is tried again with the same.
+        assert_eq!(book.give("new"), ranges);
         let texts = ranges.map(|r| r.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         assert_eq!(texts.as_deref(), expected, "{cidrs:?} {taken:?}");
     }
@@ -160,5 +252,22 @@ mod tests {
         check(&["10.42.0.0/16"], &["10.42.0.0/23", "10.42.3.0/24"], Some("10.42.2.0/24"));
         check(&["10.42.0.0/24"], &["10.42.0.0/24"], None);
         check(&["10.42.0.0/16", "fd00::/48"], &["fd00::/64"], Some("10.42.0.0/24,fd00:0:0:1::/64"));
+    }
+
+    #[test]
+    fn a_range_is_free_again_when_its_node_is_gone() {
+        let mut book = Book::new(&config(&["10.42.0.0/23"]));
+        let first = book.give("a").unwrap();
+        book.give("b").unwrap();
+        assert_eq!(book.give("c"), None);
+        book.forget("a");
+        assert_eq!(book.give("c").unwrap(), first);
+    }
+
+    #[test]
+    fn ranges_elsewhere_take_nothing() {
+        let taken = ["10.41.255.0/24", "10.43.0.0/24", "fd00::/64", "0.0.0.0/0"];
+        check(&["10.42.0.0/16"], &taken[..3], Some("10.42.0.0/24"));
+        check(&["10.42.0.0/16"], &taken, None);
     }
 }

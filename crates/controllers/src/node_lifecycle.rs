@@ -153,7 +153,7 @@ impl Controller {
         let informers = &self.ctx.informers;
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let pods = informers.pod_index.on_node(name);
-        for pod in pods.iter().filter_map(|key| informers.pods.get(key)).filter(|pod| pod.ready) {
+        for pod in pods.iter().filter(|pod| pod.ready) {
             let ready = json!({
                 "type": api::pod::READY,
                 "status": "False",

@@ -39,7 +39,7 @@ pub(crate) async fn run(ctx: Context) {
     informers.nodes.on_change(move |key, change| {
         if matches!(change, Change::Deleted(_)) {
             for pod in this.informers.pod_index.on_node(&key.name) {
-                nodes.add_after(pod, QUARANTINE);
+                nodes.add_after(pod.key.clone(), QUARANTINE);
             }
         }
     });

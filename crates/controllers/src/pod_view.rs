@@ -1,9 +1,9 @@
 //! What controllers keep of a pod, and an index of pods by owner and node.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use api::annotations::POD_DELETION_COST;
 use client::{Change, Lister, Regarding};
@@ -281,13 +281,16 @@ pub(crate) struct PodIndex {
     state: RwLock<IndexState>,
 }
 
+/// Some of the pods.
+type Pods = BTreeMap<ObjectKey, Arc<PodView>>;
+
 #[derive(Default)]
 struct IndexState {
-    by_controller: HashMap<String, BTreeSet<ObjectKey>>,
-    by_node: HashMap<String, BTreeSet<ObjectKey>>,
-    by_claim: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
-    by_device_claim: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
-    orphans: BTreeMap<String, BTreeSet<ObjectKey>>,
+    by_controller: HashMap<String, Pods>,
+    by_node: HashMap<String, Pods>,
+    by_claim: HashMap<ObjectKey, Pods>,
+    by_device_claim: HashMap<ObjectKey, Pods>,
+    orphans: HashMap<String, Pods>,
 }
 
 impl PodIndex {
@@ -303,77 +306,73 @@ impl PodIndex {
                     || old.devices != new.devices
                 {
                     kept.remove(old);
-                    kept.insert(new);
                 }
+                kept.insert(new);
             }
             Change::Deleted(pod) => kept.remove(pod),
         });
         index
     }
 
-    /// The keys of the pods that the object with this uid controls.
-    pub(crate) fn controlled_by(&self, uid: &str) -> Vec<ObjectKey> {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.by_controller.get(uid).into_iter().flatten().cloned().collect()
+    /// The pods that the object with this uid controls.
+    pub(crate) fn controlled_by(&self, uid: &str) -> Vec<Arc<PodView>> {
+        all(self.read().by_controller.get(uid))
     }
 
-    /// The keys of the pods on a node.
-    pub(crate) fn on_node(&self, node: &str) -> Vec<ObjectKey> {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.by_node.get(node).into_iter().flatten().cloned().collect()
+    /// The pods that the object with this uid controls, and those of its namespace that nothing
+    /// does.
+    pub(crate) fn within_reach(&self, namespace: &str, uid: &str) -> Vec<Arc<PodView>> {
+        let state = self.read();
+        let mut pods = all(state.by_controller.get(uid));
+        pods.extend(all(state.orphans.get(namespace)));
+        pods
     }
 
-    /// The keys of the pods that mount a claim.
-    pub(crate) fn with_claim(&self, claim: &ObjectKey) -> Vec<ObjectKey> {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.by_claim.get(claim).into_iter().flatten().cloned().collect()
+    /// The pods on a node.
+    pub(crate) fn on_node(&self, node: &str) -> Vec<Arc<PodView>> {
+        all(self.read().by_node.get(node))
     }
 
-    /// The keys of the pods that use a claim for devices.
-    pub(crate) fn with_device_claim(&self, claim: &ObjectKey) -> Vec<ObjectKey> {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.by_device_claim.get(claim).into_iter().flatten().cloned().collect()
+    /// The pods that mount a claim.
+    pub(crate) fn with_claim(&self, claim: &ObjectKey) -> Vec<Arc<PodView>> {
+        all(self.read().by_claim.get(claim))
     }
 
-    /// The keys of a namespace's pods that nothing controls.
-    pub(crate) fn orphans(&self, namespace: &str) -> Vec<ObjectKey> {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.orphans.get(namespace).into_iter().flatten().cloned().collect()
+    /// The pods that use a claim for devices.
+    pub(crate) fn with_device_claim(&self, claim: &ObjectKey) -> Vec<Arc<PodView>> {
+        all(self.read().by_device_claim.get(claim))
     }
 
-    fn insert(&self, pod: &PodView) {
-        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let set = match &pod.controller {
-            Some(owner) => state.by_controller.entry(owner.uid.clone()).or_default(),
-            None => state.orphans.entry(pod.key.namespace.clone()).or_default(),
-        };
-        set.insert(pod.key.clone());
+    fn read(&self) -> RwLockReadGuard<'_, IndexState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, pod: &Arc<PodView>) {
+        let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
+        match &pod.controller {
+            Some(owner) => insert_into(&mut state.by_controller, &owner.uid, pod),
+            None => insert_into(&mut state.orphans, &pod.key.namespace, pod),
+        }
         if !pod.node.is_empty() {
-            state.by_node.entry(pod.node.clone()).or_default().insert(pod.key.clone());
+            insert_into(&mut state.by_node, &pod.node, pod);
         }
         for claim in &pod.claims {
             let claim = ObjectKey::new(&pod.key.namespace, claim);
-            state.by_claim.entry(claim).or_default().insert(pod.key.clone());
+            insert_into(&mut state.by_claim, &claim, pod);
         }
         for claim in pod.devices.iter().flat_map(|devices| devices.claims()) {
             let claim = ObjectKey::new(&pod.key.namespace, claim);
-            state.by_device_claim.entry(claim).or_default().insert(pod.key.clone());
+            insert_into(&mut state.by_device_claim, &claim, pod);
         }
     }
 
     fn remove(&self, pod: &PodView) {
-        let mut guard = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *guard;
         match &pod.controller {
             Some(owner) => remove_from(&mut state.by_controller, &owner.uid, &pod.key),
-            None => {
-                if let Some(set) = state.orphans.get_mut(&pod.key.namespace) {
-                    set.remove(&pod.key);
-                    if set.is_empty() {
-                        state.orphans.remove(&pod.key.namespace);
-                    }
-                }
-            }
+            None => remove_from(&mut state.orphans, &pod.key.namespace, &pod.key),
         }
         remove_from(&mut state.by_node, &pod.node, &pod.key);
         for claim in &pod.claims {
@@ -387,13 +386,32 @@ impl PodIndex {
     }
 }
 
-fn remove_from<Q>(map: &mut HashMap<Q::Owned, BTreeSet<ObjectKey>>, at: &Q, key: &ObjectKey)
+fn all(pods: Option<&Pods>) -> Vec<Arc<PodView>> {
+    pods.into_iter().flat_map(BTreeMap::values).cloned().collect()
+}
+
+fn insert_into<Q>(map: &mut HashMap<Q::Owned, Pods>, at: &Q, pod: &Arc<PodView>)
 where
     Q: ToOwned<Owned: Hash + Eq + Borrow<Q>> + Hash + Eq + ?Sized,
 {
-    if let Some(set) = map.get_mut(at) {
-        set.remove(key);
-        if set.is_empty() {
+    // Most are there already, and their names need no copy then.
+    let pods = match map.get_mut(at) {
+        Some(pods) => pods,
+        None => map.entry(at.to_owned()).or_default(),
+    };
+    match pods.get_mut(&pod.key) {
+        Some(known) => *known = Arc::clone(pod),
+        None => drop(pods.insert(pod.key.clone(), Arc::clone(pod))),
+    }
+}
+
+fn remove_from<Q>(map: &mut HashMap<Q::Owned, Pods>, at: &Q, key: &ObjectKey)
+where
+    Q: ToOwned<Owned: Hash + Eq + Borrow<Q>> + Hash + Eq + ?Sized,
+{
+    if let Some(pods) = map.get_mut(at) {
+        pods.remove(key);
+        if pods.is_empty() {
             map.remove(at);
         }
     }

@@ -4,9 +4,9 @@
 mod ranking;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::{Change, Client, ClientError, Lister, Outcome, WorkQueue};
@@ -132,6 +132,7 @@ pub(crate) async fn run<K: Kind>(ctx: Context) {
         pods: PodControl { client: client.clone(), recorder },
         client,
         expectations: Expectations::default(),
+        pace: Mutex::default(),
         kind: std::marker::PhantomData,
         ctx,
     });
@@ -153,6 +154,9 @@ struct Controller<K> {
     pods: PodControl,
     client: Client,
     expectations: Expectations,
+    /// Sets that are being filled: how many pods the last round created, by the set's uid. The next
+    /// one begins with as many at once.
+    pace: Mutex<HashMap<String, usize>>,
     kind: std::marker::PhantomData<fn() -> K>,
 }
 
@@ -161,6 +165,9 @@ impl<K: Kind> Controller<K> {
         let this = Arc::clone(self);
         K::lister(&self.ctx).on_change(move |key, change| {
             this.expectations.owner_changed(&change);
+            if let Change::Deleted(set) = &change {
+                this.pace().remove(set.metadata().uid.as_deref().unwrap_or_default());
+            }
             this.queue.add(key.clone());
         });
         let this = Arc::clone(self);
@@ -245,14 +252,18 @@ impl<K: Kind> Controller<K> {
         Ok(next.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 
+    fn pace(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The pods of the set, after adopting and releasing.
     async fn claim_pods(&self, set: &Replicas) -> Result<Vec<Arc<PodView>>, ClientError> {
         let informers = &self.ctx.informers;
-        let mut keys = informers.pod_index.controlled_by(&set.owner.uid);
-        keys.extend(informers.pod_index.orphans(&set.owner.key.namespace));
+        let owner = &set.owner;
+        let pods = informers.pod_index.within_reach(&owner.key.namespace, &owner.uid);
         let mut claimed = Vec::new();
         let mut may_adopt = None;
-        for pod in keys.iter().filter_map(|key| informers.pods.get(key)) {
+        for pod in pods {
             match claim(&pod, &set.owner, set.deleted, &set.selector) {
                 Claim::Keep => claimed.push(pod),
                 Claim::Ignore => {}
@@ -299,10 +310,17 @@ impl<K: Kind> Controller<K> {
                     }
                 }
             };
-            let (skipped, result) = slow_start(count, create).await;
+            let first = self.pace().get(uid).copied().unwrap_or(1);
+            let (skipped, result) = slow_start(count, first, create).await;
             (0..skipped).for_each(|_| self.expectations.created(uid));
+            if result.is_ok() && active.len() + count < wanted {
+                self.pace().insert(uid.clone(), count);
+            } else {
+                self.pace().remove(uid);
+            }
             return result;
         }
+        self.pace().remove(uid);
         let count = (active.len() - wanted).min(BURST);
         if count == 0 {
             return Ok(());
@@ -327,15 +345,19 @@ impl<K: Kind> Controller<K> {
         let mut uids = vec![set.owner.uid.clone()];
         if let Some(controller) = &set.controller {
             let siblings = K::lister(&self.ctx).list_namespace(&set.owner.key.namespace);
-            let siblings = siblings.iter().map(|sibling| sibling.replicas());
             uids = siblings
-                .filter(|sibling| sibling.controller.as_ref() == Some(controller))
-                .map(|sibling| sibling.owner.uid)
+                .iter()
+                .map(|sibling| sibling.metadata())
+                .filter(|meta| {
+                    let theirs = crate::selection::controller_of(meta);
+                    theirs.is_some_and(|owner| owner.uid == *controller)
+                })
+                .filter_map(|meta| meta.uid.clone())
                 .collect();
         }
         let mut on_node = BTreeMap::new();
-        let keys = uids.iter().flat_map(|uid| informers.pod_index.controlled_by(uid));
-        for pod in keys.filter_map(|key| informers.pods.get(&key)).filter(|pod| pod.is_active()) {
+        let pods = uids.iter().flat_map(|uid| informers.pod_index.controlled_by(uid));
+        for pod in pods.filter(|pod| pod.is_active()) {
             *on_node.entry(pod.node.clone()).or_insert(0) += 1;
         }
         on_node
@@ -346,14 +368,19 @@ fn wanted(set: &Replicas) -> usize {
     usize::try_from(set.replicas).unwrap_or(0)
 }
 
-/// Runs `count` creations in batches of 1, 2, 4 …, and no further batch after a failure, so that
-/// a set that cannot create pods does not flood the server. Gives the number not tried.
-pub(crate) async fn slow_start<F, Fut, E>(count: usize, create: F) -> (usize, Result<(), E>)
+/// Runs `count` creations in batches of `first`, twice as many, four times …, and no further batch
+/// after a failure, so that a set that cannot create pods does not flood the server. Gives the
+/// number not tried.
+pub(crate) async fn slow_start<F, Fut, E>(
+    count: usize,
+    first: usize,
+    create: F,
+) -> (usize, Result<(), E>)
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
-    let (mut left, mut batch) = (count, 1);
+    let (mut left, mut batch) = (count, first.max(1));
     while left > 0 {
         let size = batch.min(left);
         let results = futures::future::join_all((0..size).map(|_| create())).await;

@@ -160,7 +160,7 @@ impl Controller {
             return Ok(());
         }
         let next = Mutex::new(steps.iter());
-        let (_, result) = crate::replica_set::slow_start(steps.len(), || async {
+        let (_, result) = crate::replica_set::slow_start(steps.len(), 1, || async {
             let step = next.lock().unwrap_or_else(PoisonError::into_inner).next();
             match step {
                 Some(step) => pass.take(step).await,
@@ -205,10 +205,8 @@ impl Controller {
         let informers = &self.ctx.informers;
         let selector = selector(set.spec.as_ref().map(|spec| &spec.selector));
         let is_deleted = set.metadata.deletion_timestamp.is_some();
-        let mut keys = informers.pod_index.controlled_by(&owner.uid);
-        keys.extend(informers.pod_index.orphans(&owner.key.namespace));
-        keys.retain(|key| identity::ordinal(&owner.key.name, &key.name).is_some());
-        let pods = keys.iter().filter_map(|key| informers.pods.get(key));
+        let pods = informers.pod_index.within_reach(&owner.key.namespace, &owner.uid).into_iter();
+        let pods = pods.filter(|pod| identity::ordinal(&owner.key.name, &pod.key.name).is_some());
         self.pods.claim_all::<StatefulSet>(owner, is_deleted, &selector, pods).await
     }
 

@@ -41,7 +41,7 @@ pub(crate) async fn run(ctx: Context) {
         };
         if taints_changed {
             for pod in this.informers.pod_index.on_node(&key.name) {
-                nodes.add(pod);
+                nodes.add(pod.key.clone());
             }
         }
     });

@@ -113,9 +113,7 @@ impl Attacher {
             }
             this.nodes.add(key.clone());
             for pod in this.ctx.informers.pod_index.on_node(&key.name) {
-                if let Some(pod) = this.ctx.informers.pods.get(&pod) {
-                    this.add_volumes_of(&pod);
-                }
+                this.add_volumes_of(&pod);
             }
             for attachment in this.ctx.informers.attachments.list() {
                 if attachment.spec.node_name == key.name {

@@ -23,6 +23,11 @@ pub(super) fn least_wanted(
 
 /// Less means: goes first. Not placed, not running, not ready, cheap, crowded, lately ready, often
 /// restarted, young.
+///
+/// Times count by the order of magnitude of their age, and at the end the uid decides, so that not
+/// always the youngest go (upstream `LogarithmicScaleDown`). Upstream asks the uid as soon as two
+/// times of one magnitude differ, and goes on to the restarts when they are the same; that is no
+/// order of three pods.
 fn compare(
     a: &PodView,
     b: &PodView,
@@ -37,14 +42,10 @@ fn compare(
         .then_with(|| a.ready.cmp(&b.ready))
         .then_with(|| a.deletion_cost().cmp(&b.deletion_cost()))
         .then_with(|| crowd(b).cmp(&crowd(a)))
-        .then_with(|| {
-            if !(a.ready && b.ready) {
-                return Ordering::Equal;
-            }
-            younger_first(a.ready_changed, b.ready_changed, now, &a.uid, &b.uid)
-        })
+        .then_with(|| ready_magnitude(a, now).cmp(&ready_magnitude(b, now)))
         .then_with(|| b.restarts.cmp(&a.restarts))
-        .then_with(|| younger_first(Some(a.created), Some(b.created), now, &a.uid, &b.uid))
+        .then_with(|| magnitude(a.created, now).cmp(&magnitude(b.created, now)))
+        .then_with(|| a.uid.cmp(&b.uid))
         .then_with(|| a.key.cmp(&b.key))
 }
 
@@ -56,24 +57,10 @@ fn phase_rank(pod: &PodView) -> u8 {
     }
 }
 
-/// Times count by the order of magnitude of their age, and among equals the uid decides, so that
-/// not always the youngest go (upstream `LogarithmicScaleDown`).
-fn younger_first(
-    a: Option<Timestamp>,
-    b: Option<Timestamp>,
-    now: Timestamp,
-    a_uid: &str,
-    b_uid: &str,
-) -> Ordering {
-    match (a, b) {
-        (a, b) if a == b => Ordering::Equal,
-        // A time that is not known counts as the youngest.
-        (None, _) => Ordering::Less,
-        (_, None) => Ordering::Greater,
-        (Some(a), Some(b)) => {
-            magnitude(a, now).cmp(&magnitude(b, now)).then_with(|| a_uid.cmp(b_uid))
-        }
-    }
+/// How long a pod has been ready. One whose time is not known counts as the youngest, and those
+/// that are not ready are all the same.
+fn ready_magnitude(pod: &PodView, now: Timestamp) -> Option<i64> {
+    pod.ready_changed.filter(|_| pod.ready).map(|since| magnitude(since, now))
 }
 
 fn magnitude(time: Timestamp, now: Timestamp) -> i64 {

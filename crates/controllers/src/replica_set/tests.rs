@@ -64,6 +64,33 @@ fn crowded_nodes_lose_pods_first() {
     assert_eq!(victims[0].key.name, "b");
 }
 
+/// With another order than one of all pods, sorting may panic.
+#[test]
+fn thousands_of_pods_of_nearly_one_age_have_one_order() {
+    let pods: Vec<Arc<PodView>> = (0..3000_u64)
+        .map(|number| {
+            // Spread without a pattern, and several of one second.
+            let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+            let ready = format!("2026-01-01T00:00:{:02}Z", spread % 40);
+            pod(
+                &format!("{:08x}", spread.wrapping_mul(2_654_435_761) % 0xffff_ffff),
+                json!({ "status": {
+                    "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": ready }],
+                    "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": true,
+                        "restartCount": spread % 3 }],
+                } }),
+            )
+        })
+        .collect();
+    let now = at("2026-01-01T00:01:00Z");
+    let order = |pods: &[Arc<PodView>]| -> Vec<String> {
+        let all = ranking::least_wanted(pods, &BTreeMap::new(), pods.len(), now);
+        all.iter().map(|pod| pod.uid.clone()).collect()
+    };
+    let reversed: Vec<_> = pods.iter().rev().cloned().collect();
+    assert_eq!(order(&pods), order(&reversed));
+}
+
 fn set(replicas: i32) -> Replicas {
     let set: ReplicaSet = serde_json::from_value(json!({
         "metadata": { "name": "rs", "namespace": "n", "uid": "u", "generation": 3 },
@@ -123,6 +150,6 @@ async fn batches_grow_and_stop_at_the_first_failure() {
         // The third batch, of four, begins with the fourth call.
         if calls.fetch_add(1, Ordering::SeqCst) == 3 { Err("full") } else { Ok(()) }
     };
-    assert_eq!(slow_start(20, create).await, (13, Err("full")));
+    assert_eq!(slow_start(20, 1, create).await, (13, Err("full")));
     assert_eq!(calls.load(Ordering::SeqCst), 7);
 }
