@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use jiff::Timestamp;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use stdx::tls::AnyCertificate;
 
 use crate::config::{Config, Pki, StartError};
 
@@ -98,7 +98,7 @@ pub(crate) fn kubelet_config(pki: &Pki) -> Result<Option<Arc<ClientConfig>>, Sta
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("TLS configuration", error))?;
     let builder = if pki.kubelet_ca.is_empty() {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
         builder.with_root_certificates(roots(&pki.kubelet_ca, "kubelet CA")?)
     };
@@ -138,7 +138,7 @@ pub(crate) fn aggregated_config(
         .map_err(|error| error.to_string())?;
     let builder = match bundle {
         None => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         }
         Some(pem) => {
             let mut roots = RootCertStore::empty();
@@ -190,46 +190,4 @@ fn roots(pem: &[u8], what: &'static str) -> Result<RootCertStore, StartError> {
         roots.add(certificate).map_err(|error| unusable(what, error))?;
     }
     Ok(roots)
-}
-
-/// Takes any certificate, as upstream does for kubelets whose authority it was not told. The
-/// kubelet still verifies us.
-#[derive(Debug)]
-pub(crate) struct Unverified(pub(crate) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

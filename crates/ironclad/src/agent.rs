@@ -66,6 +66,8 @@ pub(crate) struct StaticPods {
     pub path: Option<PathBuf>,
     /// How often it is looked at.
     pub check_frequency: Duration,
+    /// An address that is asked for them.
+    pub url: Option<kubelet::ManifestUrl>,
 }
 
 /// How images are pulled and removed.
@@ -82,11 +84,16 @@ pub(crate) fn images_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("images")
 }
 
-/// What brings images into the store.
-pub(crate) fn registry(config_dir: &Path, store: &image::Store, clock: &SharedClock) -> Registry {
+/// What brings images into the store, through the proxies of the environment.
+pub(crate) fn registry(
+    config_dir: &Path,
+    store: &image::Store,
+    clock: &SharedClock,
+) -> anyhow::Result<Registry> {
     let hosts = registry::HostsDirectory::new(config_dir);
-    let config = registry::Config { hosts, ..registry::Config::default() };
-    Registry::new(config, store.clone(), Arc::clone(clock))
+    let proxies = Arc::new(registry::Proxies::new(|name| std::env::var(name).ok())?);
+    let config = registry::Config { hosts, proxies, ..registry::Config::default() };
+    Ok(Registry::new(config, store.clone(), Arc::clone(clock)))
 }
 
 /// Where sandboxes and containers are recorded.
@@ -115,7 +122,7 @@ impl Agent {
             .context("the pod network cannot be opened")?;
         let images = image::Store::open(images_dir(&self.data_dir))
             .context("the image store cannot be opened")?;
-        let registry = registry(&self.images.registry_config_dir, &images, clock);
+        let registry = registry(&self.images.registry_config_dir, &images, clock)?;
         let directory = runtime_dir(&self.data_dir);
         let config = runtime::Config {
             root_dir: directory.clone(),
@@ -160,6 +167,7 @@ impl Agent {
         config.images = self.images.kubelet.clone();
         config.pod_manifest_path.clone_from(&self.static_pods.path);
         config.file_check_frequency = self.static_pods.check_frequency;
+        config.manifest_url.clone_from(&self.static_pods.url);
         let deps = kubelet::Deps {
             client,
             clock: Arc::clone(clock),

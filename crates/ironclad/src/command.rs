@@ -14,6 +14,7 @@ mod alone;
 mod auditing;
 mod gates;
 mod images;
+mod joining;
 mod static_pods;
 
 mod bench;

@@ -77,6 +77,11 @@ impl PodCgroups {
         self.cgroups.limit_processes(path, self.processes_max)
     }
 
+    /// Bytes that a pod uses; `None` when its cgroup does not exist.
+    pub(crate) fn memory_usage(&self, path: &str) -> Option<u64> {
+        self.cgroups.counters(path).map(|counters| counters.memory_usage)
+    }
+
     fn ensure(&self, path: &str, limits: &LinuxContainerResources) -> Result<(), CgroupError> {
         // Which devices are used is between the runtime and its containers.
         self.cgroups.create(path, limits, &["a".to_owned()])

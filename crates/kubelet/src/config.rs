@@ -92,6 +92,8 @@ pub struct Config {
     pub pod_manifest_path: Option<PathBuf>,
     /// How often these are looked at although the kernel told of no change.
     pub file_check_frequency: Duration,
+    /// Where else static pods are described.
+    pub manifest_url: Option<ManifestUrl>,
     /// How images are pulled and removed.
     pub images: ImagesConfig,
 }
@@ -128,9 +130,21 @@ impl Config {
             container_log_max_files: 5,
             pod_manifest_path: None,
             file_check_frequency: Duration::from_secs(20),
+            manifest_url: None,
             images: ImagesConfig::default(),
         }
     }
+}
+
+/// An address with the manifest of a static pod, or of a list of them.
+#[derive(Clone, Debug)]
+pub struct ManifestUrl {
+    /// The address, of scheme `http` or `https`.
+    pub url: String,
+    /// Sent with each request.
+    pub headers: Vec<(String, String)>,
+    /// How often it is looked at.
+    pub check_frequency: Duration,
 }
 
 /// Called with the node's `spec.podCIDR` when it is first seen and when it changes. It may block

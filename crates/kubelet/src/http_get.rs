@@ -1,5 +1,5 @@
-//! GET requests to containers, for probes and hooks. Certificates are not verified: upstream does
-//! not either, because a pod's certificate says nothing about its address.
+//! GET requests to containers, for probes and hooks, and for manifests. Certificates of containers are
+//! not verified: upstream does not either, because a pod's certificate says nothing about its address.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::RootCertStore;
+use rustls_pki_types::ServerName;
+use stdx::tls::AnyCertificate;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -28,6 +28,13 @@ pub(crate) struct Get {
     pub(crate) port: u16,
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
+}
+
+/// How it is sent.
+pub(crate) struct How {
+    /// Whom a server's certificate must come from; without any it is not verified.
+    pub(crate) roots: Option<RootCertStore>,
+    pub(crate) body_bytes_max: usize,
 }
 
 impl Get {
@@ -57,7 +64,7 @@ impl Get {
         format!("{scheme}://{}{}", authority(&self.host, self.port), self.path)
     }
 
-    /// Sends it and answers code and body.
+    /// Sends it and answers code and body; of a body that is too long, nothing.
     ///
     /// # Errors
     /// A text in the form in which Go's client tells its errors.
@@ -66,28 +73,50 @@ impl Get {
         clock: &dyn clock::Clock,
         timeout: Duration,
     ) -> Result<(u16, String), String> {
+        let how = How { roots: None, body_bytes_max: BODY_BYTES_MAX };
+        let (code, body) = self.send_as(how, clock, timeout).await?;
+        // Nothing depends on it.
+        Ok((code, String::from_utf8_lossy(&body.unwrap_or_default()).into_owned()))
+    }
+
+    /// The same with limits of one's own; of a body that is too long there is none.
+    ///
+    /// # Errors
+    /// A text in the form in which Go's client tells its errors.
+    pub(crate) async fn send_as(
+        &self,
+        how: How,
+        clock: &dyn clock::Clock,
+        timeout: Duration,
+    ) -> Result<(u16, Option<Bytes>), String> {
         let failed = |why: String| format!("Get {:?}: {why}", self.url());
         let late = || {
             "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned()
         };
         tokio::select! {
-            answer = self.exchange() => answer.map_err(failed),
+            answer = self.exchange(how) => answer.map_err(failed),
             () = clock.sleep(timeout) => Err(failed(late())),
         }
     }
 
-    async fn exchange(&self) -> Result<(u16, String), String> {
+    async fn exchange(&self, how: How) -> Result<(u16, Option<Bytes>), String> {
         let stream = connect(&self.host, self.port).await?;
+        let most = how.body_bytes_max;
         if !self.https {
-            return self.request(TokioIo::new(stream)).await;
+            return self.request(TokioIo::new(stream), most).await;
         }
         let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
-        let connector = tokio_rustls::TlsConnector::from(tls_config()?);
+        let config = tls_config(how.roots).map_err(|error| error.to_string())?;
+        let connector = tokio_rustls::TlsConnector::from(config);
         let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
-        self.request(TokioIo::new(stream)).await
+        self.request(TokioIo::new(stream), most).await
     }
 
-    async fn request<S>(&self, stream: TokioIo<S>) -> Result<(u16, String), String>
+    async fn request<S>(
+        &self,
+        stream: TokioIo<S>,
+        most: usize,
+    ) -> Result<(u16, Option<Bytes>), String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -99,11 +128,9 @@ impl Get {
         let request = self.build().map_err(|error| text(&error))?;
         let answer = sender.send_request(request).await.map_err(|error| text(&error))?;
         let code = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
+        let body = Limited::new(answer.into_body(), most).collect().await;
         driving.abort();
-        // More than the limit is as good as what could be read: nothing depends on it.
-        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+        Ok((code, body.ok().map(http_body_util::Collected::to_bytes)))
     }
 
     fn build(&self) -> Result<http::Request<Empty<Bytes>>, http::Error> {
@@ -165,55 +192,16 @@ pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn tls_config() -> Result<Arc<rustls::ClientConfig>, String> {
+fn tls_config(roots: Option<RootCertStore>) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let any = AnyCertificate(provider.signature_verification_algorithms);
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(any))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-/// Takes every certificate, but its key must be the server's.
-#[derive(Debug)]
-struct AnyCertificate(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.supported_schemes()
-    }
+    let any = AnyCertificate(Arc::clone(&provider));
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?;
+    let builder = match roots {
+        Some(roots) => builder.with_root_certificates(roots),
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(any)),
+    };
+    Ok(Arc::new(builder.with_no_client_auth()))
 }
 
 #[cfg(test)]

@@ -15,10 +15,11 @@ use crate::image::PulledRecords;
 use crate::image::puller::Puller;
 use crate::metrics::Metrics;
 use crate::node::host::Capacity;
-use crate::pod::admission;
+use crate::pod::admission::{self, Lack};
 use crate::pod::allocation::Allocation;
 use crate::pod::env::ServiceInfo;
 use crate::pod::host_rules;
+use crate::pod::preemption::{self, Candidate};
 use crate::pod::spec::{self, Kind};
 use crate::pod::status::Verdict;
 use crate::pod::workers::Workers;
@@ -47,8 +48,20 @@ pub(crate) struct Kubelet {
     node: Mutex<Option<Arc<Node>>>,
     /// The pods that the node has taken, by uid, with the resources it has granted them.
     admitted: Mutex<BTreeMap<String, Arc<Pod>>>,
-    /// Those that wait for room to be resized.
+    /// Those that wait for room to be resized, or to begin.
     cramped: Mutex<BTreeSet<String>>,
+    /// Those that were told to make room for others, until they have.
+    leaving: Mutex<BTreeSet<String>>,
+}
+
+/// What becomes of a pod that wants to run here.
+pub(crate) enum Admission {
+    /// It may, with these resources.
+    Granted(Arc<Pod>),
+    /// It may not.
+    Refused(Verdict),
+    /// It may when others are gone, which were told to go.
+    MakesRoom,
 }
 
 impl Kubelet {
@@ -89,6 +102,7 @@ impl Kubelet {
             node: Mutex::default(),
             admitted: Mutex::default(),
             cramped: Mutex::default(),
+            leaving: Mutex::default(),
         }
     }
 
@@ -125,7 +139,7 @@ impl Kubelet {
 
     /// Takes the pod, unless it does not fit beside the others, and answers it with what it is
     /// granted. `running` says that it was taken before a restart of the kubelet.
-    pub(crate) fn admit(&self, pod: &Arc<Pod>, running: bool) -> Result<Arc<Pod>, Verdict> {
+    pub(crate) fn admit(&self, pod: &Arc<Pod>, running: bool) -> Admission {
         let node = self.node();
         let uid = spec::uid(pod);
         let mut admitted = lock(&self.admitted);
@@ -136,12 +150,50 @@ impl Kubelet {
                 pod = Arc::new(before.apply(&pod));
             }
         } else {
-            host_rules::admit(&pod, &self.config.allowed_unsafe_sysctls)?;
-            admission::admit(&pod, node.as_deref(), &others(&admitted, uid))?;
+            match self.decide(&pod, node.as_deref(), &others(&admitted, uid)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    lock(&self.cramped).insert(uid.to_owned());
+                    return Admission::MakesRoom;
+                }
+                Err(verdict) => return Admission::Refused(verdict),
+            }
         }
+        lock(&self.cramped).remove(uid);
         admitted.insert(uid.to_owned(), Arc::clone(&pod));
         self.granted(&pod, &admitted);
-        Ok(pod)
+        Admission::Granted(pod)
+    }
+
+    /// Whether the pod fits; not yet, when others make room for it.
+    fn decide(&self, pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<bool, Verdict> {
+        host_rules::admit(pod, &self.config.allowed_unsafe_sysctls)?;
+        let critical = self.candidate(pod);
+        let Some(node) = node.filter(|_| critical.is_critical()) else {
+            return admission::admit(pod, node, others).map(|()| true);
+        };
+        admission::admit_anyway(pod, Some(node), others)?;
+        if admission::lacks(pod, node, others).is_empty() {
+            return Ok(true);
+        }
+        let mut leaving = lock(&self.leaving);
+        let staying: Vec<&Pod> =
+            others.iter().filter(|other| !leaving.contains(spec::uid(other))).copied().collect();
+        let lacks = admission::lacks(pod, node, &staying);
+        let staying: Vec<Candidate<'_>> = staying.iter().map(|pod| self.candidate(pod)).collect();
+        let victims = preemption::victims(critical, &lacks, &staying).map_err(no_room)?;
+        for victim in victims {
+            let (reason, message) = (preemption::PREEMPTING.into(), preemption::MESSAGE.into());
+            leaving.insert(spec::uid(victim).to_owned());
+            if let Some(worker) = self.workers.get(spec::uid(victim)) {
+                worker.evict(Verdict { reason, message });
+            }
+        }
+        Ok(false)
+    }
+
+    fn candidate<'a>(&self, pod: &'a Pod) -> Candidate<'a> {
+        Candidate { pod, is_static: self.static_pods.has(pod) }
     }
 
     /// Grants a pod that was taken the resources that its spec has now, if there is room.
@@ -166,6 +218,7 @@ impl Kubelet {
     /// What the pod was given is free again.
     pub(crate) fn forget(&self, uid: &str) {
         lock(&self.cramped).remove(uid);
+        lock(&self.leaving).remove(uid);
         let mut admitted = lock(&self.admitted);
         if admitted.remove(uid).is_some() {
             self.weigh(&admitted);
@@ -227,6 +280,20 @@ impl Kubelet {
             ("memory", number(memory)),
             ("ephemeral-storage", number(has.storage_bytes)),
         ])
+    }
+}
+
+/// Nobody may be sent away, or it would not be enough.
+fn no_room(lacks: Vec<Lack>) -> Verdict {
+    let lacks: String =
+        lacks.iter().map(|lack| format!("(res: {}, q: {}), ", lack.name, lack.amount)).collect();
+    Verdict {
+        reason: "UnexpectedAdmissionError".to_owned(),
+        message: format!(
+            "Unexpected error while attempting to recover from admission failure: preemption: error \
+             finding a set of pods to preempt: no set of running pods found to reclaim resources: \
+             [{lacks}]"
+        ),
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  API ── pods of this node ──▶ workers ──▶ one worker per pod ── CRI ──▶ runtime
-//!  files ── static pods ──────▶    │
+//!  files, address ── static pods ─▶ │
 //!  runtime ── events ─────────▶    │         observe, plan, act, report
 //!  probes, timers, ConfigMaps ────▶┘              └──▶ status writer ──▶ API
 //! ```
@@ -43,7 +43,7 @@ mod server;
 mod static_pods;
 mod volume;
 
-pub use config::{Config, Deps, KubeletError, OnPodCidr, ServingTls};
+pub use config::{Config, Deps, KubeletError, ManifestUrl, OnPodCidr, ServingTls};
 pub use eviction::EvictionHard;
 pub use image::{CredentialsPolicy, ImageGcPolicy, ImagesConfig};
 pub use run::run;

@@ -1,8 +1,10 @@
-//! Static pods: those of files on the node, which run whether there is an API server or not.
+//! Static pods: those of files on the node, or of an address, which run whether there is an API server
+//! or not.
 //!
 //! ```text
-//!  files ──▶ wanted ──▶ active ──▶ workers      (files.rs, manifest.rs)
-//!                         └──▶ mirror pods ──▶ API      (mirrors.rs)
+//!  files ────┐                                  (files.rs, manifest.rs)
+//!  address ──┴▶ wanted ──▶ active ──▶ workers   (url.rs)
+//!                            └──▶ mirror pods ──▶ API      (mirrors.rs)
 //! ```
 //!
 //! Of every name one pod is active at a time: it has a worker until nothing of it is left, and
@@ -11,6 +13,7 @@
 mod files;
 mod manifest;
 mod mirrors;
+mod url;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -22,7 +25,6 @@ use tokio::sync::Notify;
 use crate::kubelet::{Kubelet, lock};
 use crate::pod::spec;
 
-pub(crate) use files::follow;
 pub(crate) use mirrors::keep as keep_mirrors;
 
 /// On a pod that only shows a static one: the hash of that one.
@@ -38,9 +40,18 @@ pub(crate) struct StaticPods {
     mirrors: Notify,
 }
 
+/// Where pods come from; of several of a name or uid the first source's is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Files,
+    Url,
+}
+
 #[derive(Default)]
 struct State {
-    /// What the files say.
+    /// What each source says.
+    sources: BTreeMap<Source, Vec<Arc<Pod>>>,
+    /// What they say together.
     wanted: BTreeMap<ObjectKey, Arc<Pod>>,
     active: BTreeMap<ObjectKey, Active>,
 }
@@ -83,16 +94,29 @@ impl StaticPods {
         self.mirrors.notify_one();
     }
 
-    /// Takes what the files say.
-    fn want(&self, pods: Vec<Arc<Pod>>) {
-        lock(&self.state).wanted = pods.into_iter().map(|pod| (key(&pod), pod)).collect();
+    /// Takes what a source says.
+    fn want(&self, source: Source, pods: Vec<Arc<Pod>>) {
+        let mut state = lock(&self.state);
+        state.sources.insert(source, pods);
+        let mut wanted: BTreeMap<ObjectKey, Arc<Pod>> = BTreeMap::new();
+        for pod in state.sources.values().flatten() {
+            let is_taken = wanted.contains_key(&key(pod))
+                || wanted.values().any(|other| spec::uid(other) == spec::uid(pod));
+            if is_taken {
+                let pod = spec::described(pod);
+                tracing::warn!(pod, "another source has a static pod of this name or uid");
+            } else {
+                wanted.insert(key(pod), Arc::clone(pod));
+            }
+        }
+        state.wanted = wanted;
     }
 
     /// Ends and starts pods until those are active that are wanted.
     fn apply(&self, kubelet: &Arc<Kubelet>) {
         let workers = &kubelet.workers;
         let mut state = lock(&self.state);
-        let State { wanted, active } = &mut *state;
+        let State { wanted, active, .. } = &mut *state;
         active.retain(|_, active| !active.ending || workers.get(spec::uid(&active.pod)).is_some());
         for (key, active) in active.iter_mut().filter(|(_, active)| !active.ending) {
             match wanted.get(key) {
@@ -125,6 +149,22 @@ impl StaticPods {
         }
         self.look_at_mirrors();
     }
+}
+
+/// Reads the manifests, starts their pods, and follows both until the kubelet ends. Answers after the
+/// first look at files.
+pub(crate) async fn follow(kubelet: &Arc<Kubelet>) {
+    let ended = Arc::clone(kubelet);
+    drop(stdx::task::spawn("static-pods-ended", async move {
+        loop {
+            tokio::select! {
+                () = ended.static_pods.ended.notified() => ended.static_pods.apply(&ended),
+                () = ended.shutdown.begun() => return,
+            }
+        }
+    }));
+    files::follow(kubelet).await;
+    url::follow(kubelet);
 }
 
 /// Whether a pod of the API shows a static one of some node.

@@ -15,7 +15,7 @@
 //! - A pull that fails leaves nothing but whole layers, which the next attempt uses or the
 //!   collector removes.
 //!
-//! It deliberately does not push, reads no proxy settings, and does not decide who may pull what.
+//! It deliberately does not push, reads no environment, and does not decide who may pull what.
 //!
 //! Tested by unit tests beside the code, and against registries of the tests' own, well-behaved
 //! and hostile, in `tests/it`.
@@ -29,7 +29,9 @@ mod download;
 mod error;
 mod flight;
 mod hosts;
+mod line;
 mod progress;
+mod proxy;
 mod repository;
 mod spool;
 mod tls;
@@ -39,4 +41,5 @@ pub use auth::Credentials;
 pub use error::PullError;
 pub use hosts::{HostsDirectory, HostsError};
 pub use progress::Progress;
+pub use proxy::{Proxies, ProxyError};
 pub use pull::{Config, Registry};

@@ -25,6 +25,7 @@ use crate::error::PullError;
 use crate::flight::Flights;
 use crate::hosts::HostsDirectory;
 use crate::progress::Progress;
+use crate::proxy::Proxies;
 use crate::repository::{Manifest, Repository};
 use crate::spool::{SpoolReader, spool};
 use crate::wire::Wire;
@@ -46,6 +47,8 @@ const CANDIDATES_MAX: usize = 64;
 pub struct Config {
     /// Mirrors and settings of registries.
     pub hosts: HostsDirectory,
+    /// Through whom requests go.
+    pub proxies: Arc<Proxies>,
     /// Layers of one image on their way at once.
     pub parallel_layers: usize,
     /// What is allowed at most.
@@ -58,6 +61,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             hosts: HostsDirectory::default(),
+            proxies: Arc::default(),
             parallel_layers: PARALLEL_LAYERS,
             limits: Limits::default(),
             patience: PATIENCE,
@@ -155,7 +159,7 @@ impl Registry {
     ) -> Result<Vec<Repository>, PullError> {
         let hosts = self.config.hosts.hosts(reference.domain()).map_err(PullError::Hosts)?;
         let repositories = hosts.into_iter().map(|host| {
-            let wire = Wire::new(&host, self.config.patience, Arc::clone(&self.clock))?;
+            let wire = Wire::new(&host, &self.config.proxies, self.config.patience, &self.clock)?;
             Repository::new(host, wire, reference.path(), credentials)
         });
         repositories.collect()

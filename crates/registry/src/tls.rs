@@ -1,22 +1,11 @@
 //! TLS towards registries.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-
-/// Where the systems that there are keep the authorities they trust.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+use stdx::tls::{AnyCertificate, certificates, system_authorities};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,7 +26,7 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Erro
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
     let builder = if settings.skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
         builder.with_root_certificates(roots(settings)?)
     };
@@ -50,61 +39,11 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Erro
 }
 
 fn roots(settings: &TlsSettings) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    if let Some(bundle) = BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
-        // Some of a system's authorities may be too old to be understood.
-        roots.add_parsable_certificates(certificates(bundle)?);
-    }
+    let mut roots = system_authorities()?;
     for file in &settings.authorities {
         for certificate in certificates(file)? {
             roots.add(certificate)?;
         }
     }
     Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| format!("{path:?}: {error}"))?;
-    Ok(read.collect::<Result<_, _>>().map_err(|error| format!("{path:?}: {error}"))?)
-}
-
-/// Believes any certificate, as `skip_verify` says.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

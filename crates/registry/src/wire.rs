@@ -1,11 +1,12 @@
 //! Requests to one host, and answers within limits of time and size.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clock::SharedClock;
 use futures::future::{BoxFuture, Either, select};
-use http::header::{AUTHORIZATION, LOCATION, USER_AGENT};
+use http::header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -17,6 +18,8 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::error::PullError;
 use crate::hosts::Host;
+use crate::line::Connector;
+use crate::proxy::Proxies;
 use crate::tls::client_config;
 
 /// Redirects that are followed: registries need one or two.
@@ -32,7 +35,8 @@ const AGENT: HeaderValue =
 /// Connections to a host and to where it redirects. HTTP/1, so that layers come over connections
 /// of their own.
 pub(crate) struct Wire {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    proxies: Arc<Proxies>,
     /// How long nothing may come.
     patience: Duration,
     clock: SharedClock,
@@ -76,8 +80,9 @@ pub(crate) struct Body {
 impl Wire {
     pub(crate) fn new(
         host: &Host,
+        proxies: &Arc<Proxies>,
         patience: Duration,
-        clock: SharedClock,
+        clock: &SharedClock,
     ) -> Result<Self, PullError> {
         let tls = client_config(&host.tls)
             .map_err(|source| PullError::Tls { host: host.authority.to_string(), source })?;
@@ -89,9 +94,10 @@ impl Wire {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(Connector { tcp, proxies: Arc::clone(proxies) });
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, patience, clock })
+        let (proxies, clock) = (Arc::clone(proxies), Arc::clone(clock));
+        Ok(Self { client, proxies, patience, clock })
     }
 
     /// Sends a request, and follows where the answer leads.
@@ -128,6 +134,11 @@ impl Wire {
         request.headers_mut().insert(USER_AGENT, AGENT);
         if let Some(value) = &ask.authorization {
             request.headers_mut().insert(AUTHORIZATION, value.clone());
+        }
+        if ask.url.scheme() == Some(&Scheme::HTTP)
+            && let Some(value) = self.proxies.of(&ask.url).and_then(|p| p.authorization.clone())
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value);
         }
         let answer =
             match select(self.client.request(request), self.clock.sleep(self.patience)).await {

@@ -85,6 +85,28 @@ pub(crate) fn make_leaf(
     Ok(KeyedCertificate { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
+/// A new key for a certificate.
+pub(crate) fn make_key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+}
+
+/// A request for a client certificate of a user in a group, PEM.
+pub(crate) fn make_request(key: &KeyPair, user: &str, group: &str) -> Result<String, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, group);
+    params.distinguished_name.push(DnType::CommonName, user);
+    params.serialize_request(key)?.pem()
+}
+
+/// Whether now is within the time in which a certificate, the first of these in PEM, is valid.
+pub fn is_current(certificate: &[u8], now: Timestamp) -> bool {
+    let Ok((_, pem)) = parse_x509_pem(certificate) else { return false };
+    let Ok(leaf) = pem.parse_x509() else { return false };
+    let validity = leaf.validity();
+    (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now.as_second())
+}
+
 /// A key pair for signing tokens: private and public, PEM.
 pub(crate) fn make_signing_key() -> Result<(String, String), rcgen::Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;

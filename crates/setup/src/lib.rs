@@ -15,7 +15,9 @@
 mod certificate;
 pub mod doctor;
 pub mod kubeconfig;
+mod node_request;
 mod pki;
 
-pub use certificate::{KeyedCertificate, Purpose};
+pub use certificate::{KeyedCertificate, Purpose, is_current};
+pub use node_request::{NodeRequest, node_request};
 pub use pki::{Pki, PkiError, ServingNames, self_signed, self_signed_kubelet};

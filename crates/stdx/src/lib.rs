@@ -11,3 +11,4 @@ pub mod atomic_file;
 pub mod ready;
 pub mod shutdown;
 pub mod task;
+pub mod tls;

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::target::{Scheme, Target};
 use crate::context::RequestContext;
-use crate::tls::Unverified;
+use stdx::tls::AnyCertificate;
 
 /// A node or pod that does not answer by then is taken to be gone.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ fn unverified() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
     let config = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     Ok(Arc::new(config))
 }

@@ -26,13 +26,22 @@ pub(crate) struct Alone {
 impl Alone {
     /// Connects with a kubeconfig; signals end the component.
     pub(crate) fn new(kubeconfig: &Path, component: &str) -> anyhow::Result<Self> {
-        let clock: SharedClock = Arc::new(SystemClock);
+        let shutdown = Shutdown::new();
+        supervisor::stop_on_signals(&shutdown)?;
+        Self::with(kubeconfig, component, Arc::new(SystemClock), shutdown)
+    }
+
+    /// The same for one that listens to signals already.
+    pub(crate) fn with(
+        kubeconfig: &Path,
+        component: &str,
+        clock: SharedClock,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
         let config = KubeConfig::load(kubeconfig)?;
         let agent = format!("{component}/v1.36.0");
         let remote = Remote::new(&config, &agent, Arc::clone(&clock))
             .with_context(|| format!("{} cannot be used", kubeconfig.display()))?;
-        let shutdown = Shutdown::new();
-        supervisor::stop_on_signals(&shutdown)?;
         let client = Client::new(Arc::new(remote));
         Ok(Self { client, clock, shutdown, metrics: telemetry::Registry::new() })
     }

@@ -72,7 +72,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         Command::Pull { images, registry_config_dir, username } => {
             let credentials = username.map(credentials).transpose()?;
             let clock: SharedClock = Arc::new(SystemClock);
-            let registry = agent::registry(&registry_config_dir, &store, &clock);
+            let registry = agent::registry(&registry_config_dir, &store, &clock)?;
             super::block_on(async {
                 for image in images {
                     pull(&registry, &image, credentials.as_ref()).await?;

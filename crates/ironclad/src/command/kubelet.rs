@@ -2,17 +2,20 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-
-use anyhow::Context;
+use std::sync::Arc;
 
 use ::kubelet::EvictionHard;
+use anyhow::Context;
+use clock::{SharedClock, SystemClock};
+use stdx::shutdown::Shutdown;
 
 use crate::agent::{Agent, MAX_PODS, POD_MAX_PIDS};
 use crate::command::alone::Alone;
 use crate::command::gates::Gates;
 use crate::command::images::Images;
+use crate::command::joining::{Joiner, Joining};
 use crate::command::static_pods::StaticPods;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{self, Supervisor};
 use crate::{control_plane, node_address};
 
 /// Arguments, with upstream's names where upstream has them.
@@ -73,6 +76,8 @@ pub(crate) struct Args {
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
     #[command(flatten)]
+    joining: Joining,
+    #[command(flatten)]
     images: Images,
     #[command(flatten)]
     static_pods: StaticPods,
@@ -91,12 +96,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
          one is used"
     );
     super::doctor::require()?;
-    let alone = Alone::new(&args.kubeconfig, "kubelet")?;
     control_plane::private_directory(&args.data_dir)?;
     let read = |path: &PathBuf| {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     };
     let node_name = args.hostname_override.unwrap_or_else(node_address::host_name);
+    let (clock, shutdown): (SharedClock, _) = (Arc::new(SystemClock), Shutdown::new());
+    supervisor::stop_on_signals(&shutdown)?;
+    let joiner = Joiner {
+        kubeconfig: &args.kubeconfig,
+        data_dir: &args.data_dir,
+        node_name: &node_name,
+        clock: &clock,
+        shutdown: &shutdown,
+    };
+    if !args.joining.join(&joiner).await? {
+        return Ok(());
+    }
+    let alone = Alone::with(&args.kubeconfig, "kubelet", clock, shutdown)?;
     let node_ip = match args.node_ip {
         Some(address) => address,
         None => node_address::choose()?,

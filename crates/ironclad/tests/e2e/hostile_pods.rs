@@ -1,9 +1,16 @@
 //! Pods that take more than is theirs: they are held to it, and nobody else notices.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::{Value, json};
 use testkit::Options;
 
-use crate::harness::{Harness, IRONCLAD, pod, pod_path, server};
+use crate::harness::{Harness, IRONCLAD, pause_for, pod, pod_path, server};
 
 #[test]
 fn a_pod_that_forks_without_end_is_stopped_at_its_limit() {
@@ -73,4 +80,72 @@ fn pods_that_fill_the_disk_are_evicted() {
     }
     harness.ready_pod("modest");
     assert_eq!(harness.get(&pod_path("modest"))["status"]["phase"], "Running");
+}
+
+/// Exchanges a directory and a link, without end.
+struct Swapping {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Swapping {
+    fn start(one: PathBuf, other: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let flags = RenameFlags::RENAME_EXCHANGE;
+                renameat2(AT_FDCWD, &one, AT_FDCWD, &other, flags).unwrap();
+                // The others need the processor, too.
+                pause_for(Duration::from_micros(200));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Swapping {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// What is part of a volume is a link to somewhere else at every other moment.
+#[test]
+fn a_part_of_a_volume_never_leads_out_of_it() {
+    let harness = Harness::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (volume, outside) = (directory.path().join("volume"), directory.path().join("outside"));
+    for (directory, file) in [(volume.join("part"), "inside"), (outside.clone(), "secret")] {
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("file"), file).unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, volume.join("link")).unwrap();
+    let _swapping = Swapping::start(volume.join("part"), volume.join("link"));
+    let names: Vec<_> = (0..24).map(|number| format!("p{number}")).collect();
+    for name in &names {
+        let mut reader = pod(name, &["cat", "/v/file"]);
+        let spec = &mut reader["spec"];
+        spec["restartPolicy"] = json!("Never");
+        spec["volumes"] = json!([{ "name": "v", "hostPath": { "path": volume } }]);
+        spec["containers"][0]["volumeMounts"] =
+            json!([{ "name": "v", "mountPath": "/v", "subPath": "part" }]);
+        harness.create("pods", &reader);
+    }
+    // Others are told that their part cannot be used, and try again.
+    let read = harness.until("some have read", || {
+        let ended = names.iter().filter(|name| {
+            matches!(
+                harness.get(&pod_path(name))["status"]["phase"].as_str(),
+                Some("Succeeded" | "Failed")
+            )
+        });
+        let logs: Vec<_> =
+            ended.map(|name| harness.text(&format!("{}/log", pod_path(name)))).collect();
+        (logs.len() >= 6).then_some(logs)
+    });
+    assert!(read.iter().all(|text| text.trim() == "inside"), "{read:?}");
 }

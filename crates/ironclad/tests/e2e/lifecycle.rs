@@ -1,10 +1,13 @@
 //! The life of pods: upstream's tests of pods, of hooks, and of init and ephemeral containers.
 
+use std::time::Duration;
+
+use clock::Clock as _;
 use http::Method;
 use serde_json::{Value, json};
-use testkit::POD_IMAGE;
+use testkit::{Options, POD_IMAGE};
 
-use crate::harness::{Harness, collection, pod, pod_path, server};
+use crate::harness::{Harness, IRONCLAD, collection, pod, pod_path, server};
 
 fn once(name: &str, args: &[&str]) -> Value {
     let mut pod = pod(name, args);
@@ -68,17 +71,17 @@ fn a_pod_counts_the_changes_of_its_spec_until_it_is_deleted() {
     observed(1);
     harness.patch(&path, &json!({ "spec": { "activeDeadlineSeconds": 10_000 } }));
     observed(2);
-    for step in 1..=100 {
+    for step in 1..=500 {
         let deadline = json!({ "spec": { "activeDeadlineSeconds": 10_000 - step } });
         harness.patch(&path, &deadline);
     }
-    let pod = observed(102);
+    let pod = observed(502);
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
     harness.delete(&path);
     let deleted = harness.get(&path);
     assert!(deleted["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(deleted["metadata"]["deletionGracePeriodSeconds"], 30);
-    assert_eq!(deleted["metadata"]["generation"], 103);
+    assert_eq!(deleted["metadata"]["generation"], 503);
     harness.until("the pod is gone", || (!harness.exists(&path)).then_some(()));
 
     for name in ["one", "two", "three"] {
@@ -284,6 +287,55 @@ fn an_ephemeral_container_joins_a_pod() {
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
 }
 
+/// Containers are asked to end with the signal that they want, and a hook may only let time pass.
+#[test]
+fn a_container_is_ended_with_its_own_signal_after_a_pause() {
+    let mut options = Options::new(IRONCLAD);
+    options.args.push("--feature-gates=ContainerStopSignals=true".to_owned());
+    let harness = Harness::with(options);
+    let mut signalled = server("p");
+    // The program gets the signals of a process that is not the first one.
+    signalled["spec"]["shareProcessNamespace"] = json!(true);
+    signalled["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    signalled["spec"]["os"] = json!({ "name": "linux" });
+    signalled["metadata"]["finalizers"] = json!(["example.com/kept"]);
+    signalled["spec"]["containers"][0]["lifecycle"] =
+        json!({ "stopSignal": "SIGUSR1", "preStop": { "sleep": { "seconds": 2 } } });
+    harness.create("pods", &signalled);
+    let pod = harness.ready_pod("p");
+    assert_eq!(pod["status"]["containerStatuses"][0]["stopSignal"], "SIGUSR1");
+    let clock = clock::SystemClock;
+    let began = clock.monotonic();
+    harness.delete(&pod_path("p"));
+    let pod = ended(&harness, "p");
+    let took = clock.monotonic() - began;
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+    let terminated = state(&pod, 0, "terminated");
+    // 128 and the number of the signal.
+    assert_eq!(terminated["exitCode"], 138, "{terminated}");
+    let free = json!({ "metadata": { "finalizers": null } });
+    harness.patch(&pod_path("p"), &free);
+    harness.until("it is gone", || (!harness.exists(&pod_path("p"))).then_some(()));
+}
+
+/// What a container said before it was started again.
+#[test]
+fn the_log_of_the_container_before_is_kept() {
+    let harness = Harness::start();
+    harness.create("pods", &server("phoenix"));
+    let address = harness.ready_pod("phoenix")["status"]["podIP"].as_str().unwrap().to_owned();
+    harness.fetch(&address, 8080, "/echo/first").unwrap();
+    harness.fetch(&address, 8080, "/exit?1").ok();
+    harness.until("it is started again", || {
+        let pod = harness.get(&pod_path("phoenix"));
+        let status = pod["status"]["containerStatuses"][0].clone();
+        (status["restartCount"] == 1 && status["ready"] == true).then_some(())
+    });
+    let log = |query: &str| harness.text(&format!("{}/log?{query}", pod_path("phoenix")));
+    assert!(log("previous=true").contains("asked for /echo/first"));
+    assert!(!log("").contains("/echo/first"));
+}
+
 /// \[sig-node\] Variable Expansion: in environment, command, arguments and subPathExpr; should fail
 /// substituting values in a volume subpath with absolute path and with backticks; should verify
 /// that a failing subpath expansion can be modified during the lifecycle of a container
@@ -318,6 +370,15 @@ fn variables_are_expanded_wherever_they_may_be() {
         })
     };
     waits("failing");
+    for (name, value) in [("absolute", "/tmp"), ("parent", ".."), ("ticks", "`whoami`/..")] {
+        let mut wrong = failing.clone();
+        wrong["metadata"] = json!({ "name": name });
+        let container = &mut wrong["spec"]["containers"][0];
+        container["env"] = json!([{ "name": "PART", "value": value }]);
+        container["volumeMounts"][0]["subPathExpr"] = json!("$(PART)");
+        harness.create("pods", &wrong);
+        waits(name);
+    }
     let annotation = json!({ "metadata": { "annotations": { "mysubpath": "mypath" } } });
     harness.patch(&pod_path("failing"), &annotation);
     harness.ready_pod("failing");

@@ -28,6 +28,8 @@ mod hostile_pods;
 #[cfg(test)]
 mod identities;
 #[cfg(test)]
+mod joined;
+#[cfg(test)]
 mod killed_agent;
 #[cfg(test)]
 mod lifecycle;
@@ -35,6 +37,8 @@ mod lifecycle;
 mod limits;
 #[cfg(test)]
 mod local_path;
+#[cfg(test)]
+mod mounts;
 #[cfg(test)]
 mod placed;
 #[cfg(test)]

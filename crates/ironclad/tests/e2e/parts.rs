@@ -57,7 +57,7 @@ impl Parts {
 
     pub(crate) fn start(&mut self, part: &'static str, args: &[&str]) {
         let mut command = self.command(part, args);
-        if part != "apiserver" {
+        if part != "apiserver" && !args.contains(&"--kubeconfig") {
             command.arg("--kubeconfig").arg(self.path("kubeconfig"));
         }
         let child = self.host.run(move || command.spawn()).unwrap();
@@ -74,12 +74,18 @@ impl Parts {
 
     /// Starts the API server and waits until it is ready.
     pub(crate) fn start_api_server(&mut self) {
+        self.start_api_server_with(&[]);
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_api_server_with(&mut self, further: &[&str]) {
         let path = |name: &str| self.path(name).display().to_string();
         let (server, kubeconfig) = (path("server"), path("kubeconfig"));
         let address = Host::ADDRESS.to_string();
         let mut args = vec!["--data-dir", &server, "--bind-address", &address];
         args.extend(["--secure-port", "6443", "--service-cluster-ip-range", "10.43.0.0/16"]);
         args.extend(["--write-kubeconfig", &kubeconfig]);
+        args.extend(further);
         self.start("apiserver", &args);
         self.until("the API server is ready", || {
             self.request(Method::GET, "/readyz", None).filter(|body| body == "ok")
@@ -88,12 +94,18 @@ impl Parts {
 
     /// Starts the kubelet of `node-1`.
     pub(crate) fn start_kubelet(&mut self) {
+        self.start_kubelet_with(&[]);
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_kubelet_with(&mut self, further: &[&str]) {
         let (node, ca) = (self.path("node"), self.path("server/pki/ca.crt"));
         let (node, ca) = (node.display().to_string(), ca.display().to_string());
         let cgroup = self.cgroup.clone();
         let mut args = vec!["--data-dir", &node, "--hostname-override", "node-1"];
         args.extend(["--cgroup-root", &cgroup, "--client-ca-file", &ca]);
         args.extend(["--image-gc-high-threshold=100", "--eviction-hard=memory.available<100Mi"]);
+        args.extend(further);
         self.start("kubelet", &args);
     }
 
@@ -149,7 +161,7 @@ impl Parts {
             }
             pause_for(PAUSE);
         }
-        panic!("waited for: {what}\n{}", self.logs());
+        panic!("waited for: {what}\n{}\n{}", self.describe(), self.logs());
     }
 
     /// What the parts that run have printed.
@@ -161,6 +173,19 @@ impl Parts {
         self.running.iter().map(log).collect()
     }
 
+    fn describe(&self) -> String {
+        let items = |path: &str| self.get(path).map(|list| list["items"].clone());
+        let pods = items("/api/v1/pods").unwrap_or_default();
+        let events = items("/api/v1/events").unwrap_or_default();
+        let pods = pods.as_array().into_iter().flatten();
+        let pods = pods.map(|pod| format!("pod {}: {}\n", pod["metadata"]["name"], pod["status"]));
+        let events = events.as_array().into_iter().flatten().map(|event| {
+            let of = &event["involvedObject"]["name"];
+            format!("event {of} {}: {}\n", event["reason"], event["message"])
+        });
+        pods.chain(events).collect()
+    }
+
     pub(crate) fn request(
         &self,
         method: Method,
@@ -168,6 +193,19 @@ impl Parts {
         body: Option<&Value>,
     ) -> Option<Bytes> {
         self.batch(vec![(method, path.to_owned(), body.cloned())]).remove(0).ok()
+    }
+
+    /// Patches an object in a form of one's own choice.
+    pub(crate) fn patch(&self, content_type: &'static str, path: &str, patch: &Value) {
+        let kubeconfig = self.path("kubeconfig");
+        let (path, body) = (path.to_owned(), Bytes::from(patch.to_string()));
+        let answer = self.host.run(move || {
+            let config = KubeConfig::load(&kubeconfig).unwrap();
+            let remote = Remote::new(&config, "e2e", Arc::new(clock::SystemClock)).unwrap();
+            let client = Client::new(Arc::new(remote));
+            block_on(client.request(Method::PATCH, &path, content_type, body))
+        });
+        answer.unwrap();
     }
 
     /// Sends requests, some of them at once, and gives the answers in their order.
@@ -198,11 +236,30 @@ impl Parts {
 
     /// Asks another port of the host, with a token or none.
     pub(crate) fn ask(&self, port: u16, path: &str, token: &str) -> Result<Bytes, ClientError> {
+        let server = format!("https://127.0.0.1:{port}");
+        self.ask_server(&server, None, path, token)
+    }
+
+    /// Asks the kubelet, which shows a certificate of its own.
+    pub(crate) fn ask_kubelet(&self, path: &str, token: &str) -> Result<Bytes, ClientError> {
+        let authority = std::fs::read(self.path("node/kubelet/pki/kubelet.crt")).unwrap();
+        self.ask_server(&format!("https://{}:10250", Host::ADDRESS), Some(authority), path, token)
+    }
+
+    fn ask_server(
+        &self,
+        server: &str,
+        authority: Option<Vec<u8>>,
+        path: &str,
+        token: &str,
+    ) -> Result<Bytes, ClientError> {
         let kubeconfig = self.path("kubeconfig");
+        let server = server.to_owned();
         let (path, token) = (path.to_owned(), token.to_owned());
         self.host.run(move || {
             let mut config = KubeConfig::load(&kubeconfig).unwrap();
-            config.server = format!("https://127.0.0.1:{port}");
+            config.server = server;
+            config.certificate_authority = authority.unwrap_or(config.certificate_authority);
             config.credentials =
                 if token.is_empty() { Credentials::Anonymous } else { Credentials::Token(token) };
             let remote = Remote::new(&config, "e2e", Arc::new(clock::SystemClock)).unwrap();
@@ -216,7 +273,7 @@ impl Parts {
     }
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 

@@ -9,9 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use clock::Clock as _;
 use http::Method;
 use serde_json::{Value, json};
-use testkit::Options;
+use testkit::{EXTENSION_IMAGE, Options, extension_image};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Harness, IRONCLAD, collection, pod_path, server};
+use crate::harness::{Harness, IRONCLAD, collection, pod, pod_path, server};
 
 /// A pod of this node, whatever the scheduler thinks, with a port of the node.
 fn with_port(name: &str, ip: &str, protocol: &str) -> Value {
@@ -30,6 +31,20 @@ fn datagram(to: &str) -> std::io::Result<String> {
     let mut answer = [0; 512];
     let (length, _) = socket.recv_from(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+/// Asks for the host name from an address of one's own choice.
+fn loopback_from(from: &str, to: &str) -> std::io::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(from.parse().map_err(std::io::Error::other)?)?;
+        let mut stream = socket.connect(to.parse().map_err(std::io::Error::other)?).await?;
+        stream.write_all(b"GET /hostname HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    })
 }
 
 /// \[sig-network\] HostPort validates that there is no conflict between pods with same hostPort but
@@ -51,6 +66,9 @@ fn ports_of_the_node_are_taken_by_address_and_protocol() {
         assert_eq!(answer, name);
     }
     assert_eq!(harness.fetch_from_outside("192.168.77.2", 54323, "/hostname").unwrap(), "address");
+    // A program that has bound itself to the node's address reaches the port of the loopback device.
+    let answer = harness.cluster.host().run(|| loopback_from("192.168.77.2:0", "127.0.0.1:54323"));
+    assert!(answer.unwrap().ends_with("\r\n\r\nloopback"));
     harness.until("a datagram is answered", || {
         let answer = harness.cluster.host().outside(|| datagram("192.168.77.2:54323")).unwrap();
         answer.ok().filter(|answer| answer == "datagrams")
@@ -108,6 +126,35 @@ fn a_pod_has_the_token_of_its_account() {
     let other = read("own", "/t/token");
     assert_eq!(review(&other, json!(["vault"]))["audiences"], json!(["vault"]));
     assert_ne!(review(&other, json!([]))["authenticated"], true, "it is for others");
+}
+
+/// \[sig-auth\] ServiceAccounts ServiceAccountIssuerDiscovery should support OIDC discovery of service
+/// account issuer: a program in a pod finds the issuer's keys and verifies a token with them
+#[test]
+fn a_pod_verifies_tokens_with_the_keys_of_their_issuer() {
+    let harness = Harness::start();
+    harness.cluster.import(&extension_image().unwrap()).unwrap();
+    let discover = |name: &str, audience: &str| {
+        let mut client = pod(name, &["discover", "/t/token", audience]);
+        let spec = &mut client["spec"];
+        spec["restartPolicy"] = json!("Never");
+        spec["containers"][0]["image"] = json!(EXTENSION_IMAGE);
+        spec["volumes"] = json!([{ "name": "t", "projected": { "sources": [
+            { "serviceAccountToken": { "path": "token", "audience": "oidc-discovery-test" } }] } }]);
+        spec["containers"][0]["volumeMounts"] = json!([{ "name": "t", "mountPath": "/t" }]);
+        harness.create("pods", &client);
+        let ended = harness.until(&format!("{name} has ended"), || {
+            let pod = harness.get(&pod_path(name));
+            let state = &pod["status"]["containerStatuses"][0]["state"];
+            state["terminated"]["exitCode"].as_i64()
+        });
+        (ended, harness.text(&format!("{}/log", pod_path(name))))
+    };
+    let subject = "system:serviceaccount:default:default\n";
+    assert_eq!(discover("client", "oidc-discovery-test"), (0, subject.to_owned()));
+    let (code, said) = discover("other", "somebody-else");
+    assert_eq!(code, 1);
+    assert!(said.starts_with("it is for others"), "{said}");
 }
 
 /// \[sig-network\] Networking Granular Checks: Pods should function for node-pod communication:

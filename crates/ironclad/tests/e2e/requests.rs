@@ -70,7 +70,7 @@ async fn upgrade(kubeconfig: &Path, path: &str, protocol: &str) -> (String, Stri
     (head, String::from_utf8(body).unwrap())
 }
 
-async fn websocket(kubeconfig: &Path, path: &str, protocol: &str) -> Vec<Vec<u8>> {
+pub(crate) async fn websocket(kubeconfig: &Path, path: &str, protocol: &str) -> Vec<Vec<u8>> {
     let mut socket = testkit::websocket(kubeconfig, path, protocol).await.unwrap();
     let mut messages = Vec::new();
     while let Some(Ok(message)) = socket.next().await {

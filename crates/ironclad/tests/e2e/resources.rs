@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use testkit::POD_IMAGE;
 
-use crate::harness::{Harness, pod_path, server};
+use crate::harness::{Harness, collection, pod, pod_path, server};
 
 const V2: &str = "/sys/fs/cgroup/cgroup.controllers";
 
@@ -197,4 +197,219 @@ fn limits_are_added_to_a_pod_that_runs() {
     let status = harness.get(&pod_path("p"))["status"]["containerStatuses"][0].clone();
     assert_eq!(status["restartCount"], 0);
     assert_eq!(status["allocatedResources"], added["requests"]);
+}
+
+/// Resizes the pod `p` by patch.
+fn resize(harness: &Harness, change: &Value) {
+    let (path, strategic) =
+        (format!("{}/resize", pod_path("p")), "application/strategic-merge-patch+json");
+    harness.send(Method::PATCH, &path, strategic, Some(change)).unwrap();
+}
+
+fn of_containers(change: &[(&str, Value)]) -> Value {
+    let list: Vec<_> =
+        change.iter().map(|(name, new)| json!({ "name": name, "resources": new })).collect();
+    json!({ "spec": { "containers": list } })
+}
+
+fn condition(pod: &Value, kind: &str) -> Option<Value> {
+    let conditions = pod["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind).cloned()
+}
+
+fn until_resized(harness: &Harness, generation: i64) -> Value {
+    harness.until("the pod is resized", || {
+        let pod = harness.get(&pod_path("p"));
+        let busy = ["PodResizePending", "PodResizeInProgress"];
+        let done = busy.iter().all(|kind| condition(&pod, kind).is_none());
+        (done && pod["status"]["observedGeneration"] == generation).then_some(pod)
+    })
+}
+
+/// The container's cgroup, as the node sees it.
+fn of_container(harness: &Harness, pod: &Value, list: &str, at: usize) -> Option<[String; 3]> {
+    let class = match pod["status"]["qosClass"].as_str()? {
+        "Burstable" => "/burstable",
+        _ => "",
+    };
+    let id = pod["status"][list][at]["containerID"].as_str()?.rsplit_once('/')?.1;
+    on_node(harness, &format!("{class}/pod{}/{id}", pod["metadata"]["uid"].as_str()?))
+}
+
+/// \[sig-node\] Pod InPlace Resize Container: burstable pods - extended 6 containers - various
+/// operations performed (including adding limits and requests); resize with equivalents
+#[test]
+fn six_containers_are_resized_in_one_patch() {
+    let harness = Harness::start();
+    let cpu = |amount: &str| json!({ "cpu": amount });
+    let memory = |amount: &str| json!({ "memory": amount });
+    let before = [
+        json!({}),
+        resources(cpu("20m"), json!({})),
+        resources(memory("16Mi"), json!({})),
+        resources(cpu("20m"), cpu("40m")),
+        resources(memory("16Mi"), memory("32Mi")),
+        resources(cpu("2m"), cpu("10m")),
+    ];
+    let after = [
+        resources(
+            json!({ "cpu": "10m", "memory": "8Mi" }),
+            json!({ "cpu": "30m", "memory": "24Mi" }),
+        ),
+        resources(cpu("40m"), cpu("60m")),
+        resources(memory("24Mi"), memory("48Mi")),
+        resources(cpu("10m"), cpu("20m")),
+        resources(json!({ "memory": "20Mi", "cpu": "15m" }), memory("24Mi")),
+        // What the kernel is told stays the same.
+        resources(cpu("1m"), cpu("5m")),
+    ];
+    let mib = 1 << 20;
+    let told = [
+        (10, Some(30), Some(24 * mib)),
+        (40, Some(60), None),
+        (2, None, Some(48 * mib)),
+        (10, Some(20), None),
+        (15, None, Some(24 * mib)),
+        (2, Some(10), None),
+    ];
+    let names = ["c1", "c2", "c3", "c4", "c5", "c6"];
+    let mut many = server("p");
+    many["spec"]["containers"] = names
+        .iter()
+        .zip(&before)
+        .map(|(name, own)| {
+            json!({ "name": name, "image": POD_IMAGE, "args": ["wait"], "resources": own })
+        })
+        .collect();
+    harness.create("pods", &many);
+    harness.ready_pod("p");
+    let change: Vec<_> = names.into_iter().zip(after.iter().cloned()).collect();
+    resize(&harness, &of_containers(&change));
+    let resized = until_resized(&harness, 2);
+    assert_eq!(resized["status"]["qosClass"], "Burstable");
+    for (at, (milli, quota, memory)) in told.into_iter().enumerate() {
+        let status = &resized["status"]["containerStatuses"][at];
+        assert_eq!(status["resources"], after[at], "c{}", at + 1);
+        assert_eq!(status["allocatedResources"], after[at]["requests"]);
+        assert_eq!(status["restartCount"], 0);
+        let shares = (milli * 1024 / 1000).max(2);
+        assert_eq!(
+            of_container(&harness, &resized, "containerStatuses", at).unwrap(),
+            expected(shares, quota, memory),
+            "c{}",
+            at + 1
+        );
+    }
+}
+
+/// The pod's own resources, and those of a container that runs beside the others; what ended before
+/// they began is not run again.
+#[test]
+fn a_whole_pod_and_its_sidecar_are_resized() {
+    let harness = Harness::start();
+    let mut whole = server("p");
+    let own = |cpu: &str, memory: &str| {
+        let least = json!({ "cpu": "100m", "memory": "16Mi" });
+        resources(least, json!({ "cpu": cpu, "memory": memory }))
+    };
+    whole["spec"]["resources"] = own("300m", "128Mi");
+    let first = json!({ "name": "first", "image": POD_IMAGE, "args": ["print", "first"],
+        "resources": { "requests": { "cpu": "10m" } } });
+    let sidecar = json!({ "name": "side", "image": POD_IMAGE, "args": ["wait"],
+        "restartPolicy": "Always", "resources": own("150m", "64Mi") });
+    whole["spec"]["initContainers"] = json!([first, sidecar]);
+    harness.create("pods", &whole);
+    let made = harness.ready_pod("p");
+    assert_eq!(made["status"]["resources"], own("300m", "128Mi"));
+    resize(
+        &harness,
+        &json!({ "spec": {
+            "resources": own("400m", "160Mi"),
+            "initContainers": [
+                { "name": "first", "resources": { "requests": { "cpu": "20m" } } },
+                { "name": "side", "resources": own("250m", "96Mi") },
+            ],
+        } }),
+    );
+    let resized = until_resized(&harness, 2);
+    let status = &resized["status"];
+    assert_eq!(status["resources"], own("400m", "160Mi"));
+    assert_eq!(status["allocatedResources"], json!({ "cpu": "100m", "memory": "16Mi" }));
+    assert_eq!(status["initContainerStatuses"][1]["resources"], own("250m", "96Mi"));
+    let mib = 1 << 20;
+    let pod = format!("/burstable/pod{}", resized["metadata"]["uid"].as_str().unwrap());
+    assert_eq!(on_node(&harness, &pod).unwrap(), expected(102, Some(400), Some(160 * mib)));
+    let side = of_container(&harness, &resized, "initContainerStatuses", 1).unwrap();
+    assert_eq!(side, expected(102, Some(250), Some(96 * mib)));
+    for (list, at) in
+        [("initContainerStatuses", 0), ("initContainerStatuses", 1), ("containerStatuses", 0)]
+    {
+        let id = |pod: &Value| pod["status"][list][at]["containerID"].clone();
+        assert_eq!(id(&resized), id(&made), "{list} {at}");
+        assert_eq!(status[list][at]["restartCount"], 0);
+    }
+    let change = json!({ "spec": { "resources": { "requests": { "cpu": "400m",
+        "memory": "160Mi" } } } });
+    let path = format!("{}/resize", pod_path("p"));
+    let strategic = "application/strategic-merge-patch+json";
+    let error = harness.send(Method::PATCH, &path, strategic, Some(&change)).unwrap_err();
+    let text = "Pod QOS Class may not change as a result of resizing";
+    assert!(error.to_string().contains(text), "{error}");
+}
+
+/// A limit below what is used is not set; the pod says so, and goes on.
+#[test]
+fn memory_that_is_in_use_is_not_taken_away() {
+    let harness = Harness::start();
+    let mut full = pod("p", &["fill", "/m/file", "40", "wait"]);
+    full["spec"]["volumes"] = json!([{ "name": "m", "emptyDir": { "medium": "Memory" } }]);
+    let container = &mut full["spec"]["containers"][0];
+    container["volumeMounts"] = json!([{ "name": "m", "mountPath": "/m" }]);
+    let limited =
+        |memory: &str| resources(json!({ "memory": "16Mi" }), json!({ "memory": memory }));
+    container["resources"] = limited("96Mi");
+    container["readinessProbe"] =
+        json!({ "exec": { "command": ["/testkit-pod", "check", "/m/file"] }, "periodSeconds": 1 });
+    harness.create("pods", &full);
+    harness.ready_pod("p");
+    let uses = |mib: i64| {
+        harness.until("it has filled its memory", || {
+            let stats = harness.get("/api/v1/nodes/node-1/proxy/stats/summary");
+            let pods = stats["pods"].as_array()?.clone();
+            let of = pods.iter().find(|pod| pod["podRef"]["name"] == "p")?;
+            (of["containers"][0]["memory"]["usageBytes"].as_i64()? >= mib << 20).then_some(())
+        });
+    };
+    uses(40);
+    resize(&harness, &of_containers(&[("c", limited("20Mi"))]));
+    let told = harness.until("it is told", || {
+        let pod = harness.get(&pod_path("p"));
+        condition(&pod, "PodResizeInProgress").filter(|told| told["reason"] == "Error")
+    });
+    assert_eq!(told["observedGeneration"], 2);
+    let message = told["message"].as_str().unwrap();
+    let limit = 20 << 20;
+    let start = format!(
+        "cannot decrease memory limits: [attempting to set pod memory limit ({limit}) below current \
+         usage ("
+    );
+    assert!(message.starts_with(&start), "{message}");
+    let container =
+        format!("attempting to set container \"c\" memory limit ({limit}) below current usage (");
+    assert!(message.contains(&container), "{message}");
+    let pod = harness.get(&pod_path("p"));
+    let status = &pod["status"]["containerStatuses"][0];
+    assert_eq!(status["resources"], limited("96Mi"), "it keeps what it has");
+    let has = of_container(&harness, &pod, "containerStatuses", 0).unwrap();
+    assert_eq!(has[2], expected(2, None, Some(96 << 20))[2]);
+    harness.until("the event is there", || {
+        let events = harness.get(&collection("events"));
+        events["items"].as_array()?.iter().any(|e| e["reason"] == "ResizeError").then_some(())
+    });
+    resize(&harness, &of_containers(&[("c", limited("80Mi"))]));
+    let resized = until_resized(&harness, 3);
+    let status = &resized["status"]["containerStatuses"][0];
+    assert_eq!((&status["resources"], &status["restartCount"]), (&limited("80Mi"), &json!(0)));
+    let has = of_container(&harness, &resized, "containerStatuses", 0).unwrap();
+    assert_eq!(has[2], expected(2, None, Some(80 << 20))[2]);
 }

@@ -72,6 +72,48 @@ fn processes_run_as_whom_and_with_what_they_are_told() {
     assert_eq!(writable, "");
 }
 
+/// \[sig-node\] Security Context when creating containers with AllowPrivilegeEscalation should not
+/// allow privilege escalation when false: a program that runs as root for everybody does not there
+#[test]
+fn a_program_of_root_runs_as_its_caller_without_escalation() {
+    let harness = Harness::start();
+    let user = |name: &str, allowed: Option<bool>| {
+        let status = run(&harness, name, &["cat", "/proc/self/status"], |pod| {
+            let spec = &mut pod["spec"];
+            spec["volumes"] = json!([{ "name": "v", "emptyDir": {} }]);
+            let mounts = json!([{ "name": "v", "mountPath": "/v" }]);
+            spec["initContainers"] = json!([{ "name": "i", "image": POD_IMAGE,
+                "args": ["copy", "/v/program", "4755"], "volumeMounts": mounts }]);
+            let container = &mut spec["containers"][0];
+            container["command"] = json!(["/v/program"]);
+            container["volumeMounts"] = mounts;
+            container["securityContext"] = json!({ "runAsUser": 1000 });
+            if let Some(allowed) = allowed {
+                container["securityContext"]["allowPrivilegeEscalation"] = json!(allowed);
+            }
+        });
+        line(&status, "Uid")
+    };
+    assert_eq!(user("kept", Some(false)), ["1000"; 4]);
+    assert_eq!(user("raised", Some(true)), ["1000", "0", "0", "0"]);
+    assert_eq!(user("usual", None), ["1000", "0", "0", "0"]);
+}
+
+/// Nothing limits them beyond what limits the node's own programs, as with other runtimes.
+#[test]
+fn a_container_has_the_limits_of_the_node() {
+    let harness = Harness::start();
+    let limits = run(&harness, "limits", &["cat", "/proc/self/limits"], |_| {});
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    for name in ["Max open files", "Max core file size", "Max stack size"] {
+        let of = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&limits), of(&own), "{name}");
+    }
+}
+
 /// \[sig-node\] Sysctls should support sysctls; those that other pods would feel are refused by the
 /// node
 #[test]

@@ -209,6 +209,110 @@ fn files_of_objects_have_their_paths_modes_and_owners() {
     assert!(told[5].starts_with("444 0:0 tmpfs"), "{told:?}");
 }
 
+/// \[sig-storage\] Downward API volume, Projected downwardAPI should provide container's cpu limit, cpu
+/// request, memory limit, memory request, node allocatable (cpu, memory) as default limit if the limit
+/// is not set
+#[test]
+fn files_tell_what_a_container_has() {
+    let harness = Harness::start();
+    let wanted = [
+        ("limits.cpu", "1m"),
+        ("limits.memory", "1Mi"),
+        ("requests.cpu", "1m"),
+        ("requests.memory", "1Ki"),
+    ];
+    let items: Vec<_> = wanted
+        .iter()
+        .map(|(resource, divisor)| {
+            json!({ "path": resource, "resourceFieldRef": {
+                "containerName": "c", "resource": resource, "divisor": divisor } })
+        })
+        .collect();
+    let node = harness.get("/api/v1/nodes/node-1")["status"]["allocatable"].clone();
+    let cpus: i64 = node["cpu"].as_str().unwrap().parse().unwrap();
+    let kibibytes: i64 = node["memory"].as_str().unwrap().trim_end_matches("Ki").parse().unwrap();
+    // Amounts are rounded up.
+    let all = [(cpus * 1000).to_string(), ((kibibytes + 1023) / 1024).to_string()];
+    let limited = json!({ "limits": { "cpu": "1250m", "memory": "64Mi" },
+                          "requests": { "cpu": "250m", "memory": "32Mi" } });
+    let bare = json!({ "requests": { "cpu": "250m", "memory": "32Mi" } });
+    for (name, source) in [
+        ("plain", json!({ "downwardAPI": { "items": items } })),
+        (
+            "projected",
+            json!({ "projected": { "sources": [{ "downwardAPI": { "items": items } }] } }),
+        ),
+    ] {
+        for (kind, resources, limits) in [
+            ("limited", &limited, ["1250", "64"]),
+            ("bare", &bare, [all[0].as_str(), all[1].as_str()]),
+        ] {
+            let paths = wanted.map(|(resource, _)| format!("/v/{resource}"));
+            let looks = paths.each_ref().map(|path| ["cat", path.as_str()]);
+            let looks: Vec<&[&str]> = looks.iter().map(|look| &look[..]).collect();
+            let mut pod = steps(&format!("{name}-{kind}"), source.clone(), &json!({}), &looks);
+            pod["spec"]["containers"][0]["resources"] = resources.clone();
+            let told = run(&harness, &pod);
+            let told: Vec<_> = told.iter().map(|line| line.trim()).collect();
+            assert_eq!(told, [limits[0], limits[1], "250", "32768"], "{name} {kind}");
+        }
+    }
+}
+
+/// \[sig-storage\] Secrets should be able to mount in a volume regardless of a different secret
+/// existing with same name in different namespace; ConfigMap, Secrets, Projected … should be
+/// consumable in multiple volumes in the same pod; binary data should be reflected in volume; EmptyDir
+/// wrapper volumes should not conflict
+#[test]
+fn objects_are_told_apart_and_mounted_more_than_once() {
+    let harness = Harness::start();
+    let namespace = json!({ "metadata": { "name": "other" } });
+    harness.request(Method::POST, "/api/v1/namespaces", Some(&namespace)).unwrap();
+    let secret =
+        |text: &str| json!({ "metadata": { "name": "same" }, "stringData": { "file": text } });
+    let others = "/api/v1/namespaces/other/secrets";
+    harness.request(Method::POST, others, Some(&secret("theirs"))).unwrap();
+    harness.create("secrets", &secret("ours"));
+    let map = json!({ "metadata": { "name": "same" }, "binaryData": { "bytes": "3srK/rrQ/v8=" },
+                      "data": { "file": "of the map" } });
+    harness.create("configmaps", &map);
+    let sources = [
+        json!({ "name": "s1", "secret": { "secretName": "same" } }),
+        json!({ "name": "s2", "secret": { "secretName": "same" } }),
+        json!({ "name": "m1", "configMap": { "name": "same" } }),
+        json!({ "name": "m2", "configMap": { "name": "same" } }),
+        json!({ "name": "p1", "projected": { "sources": [{ "secret": { "name": "same" } }] } }),
+        json!({ "name": "p2", "projected": { "sources": [{ "configMap": { "name": "same" } }] } }),
+    ];
+    let mut many = server("many");
+    let mounts: Vec<_> = sources
+        .iter()
+        .map(|source| {
+            let name = source["name"].as_str().unwrap();
+            json!({ "name": name, "mountPath": format!("/{name}") })
+        })
+        .collect();
+    many["spec"]["volumes"] = json!(sources);
+    many["spec"]["containers"][0]["volumeMounts"] = json!(mounts);
+    harness.create("pods", &many);
+    let address = harness.ready_pod("many")["status"]["podIP"].as_str().unwrap().to_owned();
+    for (volume, text) in [
+        ("s1", "ours"),
+        ("s2", "ours"),
+        ("m1", "of the map"),
+        ("m2", "of the map"),
+        ("p1", "ours"),
+        ("p2", "of the map"),
+    ] {
+        let read = harness.fetch(&address, 8080, &format!("/file?/{volume}/file")).unwrap();
+        assert_eq!(read, text, "{volume}");
+    }
+    let look: [&[&str]; 2] = [&["hex", "/v/bytes"], &["hex", "/v/file"]];
+    let source = json!({ "configMap": { "name": "same" } });
+    let told = run(&harness, &steps("bytes", source, &json!({}), &look));
+    assert_eq!(told[0], "de ca ca fe ba d0 fe ff\n");
+}
+
 /// \[sig-storage\] ConfigMap, Secrets, Projected …: optional updates should be reflected in volume;
 /// updates should be reflected in volume; binary data should be reflected in volume; Downward API
 /// volume should update labels and annotations on modification
@@ -342,15 +446,28 @@ fn parts_of_volumes_are_mounted_over_what_is_there() {
 fn many_volumes_of_many_pods_do_not_disturb_each_other() {
     const VOLUMES: usize = 50;
     const PODS: usize = 5;
+    const ROUNDS: usize = 3;
     let harness = Harness::start();
     let names = || (0..VOLUMES).map(|at| format!("racey-{at}"));
     for name in names() {
         let map = json!({ "metadata": { "name": name }, "data": { "data-1": name } });
         harness.create("configmaps", &map);
     }
-    for at in 0..PODS {
-        let mut racing = server(&format!("racing-{at}"));
-        racing["metadata"]["labels"] = json!({ "app": "racing" });
+    for round in 0..ROUNDS {
+        race(&harness, &format!("racing-{round}"), PODS, names);
+    }
+}
+
+/// Runs so many pods, each with volumes of all these.
+fn race<I: Iterator<Item = String>>(
+    harness: &Harness,
+    app: &str,
+    pods: usize,
+    names: impl Fn() -> I,
+) {
+    for at in 0..pods {
+        let mut racing = server(&format!("{app}-{at}"));
+        racing["metadata"]["labels"] = json!({ "app": app });
         let volume = |name: String| {
             json!({ "name": name, "configMap": { "name": name,
                     "items": [{ "key": "data-1", "path": "data-1" }] } })
@@ -360,12 +477,17 @@ fn many_volumes_of_many_pods_do_not_disturb_each_other() {
         racing["spec"]["containers"][0]["volumeMounts"] = names().map(mount).collect();
         harness.create("pods", &racing);
     }
-    for pod in harness.ready_pods("app=racing", PODS) {
+    for pod in harness.ready_pods(&format!("app={app}"), pods) {
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
         let address = pod["status"]["podIP"].as_str().unwrap();
-        for at in [0, VOLUMES / 2, VOLUMES - 1] {
-            let path = format!("/file?/etc/racey-{at}/data-1");
-            assert_eq!(harness.fetch(address, 8080, &path).unwrap(), format!("racey-{at}"));
+        for name in names().step_by(20) {
+            let path = format!("/file?/etc/{name}/data-1");
+            assert_eq!(harness.fetch(address, 8080, &path).unwrap(), name);
         }
     }
+    let of_round = format!("{}?labelSelector=app={app}", collection("pods"));
+    harness.request(Method::DELETE, &of_round, None).unwrap();
+    harness.until("the round is over", || {
+        harness.get(&of_round)["items"].as_array().unwrap().is_empty().then_some(())
+    });
 }

@@ -14,12 +14,15 @@ use crate::pod::status::Verdict;
 pub(crate) fn admit(pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<(), Verdict> {
     if let Some(node) = node {
         resources(pod, node, others)?;
-        if !matches_node(pod, node) {
-            return Err(predicate(
-                "NodeAffinity",
-                "node(s) didn't match Pod's node affinity/selector",
-            ));
-        }
+    }
+    admit_anyway(pod, node, others)
+}
+
+/// The same for a pod that others make room for.
+pub(crate) fn admit_anyway(pod: &Pod, node: Option<&Node>, others: &[&Pod]) -> Result<(), Verdict> {
+    if node.is_some_and(|node| !matches_node(pod, node)) {
+        let why = "node(s) didn't match Pod's node affinity/selector";
+        return Err(predicate("NodeAffinity", why));
     }
     if conflicts(pod, others) {
         return Err(predicate(
@@ -56,25 +59,43 @@ fn predicate(name: &str, why: &str) -> Verdict {
     Verdict { reason: name.to_owned(), message: format!("Predicate {name} failed: {why}") }
 }
 
-fn resources(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Verdict> {
+/// Something that the node has not enough of for a pod; CPU counts in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    pub(crate) name: &'static str,
+    /// How much is missing.
+    pub(crate) amount: i64,
+    pub(crate) requested: i64,
+    pub(crate) used: i64,
+    pub(crate) capacity: i64,
+}
+
+/// What the node has not enough of.
+pub(crate) fn lacks(pod: &Pod, node: &Node, others: &[&Pod]) -> Vec<Lack> {
     let mut checks = vec![("pods", 1, i64::try_from(others.len()).unwrap_or(i64::MAX))];
     for name in ["cpu", "memory", "ephemeral-storage"] {
         let used = others.iter().map(|other| pod_resources::request(other, name)).sum();
         checks.push((name, pod_resources::request(pod, name), used));
     }
-    for (name, requested, used) in checks {
-        let Some(capacity) = allocatable(node, name) else { continue };
-        if requested > 0 && requested.saturating_add(used) > capacity {
-            return Err(Verdict {
-                reason: format!("OutOf{name}"),
-                message: format!(
-                    "Node didn't have enough resource: {name}, requested: {requested}, \
-                     used: {used}, capacity: {capacity}"
-                ),
-            });
-        }
-    }
-    Ok(())
+    let lacks = checks.into_iter().filter_map(|(name, requested, used)| {
+        let capacity = allocatable(node, name)?;
+        let amount = requested.saturating_add(used).saturating_sub(capacity);
+        let is_short = requested > 0 && amount > 0;
+        is_short.then_some(Lack { name, amount, requested, used, capacity })
+    });
+    lacks.collect()
+}
+
+fn resources(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Verdict> {
+    let Some(lack) = lacks(pod, node, others).into_iter().next() else { return Ok(()) };
+    let Lack { name, requested, used, capacity, .. } = lack;
+    Err(Verdict {
+        reason: format!("OutOf{name}"),
+        message: format!(
+            "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, \
+             capacity: {capacity}"
+        ),
+    })
 }
 
 /// What the node gives to pods; CPU counts in thousandths.
@@ -170,6 +191,21 @@ mod tests {
         let many = [&other, &other, &other];
         let refused = admit(&pod("0", None), Some(&node()), &many).unwrap_err();
         assert_eq!(refused.reason, "OutOfpods");
+        assert_eq!(
+            refused.message,
+            "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"
+        );
+        let mut large = pod("0", None);
+        let requests = [("memory".to_owned(), Quantity("2Gi".into()))];
+        large.spec.as_mut().unwrap().containers[0].resources =
+            Some(ResourceRequirements { requests: Some(requests.into()), ..Default::default() });
+        let refused = admit(&large, Some(&node()), &[]).unwrap_err();
+        assert_eq!(refused.reason, "OutOfmemory");
+        assert_eq!(
+            refused.message,
+            "Node didn't have enough resource: memory, requested: 2147483648, used: 0, capacity: \
+             1073741824"
+        );
     }
 
     #[test]

@@ -92,6 +92,12 @@ fn from_runtime(
             resources
         }),
         allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
+        // Pods have one only where its feature gate is open, and then it is told.
+        stop_signal: container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.stop_signal.as_ref())
+            .map(|_| latest.stop_signal.clone()),
         ..ContainerStatus::default()
     }
 }

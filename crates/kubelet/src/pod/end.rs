@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::EventType;
 use cri::ContainerId;
@@ -18,9 +18,13 @@ use crate::pod::workers::Handle;
 /// `minimumGracePeriodInSeconds`.
 const AFTER_HOOK_MIN: Duration = Duration::from_secs(2);
 
-/// The containers of one pod that are being ended, and how long each was given. Clones share it.
+/// Looks at a pod find other remainders of the same grace period; those that differ by less than
+/// this are the same one, which counts whole seconds.
+const SAME: Duration = Duration::from_millis(500);
+
+/// The containers of one pod that are being ended, and until when each was given. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Endings(Arc<Mutex<BTreeMap<ContainerId, Duration>>>);
+pub(crate) struct Endings(Arc<Mutex<BTreeMap<ContainerId, Instant>>>);
 
 /// A container to end.
 pub(crate) struct Ending {
@@ -39,15 +43,17 @@ impl Endings {
         lock(&self.0).keys().cloned().collect()
     }
 
-    /// Begins to end a container, unless that has begun with no more time than this.
+    /// Begins to end a container, unless that has begun with no more time than this: a hook that runs
+    /// is left alone then.
     pub(crate) fn begin(&self, kubelet: &Arc<Kubelet>, handle: &Handle, ending: Ending) {
+        let until = kubelet.deps.clock.monotonic() + ending.grace;
         let before = {
             let mut endings = lock(&self.0);
             let before = endings.get(&ending.id).copied();
-            if before.is_some_and(|given| given <= ending.grace) {
+            if before.is_some_and(|given| given <= until + SAME) {
                 return;
             }
-            endings.insert(ending.id.clone(), ending.grace);
+            endings.insert(ending.id.clone(), until);
             before
         };
         let (this, kubelet, handle) = (self.clone(), Arc::clone(kubelet), handle.clone());

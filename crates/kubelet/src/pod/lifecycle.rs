@@ -54,6 +54,8 @@ pub(crate) struct Resize {
     pub(crate) name: String,
     pub(crate) id: ContainerId,
     pub(crate) resources: LinuxContainerResources,
+    /// Whether it may use less memory than now.
+    pub(crate) takes_memory: bool,
 }
 
 /// A container to make and run.
@@ -355,7 +357,9 @@ impl Planner<'_> {
                 None => return true,
                 Some(Resizing::InPlace(resources)) => {
                     let (name, id) = (container.name.clone(), status.id.clone());
-                    self.plan.resize.push(Resize { name, id, resources });
+                    let present = status.resources.as_ref().map_or(0, |r| r.memory_limit_in_bytes);
+                    let takes_memory = is_less(resources.memory_limit_in_bytes, present);
+                    self.plan.resize.push(Resize { name, id, resources, takes_memory });
                     return true;
                 }
                 Some(Resizing::Restart) => KillReason::Resize,
@@ -434,6 +438,11 @@ fn resize(pod: &Pod, container: &Container, status: &ContainerStatus) -> Option<
         memory_limit_in_bytes: if memory { without(wanted.memory_limit_in_bytes) } else { 0 },
         ..LinuxContainerResources::default()
     }))
+}
+
+/// Whether a limit allows less than another; what is not above 0 is none.
+pub(crate) fn is_less(limit: i64, than: i64) -> bool {
+    limit > 0 && (than <= 0 || limit < than)
 }
 
 fn first_start(kind: Kind, name: &str) -> Start {

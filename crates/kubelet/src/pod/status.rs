@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::pod::container_status::{self, StartError};
 use crate::pod::observed::Observed;
 use crate::pod::pod_resources;
+use crate::pod::preemption::{self, PREEMPTING};
 use crate::pod::qos::qos;
 use crate::pod::spec::{self, Kind};
 
@@ -62,6 +63,8 @@ pub(crate) struct Facts<'a> {
     /// No container will run any more, whatever the restart policy says.
     pub(crate) stopping: bool,
     pub(crate) resize: Vec<ResizeCondition>,
+    /// Whether the pod as a whole has the resources that it was granted.
+    pub(crate) in_force: bool,
     /// Whether the container of a name was removed to begin anew.
     pub(crate) removed: &'a dyn Fn(&str) -> bool,
     /// Whether a running container passes its readiness probe or has none.
@@ -111,7 +114,8 @@ pub(crate) fn pod_status(pod: &Pod, facts: &Facts<'_>, now: Timestamp) -> PodSta
         ..PodStatus::default()
     };
     if pod_resources::are_set(pod) {
-        status.resources.clone_from(&spec.resources);
+        let before = facts.previous.resources.as_ref().filter(|_| !facts.in_force);
+        status.resources = before.or(spec.resources.as_ref()).cloned();
         status.allocated_resources =
             spec.resources.as_ref().and_then(|resources| resources.requests.clone());
     }
@@ -279,8 +283,13 @@ fn conditions(
         let observed_generation = resize.generation;
         PodCondition { observed_generation, ..condition(pod, resize.kind, told, facts, now) }
     });
-    let evicted = facts.verdict.filter(|verdict| verdict.reason == EVICTED).map(|verdict| {
-        let told = Told::As("TerminationByKubelet".to_owned(), verdict.message.clone());
+    let disrupted = facts.verdict.and_then(|verdict| match verdict.reason.as_str() {
+        EVICTED => Some(verdict.message.clone()),
+        PREEMPTING => Some(preemption::CONDITION.to_owned()),
+        _ => None,
+    });
+    let evicted = disrupted.map(|message| {
+        let told = Told::As("TerminationByKubelet".to_owned(), message);
         condition(pod, api::pod::DISRUPTION_TARGET, told, facts, now)
     });
     let restarting = spec::may_restart_all(pod).then(|| {

@@ -17,7 +17,7 @@ use cri::{ContainerId, ContainerState, CriError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use crate::kubelet::Kubelet;
+use crate::kubelet::{Admission, Kubelet};
 use crate::pod::allocation::Allocation;
 use crate::pod::container_status::StartError;
 use crate::pod::crash_backoff::{CrashBackoff, go_duration};
@@ -29,6 +29,7 @@ use crate::pod::lifecycle::{self, Memory, Plan};
 use crate::pod::observed::Observed;
 use crate::pod::probes::{ProbeKind, Probes};
 use crate::pod::spec;
+use crate::pod::start_time;
 use crate::pod::status::{Facts, Verdict, pod_status};
 use crate::pod::status_writer::StatusWriter;
 use crate::pod::workers::{Desired, Handle};
@@ -64,6 +65,8 @@ pub(crate) struct Worker {
     handle: Handle,
     writer: StatusWriter,
     uid: String,
+    /// When it began, if it is a static one.
+    began: Option<Timestamp>,
     /// The pod as the API wants it.
     desired: Arc<Pod>,
     /// The same with the resources that the node has granted.
@@ -98,7 +101,12 @@ impl Worker {
     /// The worker of the pod that `handle` wants.
     pub(crate) fn new(kubelet: Arc<Kubelet>, handle: Handle) -> Self {
         let Desired { pod, gone } = handle.desired();
+        let began = kubelet.static_pods.has(&pod).then(|| {
+            let directory = kubelet.volumes.pod_dir(spec::uid(&pod));
+            start_time::of_static(&directory, kubelet.deps.clock.now())
+        });
         Self {
+            began,
             writer: StatusWriter::spawn(Arc::clone(&kubelet), &pod),
             uid: spec::uid(&pod).to_owned(),
             kubelet,
@@ -222,8 +230,8 @@ impl Worker {
         if self.is_stopping() {
             return self.stop(&observed).await;
         }
-        if !self.admit(&observed) {
-            return Ok(Next::Again);
+        if let Some(next) = self.admit(&observed) {
+            return Ok(next);
         }
         self.follow_allocation();
         let plan = self.plan(&observed);
@@ -273,28 +281,35 @@ impl Worker {
     }
 
     fn start_time(&self) -> Timestamp {
+        if let Some(began) = self.began {
+            return began;
+        }
         let noted = self.writer.last().start_time;
         let noted = noted.or_else(|| self.pod.status.as_ref()?.start_time.clone());
         noted.map_or_else(|| self.kubelet.deps.clock.now(), |time| time.0)
     }
 
-    /// Whether the node has taken the pod; when it does not, the verdict says why.
-    fn admit(&mut self, observed: &Observed) -> bool {
+    /// Has the node take the pod. What to do when it does not, or not yet; when it never does, the
+    /// verdict says why.
+    fn admit(&mut self, observed: &Observed) -> Option<Next> {
         if self.admitted {
-            return true;
+            return None;
         }
         match self.kubelet.admit(&self.desired, !observed.sandboxes.is_empty()) {
-            Ok(granted) => {
+            Admission::Granted(granted) => {
                 self.pod = granted;
                 self.admitted = true;
+                None
             }
-            Err(Verdict { reason, message }) => {
+            // Whoever makes room wakes it.
+            Admission::MakesRoom => Some(Next::Wait(Some(RETRY))),
+            Admission::Refused(Verdict { reason, message }) => {
                 self.kubelet.pod_event(&self.pod, EventType::Warning, &reason, &message);
                 let message = format!("Pod was rejected: {message}");
                 self.verdict = Some(Verdict { reason, message });
+                Some(Next::Again)
             }
         }
-        self.admitted
     }
 
     fn plan(&self, observed: &Observed) -> Plan {
@@ -369,6 +384,7 @@ impl Worker {
             verdict: self.verdict.as_ref(),
             stopping: self.is_stopping(),
             resize: self.resizing.conditions(),
+            in_force: self.resizing.is_in_force(&self.pod),
             removed: &|name| self.restart_counts.contains_key(name),
             ready: &|status| self.probes.ready(&self.pod, status),
             started: &|status| self.probes.started(&self.pod, status),

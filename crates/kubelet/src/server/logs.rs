@@ -127,6 +127,9 @@ impl Options {
         };
         let seconds = number("sinceSeconds")?.map(Duration::from_secs);
         let since = match parameters.get("sinceTime").filter(|text| !text.is_empty()) {
+            Some(_) if seconds.is_some() => {
+                return Err("at most one of `sinceTime` or `sinceSeconds` may be specified".into());
+            }
             Some(text) => Some(meta::time::parse(text)?),
             None => seconds.map(|ago| now.saturating_sub(ago).unwrap_or(Timestamp::MIN)),
         };

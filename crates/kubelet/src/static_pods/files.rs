@@ -15,7 +15,8 @@ use k8s_openapi::api::core::v1::Pod;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::net::unix::pipe;
 
-use super::{key, manifest};
+use super::manifest::Origin;
+use super::{Source, key, manifest};
 use crate::kubelet::Kubelet;
 use crate::pod::spec;
 
@@ -49,7 +50,6 @@ async fn go_on(kubelet: &Arc<Kubelet>, mut manifests: Manifests, watch: Watch) {
                 watch.renew();
                 manifests = look(kubelet, manifests, true).await;
             }
-            () = kubelet.static_pods.ended.notified() => kubelet.static_pods.apply(kubelet),
             () = kubelet.shutdown.begun() => return,
         }
     }
@@ -68,7 +68,7 @@ async fn look(kubelet: &Arc<Kubelet>, mut manifests: Manifests, complete: bool) 
     };
     match outcome {
         Ok(()) => {
-            kubelet.static_pods.want(manifests.pods());
+            kubelet.static_pods.want(Source::Files, manifests.pods());
             kubelet.static_pods.apply(kubelet);
         }
         Err(error) => {
@@ -140,7 +140,7 @@ impl Manifests {
         }
         file.hash = hash;
         file.error = None;
-        match manifest::read(&bytes, path, &self.node_name, now) {
+        match manifest::read(&bytes, Origin::File(path), &self.node_name, now) {
             // Something else was written in another way.
             Ok(pod) if file.pod.as_ref().is_some_and(|old| is_same(old, &pod)) => {}
             Ok(pod) => file.pod = Some(Arc::new(pod)),
@@ -168,7 +168,7 @@ impl Manifests {
 }
 
 /// Whether two readings are the same pod, apart from when they were read.
-fn is_same(old: &Pod, new: &Pod) -> bool {
+pub(super) fn is_same(old: &Pod, new: &Pod) -> bool {
     let plain = |pod: &Pod| {
         let mut pod = pod.clone();
         if let Some(annotations) = &mut pod.metadata.annotations {

@@ -1,5 +1,6 @@
 //! From the text of a manifest to the pod that runs.
 
+use std::fmt;
 use std::path::Path;
 
 use api::Typed;
@@ -27,27 +28,96 @@ pub(super) enum ManifestError {
     Reference(&'static str),
 }
 
+/// Where a manifest comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    File(&'a Path),
+    Url(&'a str),
+}
+
+impl Origin<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Url(_) => "http",
+        }
+    }
+
+    /// What of it is part of a pod's uid.
+    fn identity(self, node_name: &str) -> String {
+        match self {
+            Self::File(path) => format!("host:{node_name}file:{}", path.display()),
+            Self::Url(url) => format!("url:{url}"),
+        }
+    }
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => url.fmt(f),
+        }
+    }
+}
+
 /// The pod of a manifest, as the node `node_name` runs it.
 pub(super) fn read(
     bytes: &[u8],
-    file: &Path,
+    origin: Origin<'_>,
     node_name: &str,
     now: Timestamp,
 ) -> Result<Pod, ManifestError> {
-    let decode = |error: String| ManifestError::Decode(error);
-    let gvk = GroupVersionKind::new("", "v1", "Pod");
-    let ty = schema::registry().kind(&gvk).ok_or_else(|| decode("no such kind".to_owned()))?;
-    let decoded = schema::decode_yaml(ty, bytes, FieldValidation::Ignore);
-    let mut pod = decoded.map_err(|error| decode(error.to_string()))?.value;
-    let (version, kind) = (text(&pod["apiVersion"]), text(&pod["kind"]));
-    if (version, kind) != ("v1", "Pod") {
-        return Err(decode(format!("no kind {kind:?} is registered for version {version:?}")));
+    let pod = decode("Pod", bytes)?;
+    expect_kind(&pod, "Pod")?;
+    finish(pod, origin, node_name, now)
+}
+
+/// The pods of a manifest that may be a list of them.
+pub(super) fn read_all(
+    bytes: &[u8],
+    origin: Origin<'_>,
+    node_name: &str,
+    now: Timestamp,
+) -> Result<Vec<Pod>, ManifestError> {
+    if !decode("PodList", bytes).is_ok_and(|list| text(&list["kind"]) == "PodList") {
+        return Ok(vec![read(bytes, origin, node_name, now)?]);
     }
+    let mut list = decode("PodList", bytes)?;
+    expect_kind(&list, "PodList")?;
+    let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    items.into_iter().map(|pod| finish(pod, origin, node_name, now)).collect()
+}
+
+fn decode(kind: &str, bytes: &[u8]) -> Result<Value, ManifestError> {
+    let failed = |error: String| ManifestError::Decode(error);
+    let gvk = GroupVersionKind::new("", "v1", kind);
+    let ty = schema::registry().kind(&gvk).ok_or_else(|| failed("no such kind".to_owned()))?;
+    let decoded = schema::decode_yaml(ty, bytes, FieldValidation::Ignore);
+    Ok(decoded.map_err(|error| failed(error.to_string()))?.value)
+}
+
+fn expect_kind(object: &Value, wanted: &str) -> Result<(), ManifestError> {
+    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+    if (version, kind) == ("v1", wanted) {
+        return Ok(());
+    }
+    let why = format!("no kind {kind:?} is registered for version {version:?}");
+    Err(ManifestError::Decode(why))
+}
+
+fn finish(
+    mut pod: Value,
+    origin: Origin<'_>,
+    node_name: &str,
+    now: Timestamp,
+) -> Result<Pod, ManifestError> {
+    let gvk = GroupVersionKind::new("", "v1", "Pod");
     if text(&pod["metadata"]["name"]).is_empty() {
         return Err(ManifestError::Invalid("name is needed for the pod".to_owned()));
     }
     schema::apply_defaults(&gvk, &mut pod);
-    complete(&mut pod, file, node_name, now)?;
+    complete(&mut pod, origin, node_name, now)?;
     let findings = validation::validate_create(&gvk, &pod);
     if !findings.is_empty() {
         let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -56,18 +126,19 @@ pub(super) fn read(
     if let Some(what) = reference(&pod["spec"]) {
         return Err(ManifestError::Reference(what));
     }
-    Pod::from_json(pod.to_string().as_bytes()).map_err(|error| decode(error.to_string()))
+    let read = Pod::from_json(pod.to_string().as_bytes());
+    read.map_err(|error| ManifestError::Decode(error.to_string()))
 }
 
 fn complete(
     pod: &mut Value,
-    file: &Path,
+    origin: Origin<'_>,
     node_name: &str,
     now: Timestamp,
 ) -> Result<(), ManifestError> {
     let mut uid = text(&pod["metadata"]["uid"]).to_owned();
     if uid.is_empty() {
-        uid = hash(format!("{pod}host:{node_name}file:{}", file.display()).as_bytes());
+        uid = hash(format!("{pod}{}", origin.identity(node_name)).as_bytes());
     }
     // It becomes the name of a directory.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -82,7 +153,7 @@ fn complete(
     }
     metadata["uid"] = uid.as_str().into();
     metadata["annotations"][HASH] = uid.into();
-    metadata["annotations"][SOURCE] = "file".into();
+    metadata["annotations"][SOURCE] = origin.name().into();
     metadata["annotations"][SEEN] = now.to_string().into();
     pod["spec"]["nodeName"] = node_name.into();
     // What is wrong with the node does not end the pod.
@@ -175,7 +246,7 @@ mod tests {
     }
 
     fn pod(text: &str) -> Result<Pod, String> {
-        read(text.as_bytes(), Path::new("/m/web.yaml"), "node", Timestamp::UNIX_EPOCH)
+        read(text.as_bytes(), Origin::File(Path::new("/m/web.yaml")), "node", Timestamp::UNIX_EPOCH)
             .map_err(|error| error.to_string())
     }
 
@@ -204,7 +275,11 @@ mod tests {
     fn host_file_and_content_make_the_uid() {
         let uid = |text: &str, file: &str, node: &str| {
             let now = Timestamp::UNIX_EPOCH;
-            read(text.as_bytes(), Path::new(file), node, now).unwrap().metadata.uid.unwrap()
+            read(text.as_bytes(), Origin::File(Path::new(file)), node, now)
+                .unwrap()
+                .metadata
+                .uid
+                .unwrap()
         };
         let first = uid(&manifest(""), "/a", "n");
         assert_eq!(uid(&manifest("# a word\n"), "/a", "n"), first);

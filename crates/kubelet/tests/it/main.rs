@@ -9,9 +9,13 @@ mod fake_runtime;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod manifest_url;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pods;
+#[cfg(test)]
+mod preemption;
 #[cfg(test)]
 mod probes;
 #[cfg(test)]

@@ -163,6 +163,36 @@ async fn logs_are_served_and_followed_to_their_end() {
 }
 
 #[tokio::test]
+async fn logs_are_served_from_a_time_on_and_by_stream() {
+    let endpoint = Endpoint::new().await;
+    let log = endpoint.world.dir.path().join("0.log");
+    endpoint.world.runtime.set_log_path(&log);
+    let lines = [
+        "2026-01-01T00:00:00Z stdout F one\n",
+        "2026-01-01T00:00:05Z stderr F two\n",
+        "2026-01-01T00:00:10Z stdout F three\n",
+    ];
+    std::fs::write(&log, lines.concat()).unwrap();
+    endpoint.world.create_pod("p", one(json!({})));
+    endpoint.world.until_ready("p").await;
+    for (query, expected) in [
+        ("sinceTime=2026-01-01T00:00:05Z", "two\nthree\n"),
+        ("sinceTime=2026-01-01T00:00:06Z", "three\n"),
+        ("sinceSeconds=100000000", "one\ntwo\nthree\n"),
+        ("stream=Stderr", "two\n"),
+        ("stream=Stdout", "one\nthree\n"),
+        ("stream=All&tailLines=2", "two\nthree\n"),
+        ("timestamps=true&tailLines=1", "2026-01-01T00:00:10Z three\n"),
+        ("tailLines=0", ""),
+    ] {
+        let (code, text) = endpoint.get(&format!("/containerLogs/n/p/c?{query}"), None).await;
+        assert_eq!((code, text.as_str()), (StatusCode::OK, expected), "{query}");
+    }
+    let both = "/containerLogs/n/p/c?sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z";
+    assert_ne!(endpoint.get(both, None).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_command_runs_over_a_websocket() {
     let endpoint = Endpoint::new().await;
     endpoint.world.create_pod("p", one(json!({})));

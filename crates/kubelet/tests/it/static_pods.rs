@@ -169,7 +169,10 @@ async fn a_kubelet_that_comes_back_adopts_static_pods_and_ends_those_without_a_f
     world.until_ready("web-node").await;
     world.until_ready("old-node").await;
     let mirror = uid(&world);
+    let before = world.pod("web-node").unwrap()["status"]["startTime"].clone();
+    assert!(before.is_string());
     world.stop_kubelet();
+    tokio::time::sleep(Duration::from_secs(5)).await;
     std::fs::remove_file(world.manifest("old.yaml")).unwrap();
     world.restart().await;
     world.until("the other mirror pod goes", || world.pod("old-node").is_none()).await;
@@ -184,4 +187,6 @@ async fn a_kubelet_that_comes_back_adopts_static_pods_and_ends_those_without_a_f
             world.pod("web-node").unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1
         })
         .await;
+    let pod = world.pod("web-node").unwrap();
+    assert_eq!(pod["status"]["startTime"], before, "it began before");
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::Client;
-use kubelet::{Config, Deps, ImageGcPolicy, ImagesConfig, ServingTls};
+use kubelet::{Config, Deps, ImageGcPolicy, ImagesConfig, ManifestUrl, ServingTls};
 use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
@@ -21,6 +21,7 @@ pub(crate) struct World {
     pub(crate) clock: clock::SharedClock,
     tls: Option<(IpAddr, ServingTls)>,
     images: ImagesConfig,
+    manifest_url: Option<ManifestUrl>,
     shutdown: Shutdown,
 }
 
@@ -58,6 +59,14 @@ impl World {
         world
     }
 
+    /// One that asks an address for static pods.
+    pub(crate) async fn with_manifest_url(url: ManifestUrl) -> Self {
+        let mut world = Self::unstarted(None, images());
+        world.manifest_url = Some(url);
+        world.start_kubelet().await;
+        world
+    }
+
     /// The path of a manifest.
     pub(crate) fn manifest(&self, file: &str) -> std::path::PathBuf {
         self.dir.path().join("manifests").join(file)
@@ -78,6 +87,7 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             tls,
             images,
+            manifest_url: None,
             shutdown: Shutdown::new(),
         }
     }
@@ -92,6 +102,7 @@ impl World {
             Config::new("node", [192, 0, 2, 1].into(), &self.dir.path().join("kubelet"));
         config.healthz_address = None;
         config.pod_manifest_path = Some(self.manifest(""));
+        config.manifest_url.clone_from(&self.manifest_url);
         config.images = self.images.clone();
         if let Some((address, tls)) = &self.tls {
             config.address = *address;

@@ -94,6 +94,36 @@ impl FakeRegistry {
         registry
     }
 
+    /// Serves over TLS, too: where, and the certificate in PEM.
+    pub(crate) async fn start_tls(&self, name: &str) -> (SocketAddr, String) {
+        let key = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let secret =
+            rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], secret)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = self.clone();
+        drop(stdx::task::spawn("tls", async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, registry) = (acceptor.clone(), serving.clone());
+                drop(stdx::task::spawn("tls connection", async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        registry.serve(stream).await.ok();
+                    }
+                }));
+            }
+        }));
+        (address, key.cert.pem())
+    }
+
     /// What is answered before anything else.
     pub(crate) fn rule(&self, rule: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) {
         self.state.lock().unwrap().rules.push(Arc::new(Box::new(rule)));

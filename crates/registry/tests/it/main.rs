@@ -5,6 +5,8 @@ mod fake_registry;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod proxies;
+#[cfg(test)]
 mod pulls;
 #[cfg(test)]
 mod tokens;

@@ -253,33 +253,8 @@ async fn a_mirror_that_is_down_or_lacks_a_layer_is_passed_over() {
 async fn tls_is_verified_as_configured() {
     let registry = FakeRegistry::start().await;
     registry.put_image("1", &[layer("a", b"1")]);
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = key.cert.pem();
-    let chain_der = vec![key.cert.der().clone()];
-    let secret =
-        rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain_der, secret)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let serving = registry.clone();
-    drop(stdx::task::spawn("tls", async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, registry) = (acceptor.clone(), serving.clone());
-            drop(stdx::task::spawn("tls connection", async move {
-                if let Ok(stream) = acceptor.accept(stream).await {
-                    registry.serve(stream).await.ok();
-                }
-            }));
-        }
-    }));
+    let (address, certificate) = registry.start_tls("localhost").await;
+    let port = address.port();
     let reference = Reference::parse(&format!("localhost:{port}/a/b:1")).unwrap();
     let (node, domain) = (Node::new(), format!("localhost_{port}_"));
     let server = format!("server = \"https://localhost:{port}\"\n");

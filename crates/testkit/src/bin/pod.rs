@@ -14,15 +14,16 @@
 //!
 //! Usage: `testkit-pod serve PORT`, `testkit-pod print TEXT…`, `testkit-pod cat FILE`,
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
+//! `testkit-pod hex FILE` prints its bytes, `testkit-pod copy FILE MODE` makes a copy of the program,
 //! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`,
 //! `testkit-pod fail CODE`, `testkit-pod lines COUNT BYTES`, which prints so many numbered lines of
-//! that length; `testkit-pod note FILE …` adds a line to a file, `testkit-pod sleep
-//! MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
+//! that length; `testkit-pod note FILE …` adds a line to a file, `testkit-pod mount DIRECTORY …` mounts
+//! a file system in memory, `testkit-pod sleep MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
 //! `testkit-pod fill FILE MEBIBYTES …` takes space, and all go on with the words that follow.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ fn obey(words: &[&str]) -> ExitCode {
         ["write", path, words @ ..] => ended(std::fs::write(path, words.join(" "))),
         ["create", path, mode, words @ ..] => ended(create(path, mode, &words.join(" "))),
         ["stat", path] => ended(stat(path)),
+        ["hex", path] => ended(hex(path)),
+        ["copy", path, mode] => ended(copy(path, mode)),
         ["check", path] if std::path::Path::new(path).exists() => ExitCode::SUCCESS,
         ["check", _] => ExitCode::FAILURE,
         ["note", path, rest @ ..] => match note(path) {
@@ -68,6 +71,10 @@ fn obey(words: &[&str]) -> ExitCode {
                 failed => ended(failed),
             }
         }
+        ["mount", path, rest @ ..] => match mount(path) {
+            Ok(()) => obey(rest),
+            failed => ended(failed),
+        },
         ["sleep", milliseconds, rest @ ..] => {
             std::thread::park_timeout(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
             obey(rest)
@@ -77,7 +84,7 @@ fn obey(words: &[&str]) -> ExitCode {
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | lines COUNT BYTES | note FILE … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | hex FILE | copy FILE MODE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | lines COUNT BYTES | note FILE … | mount DIRECTORY … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
             );
             ExitCode::from(2)
         }
@@ -109,6 +116,27 @@ fn create(path: &str, mode: &str, text: &str) -> std::io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+/// Mounts a file system in memory.
+fn mount(path: &str) -> std::io::Result<()> {
+    use nix::mount::MsFlags;
+    let none: Option<&str> = None;
+    Ok(nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), none)?)
+}
+
+/// Prints the bytes of a file.
+fn hex(path: &str) -> std::io::Result<()> {
+    let bytes: Vec<_> = std::fs::read(path)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    say(&bytes.join(" "));
+    Ok(())
+}
+
+/// Makes a copy of this program, with these permissions in octal.
+fn copy(path: &str, mode: &str) -> std::io::Result<()> {
+    let mode = u32::from_str_radix(mode, 8).map_err(std::io::Error::other)?;
+    std::fs::copy("/proc/self/exe", path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 /// Starts processes that do nothing until there can be no more.

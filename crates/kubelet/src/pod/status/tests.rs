@@ -44,6 +44,7 @@ impl Case {
             start_time: at(1),
             verdict: None,
             resize: Vec::new(),
+            in_force: true,
             removed: &|_| false,
             stopping: self.stopping,
             ready: &|_| self.ready,

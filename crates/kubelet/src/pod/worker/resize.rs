@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{RETRY, Worker};
 use crate::pod::allocation::Allocation;
-use crate::pod::lifecycle::{KillReason, Plan, Resize};
+use crate::pod::lifecycle::{KillReason, Plan, Resize, is_less};
 use crate::pod::pod_resources::{cgroup_limits, wider};
 use crate::pod::spec;
 use crate::pod::status::ResizeCondition;
@@ -36,6 +36,11 @@ impl Resizing {
     /// The pod's conditions about it.
     pub(super) fn conditions(&self) -> Vec<ResizeCondition> {
         self.pending.iter().chain(&self.progress).cloned().collect()
+    }
+
+    /// Whether the pod as a whole has what it was granted.
+    pub(super) fn is_in_force(&self, pod: &Pod) -> bool {
+        self.cgroup.as_ref().is_none_or(|now| *now == cgroup_limits(pod))
     }
 
     /// Nothing is known of the pod's cgroup.
@@ -86,7 +91,7 @@ impl Worker {
         let in_force = plan.resize.is_empty()
             && !restarting
             && self.endings.ids().is_empty()
-            && self.resizing.cgroup.as_ref().is_none_or(|now| *now == cgroup_limits(&self.pod));
+            && self.resizing.is_in_force(&self.pod);
         let generation = self.pod.metadata.generation;
         match (&self.resizing.progress, in_force) {
             (Some(_), true) => {
@@ -137,6 +142,7 @@ impl Worker {
         resizes: &[Resize],
         wanted: LinuxContainerResources,
     ) -> Result<(), String> {
+        self.check_memory(resizes, &wanted).await?;
         self.set_cgroup(first).await?;
         for resize in resizes {
             let runtime = &self.kubelet.deps.runtime;
@@ -144,6 +150,43 @@ impl Worker {
             changed.map_err(|error| format!("container {}: {error}", resize.name))?;
         }
         self.set_cgroup(wanted).await
+    }
+
+    /// Limits below what is used would have the kernel end processes: upstream
+    /// `validateMemoryResizeAction`. What is used may have changed a moment later.
+    async fn check_memory(
+        &self,
+        resizes: &[Resize],
+        wanted: &LinuxContainerResources,
+    ) -> Result<(), String> {
+        let mut wrong = Vec::new();
+        let pod_limit = wanted.memory_limit_in_bytes;
+        let before = self.resizing.cgroup.as_ref().map(|before| before.memory_limit_in_bytes);
+        if before.is_some_and(|before| is_less(pod_limit, before)) {
+            let (cgroups, path) =
+                (self.kubelet.cgroups.clone(), self.kubelet.cgroups.path(&self.pod));
+            let used = tokio::task::spawn_blocking(move || cgroups.memory_usage(&path)).await;
+            match used.ok().flatten() {
+                None => wrong.push("missing pod memory usage".to_owned()),
+                Some(used) => wrong.extend(below("pod", pod_limit, used)),
+            }
+        }
+        for resize in resizes.iter().filter(|resize| resize.takes_memory) {
+            let what = format!("container {:?}", resize.name);
+            let stats = self.kubelet.deps.runtime.container_stats(&resize.id).await;
+            match stats.ok().and_then(|stats| stats.memory) {
+                None => wrong.push(format!("missing {what} memory usage")),
+                Some(memory) => {
+                    let limit = resize.resources.memory_limit_in_bytes;
+                    wrong.extend(below(&what, limit, memory.usage_bytes));
+                }
+            }
+        }
+        match &*wrong {
+            [] => Ok(()),
+            [one] => Err(format!("cannot decrease memory limits: {one}")),
+            all => Err(format!("cannot decrease memory limits: [{}]", all.join(", "))),
+        }
     }
 
     /// Makes the pod's cgroup, or changes its limits.
@@ -166,6 +209,12 @@ impl Worker {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+fn below(what: &str, limit: i64, used: u64) -> Option<String> {
+    u64::try_from(limit).is_ok_and(|limit| used >= limit).then(|| {
+        format!("attempting to set {what} memory limit ({limit}) below current usage ({used})")
+    })
 }
 
 /// The text of an event: upstream's `events.podResizeMessage`.

@@ -8,10 +8,12 @@
 //! | `/apis…` | the API `wardle.example.com/v1alpha1`, see `flunders.rs` |
 //! | anything else | an admission review, see `admission.rs` |
 //!
-//! Usage: `testkit-extension PORT CERTIFICATE KEY`, the files in PEM.
+//! Usage: `testkit-extension PORT CERTIFICATE KEY`, the files in PEM; or
+//! `testkit-extension discover TOKEN AUDIENCE`, a client of the cluster's issuer, see `discovery.rs`.
 
 mod admission;
 mod conversion;
+mod discovery;
 mod flunders;
 mod http;
 
@@ -30,11 +32,17 @@ use self::http::{Answer, Request};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [port, certificate, key] = args.as_slice() else {
-        say("usage: testkit-extension PORT CERTIFICATE KEY");
-        return ExitCode::from(2);
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["discover", token, audience] => {
+            discovery::subject(token, audience).map(|subject| say(&subject))
+        }
+        [port, certificate, key] => serve(port, Path::new(certificate), Path::new(key)),
+        _ => {
+            say("usage: testkit-extension PORT CERTIFICATE KEY, or discover TOKEN AUDIENCE");
+            return ExitCode::from(2);
+        }
     };
-    match serve(port, Path::new(certificate), Path::new(key)) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("{error:#}"));
