@@ -13,7 +13,7 @@ mod target;
 mod verbs;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -63,7 +63,9 @@ pub(crate) struct Api {
     uids: u64,
     names: crate::dice::Dice,
     objects: BTreeMap<Key, Arc<Stored>>,
-    log: Vec<Commit>,
+    log: Vec<Arc<Commit>>,
+    /// The same by collection, for those who watch one.
+    logs: BTreeMap<String, Vec<Arc<Commit>>>,
     /// Changes up to this version are no longer told.
     compacted: u64,
     pub(crate) checks: Checks,
@@ -77,6 +79,7 @@ impl Api {
             names: crate::dice::Dice::new(seed, 1),
             objects: BTreeMap::new(),
             log: Vec::new(),
+            logs: BTreeMap::new(),
             compacted: 0,
             checks: Checks::default(),
         }
@@ -88,13 +91,23 @@ impl Api {
     }
 
     /// The changes there have been.
-    pub(crate) fn log(&self) -> &[Commit] {
+    pub(crate) fn log(&self) -> &[Arc<Commit>] {
         &self.log
+    }
+
+    /// The changes of a collection there have been.
+    pub(crate) fn log_of(&self, collection: &str) -> &[Arc<Commit>] {
+        self.logs.get(collection).map_or(&[], Vec::as_slice)
     }
 
     /// Whether changes after this version can no longer be told.
     pub(crate) fn is_expired(&self, version: u64) -> bool {
         version < self.compacted
+    }
+
+    /// Whether this change can no longer be told.
+    pub(crate) fn is_forgotten(&self, version: u64) -> bool {
+        version <= self.compacted
     }
 
     /// Forgets changes up to now.
@@ -152,6 +165,8 @@ impl Api {
         let mut checks = std::mem::take(&mut self.checks);
         checks.on_commit(self, &commit, asked.by);
         self.checks = checks;
+        let commit = Arc::new(commit);
+        self.logs.entry(commit.key.0.clone()).or_default().push(Arc::clone(&commit));
         self.log.push(commit);
         value
     }
@@ -178,8 +193,18 @@ fn not_found(target: &Target) -> Box<Status> {
     failure(Reason::NotFound, format!("{} {:?} not found", target.resource, target.name))
 }
 
-/// Discovery, of what the tables know.
-pub(crate) fn discovery(path: &str) -> Option<Value> {
+/// Discovery, of what the tables know. Asked for so often that the answers are kept.
+pub(crate) fn discovery(path: &str) -> Option<Bytes> {
+    static KNOWN: Mutex<BTreeMap<String, Option<Bytes>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !known.contains_key(path) {
+        let document = discover(path).map(|document| Bytes::from(document.to_string()));
+        known.insert(path.to_owned(), document);
+    }
+    known.get(path).cloned().flatten()
+}
+
+fn discover(path: &str) -> Option<Value> {
     let groups = schema::registry().groups();
     if path == "/apis" {
         let group = |group: &schema::Group| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clock::Clock;
+use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use stdx::shutdown::Shutdown;
 
@@ -31,9 +32,9 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a program.
     pub(crate) fn start(world: &Arc<World>, program: Program) -> Self {
-        let life = Arc::new(Life::default());
         let shutdown = Shutdown::new();
         let clock = Arc::new(world.clock.another());
+        let life = Arc::new(Life::new(&clock));
         let running = Self { world: Arc::clone(world), program, life, shutdown, clock };
         running.spawn();
         running
@@ -43,7 +44,7 @@ impl Running {
     pub(crate) fn restart(&mut self) {
         self.life.end();
         self.shutdown.begin();
-        self.life = Arc::new(Life::default());
+        self.life = Arc::new(Life::new(&self.clock));
         self.shutdown = Shutdown::new();
         self.spawn();
     }
@@ -68,7 +69,7 @@ impl Running {
                     metrics,
                 };
                 let run = controllers::run(config(), deps, ready, self.shutdown.clone());
-                drop(stdx::task::spawn("controllers", run));
+                self.spawn_until_shutdown("controllers", run);
             }
             Program::Scheduler => {
                 let deps = scheduler::Deps {
@@ -78,9 +79,24 @@ impl Running {
                 };
                 let config = scheduler::Config::default();
                 let run = scheduler::run(config, deps, ready, self.shutdown.clone());
-                drop(stdx::task::spawn("scheduler", run));
+                self.spawn_until_shutdown("scheduler", run);
             }
         }
+    }
+
+    /// A program that ends though nobody told it to is a finding.
+    fn spawn_until_shutdown<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        run: BoxFuture<'static, T>,
+    ) {
+        let (world, shutdown) = (Arc::clone(&self.world), self.shutdown.clone());
+        drop(stdx::task::spawn(name, async move {
+            run.await;
+            if !shutdown.is_begun() {
+                world.api().checks.violated(format!("the {name} ended by themselves"));
+            }
+        }));
     }
 }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::budget;
 use crate::dice::Dice;
 use crate::nodes::{Manner, NODES, Nodes};
+use crate::panics;
 use crate::programs::{Program, Running};
 use crate::settled::problems;
 use crate::user::{NAMESPACES, User};
@@ -20,6 +22,15 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// Between two looks at what has come to rest.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long a run may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Steps of the wild part; otherwise as many as the seed says.
+    pub(crate) steps: Option<usize>,
+    /// Requests and events of the whole.
+    pub(crate) budget: u64,
+}
+
 /// What came of a run.
 pub(crate) struct Outcome {
     /// What went wrong, if anything did.
@@ -28,6 +39,10 @@ pub(crate) struct Outcome {
     pub(crate) story: String,
     /// What all of the trace comes to: the same for every run of a seed.
     pub(crate) digest: u64,
+    /// What went wrong how often, and for whom.
+    pub(crate) counts: String,
+    /// Requests and events.
+    pub(crate) steps: u64,
     /// Changes of objects.
     pub(crate) changes: u64,
     /// When everything was as it should be.
@@ -35,16 +50,23 @@ pub(crate) struct Outcome {
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64, steps: Option<usize>, print: bool) -> anyhow::Result<Outcome> {
+pub(crate) fn run(seed: u64, limits: Limits, print: bool) -> anyhow::Result<Outcome> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(async {
-        let world = World::new(seed, print);
-        let result = Course::begin(seed, &world).go(steps).await;
+        let world = World::new(seed, limits.budget, print);
+        let watched = budget::watch(seed, &world);
+        let result = tokio::select! {
+            biased;
+            steps = world.exhausted() => Err(format!("ran out of its budget of {steps} steps")),
+            result = Course::begin(seed, &world).go(limits.steps) => result,
+        };
+        drop(watched);
         let (story, digest) = world.story();
-        let changes = world.api().version();
+        let (changes, steps) = (world.api().version(), world.budget.steps());
         let settled = *result.as_ref().unwrap_or(&Duration::ZERO);
-        Outcome { failure: result.err(), story, digest, changes, settled }
+        let counts = world.tally().to_string();
+        Outcome { failure: result.err(), story, digest, counts, steps, changes, settled }
     }))
 }
 
@@ -201,7 +223,8 @@ impl Course {
     }
 
     fn check(&self) -> Result<(), String> {
-        let violations = self.world.api().checks.take();
+        let mut violations = self.world.api().checks.take();
+        violations.extend(panics::take());
         if violations.is_empty() { Ok(()) } else { Err(violations.join("; ")) }
     }
 }
