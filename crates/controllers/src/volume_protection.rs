@@ -67,7 +67,13 @@ pub(crate) async fn run_claims(ctx: Context) {
     informers.pods.on_change({
         let (queue, informers) = (queue.clone(), informers.clone());
         move |key, change| {
-            if !matches!(change, Change::Deleted(_)) {
+            let may_free = match change {
+                Change::Added(_) => false,
+                Change::Deleted(_) => true,
+                // Its own claims need not wait until it is gone.
+                Change::Updated { new, .. } => new.has_ephemeral && new.deleted.is_some(),
+            };
+            if !may_free {
                 return;
             }
             let claims = informers.claims.list_namespace(&key.namespace);
@@ -158,6 +164,9 @@ fn remove(metadata: &mut ObjectMeta, finalizer: &str) {
 
 /// Whether a pod that has a node mounts the claim. Kubelets start no pod whose claim is being
 /// deleted, so that others need not be waited for.
+///
+/// A pod that has ended and only waits to be removed does not use claims of its own: it may be
+/// these that it waits for. Upstream: `podUsesPVC`.
 fn uses(pod: &Pod, claim: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let is_on_node = spec.node_name.as_deref().is_some_and(|node| !node.is_empty());
@@ -166,8 +175,16 @@ fn uses(pod: &Pod, claim: &str) -> bool {
         && spec.volumes.iter().flatten().any(|volume| {
             let named = volume.persistent_volume_claim.as_ref();
             named.is_some_and(|named| named.claim_name == claim)
-                || (volume.ephemeral.is_some() && format!("{pod_name}-{}", volume.name) == claim)
+                || (volume.ephemeral.is_some()
+                    && !has_ended(pod)
+                    && format!("{pod_name}-{}", volume.name) == claim)
         })
+}
+
+/// Whether the kubelet is done with a pod, or was not asked.
+fn has_ended(pod: &Pod) -> bool {
+    let metadata = &pod.metadata;
+    metadata.deletion_timestamp.is_some() && metadata.deletion_grace_period_seconds == Some(0)
 }
 
 fn is_bound(volume: &PersistentVolume) -> bool {
@@ -192,6 +209,23 @@ mod tests {
         };
         assert!(uses(&pod("n"), "c") && uses(&pod("n"), "p-e"));
         assert!(!uses(&pod("n"), "other") && !uses(&pod(""), "c"));
+    }
+
+    /// Deleted in the foreground it waits for its claim, and the claim waited for it.
+    #[test]
+    fn a_pod_that_has_ended_does_not_use_its_own_claims() {
+        let pod = |grace: i64| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": { "name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z",
+                    "deletionGracePeriodSeconds": grace },
+                "spec": { "nodeName": "n", "containers": [],
+                    "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } },
+                        { "name": "e", "ephemeral": {} }] } }))
+            .unwrap()
+        };
+        assert!(uses(&pod(30), "p-e") && uses(&pod(30), "c"));
+        assert!(!uses(&pod(0), "p-e"));
+        assert!(uses(&pod(0), "c"), "claims of others stay until the pod is gone");
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! Everything happens at once, under one lock; what takes time or goes wrong is the transport's.
 
 mod admission;
+mod custom;
 mod eviction;
+mod metrics;
 mod target;
 mod verbs;
 
@@ -20,6 +22,7 @@ use jiff::Timestamp;
 use meta::{GroupVersionKind, Object, Reason, Status};
 use serde_json::{Value, json};
 
+pub(crate) use admission::number as quantity;
 pub(crate) use target::{Selection, Target};
 pub(crate) use verbs::PatchKind;
 
@@ -42,6 +45,8 @@ pub(crate) struct Stored {
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
     pub(crate) at: tokio::time::Instant,
+    /// The same as the API server's time of day.
+    pub(crate) time: Timestamp,
     pub(crate) key: Key,
     pub(crate) old: Option<Arc<Stored>>,
     pub(crate) new: Option<Arc<Stored>>,
@@ -66,6 +71,8 @@ pub(crate) struct Api {
     log: Vec<Arc<Commit>>,
     /// The same by collection, for those who watch one.
     logs: BTreeMap<String, Vec<Arc<Commit>>>,
+    /// What the pods of an app use together, by namespace and app.
+    loads: BTreeMap<(String, String), i64>,
     /// Changes up to this version are no longer told.
     compacted: u64,
     pub(crate) checks: Checks,
@@ -80,6 +87,7 @@ impl Api {
             objects: BTreeMap::new(),
             log: Vec::new(),
             logs: BTreeMap::new(),
+            loads: BTreeMap::new(),
             compacted: 0,
             checks: Checks::default(),
         }
@@ -161,7 +169,7 @@ impl Api {
             None => drop(self.objects.remove(&key)),
         }
         let at = tokio::time::Instant::now();
-        let commit = Commit { at, key, old, new, last, version: self.version };
+        let commit = Commit { at, time: asked.now, key, old, new, last, version: self.version };
         let mut checks = std::mem::take(&mut self.checks);
         checks.on_commit(self, &commit, asked.by);
         self.checks = checks;
@@ -178,6 +186,9 @@ fn object_of(value: &Value) -> Arc<Object> {
 }
 
 fn gvk_of(target: &Target) -> Result<GroupVersionKind, Box<Status>> {
+    if let Some(gvk) = custom::gvk(target) {
+        return Ok(gvk);
+    }
     let registry = schema::registry();
     let resource = registry.resource(&target.group, &target.version, &target.resource);
     resource.map(schema::Resource::gvk).ok_or_else(|| {
@@ -192,6 +203,9 @@ fn failure(reason: Reason, message: impl Into<String>) -> Box<Status> {
 fn not_found(target: &Target) -> Box<Status> {
     failure(Reason::NotFound, format!("{} {:?} not found", target.resource, target.name))
 }
+
+/// Those whose number of pods can be changed without knowing what they are.
+const SCALED: [&str; 4] = ["deployments", "replicasets", "replicationcontrollers", "statefulsets"];
 
 /// Discovery, of what the tables know. Asked for so often that the answers are kept.
 pub(crate) fn discovery(path: &str) -> Option<Bytes> {
@@ -214,11 +228,15 @@ fn discover(path: &str) -> Option<Value> {
                 "preferredVersion": version(&group.preferred_version) })
         };
         let named = groups.iter().filter(|group| !group.name.is_empty());
-        return Some(json!({ "groups": named.map(group).collect::<Vec<_>>() }));
+        let named = named.map(group).chain([custom::group()]);
+        return Some(json!({ "groups": named.collect::<Vec<_>>() }));
     }
     let target = Target::parse(path);
     if !target.resource.is_empty() {
         return None;
+    }
+    if let Some(resources) = custom::resources(&target) {
+        return Some(resources);
     }
     let group = groups.iter().find(|group| *group.name == *target.group)?;
     let version = group.versions.iter().find(|version| *version.version == *target.version)?;
@@ -226,6 +244,13 @@ fn discover(path: &str) -> Option<Value> {
         json!({ "name": &*resource.name, "kind": &*resource.kind, "singularName": "",
             "namespaced": resource.namespaced, "verbs": resource.verbs })
     };
-    let resources: Vec<_> = version.resources.iter().map(resource).collect();
+    let scales = version.resources.iter().filter(|resource| SCALED.contains(&&*resource.name));
+    let scale = |resource: &schema::Resource| {
+        json!({ "name": format!("{}/scale", resource.name), "kind": "Scale", "singularName": "",
+            "group": "autoscaling", "version": "v1", "namespaced": true,
+            "verbs": ["get", "patch", "update"] })
+    };
+    let resources = version.resources.iter().map(resource);
+    let resources: Vec<_> = resources.chain(scales.map(scale)).collect();
     Some(json!({ "groupVersion": path, "resources": resources }))
 }

@@ -27,6 +27,7 @@ mod checks;
 mod settled;
 
 mod nodes;
+mod storage;
 mod user;
 
 mod budget;

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use stdx::shutdown::Shutdown;
 
 use crate::sim_clock::SimClock;
-use crate::transport::{Life, Wire};
+use crate::transport::{Life, MANAGER, Wire};
 use crate::world::World;
 
 /// Which program.
@@ -62,7 +62,7 @@ impl Running {
             Program::Manager => {
                 let (world, life) = (Arc::clone(&self.world), Arc::clone(&self.life));
                 let deps = controllers::Deps {
-                    client: Wire::client(&world, "manager-controller", &life),
+                    client: Wire::client(&world, MANAGER, &life),
                     client_for: Arc::new(move |account| Wire::client(&world, account, &life)),
                     sign_token: None,
                     clock,

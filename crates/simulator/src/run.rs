@@ -11,6 +11,7 @@ use crate::nodes::{Manner, NODES, Nodes};
 use crate::panics;
 use crate::programs::{Program, Running};
 use crate::settled::problems;
+use crate::storage::Storage;
 use crate::user::{NAMESPACES, User};
 use crate::world::{Faults, World};
 
@@ -75,6 +76,7 @@ struct Course {
     world: Arc<World>,
     dice: Dice,
     nodes: Nodes,
+    storage: Storage,
     user: User,
     manager: Running,
     scheduler: Running,
@@ -90,6 +92,7 @@ impl Course {
             world: Arc::clone(world),
             dice: Dice::new(seed, 3),
             nodes: Nodes::start(world),
+            storage: Storage::start(world),
             user,
             manager: Running::start(world, Program::Manager),
             scheduler: Running::start(world, Program::Scheduler),
@@ -120,6 +123,7 @@ impl Course {
             let pause = self.dice.within(pace);
             tokio::time::sleep(pause).await;
             self.nodes.look(manner);
+            self.storage.look(manner.works);
             if self.dice.chance(400) {
                 self.user.act();
             }
@@ -152,9 +156,11 @@ impl Course {
             self.scheduler.restart();
         }
         if self.dice.chance(rate) {
-            let seconds = i64::try_from(self.dice.below(240)).unwrap_or(0) - 120;
+            let most = if self.dice.chance(200) { 2400 } else { 240 };
+            let seconds = i64::try_from(self.dice.below(most)).unwrap_or(0)
+                - i64::try_from(most / 2).unwrap_or(0);
             self.world.trace(&format!("the manager's clock is {seconds} s wrong"));
-            self.manager.skew(SignedDuration::from_secs(seconds));
+            self.skew(SignedDuration::from_secs(seconds));
         }
         if self.dice.chance(rate) {
             self.world.trace("old changes are forgotten");
@@ -165,17 +171,24 @@ impl Course {
         }
     }
 
+    fn skew(&self, by: SignedDuration) {
+        self.manager.skew(by);
+        self.world.api().checks.skewed(by);
+    }
+
     /// Until everything is as it should be.
     async fn rest(&mut self) -> Result<Duration, String> {
         self.world.set_faults(Faults::default());
         self.nodes.all_up();
-        self.manager.skew(SignedDuration::ZERO);
+        self.skew(SignedDuration::ZERO);
         self.user.rest();
         let begun = tokio::time::Instant::now();
         let mut quiet = 0;
         loop {
             tokio::time::sleep(LOOK).await;
             self.nodes.look(Manner { fails: 0, flaps: 0, works: 1000 });
+            self.storage.look(1000);
+            self.user.tend();
             self.check()?;
             let found = problems(&self.world.api());
             quiet = if found.is_empty() { quiet + 1 } else { 0 };
@@ -197,6 +210,7 @@ impl Course {
         while begun.elapsed() < SILENCE {
             tokio::time::sleep(LOOK).await;
             self.nodes.look(Manner { fails: 0, flaps: 0, works: 1000 });
+            self.storage.look(1000);
             self.check()?;
             if begun.elapsed() < Duration::from_secs(60) {
                 version = self.world.api().version();

@@ -24,6 +24,9 @@ const SLOW: Duration = Duration::from_secs(8);
 const LAG: Duration = Duration::from_millis(50);
 const SLOW_LAG: Duration = Duration::from_secs(5);
 
+/// Who asks for what all controllers share.
+pub(crate) const MANAGER: &str = "manager-controller";
+
 /// One life of a program. When it is over, nothing that it asks for happens, and nothing that it
 /// waits for comes.
 #[derive(Debug)]
@@ -194,6 +197,10 @@ fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
         return Ok(Value::Null);
     }
     let target = Target::parse(path);
+    if target.group == "metrics.k8s.io" {
+        let query = uri.query().unwrap_or_default();
+        return world.ask(by, |api, asked| api.metrics(asked, path, query));
+    }
     world.ask(by, |api, asked| match *request.method() {
         Method::GET if target.name.is_empty() => {
             let selection = Selection::parse(uri.query().unwrap_or_default())?;
@@ -253,8 +260,14 @@ impl Transport for Wire {
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
             let selection = Selection::parse(query).map_err(|status| ClientError::from(*status))?;
             let (items, version) = {
-                let api = self.world.api();
-                (api.select(&Target::parse(path), &selection), api.version())
+                let mut api = self.world.api();
+                let target = Target::parse(path);
+                let items = api.select(&target, &selection);
+                if self.by == MANAGER {
+                    let collection = target.collection();
+                    items.iter().for_each(|item| api.checks.told(&collection, &item.value));
+                }
+                (items, api.version())
             };
             self.pause(LATENCY, SLOW).await;
             Ok(ObjectList {
@@ -293,6 +306,7 @@ impl Transport for Wire {
                 world: Arc::clone(&self.world),
                 life: Arc::clone(&self.life),
                 selection,
+                informs: self.by == MANAGER,
                 target,
                 collection,
                 at,
@@ -319,6 +333,8 @@ struct Follower {
     life: Arc<Life>,
     target: Target,
     collection: String,
+    /// Whether what it tells is in the caches that the controllers share.
+    informs: bool,
     selection: Selection,
     /// The place in the log of the collection of the next change to look at.
     at: usize,
@@ -413,6 +429,9 @@ impl Follower {
         }
         if ends {
             return None;
+        }
+        if self.informs {
+            self.world.api().checks.told(&self.collection, &commit.last.value);
         }
         Some(Ok(event))
     }

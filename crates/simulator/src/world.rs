@@ -231,7 +231,7 @@ fn told(commit: &crate::api::Commit) -> String {
             say("replicas", &value["spec"]["replicas"]);
             say("deleted", &value["metadata"]["deletionTimestamp"]);
             let status = value["status"].to_string();
-            if status != "null" && status.len() < 600 {
+            if status != "null" && status.len() < 1400 {
                 say("status", &value["status"]);
             }
         }
