@@ -69,6 +69,7 @@ mod volume_expand;
 mod volume_protection;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Client;
 use clock::SharedClock;
@@ -289,6 +290,11 @@ async fn work(
         metrics: deps.metrics,
         shutdown,
     };
+    let (shutdown, clock) = (ctx.shutdown.clone(), Arc::clone(&ctx.clock));
+    let overdue = async move {
+        shutdown.begun().await;
+        clock.sleep(SHUTDOWN_TIMEOUT).await;
+    };
     let enabled = STARTS.iter().filter(|(name, _)| is_enabled(&ctx.config.controllers, name));
     let tasks: Vec<_> = enabled
         .map(|(name, start)| {
@@ -302,9 +308,16 @@ async fn work(
         })
         .collect();
     ready.set();
-    futures::future::join_all(tasks).await;
+    tokio::select! {
+        _ = futures::future::join_all(tasks) => {}
+        () = overdue => {}
+    }
     Ok(())
 }
+
+/// How long controllers may take to end: one that still waits for its first list would wait for
+/// ever. Upstream's `--controller-shutdown-timeout`.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Upstream's name for the whole, in metrics.
 const MANAGER: &str = "kube-controller-manager";

@@ -78,7 +78,7 @@ struct Course {
     nodes: Nodes,
     storage: Storage,
     user: User,
-    manager: Running,
+    managers: Vec<Running>,
     scheduler: Running,
 }
 
@@ -88,13 +88,20 @@ impl Course {
         for namespace in ["default", "kube-system", "kube-node-lease"].iter().chain(&NAMESPACES) {
             user.make_namespace(namespace);
         }
+        let mut dice = Dice::new(seed, 3);
+        // In some runs there are two, of which one works.
+        let programs: &[Program] = if dice.chance(300) {
+            &[Program::Rival("first"), Program::Rival("second")]
+        } else {
+            &[Program::Manager]
+        };
         Self {
             world: Arc::clone(world),
-            dice: Dice::new(seed, 3),
+            dice,
             nodes: Nodes::start(world),
             storage: Storage::start(world),
             user,
-            manager: Running::start(world, Program::Manager),
+            managers: programs.iter().map(|one| Running::start(world, *one)).collect(),
             scheduler: Running::start(world, Program::Scheduler),
         }
     }
@@ -148,8 +155,15 @@ impl Course {
 
     fn mischief(&mut self, rate: u64) {
         if self.dice.chance(rate) {
-            self.world.trace("the manager dies and starts again");
-            self.manager.restart();
+            let number = self.dice.below(self.managers.len());
+            let manager = &mut self.managers[number];
+            if self.dice.chance(500) {
+                self.world.trace(&format!("manager {number} is told to end"));
+                manager.stop();
+            } else {
+                self.world.trace(&format!("manager {number} dies and starts again"));
+                manager.restart();
+            }
         }
         if self.dice.chance(rate) {
             self.world.trace("the scheduler dies and starts again");
@@ -172,7 +186,7 @@ impl Course {
     }
 
     fn skew(&self, by: SignedDuration) {
-        self.manager.skew(by);
+        self.managers.iter().for_each(|manager| manager.skew(by));
         self.world.api().checks.skewed(by);
     }
 
@@ -236,7 +250,8 @@ impl Course {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
+        self.managers.iter_mut().for_each(Running::look);
         let mut violations = self.world.api().checks.take();
         violations.extend(panics::take());
         if violations.is_empty() { Ok(()) } else { Err(violations.join("; ")) }

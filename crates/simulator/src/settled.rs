@@ -158,13 +158,13 @@ fn daemon_set(api: &Api, object: &Value) -> Option<String> {
 
 fn job(api: &Api, object: &Value) -> Option<String> {
     let status = &object["status"];
-    if object["spec"]["suspend"] == true || object["spec"]["parallelism"] == 0 {
-        return None;
-    }
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let has = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
     if finished_at(object).is_some() && object["spec"]["ttlSecondsAfterFinished"].is_i64() {
         return Some("should be deleted after its time".to_owned());
+    }
+    if object["spec"]["suspend"] == true || object["spec"]["parallelism"] == 0 {
+        return None;
     }
     if !has("Complete") && !has("Failed") {
         return Some(format!("is not finished: {status}"));
@@ -342,9 +342,10 @@ fn autoscaler(api: &Api, object: &Value) -> Option<String> {
         return Some(format!("{replicas} replicas for {load}m instead of {wanted}"));
     }
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let mut reasons = conditions.map(|condition| text(&condition["reason"]));
-    if let Some(reason) = reasons.find(|reason| reason.ends_with("Stabilized")) {
-        return Some(format!("still waits: {reason}"));
+    let reasons: Vec<&str> = conditions.map(|condition| text(&condition["reason"])).collect();
+    let waits = reasons.iter().any(|reason| reason.ends_with("Stabilized"));
+    if waits || !reasons.contains(&"ValidMetricFound") {
+        return Some(format!("still waits: {reasons:?}"));
     }
     let counted = number(&object["status"]["currentReplicas"], 0);
     (counted != replicas).then(|| format!("counts {counted} replicas instead of {replicas}"))

@@ -33,12 +33,19 @@ pub(crate) const MANAGER: &str = "manager-controller";
 pub(crate) struct Life {
     is_over: AtomicBool,
     clock: Arc<SimClock>,
+    /// Under which name it holds a lease; none when it does not compete for one.
+    identity: String,
 }
 
 impl Life {
     /// A life by this clock.
-    pub(crate) fn new(clock: &Arc<SimClock>) -> Self {
-        Self { is_over: AtomicBool::new(false), clock: Arc::clone(clock) }
+    pub(crate) fn new(clock: &Arc<SimClock>, identity: String) -> Self {
+        Self { is_over: AtomicBool::new(false), clock: Arc::clone(clock), identity }
+    }
+
+    /// Under which name it holds a lease.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Ends it.
@@ -135,6 +142,22 @@ impl Wire {
         fault
     }
 
+    /// Of those that compete for a lease only its holder writes anything but events.
+    fn leads(&self, path: &str) {
+        let identity = self.life.identity();
+        let target = Target::parse(path);
+        if identity.is_empty() || ["leases", "events"].contains(&target.resource.as_str()) {
+            return;
+        }
+        let mut api = self.world.api();
+        let lease = api.get("coordination.k8s.io/leases", "kube-system", "kube-controller-manager");
+        let holder = lease.map(|lease| lease["spec"]["holderIdentity"].clone()).unwrap_or_default();
+        if holder != *identity {
+            let by = &self.by;
+            api.checks.violated(format!("{by} of {identity} writes {path}, and {holder} leads"));
+        }
+    }
+
     async fn exchange(&self, request: Request<Bytes>) -> Result<Answer, ClientError> {
         self.set_out().await;
         let writes = *request.method() != Method::GET;
@@ -154,7 +177,12 @@ impl Wire {
             Fault::Conflict => {
                 Err(Box::new(Status::failure(Reason::Conflict, "somebody else was faster")))
             }
-            Fault::None | Fault::Unanswered => answer(&self.world, &self.by, &request),
+            Fault::None | Fault::Unanswered => {
+                if writes {
+                    self.leads(request.uri().path());
+                }
+                answer(&self.world, &self.by, &request)
+            }
         };
         if fault == Fault::Unanswered {
             if answer.is_ok() {
