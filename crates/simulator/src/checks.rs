@@ -67,6 +67,8 @@ pub(crate) struct Checks {
     taints: BTreeMap<nodes::Taint, (Instant, Option<Instant>)>,
     /// By how much the manager's clock is wrong, and since when.
     skew: Option<(SignedDuration, Instant)>,
+    /// What it was before, until then.
+    skews: Vec<(SignedDuration, Instant)>,
 }
 
 impl Checks {
@@ -82,7 +84,18 @@ impl Checks {
 
     /// The manager's clock is set wrong by this much.
     pub(crate) fn skewed(&mut self, by: SignedDuration) {
-        self.skew = Some((by, Instant::now()));
+        let now = Instant::now();
+        let before = self.skew.map_or(SignedDuration::ZERO, |(before, _)| before);
+        self.skews.push((before, now));
+        self.skew = Some((by, now));
+    }
+
+    /// All times by which the manager can have decided what takes effect now.
+    fn managers_times(&self, now: Timestamp) -> Vec<Timestamp> {
+        let recent = self.skews.iter().filter(|(_, until)| until.elapsed() < IN_FLIGHT);
+        let present = self.skew.map_or(SignedDuration::ZERO, |(by, _)| by);
+        let skews = recent.map(|(by, _)| *by).chain([present]);
+        skews.filter_map(|by| now.checked_add(by).ok()).collect()
     }
 
     /// The manager has been told of an object.

@@ -3,7 +3,7 @@
 mod specs;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -43,16 +43,18 @@ pub(crate) const TAINT: &str = "example.com/maintenance";
 /// The user.
 pub(crate) struct User {
     world: Arc<World>,
+    /// The pods that are being evicted: namespace and `app`.
+    emptied: Mutex<Option<(String, String)>>,
 }
 
 impl User {
     pub(crate) fn new(world: &Arc<World>) -> Self {
-        Self { world: Arc::clone(world) }
+        Self { world: Arc::clone(world), emptied: Mutex::default() }
     }
 
     /// Does one thing.
     pub(crate) fn act(&self) {
-        let what = self.world.dice().below(24);
+        let what = self.world.dice().below(26);
         match what {
             0..=6 => self.create(),
             7..=9 => self.scale(),
@@ -64,6 +66,7 @@ impl User {
             19 => self.taint(),
             20 => self.load(),
             21 => self.give(),
+            22..=23 => self.evict(),
             _ => self.namespace(),
         }
     }
@@ -166,7 +169,9 @@ impl User {
         let namespace = self.namespace_of();
         let (collection, name, spec) = {
             let mut dice = self.world.dice();
-            let (collection, _) = KINDS[dice.below(KINDS.len())];
+            // What only time starts is made more often: it takes longest to show anything.
+            let cron = "batch/cronjobs";
+            let collection = if dice.chance(80) { cron } else { KINDS[dice.below(KINDS.len())].0 };
             let name = format!("w{}", dice.below(NAMES));
             let number = dice.below(5);
             let other = dice.below(3);
@@ -188,7 +193,7 @@ impl User {
                 for one in api.all(collection) {
                     // Those of the user, not those that controllers make.
                     let owned = one["metadata"]["ownerReferences"].is_array();
-                    if !owned || *collection == "/pods" {
+                    if !owned || ["/pods", "/persistentvolumeclaims"].contains(collection) {
                         all.push(((*collection).to_owned(), one.clone()));
                     }
                 }
@@ -297,6 +302,24 @@ impl User {
 
     fn evict(&self) {
         let Some((_, pod)) = self.any(&["/pods"]) else { return };
+        let app = text(&pod["metadata"]["labels"]["app"]).to_owned();
+        let chosen = (text(&pod["metadata"]["namespace"]).to_owned(), app);
+        // Those who empty a node go on until nothing is left.
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        let (namespace, app) = match &*emptied {
+            Some(emptied) if self.world.dice().chance(800) => emptied.clone(),
+            _ => emptied.insert(chosen).clone(),
+        };
+        let pods: Vec<Value> = {
+            let api = self.world.api();
+            let of = |pod: &&Value| {
+                pod["metadata"]["namespace"] == *namespace
+                    && pod["metadata"]["labels"]["app"] == *app
+                    && is_active(pod)
+            };
+            api.all("/pods").filter(of).cloned().collect()
+        };
+        let Some(pod) = self.world.dice().pick(&pods).cloned() else { return };
         self.write("POST", &format!("{}/eviction", path_of("/pods", &pod)), &json!({}));
     }
 
