@@ -316,8 +316,9 @@ async fn work(
 }
 
 /// How long controllers may take to end: one that still waits for its first list would wait for
-/// ever. Upstream's `--controller-shutdown-timeout`.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// ever. More than a leader waits before it leaves its lease to expire: it must not take this for
+/// an end of all work.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Upstream's name for the whole, in metrics.
 const MANAGER: &str = "kube-controller-manager";

@@ -120,7 +120,7 @@ impl User {
             || api.all("/persistentvolumes").next().is_some()
     }
 
-    /// Makes claims that pods wait for, and ends pods that keep a claim that is to go.
+    /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them.
     pub(crate) fn tend(&self) {
         let (mut missing, mut held) = (BTreeSet::new(), Vec::new());
         {
@@ -133,6 +133,14 @@ impl User {
                             missing.insert((namespace.to_owned(), name));
                         }
                         Some(claim) if claim["metadata"]["deletionTimestamp"].is_string() => {
+                            held.push(path_of("/pods", pod));
+                        }
+                        // It was placed for a claim of that name that is gone: no one chooses a
+                        // node for the new one, upstream neither.
+                        Some(claim)
+                            if text(&claim["spec"]["volumeName"]).is_empty()
+                                && !text(&pod["spec"]["nodeName"]).is_empty() =>
+                        {
                             held.push(path_of("/pods", pod));
                         }
                         _ => {}

@@ -28,7 +28,7 @@ fn said(seed: u64, more: &[&str]) -> (bool, String) {
 
 #[test]
 fn a_few_seeds_are_well() {
-    let seeds: Vec<u64> = (1..=12).collect();
+    let seeds: Vec<u64> = (1..=8).collect();
     let failures = failures(&seeds);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -50,11 +50,13 @@ fn seeds_that_once_failed_are_well() {
 
 #[test]
 fn a_seed_is_always_the_same_run() {
-    for seed in [3, 4] {
-        assert_eq!(said(seed, &[]), said(seed, &[]));
-    }
-    let trace = |seed| said(seed, &[]).1.split("trace").nth(1).map(str::to_owned);
-    assert_ne!(trace(3), trace(4));
+    let runs = [3, 4].map(|seed| {
+        let run = said(seed, &[]);
+        assert_eq!(run, said(seed, &[]));
+        run.1
+    });
+    let trace = |run: &str| run.split("trace").nth(1).map(str::to_owned);
+    assert_ne!(trace(&runs[0]), trace(&runs[1]));
 }
 
 #[test]
