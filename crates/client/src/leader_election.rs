@@ -50,8 +50,8 @@ struct Observed {
     at: Instant,
 }
 
-/// How long `work` may take to end at shutdown before the lease is given back anyway: upstream's
-/// `--controller-shutdown-timeout`, and less than a lease holds.
+/// How long `work` may take to end at shutdown: upstream's `--controller-shutdown-timeout`, and
+/// less than a lease holds. When it takes longer the lease is not given back.
 const END_MAX: Duration = Duration::from_secs(10);
 
 /// Why the configuration cannot work.
@@ -92,7 +92,7 @@ impl LeaderElection {
 }
 
 /// Waits for the lease, runs `work` while it is held and gives it back at `shutdown`, when `work`
-/// has ended.
+/// has ended; if it does not end, the lease is left to expire.
 ///
 /// Returns when `work` ends, at `shutdown`, or when the lease was lost; `work` is dropped then, so
 /// it must be safe to drop, and the process should end.
@@ -128,24 +128,33 @@ pub async fn lead(
     };
     tell("became leader");
     let mut work = std::pin::pin!(work);
-    let lost = tokio::select! {
-        () = &mut work => false,
-        () = elector.renew() => true,
-        () = shutdown.begun() => {
-            // Whoever is next must not meet what has not ended yet.
-            tokio::select! {
-                () = &mut work => {}
-                () = clock.sleep(END_MAX) => {}
-            }
-            false
-        }
+    let overdue = async {
+        shutdown.begun().await;
+        clock.sleep(END_MAX).await;
+    };
+    // The lease is renewed also while the work is ending: the last time may have been long ago.
+    let end = tokio::select! {
+        () = &mut work => End::Done,
+        () = elector.renew() => End::Lost,
+        () = overdue => End::Overdue,
     };
     tell("stopped leading");
-    if lost {
-        tracing::error!(lease = config.name, "leader election lost");
-    } else {
-        elector.release().await;
+    match end {
+        End::Done => elector.release().await,
+        End::Lost => tracing::error!(lease = config.name, "leader election lost"),
+        // Whoever is next must not meet what has not ended yet: the lease has to expire.
+        End::Overdue => tracing::warn!(lease = config.name, "the leader's work does not end"),
     }
+}
+
+/// How leading ended.
+enum End {
+    /// The work ended.
+    Done,
+    /// Another one leads, or this one could not renew.
+    Lost,
+    /// It was told to end, and did not.
+    Overdue,
 }
 
 struct Elector<'a> {

@@ -359,6 +359,11 @@ async fn work(
         metrics: deps.metrics,
         shutdown,
     };
+    let (shutdown, clock) = (ctx.shutdown.clone(), Arc::clone(&ctx.clock));
+    let overdue = async move {
+        shutdown.begun().await;
+        clock.sleep(SHUTDOWN_TIMEOUT).await;
+    };
     let enabled = STARTS.iter().filter(|(name, _)| {
         is_enabled(&ctx.config.controllers, name)
             && closed_gate(name, &ctx.config.features).is_none()
@@ -375,9 +380,17 @@ async fn work(
         })
         .collect();
     ready.set();
-    futures::future::join_all(tasks).await;
+    tokio::select! {
+        _ = futures::future::join_all(tasks) => {}
+        () = overdue => {}
+    }
     Ok(())
 }
+
+/// How long controllers may take to end: one that still waits for its first list would wait for
+/// ever. More than a leader waits before it leaves its lease to expire: it must not take this for
+/// an end of all work.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Upstream's name for the whole, in metrics.
 const MANAGER: &str = "kube-controller-manager";

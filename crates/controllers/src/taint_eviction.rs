@@ -57,8 +57,16 @@ pub(crate) async fn run(ctx: Context) {
         .await;
 }
 
-/// Pods that wait to be evicted, and their uids.
-type Pending = Arc<Mutex<HashMap<ObjectKey, String>>>;
+/// Pods that wait to be evicted.
+type Pending = Arc<Mutex<HashMap<ObjectKey, Waiting>>>;
+
+/// A pod that waits.
+struct Waiting {
+    uid: String,
+    /// When it was first seen to have to go: a taint that a user sets does not say since when it
+    /// has been there.
+    since: Timestamp,
+}
 
 async fn sync(
     ctx: &Context,
@@ -70,24 +78,27 @@ async fn sync(
     let pod = ctx.informers.pods.get(key).filter(|pod| pod.is_active());
     let node = pod.as_ref().and_then(|pod| ctx.informers.nodes.get(&ObjectKey::cluster(&pod.node)));
     let now = ctx.clock.now();
-    let due = match (&pod, &node) {
-        (Some(pod), Some(node)) => due(&no_execute(node), &pod.tolerations, now),
-        _ => None,
-    };
-    let waited = {
+    let (waited, due) = {
         let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = pending.remove(key);
-        if let (Some(pod), Some(due)) = (&pod, due)
-            && due > now
-        {
-            pending.insert(key.clone(), pod.uid.clone());
-        }
-        waited
+        let due = match (&pod, &node) {
+            (Some(pod), Some(node)) => {
+                let waited = waited.as_ref().filter(|waited| waited.uid == pod.uid);
+                let since = waited.map_or(now, |waited| waited.since);
+                let due = due(&no_execute(node), &pod.tolerations, now, since);
+                if due.is_some_and(|due| due > now) {
+                    pending.insert(key.clone(), Waiting { uid: pod.uid.clone(), since });
+                }
+                due
+            }
+            _ => None,
+        };
+        (waited, due)
     };
     let Some(pod) = pod else { return Ok(Outcome::Done) };
     match due {
         None => {
-            if waited.as_ref() == Some(&pod.uid) {
+            if waited.is_some_and(|waited| waited.uid == pod.uid) {
                 let text = format!("Cancelling deletion of Pod {key}");
                 recorder.record(&pod.regarding(), EventType::Normal, WORDS.event, text);
             }
@@ -169,15 +180,21 @@ fn no_execute(node: &Node) -> Vec<Taint> {
     taints.into_iter().flatten().filter(|taint| taint.effect == NO_EXECUTE).cloned().collect()
 }
 
-/// When a pod with these tolerations has to go; `None` when it may stay.
-fn due(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Timestamp> {
+/// When a pod with these tolerations has to go; `None` when it may stay. `seen`: since when it has
+/// been known to have to.
+fn due(
+    taints: &[Taint],
+    tolerations: &[Toleration],
+    now: Timestamp,
+    seen: Timestamp,
+) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
     for taint in taints {
         let mut covering = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();
         if covering.peek().is_none() {
             return Some(now);
         }
-        let since = taint.time_added.as_ref().map_or(now, |time| time.0);
+        let since = taint.time_added.as_ref().map_or(seen, |time| time.0);
         for seconds in covering.filter_map(|toleration| toleration.toleration_seconds) {
             let at = since.checked_add(SignedDuration::from_secs(seconds.max(0))).ok();
             earliest = at.into_iter().chain(earliest).min();
@@ -211,8 +228,22 @@ mod tests {
         .unwrap();
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let tolerations: Vec<Toleration> = serde_json::from_value(tolerations).unwrap();
-        let due = due(&[taint], &tolerations, start);
+        let due = due(&[taint], &tolerations, start, start);
         assert_eq!(due.map(|due| due.duration_since(start).as_secs()), expected_secs);
+    }
+
+    /// It was counted anew at every look, and no pod with a time ever had to go.
+    #[test]
+    fn a_taint_that_does_not_say_since_when_counts_from_when_it_was_seen() {
+        let taint: Taint =
+            serde_json::from_value(json!({ "key": "k", "effect": "NoExecute" })).unwrap();
+        let tolerations: Vec<Toleration> =
+            serde_json::from_value(json!([{ "operator": "Exists", "tolerationSeconds": 60 }]))
+                .unwrap();
+        let seen: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let later = seen.checked_add(SignedDuration::from_secs(61)).unwrap();
+        let due = due(&[taint], &tolerations, later, seen).unwrap();
+        assert_eq!(due.duration_since(seen).as_secs(), 60);
     }
 
     #[test]

@@ -82,6 +82,14 @@ impl Binder {
             if !matches!(change, Change::Deleted(_)) {
                 this.claims.add(key.clone());
             }
+            match change {
+                Change::Deleted(claim) => this.claim_gone(claim),
+                // It went and another one of its name came unseen.
+                Change::Updated { old, new } if old.metadata.uid != new.metadata.uid => {
+                    this.claim_gone(old);
+                }
+                _ => {}
+            }
             let (Change::Added(claim)
             | Change::Deleted(claim)
             | Change::Updated { new: claim, .. }) = change;
@@ -113,6 +121,20 @@ impl Binder {
                 this.claims.add(ObjectKey::new(&key.namespace, claim));
             }
         });
+    }
+
+    /// Looks at the volumes of a claim that is gone. One that was made for it need not be in the
+    /// claim yet.
+    fn claim_gone(&self, claim: &PersistentVolumeClaim) {
+        if !volumes::volume_name(claim).is_empty() {
+            return;
+        }
+        for volume in self.ctx.informers.volumes.list() {
+            let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+            if reference.is_some_and(|reference| reference.uid == claim.metadata.uid) {
+                self.volumes.add(key_of(&volume.metadata));
+            }
+        }
     }
 
     /// Looks at the claims that a volume is of, names or could be for.

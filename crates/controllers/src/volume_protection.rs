@@ -70,7 +70,13 @@ pub(crate) async fn run_claims(ctx: Context) {
     informers.pods.on_change({
         let (queue, informers) = (queue.clone(), informers.clone());
         move |key, change| {
-            if !matches!(change, Change::Deleted(_)) {
+            let may_free = match change {
+                Change::Added(_) => false,
+                Change::Deleted(_) => true,
+                // Claims of its own need not wait until it is gone.
+                Change::Updated { new, .. } => !new.claims.is_empty() && new.deleted.is_some(),
+            };
+            if !may_free {
                 return;
             }
             let claims = informers.claims.list_namespace(&key.namespace);
@@ -106,7 +112,7 @@ async fn sync_claim(
         Protection::Ending => {
             // A cache may not have seen the pod that came last.
             let pods = client.api::<Pod>(&key.namespace).list(&ListOptions::all()).await?;
-            if pods.iter().any(|pod| uses(pod, &key.name)) {
+            if pods.iter().any(|pod| uses(pod, &claim)) {
                 return Ok(Outcome::Done);
             }
             remove(&mut claim.metadata, PVC_PROTECTION);
@@ -161,16 +167,30 @@ pub(crate) fn remove(metadata: &mut ObjectMeta, finalizer: &str) {
 
 /// Whether a pod that has a node mounts the claim. Kubelets start no pod whose claim is being
 /// deleted, so that others need not be waited for.
-fn uses(pod: &Pod, claim: &str) -> bool {
+///
+/// A pod that has ended and only waits to be removed does not use claims of its own: it may be
+/// these that it waits for. Upstream's `podUsesPVC` says so of ephemeral volumes only; a claim that
+/// goes with a pod of a StatefulSet keeps a deletion in the foreground waiting as well.
+fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let is_on_node = spec.node_name.as_deref().is_some_and(|node| !node.is_empty());
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let owners = claim.metadata.owner_references.iter().flatten();
+    let is_its_own = owners.into_iter().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref());
     is_on_node
+        && !(is_its_own && has_ended(pod))
         && spec.volumes.iter().flatten().any(|volume| {
             let named = volume.persistent_volume_claim.as_ref();
-            named.is_some_and(|named| named.claim_name == claim)
-                || (volume.ephemeral.is_some() && format!("{pod_name}-{}", volume.name) == claim)
+            named.is_some_and(|named| named.claim_name == name)
+                || (volume.ephemeral.is_some() && format!("{pod_name}-{}", volume.name) == name)
         })
+}
+
+/// Whether the kubelet is done with a pod, or was not asked.
+fn has_ended(pod: &Pod) -> bool {
+    let metadata = &pod.metadata;
+    metadata.deletion_timestamp.is_some() && metadata.deletion_grace_period_seconds == Some(0)
 }
 
 fn is_bound(volume: &PersistentVolume) -> bool {
@@ -184,17 +204,46 @@ mod tests {
 
     use super::*;
 
+    /// A pod with two volumes: a claim `c`, and an ephemeral one with the claim `p-e`.
+    fn pod(node: &str, metadata: serde_json::Value) -> Pod {
+        let mut pod = json!({ "metadata": metadata, "spec": { "nodeName": node, "containers": [],
+            "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } },
+                { "name": "e", "ephemeral": {} }] } });
+        pod["metadata"]["name"] = "p".into();
+        pod["metadata"]["uid"] = "u".into();
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn claim(name: &str, owner: Option<&str>) -> PersistentVolumeClaim {
+        let owner =
+            owner.map(|uid| json!({ "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid }));
+        let owners: Vec<_> = owner.into_iter().collect();
+        serde_json::from_value(json!({ "metadata": { "name": name, "ownerReferences": owners } }))
+            .unwrap()
+    }
+
     #[test]
     fn a_pod_without_a_node_uses_no_claim() {
-        let pod = |node: &str| -> Pod {
-            serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": {
-                "nodeName": node, "containers": [],
-                "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } },
-                    { "name": "e", "ephemeral": {} }] } }))
-            .unwrap()
+        let on = |node: &str| pod(node, json!({}));
+        assert!(uses(&on("n"), &claim("c", None)) && uses(&on("n"), &claim("p-e", Some("u"))));
+        assert!(!uses(&on("n"), &claim("other", None)) && !uses(&on(""), &claim("c", None)));
+    }
+
+    /// Deleted in the foreground it waits for its claims, and they waited for it.
+    #[test]
+    fn a_pod_that_has_ended_does_not_use_its_own_claims() {
+        let ending = |grace: i64| {
+            pod(
+                "n",
+                json!({ "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "deletionGracePeriodSeconds": grace }),
+            )
         };
-        assert!(uses(&pod("n"), "c") && uses(&pod("n"), "p-e"));
-        assert!(!uses(&pod("n"), "other") && !uses(&pod(""), "c"));
+        for own in [claim("p-e", Some("u")), claim("c", Some("u"))] {
+            assert!(uses(&ending(30), &own));
+            assert!(!uses(&ending(0), &own));
+        }
+        assert!(uses(&ending(0), &claim("c", Some("other"))), "others' stay until it is gone");
     }
 
     #[test]

@@ -8,18 +8,21 @@
 //! Everything happens at once, under one lock; what takes time or goes wrong is the transport's.
 
 mod admission;
+mod custom;
 mod eviction;
+mod metrics;
 mod target;
 mod verbs;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use meta::{GroupVersionKind, Object, Reason, Status};
 use serde_json::{Value, json};
 
+pub(crate) use admission::number as quantity;
 pub(crate) use target::{Selection, Target};
 pub(crate) use verbs::PatchKind;
 
@@ -42,6 +45,8 @@ pub(crate) struct Stored {
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
     pub(crate) at: tokio::time::Instant,
+    /// The same as the API server's time of day.
+    pub(crate) time: Timestamp,
     pub(crate) key: Key,
     pub(crate) old: Option<Arc<Stored>>,
     pub(crate) new: Option<Arc<Stored>>,
@@ -63,7 +68,11 @@ pub(crate) struct Api {
     uids: u64,
     names: crate::dice::Dice,
     objects: BTreeMap<Key, Arc<Stored>>,
-    log: Vec<Commit>,
+    log: Vec<Arc<Commit>>,
+    /// The same by collection, for those who watch one.
+    logs: BTreeMap<String, Vec<Arc<Commit>>>,
+    /// What the pods of an app use together, by namespace and app.
+    loads: BTreeMap<(String, String), i64>,
     /// Changes up to this version are no longer told.
     compacted: u64,
     pub(crate) checks: Checks,
@@ -77,6 +86,8 @@ impl Api {
             names: crate::dice::Dice::new(seed, 1),
             objects: BTreeMap::new(),
             log: Vec::new(),
+            logs: BTreeMap::new(),
+            loads: BTreeMap::new(),
             compacted: 0,
             checks: Checks::default(),
         }
@@ -88,13 +99,23 @@ impl Api {
     }
 
     /// The changes there have been.
-    pub(crate) fn log(&self) -> &[Commit] {
+    pub(crate) fn log(&self) -> &[Arc<Commit>] {
         &self.log
+    }
+
+    /// The changes of a collection there have been.
+    pub(crate) fn log_of(&self, collection: &str) -> &[Arc<Commit>] {
+        self.logs.get(collection).map_or(&[], Vec::as_slice)
     }
 
     /// Whether changes after this version can no longer be told.
     pub(crate) fn is_expired(&self, version: u64) -> bool {
         version < self.compacted
+    }
+
+    /// Whether this change can no longer be told.
+    pub(crate) fn is_forgotten(&self, version: u64) -> bool {
+        version <= self.compacted
     }
 
     /// Forgets changes up to now.
@@ -148,10 +169,12 @@ impl Api {
             None => drop(self.objects.remove(&key)),
         }
         let at = tokio::time::Instant::now();
-        let commit = Commit { at, key, old, new, last, version: self.version };
+        let commit = Commit { at, time: asked.now, key, old, new, last, version: self.version };
         let mut checks = std::mem::take(&mut self.checks);
         checks.on_commit(self, &commit, asked.by);
         self.checks = checks;
+        let commit = Arc::new(commit);
+        self.logs.entry(commit.key.0.clone()).or_default().push(Arc::clone(&commit));
         self.log.push(commit);
         value
     }
@@ -163,6 +186,9 @@ fn object_of(value: &Value) -> Arc<Object> {
 }
 
 fn gvk_of(target: &Target) -> Result<GroupVersionKind, Box<Status>> {
+    if let Some(gvk) = custom::gvk(target) {
+        return Ok(gvk);
+    }
     let registry = schema::registry();
     let resource = registry.resource(&target.group, &target.version, &target.resource);
     resource.map(schema::Resource::gvk).ok_or_else(|| {
@@ -178,8 +204,21 @@ fn not_found(target: &Target) -> Box<Status> {
     failure(Reason::NotFound, format!("{} {:?} not found", target.resource, target.name))
 }
 
-/// Discovery, of what the tables know.
-pub(crate) fn discovery(path: &str) -> Option<Value> {
+/// Those whose number of pods can be changed without knowing what they are.
+const SCALED: [&str; 4] = ["deployments", "replicasets", "replicationcontrollers", "statefulsets"];
+
+/// Discovery, of what the tables know. Asked for so often that the answers are kept.
+pub(crate) fn discovery(path: &str) -> Option<Bytes> {
+    static KNOWN: Mutex<BTreeMap<String, Option<Bytes>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !known.contains_key(path) {
+        let document = discover(path).map(|document| Bytes::from(document.to_string()));
+        known.insert(path.to_owned(), document);
+    }
+    known.get(path).cloned().flatten()
+}
+
+fn discover(path: &str) -> Option<Value> {
     let groups = schema::registry().groups();
     if path == "/apis" {
         let group = |group: &schema::Group| {
@@ -189,11 +228,15 @@ pub(crate) fn discovery(path: &str) -> Option<Value> {
                 "preferredVersion": version(&group.preferred_version) })
         };
         let named = groups.iter().filter(|group| !group.name.is_empty());
-        return Some(json!({ "groups": named.map(group).collect::<Vec<_>>() }));
+        let named = named.map(group).chain([custom::group()]);
+        return Some(json!({ "groups": named.collect::<Vec<_>>() }));
     }
     let target = Target::parse(path);
     if !target.resource.is_empty() {
         return None;
+    }
+    if let Some(resources) = custom::resources(&target) {
+        return Some(resources);
     }
     let group = groups.iter().find(|group| *group.name == *target.group)?;
     let version = group.versions.iter().find(|version| *version.version == *target.version)?;
@@ -201,6 +244,13 @@ pub(crate) fn discovery(path: &str) -> Option<Value> {
         json!({ "name": &*resource.name, "kind": &*resource.kind, "singularName": "",
             "namespaced": resource.namespaced, "verbs": resource.verbs })
     };
-    let resources: Vec<_> = version.resources.iter().map(resource).collect();
+    let scales = version.resources.iter().filter(|resource| SCALED.contains(&&*resource.name));
+    let scale = |resource: &schema::Resource| {
+        json!({ "name": format!("{}/scale", resource.name), "kind": "Scale", "singularName": "",
+            "group": "autoscaling", "version": "v1", "namespaced": true,
+            "verbs": ["get", "patch", "update"] })
+    };
+    let resources = version.resources.iter().map(resource);
+    let resources: Vec<_> = resources.chain(scales.map(scale)).collect();
     Some(json!({ "groupVersion": path, "resources": resources }))
 }

@@ -4,21 +4,36 @@
 //! could have allowed. A limit is the largest that it was within [`WINDOW`], and a promise about
 //! pods that stay available is looked at only where nobody else took pods away within it.
 
+mod autoscaler;
+mod claims;
+mod cron;
+mod evictions;
+mod jobs;
+mod nodes;
+mod owners;
 mod pods;
+mod quotas;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::api::{Api, Commit, Target};
+use crate::api::{Api, Commit, Key, Target};
 use crate::nodes::{is_ready, text};
 
 /// How late a cache may be: back-offs of informers that failed a few times in a row included.
 const WINDOW: Duration = Duration::from_secs(90);
+/// How long a decision may be under way: a few slow requests.
+const IN_FLIGHT: Duration = Duration::from_secs(30);
+
+pub(crate) use jobs::finished_at;
+pub(crate) use nodes::tolerated;
+pub(crate) use pods::target;
 
 /// What is remembered for it.
 #[derive(Default)]
@@ -28,14 +43,32 @@ pub(crate) struct Checks {
     limits: BTreeMap<String, VecDeque<(Instant, i64)>>,
     /// Creations that took effect though their client does not know, by owner's uid.
     unanswered: BTreeMap<String, i64>,
-    /// Pods of jobs that ended, by the job's uid: succeeded, and all others that are no more.
-    ended: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>,
+    /// Pods of jobs that ended, by the job's uid.
+    ended: BTreeMap<String, jobs::Ended>,
     /// When a pod of such labels was last taken away by somebody else: namespace and `app`.
     disturbed: BTreeMap<(String, String), Instant>,
     /// When a pod was last ready, by namespace and name.
     ready: BTreeMap<(String, String), Instant>,
+    /// When a pod of such labels last ceased to serve, but by an eviction: namespace and `app`.
+    ceased: BTreeMap<(String, String), Instant>,
     /// Runs of cron jobs: uid and scheduled time.
     scheduled: BTreeSet<(String, String)>,
+    /// When the manager was first told of a Job, by uid.
+    told: BTreeMap<String, Instant>,
+    /// When pods were put on their nodes, by uid.
+    bound: BTreeMap<String, Instant>,
+    /// What becomes of the claims of stateful sets, by the set's uid.
+    retention: BTreeMap<String, Value>,
+    /// When autoscalers were made, by uid.
+    born: BTreeMap<String, Instant>,
+    /// Where what exists is, by uid.
+    places: BTreeMap<String, Key>,
+    /// Since when nodes have taints, and until when they had them.
+    taints: BTreeMap<nodes::Taint, (Instant, Option<Instant>)>,
+    /// By how much the manager's clock is wrong, and since when.
+    skew: Option<(SignedDuration, Instant)>,
+    /// What it was before, until then.
+    skews: Vec<(SignedDuration, Instant)>,
 }
 
 impl Checks {
@@ -49,9 +82,37 @@ impl Checks {
         self.violations.push(what);
     }
 
-    /// Pods of a job that succeeded.
-    pub(crate) fn succeeded(&self, job: &str) -> usize {
-        self.ended.get(job).map_or(0, |(succeeded, _)| succeeded.len())
+    /// The manager's clock is set wrong by this much.
+    pub(crate) fn skewed(&mut self, by: SignedDuration) {
+        let now = Instant::now();
+        let before = self.skew.map_or(SignedDuration::ZERO, |(before, _)| before);
+        self.skews.push((before, now));
+        self.skew = Some((by, now));
+    }
+
+    /// All times by which the manager can have decided what takes effect now.
+    fn managers_times(&self, now: Timestamp) -> Vec<Timestamp> {
+        let recent = self.skews.iter().filter(|(_, until)| until.elapsed() < IN_FLIGHT);
+        let present = self.skew.map_or(SignedDuration::ZERO, |(by, _)| by);
+        let skews = recent.map(|(by, _)| *by).chain([present]);
+        skews.filter_map(|by| now.checked_add(by).ok()).collect()
+    }
+
+    /// The manager has been told of an object.
+    pub(crate) fn told(&mut self, collection: &str, object: &Value) {
+        if collection == "batch/jobs" {
+            let uid = text(&object["metadata"]["uid"]).to_owned();
+            self.told.entry(uid).or_insert_with(Instant::now);
+        }
+    }
+
+    /// The time that the manager has; none while what it decided by another one may still come.
+    fn managers_time(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.skew {
+            None => Some(now),
+            Some((_, at)) if at.elapsed() < IN_FLIGHT => None,
+            Some((by, _)) => now.checked_add(by).ok(),
+        }
     }
 
     /// A write took effect, and its client will not know.
@@ -70,6 +131,7 @@ impl Checks {
     /// Looks at a change.
     pub(crate) fn on_commit(&mut self, api: &Api, commit: &Commit, by: &str) {
         let value = &commit.last.value;
+        self.ownership(api, commit, by);
         match commit.key.0.as_str() {
             "/pods" => self.pod(api, commit, by),
             "apps/replicasets" => {
@@ -81,9 +143,12 @@ impl Checks {
                     self.surge(api, value);
                 }
             }
-            "/replicationcontrollers" | "apps/statefulsets" => {
+            "/replicationcontrollers" => {
                 self.limit(value, number(&value["spec"]["replicas"], 1));
             }
+            "apps/statefulsets" => self.stateful_set(value),
+            "/persistentvolumeclaims" => self.claim(api, commit, by),
+            "/persistentvolumes" => self.volume(api, commit),
             "apps/deployments" => {
                 let replicas = number(&value["spec"]["replicas"], 1);
                 let update = &value["spec"]["strategy"]["rollingUpdate"];
@@ -91,11 +156,21 @@ impl Checks {
                 let spec = |stored: &Option<std::sync::Arc<crate::api::Stored>>| {
                     stored.as_ref().map(|stored| stored.value["spec"].clone())
                 };
+                if by == "horizontal-pod-autoscaler" {
+                    self.rescaled(api, value);
+                }
                 if by == "user" && spec(&commit.old) != spec(&commit.new) {
                     self.disturb(&value["metadata"]["namespace"], &value["spec"]["selector"]);
                 }
             }
-            "batch/jobs" => self.job(commit),
+            "batch/jobs" => self.job(api, commit, by),
+            "/resourcequotas" => self.quota(api, commit),
+            "/nodes" => self.node(commit),
+            "autoscaling/horizontalpodautoscalers" => {
+                let uid = text(&value["metadata"]["uid"]).to_owned();
+                self.born.entry(uid).or_insert_with(Instant::now);
+            }
+            "/namespaces" => self.namespace(api, commit),
             _ => {}
         }
     }
@@ -144,34 +219,6 @@ impl Checks {
             self.violated(format!(
                 "the replica sets of deployment {name} ask for {total} pods; at most {most} are allowed"
             ));
-        }
-    }
-
-    fn job(&mut self, commit: &Commit) {
-        let value = &commit.last.value;
-        let (meta, status) = (&value["metadata"], &value["status"]);
-        let uid = text(&meta["uid"]);
-        self.limit(value, number(&value["spec"]["parallelism"], 1));
-        let name = text(&meta["name"]);
-        let succeeded = self.succeeded(uid);
-        let counted = number(&status["succeeded"], 0);
-        if counted > i64::try_from(succeeded).unwrap_or(i64::MAX) {
-            self.violated(format!(
-                "job {name} counts {counted} pods that succeeded; there were {succeeded}"
-            ));
-        }
-        let before =
-            commit.old.as_ref().map_or(0, |old| number(&old.value["status"]["succeeded"], 0));
-        if counted < before {
-            self.violated(format!(
-                "job {name} counted {before} pods that succeeded, now {counted}"
-            ));
-        }
-        let Some(owner) = controller(value).filter(|_| commit.old.is_none()) else { return };
-        let at = &meta["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"];
-        let run = (text(&owner["uid"]).to_owned(), text(at).to_owned());
-        if !self.scheduled.insert(run) {
-            self.violated(format!("cron job {} starts a second job for {at}", owner["name"]));
         }
     }
 

@@ -27,16 +27,24 @@ mod checks;
 mod settled;
 
 mod nodes;
+mod storage;
 mod user;
 
+mod budget;
 mod dice;
 mod entropy;
+mod panics;
 mod sim_clock;
+mod tally;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+/// Half of a run is small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs the controllers and the scheduler from a seed, with faults, and checks what they do.
 #[derive(Parser)]
@@ -48,9 +56,15 @@ struct Cli {
     /// How many steps the wild part has, instead of as many as the seed says.
     #[arg(long)]
     steps: Option<usize>,
+    /// How many requests and events the run may take.
+    #[arg(long, default_value_t = budget::STEPS_MAX)]
+    budget: u64,
     /// Print the whole trace as it comes.
     #[arg(long)]
     trace: bool,
+    /// Print what went wrong how often, and for whom.
+    #[arg(long)]
+    counts: bool,
     /// What the components log.
     #[arg(long, default_value = "off")]
     log: String,
@@ -59,10 +73,12 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(telemetry::Format::Text, &cli.log);
+    panics::keep();
     entropy::seed(cli.seed);
     // What has taken its random bytes before the seed was known must not be used: the run has a
     // thread of its own.
-    let run = std::thread::spawn(move || run::run(cli.seed, cli.steps, cli.trace));
+    let limits = run::Limits { steps: cli.steps, budget: cli.budget };
+    let run = std::thread::spawn(move || run::run(cli.seed, limits, cli.trace));
     let outcome = match run.join() {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => {
@@ -70,15 +86,20 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
         Err(_) => {
-            print(&format!("seed {}: the simulation panicked", cli.seed));
+            let said = panics::take().join("; ");
+            print(&format!("seed {}: the simulation panicked: {said}", cli.seed));
             return ExitCode::FAILURE;
         }
     };
+    if cli.counts {
+        print(outcome.counts.trim_end());
+    }
     let Some(failure) = outcome.failure else {
         print(&format!(
-            "seed {}: well, {} changes, at rest after {} s, trace {:016x}",
+            "seed {}: well, {} changes, {} steps, at rest after {} s, trace {:016x}",
             cli.seed,
             outcome.changes,
+            outcome.steps,
             outcome.settled.as_secs(),
             outcome.digest
         ));

@@ -1,5 +1,7 @@
 //! Simulated nodes: they run pods, lose them, fail and come back.
 
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +78,7 @@ impl Nodes {
         for number in 0..self.nodes.len() {
             if self.nodes[number].is_up {
                 self.beat(number);
+                self.clear(number);
                 self.pods(number, manner);
             }
         }
@@ -84,7 +87,9 @@ impl Nodes {
     fn register(&self, name: &str) {
         let capacity = json!({ "cpu": "64", "memory": "256Gi", "pods": "110" });
         let now = meta::time::rfc3339(self.world.clock.now());
-        let node = json!({ "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        let node = json!({ "metadata": { "name": name,
+                "labels": { "kubernetes.io/hostname": name },
+                "annotations": { volumes::DIRECTORY: "/volumes" } },
             "status": { "capacity": capacity, "allocatable": capacity,
                 "conditions": [{ "type": "Ready", "status": "True", "reason": "KubeletReady",
                     "lastHeartbeatTime": now, "lastTransitionTime": now }] } });
@@ -168,6 +173,9 @@ impl Nodes {
             return;
         }
         if phase != "Running" {
+            if !self.has_volumes(pod) {
+                return;
+            }
             self.running.insert(uid, Instant::now());
             self.report(pod, &path, "Running", true);
             return;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use clock::Clock;
+use client::LeaderElection;
+use clock::{Clock, SharedClock};
+use futures::future::BoxFuture;
 use jiff::SignedDuration;
+use stdx::ready::Ready;
 use stdx::shutdown::Shutdown;
 
 use crate::sim_clock::SimClock;
-use crate::transport::{Life, Wire};
+use crate::transport::{Life, MANAGER, Wire};
 use crate::world::World;
 
 /// Which program.
@@ -15,6 +18,8 @@ use crate::world::World;
 pub(crate) enum Program {
     /// All controllers.
     Manager,
+    /// One of several that compete for a lease, by its name.
+    Rival(&'static str),
     /// The scheduler.
     Scheduler,
 }
@@ -26,15 +31,20 @@ pub(crate) struct Running {
     life: Arc<Life>,
     shutdown: Shutdown,
     clock: Arc<SimClock>,
+    /// How often it was started.
+    starts: u32,
 }
+
+/// The lease that rivals compete for.
+const LEASE: &str = "kube-controller-manager";
 
 impl Running {
     /// Starts a program.
     pub(crate) fn start(world: &Arc<World>, program: Program) -> Self {
-        let life = Arc::new(Life::default());
         let shutdown = Shutdown::new();
         let clock = Arc::new(world.clock.another());
-        let running = Self { world: Arc::clone(world), program, life, shutdown, clock };
+        let life = Arc::new(Life::new(&clock, identity(program, 1)));
+        let running = Self { world: Arc::clone(world), program, life, shutdown, clock, starts: 1 };
         running.spawn();
         running
     }
@@ -43,9 +53,22 @@ impl Running {
     pub(crate) fn restart(&mut self) {
         self.life.end();
         self.shutdown.begin();
-        self.life = Arc::new(Life::default());
+        self.starts += 1;
+        self.life = Arc::new(Life::new(&self.clock, identity(self.program, self.starts)));
         self.shutdown = Shutdown::new();
         self.spawn();
+    }
+
+    /// Asks it to end. What supervises it starts it again then, see [`Self::look`].
+    pub(crate) fn stop(&self) {
+        self.shutdown.begin();
+    }
+
+    /// Starts it again if it has ended by itself.
+    pub(crate) fn look(&mut self) {
+        if self.life.is_over() {
+            self.restart();
+        }
     }
 
     /// Sets its time of day wrong.
@@ -58,17 +81,10 @@ impl Running {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let metrics = telemetry::Registry::new();
         match self.program {
+            Program::Rival(_) => self.spawn_rival(),
             Program::Manager => {
-                let (world, life) = (Arc::clone(&self.world), Arc::clone(&self.life));
-                let deps = controllers::Deps {
-                    client: Wire::client(&world, "manager-controller", &life),
-                    client_for: Arc::new(move |account| Wire::client(&world, account, &life)),
-                    sign_token: None,
-                    clock,
-                    metrics,
-                };
-                let run = controllers::run(config(), deps, ready, self.shutdown.clone());
-                drop(stdx::task::spawn("controllers", run));
+                let run = self.controllers(ready);
+                self.spawn_until_shutdown("controllers", run);
             }
             Program::Scheduler => {
                 let deps = scheduler::Deps {
@@ -78,9 +94,66 @@ impl Running {
                 };
                 let config = scheduler::Config::default();
                 let run = scheduler::run(config, deps, ready, self.shutdown.clone());
-                drop(stdx::task::spawn("scheduler", run));
+                self.spawn_until_shutdown("scheduler", run);
             }
         }
+    }
+
+    /// Works when it has the lease. When it has it no longer the process ends, as the real one.
+    fn spawn_rival(&self) {
+        let election = LeaderElection::new(LEASE, self.life.identity().to_owned());
+        let client = Wire::client(&self.world, "leader-election", &self.life);
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        let (ready, _) = stdx::ready::signal();
+        let run = self.controllers(ready);
+        let (life, shutdown) = (Arc::clone(&self.life), self.shutdown.clone());
+        let world = Arc::clone(&self.world);
+        drop(stdx::task::spawn("rival", async move {
+            let work = async {
+                run.await.ok();
+            };
+            client::lead(&election, &client, &clock, &shutdown, work).await;
+            world.trace(&format!("{} ends", election.identity));
+            life.end();
+            shutdown.begin();
+        }));
+    }
+
+    fn controllers(&self, ready: Ready) -> BoxFuture<'static, Result<(), controllers::RunError>> {
+        let (world, life) = (Arc::clone(&self.world), Arc::clone(&self.life));
+        let deps = controllers::Deps {
+            client: Wire::client(&world, MANAGER, &life),
+            client_for: Arc::new(move |account| Wire::client(&world, account, &life)),
+            sign_token: None,
+            clock: Arc::clone(&self.clock) as SharedClock,
+            metrics: telemetry::Registry::new(),
+        };
+        controllers::run(config(), deps, ready, self.shutdown.clone())
+    }
+
+    /// A program that ends though nobody told it to is a finding.
+    fn spawn_until_shutdown<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        run: BoxFuture<'static, T>,
+    ) {
+        let (world, shutdown) = (Arc::clone(&self.world), self.shutdown.clone());
+        let life = Arc::clone(&self.life);
+        drop(stdx::task::spawn(name, async move {
+            run.await;
+            life.end();
+            if !shutdown.is_begun() {
+                world.api().checks.violated(format!("the {name} ended by themselves"));
+            }
+        }));
+    }
+}
+
+/// Under which name a program holds a lease, if it competes for one.
+fn identity(program: Program, starts: u32) -> String {
+    match program {
+        Program::Rival(name) => format!("{name}_{starts}"),
+        _ => String::new(),
     }
 }
 

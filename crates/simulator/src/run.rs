@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::budget;
 use crate::dice::Dice;
 use crate::nodes::{Manner, NODES, Nodes};
+use crate::panics;
 use crate::programs::{Program, Running};
 use crate::settled::problems;
+use crate::storage::Storage;
 use crate::user::{NAMESPACES, User};
 use crate::world::{Faults, World};
 
@@ -20,6 +23,15 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// Between two looks at what has come to rest.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long a run may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Steps of the wild part; otherwise as many as the seed says.
+    pub(crate) steps: Option<usize>,
+    /// Requests and events of the whole.
+    pub(crate) budget: u64,
+}
+
 /// What came of a run.
 pub(crate) struct Outcome {
     /// What went wrong, if anything did.
@@ -28,6 +40,10 @@ pub(crate) struct Outcome {
     pub(crate) story: String,
     /// What all of the trace comes to: the same for every run of a seed.
     pub(crate) digest: u64,
+    /// What went wrong how often, and for whom.
+    pub(crate) counts: String,
+    /// Requests and events.
+    pub(crate) steps: u64,
     /// Changes of objects.
     pub(crate) changes: u64,
     /// When everything was as it should be.
@@ -35,16 +51,23 @@ pub(crate) struct Outcome {
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64, steps: Option<usize>, print: bool) -> anyhow::Result<Outcome> {
+pub(crate) fn run(seed: u64, limits: Limits, print: bool) -> anyhow::Result<Outcome> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(async {
-        let world = World::new(seed, print);
-        let result = Course::begin(seed, &world).go(steps).await;
+        let world = World::new(seed, limits.budget, print);
+        let watched = budget::watch(seed, &world);
+        let result = tokio::select! {
+            biased;
+            steps = world.exhausted() => Err(format!("ran out of its budget of {steps} steps")),
+            result = Course::begin(seed, &world).go(limits.steps) => result,
+        };
+        drop(watched);
         let (story, digest) = world.story();
-        let changes = world.api().version();
+        let (changes, steps) = (world.api().version(), world.budget.steps());
         let settled = *result.as_ref().unwrap_or(&Duration::ZERO);
-        Outcome { failure: result.err(), story, digest, changes, settled }
+        let counts = world.tally().to_string();
+        Outcome { failure: result.err(), story, digest, counts, steps, changes, settled }
     }))
 }
 
@@ -53,8 +76,9 @@ struct Course {
     world: Arc<World>,
     dice: Dice,
     nodes: Nodes,
+    storage: Storage,
     user: User,
-    manager: Running,
+    managers: Vec<Running>,
     scheduler: Running,
 }
 
@@ -64,12 +88,20 @@ impl Course {
         for namespace in ["default", "kube-system", "kube-node-lease"].iter().chain(&NAMESPACES) {
             user.make_namespace(namespace);
         }
+        let mut dice = Dice::new(seed, 3);
+        // In some runs there are two, of which one works.
+        let programs: &[Program] = if dice.chance(300) {
+            &[Program::Rival("first"), Program::Rival("second")]
+        } else {
+            &[Program::Manager]
+        };
         Self {
             world: Arc::clone(world),
-            dice: Dice::new(seed, 3),
+            dice,
             nodes: Nodes::start(world),
+            storage: Storage::start(world),
             user,
-            manager: Running::start(world, Program::Manager),
+            managers: programs.iter().map(|one| Running::start(world, *one)).collect(),
             scheduler: Running::start(world, Program::Scheduler),
         }
     }
@@ -98,6 +130,7 @@ impl Course {
             let pause = self.dice.within(pace);
             tokio::time::sleep(pause).await;
             self.nodes.look(manner);
+            self.storage.look(manner.works);
             if self.dice.chance(400) {
                 self.user.act();
             }
@@ -122,17 +155,26 @@ impl Course {
 
     fn mischief(&mut self, rate: u64) {
         if self.dice.chance(rate) {
-            self.world.trace("the manager dies and starts again");
-            self.manager.restart();
+            let number = self.dice.below(self.managers.len());
+            let manager = &mut self.managers[number];
+            if self.dice.chance(500) {
+                self.world.trace(&format!("manager {number} is told to end"));
+                manager.stop();
+            } else {
+                self.world.trace(&format!("manager {number} dies and starts again"));
+                manager.restart();
+            }
         }
         if self.dice.chance(rate) {
             self.world.trace("the scheduler dies and starts again");
             self.scheduler.restart();
         }
         if self.dice.chance(rate) {
-            let seconds = i64::try_from(self.dice.below(240)).unwrap_or(0) - 120;
+            let most = if self.dice.chance(200) { 2400 } else { 240 };
+            let seconds = i64::try_from(self.dice.below(most)).unwrap_or(0)
+                - i64::try_from(most / 2).unwrap_or(0);
             self.world.trace(&format!("the manager's clock is {seconds} s wrong"));
-            self.manager.skew(SignedDuration::from_secs(seconds));
+            self.skew(SignedDuration::from_secs(seconds));
         }
         if self.dice.chance(rate) {
             self.world.trace("old changes are forgotten");
@@ -143,17 +185,24 @@ impl Course {
         }
     }
 
+    fn skew(&self, by: SignedDuration) {
+        self.managers.iter().for_each(|manager| manager.skew(by));
+        self.world.api().checks.skewed(by);
+    }
+
     /// Until everything is as it should be.
     async fn rest(&mut self) -> Result<Duration, String> {
         self.world.set_faults(Faults::default());
         self.nodes.all_up();
-        self.manager.skew(SignedDuration::ZERO);
+        self.skew(SignedDuration::ZERO);
         self.user.rest();
         let begun = tokio::time::Instant::now();
         let mut quiet = 0;
         loop {
             tokio::time::sleep(LOOK).await;
             self.nodes.look(Manner { fails: 0, flaps: 0, works: 1000 });
+            self.storage.look(1000);
+            self.user.tend();
             self.check()?;
             let found = problems(&self.world.api());
             quiet = if found.is_empty() { quiet + 1 } else { 0 };
@@ -175,6 +224,7 @@ impl Course {
         while begun.elapsed() < SILENCE {
             tokio::time::sleep(LOOK).await;
             self.nodes.look(Manner { fails: 0, flaps: 0, works: 1000 });
+            self.storage.look(1000);
             self.check()?;
             if begun.elapsed() < Duration::from_secs(60) {
                 version = self.world.api().version();
@@ -200,8 +250,10 @@ impl Course {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), String> {
-        let violations = self.world.api().checks.take();
+    fn check(&mut self) -> Result<(), String> {
+        self.managers.iter_mut().for_each(Running::look);
+        let mut violations = self.world.api().checks.take();
+        violations.extend(panics::take());
         if violations.is_empty() { Ok(()) } else { Err(violations.join("; ")) }
     }
 }

@@ -6,9 +6,10 @@ use meta::LabelSelector;
 use serde_json::Value;
 
 use crate::api::Api;
-use crate::checks::is_active;
+use crate::checks::{finished_at, is_active, target, tolerated};
 use crate::nodes::{is_ready, text};
-use crate::user::NAMESPACES;
+use crate::storage::{DEFAULT_CLASS, claims_of};
+use crate::user::{NAMESPACES, TAINT};
 
 /// What does not hold yet.
 pub(crate) fn problems(api: &Api) -> Vec<String> {
@@ -36,6 +37,9 @@ pub(crate) fn problems(api: &Api) -> Vec<String> {
             "/resourcequotas" => quota(api, object),
             "/pods" => pod(api, object),
             "/nodes" => node(object),
+            "/persistentvolumeclaims" => claim(api, object),
+            "/persistentvolumes" => volume(api, object),
+            "autoscaling/horizontalpodautoscalers" => autoscaler(api, object),
             _ => None,
         };
         if let Some(wrong) = wrong {
@@ -118,14 +122,23 @@ fn stateful_set(api: &Api, object: &Value) -> Option<String> {
 }
 
 fn daemon_set(api: &Api, object: &Value) -> Option<String> {
+    let template = &object["spec"]["template"];
+    let wants = |node: &&Value| unwanted(node, template, &["NoSchedule", "NoExecute"]).is_none();
     let nodes: BTreeSet<&str> =
-        api.all("/nodes").map(|node| text(&node["metadata"]["name"])).collect();
-    let pods: Vec<&str> = api
-        .all("/pods")
-        .filter(|pod| is_of(object, pod) && is_active(pod))
-        .map(|pod| text(&pod["spec"]["nodeName"]))
-        .collect();
-    if pods.len() != nodes.len() || !nodes.iter().all(|node| pods.contains(node)) {
+        api.all("/nodes").filter(wants).map(|node| text(&node["metadata"]["name"])).collect();
+    let pods: Vec<String> =
+        api.all("/pods").filter(|pod| is_of(object, pod) && is_active(pod)).map(target).collect();
+    // Where one is already it may stay, if the node does not drive it out.
+    let may_stay = |name: &str| {
+        let node = api.get("/nodes", "", name);
+        node.is_some_and(|node| unwanted(node, template, &["NoExecute"]).is_none())
+    };
+    let strayed = pods.iter().map(String::as_str).filter(|name| !nodes.contains(name));
+    let strayed: BTreeSet<&str> = strayed.collect();
+    if pods.len() != nodes.len() + strayed.len()
+        || !nodes.iter().all(|node| pods.iter().any(|pod| pod == node))
+        || !strayed.iter().all(|name| may_stay(name))
+    {
         return Some(format!("the pods are on {pods:?}"));
     }
     let wanted = count(nodes.iter());
@@ -137,7 +150,7 @@ fn daemon_set(api: &Api, object: &Value) -> Option<String> {
             ("updatedNumberScheduled", wanted),
             ("numberReady", wanted),
             ("numberAvailable", wanted),
-            ("numberMisscheduled", 0),
+            ("numberMisscheduled", count(strayed.iter())),
             ("numberUnavailable", 0),
         ],
     )
@@ -145,11 +158,14 @@ fn daemon_set(api: &Api, object: &Value) -> Option<String> {
 
 fn job(api: &Api, object: &Value) -> Option<String> {
     let status = &object["status"];
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let has = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
+    if finished_at(object).is_some() && object["spec"]["ttlSecondsAfterFinished"].is_i64() {
+        return Some("should be deleted after its time".to_owned());
+    }
     if object["spec"]["suspend"] == true || object["spec"]["parallelism"] == 0 {
         return None;
     }
-    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    let has = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
     if !has("Complete") && !has("Failed") {
         return Some(format!("is not finished: {status}"));
     }
@@ -248,14 +264,91 @@ fn quota(api: &Api, object: &Value) -> Option<String> {
 fn pod(api: &Api, object: &Value) -> Option<String> {
     let node = text(&object["spec"]["nodeName"]);
     if node.is_empty() {
-        return is_active(object).then(|| "has no node".to_owned());
+        // One for a node that has come not to want it stays, as upstream's.
+        let meant = api.get("/nodes", "", &target(object));
+        let is_unwanted = meant.is_some_and(|on| unwanted(on, object, &["NoSchedule"]).is_some());
+        return (is_active(object) && !is_unwanted).then(|| "has no node".to_owned());
     }
-    api.get("/nodes", "", node).is_none().then(|| format!("is on {node}, which is gone"))
+    let Some(on) = api.get("/nodes", "", node) else {
+        return Some(format!("is on {node}, which is gone"));
+    };
+    let taint = unwanted(on, object, &["NoExecute"]).filter(|_| is_active(object))?;
+    Some(format!("is on {node}, which has {taint}"))
 }
 
+/// A claim is bound, unless it waits for its first pod.
+fn claim(api: &Api, object: &Value) -> Option<String> {
+    let (namespace, name) = (&object["metadata"]["namespace"], text(&object["metadata"]["name"]));
+    let volume = text(&object["spec"]["volumeName"]);
+    if volume.is_empty() {
+        let is_used = api.all("/pods").any(|pod| {
+            pod["metadata"]["namespace"] == *namespace && claims_of(pod).any(|claim| claim == name)
+        });
+        let waits = object["spec"]["storageClassName"] == DEFAULT_CLASS && !is_used;
+        return (!waits).then(|| "is not bound".to_owned());
+    }
+    if object["status"]["phase"] != "Bound" {
+        return Some(format!("is {}", object["status"]["phase"]));
+    }
+    let bound = api.get("/persistentvolumes", "", volume);
+    let is_mutual =
+        bound.is_some_and(|bound| bound["spec"]["claimRef"]["uid"] == object["metadata"]["uid"]);
+    (!is_mutual).then(|| format!("is bound to {volume}, which is not bound to it"))
+}
+
+/// A volume is bound, or stays because it is to be retained.
+fn volume(api: &Api, object: &Value) -> Option<String> {
+    let reference = &object["spec"]["claimRef"];
+    let of =
+        api.get("/persistentvolumeclaims", text(&reference["namespace"]), text(&reference["name"]));
+    let is_claimed = of.is_some_and(|claim| claim["metadata"]["uid"] == reference["uid"]);
+    let phase = text(&object["status"]["phase"]);
+    let retained = object["spec"]["persistentVolumeReclaimPolicy"] == "Retain";
+    let is_well = if is_claimed { phase == "Bound" } else { retained && phase == "Released" };
+    (!is_well).then(|| format!("is {phase}, its claim is {is_claimed}"))
+}
+
+/// Only the user's taints stay.
 fn node(object: &Value) -> Option<String> {
-    let taints = object["spec"]["taints"].as_array().filter(|taints| !taints.is_empty())?;
-    Some(format!("has taints: {taints:?}"))
+    let mut taints = object["spec"]["taints"].as_array()?.iter();
+    let other = taints.find(|taint| taint["key"] != TAINT)?;
+    Some(format!("has the taint {other}"))
+}
+
+/// Why the user does not want a pod on a node, if it is so.
+fn unwanted<'a>(node: &'a Value, pod: &Value, effects: &[&str]) -> Option<&'a Value> {
+    node["spec"]["taints"].as_array().into_iter().flatten().find(|taint| {
+        let (key, effect) = (text(&taint["key"]), text(&taint["effect"]));
+        effects.contains(&effect) && !matches!(tolerated(pod, key, effect), Some(None))
+    })
+}
+
+/// The load over what a pod should have of it, within the bounds.
+fn autoscaler(api: &Api, object: &Value) -> Option<String> {
+    let (namespace, spec) = (text(&object["metadata"]["namespace"]), &object["spec"]);
+    let name = text(&spec["scaleTargetRef"]["name"]);
+    let target = api.get("apps/deployments", namespace, name)?;
+    let replicas = number(&target["spec"]["replicas"], 1);
+    if replicas == 0 {
+        return None;
+    }
+    let load = api.load(namespace, &format!("deployments-{name}"));
+    let (least, most) = (number(&spec["minReplicas"], 1), number(&spec["maxReplicas"], 1));
+    let wanted = load.div_euclid(100) + i64::from(load % 100 != 0);
+    let wanted = wanted.clamp(least, most);
+    // A tenth is not worth a change.
+    let is_near = (replicas * 90..=replicas * 110).contains(&load);
+    if replicas != wanted && !(is_near && (least..=most).contains(&replicas)) {
+        return Some(format!("{replicas} replicas for {load}m instead of {wanted}"));
+    }
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let reasons: Vec<&str> = conditions.map(|condition| text(&condition["reason"])).collect();
+    let waits = reasons.iter().any(|reason| reason.ends_with("Stabilized"));
+    if waits || !reasons.contains(&"ValidMetricFound") {
+        return Some(format!("still waits: {reasons:?}"));
+    }
+    let counted = number(&object["status"]["currentReplicas"], 0);
+    (counted != replicas).then(|| format!("counts {counted} replicas instead of {replicas}"))
 }
 
 fn expect(object: &Value, fields: &[(&str, i64)]) -> Option<String> {

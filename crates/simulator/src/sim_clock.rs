@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 const BEGIN: i64 = 1_767_225_600;
 
 /// The clock of one program. Those of others may say something else.
+#[derive(Debug)]
 pub(crate) struct SimClock {
     begun: tokio::time::Instant,
     skew_ms: AtomicI64,
@@ -31,6 +32,11 @@ impl SimClock {
     /// Sets the time of day wrong by this much.
     pub(crate) fn skew(&self, by: SignedDuration) {
         self.skew_ms.store(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Whether it is wrong.
+    pub(crate) fn is_wrong(&self) -> bool {
+        self.skew_ms.load(Ordering::Relaxed) != 0
     }
 
     /// Since the run began.

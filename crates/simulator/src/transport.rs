@@ -13,6 +13,8 @@ use meta::{Reason, ResourceVersion, Status, WatchEvent};
 use serde_json::{Value, json};
 
 use crate::api::{Answer, Commit, PatchKind, Selection, Target, discovery};
+use crate::sim_clock::SimClock;
+use crate::tally::Event;
 use crate::world::World;
 
 /// How long a request takes at most, and one that is slow.
@@ -22,19 +24,42 @@ const SLOW: Duration = Duration::from_secs(8);
 const LAG: Duration = Duration::from_millis(50);
 const SLOW_LAG: Duration = Duration::from_secs(5);
 
+/// Who asks for what all controllers share.
+pub(crate) const MANAGER: &str = "manager-controller";
+
 /// One life of a program. When it is over, nothing that it asks for happens, and nothing that it
 /// waits for comes.
-#[derive(Debug, Default)]
-pub(crate) struct Life(AtomicBool);
+#[derive(Debug)]
+pub(crate) struct Life {
+    is_over: AtomicBool,
+    clock: Arc<SimClock>,
+    /// Under which name it holds a lease; none when it does not compete for one.
+    identity: String,
+}
 
 impl Life {
-    /// Ends it.
-    pub(crate) fn end(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// A life by this clock.
+    pub(crate) fn new(clock: &Arc<SimClock>, identity: String) -> Self {
+        Self { is_over: AtomicBool::new(false), clock: Arc::clone(clock), identity }
     }
 
-    fn is_over(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Under which name it holds a lease.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Ends it.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn is_clock_wrong(&self) -> bool {
+        self.clock.is_wrong()
     }
 }
 
@@ -66,7 +91,12 @@ impl Wire {
         let wait = {
             let faults = self.world.faults();
             let mut dice = self.world.dice();
-            let most = if dice.chance(faults.slow) { slow } else { usual };
+            let most = if dice.chance(faults.slow) {
+                self.world.count(&self.by, Event::Slow);
+                slow
+            } else {
+                usual
+            };
             dice.within(most)
         };
         tokio::time::sleep(wait).await;
@@ -76,28 +106,60 @@ impl Wire {
     /// Waits for ever when the program is no more.
     async fn alive(&self) {
         if self.life.is_over() {
+            self.world.count(&self.by, Event::Died);
             std::future::pending::<()>().await;
         }
+    }
+
+    /// A request sets out.
+    async fn set_out(&self) {
+        if self.life.is_over() {
+            std::future::pending::<()>().await;
+        }
+        self.world.step().await;
+        self.world.count(&self.by, Event::Request);
+        if self.life.is_clock_wrong() {
+            self.world.count(&self.by, Event::WrongClock);
+        }
+        self.pause(LATENCY, SLOW).await;
     }
 
     fn roll(&self, writes: bool, changes: bool) -> Fault {
         let faults = self.world.faults();
         let mut dice = self.world.dice();
-        if dice.chance(faults.lost) {
-            Fault::Lost
+        let (fault, event) = if dice.chance(faults.lost) {
+            (Fault::Lost, Event::Lost)
         } else if dice.chance(faults.busy) {
-            Fault::Busy
+            (Fault::Busy, Event::Busy)
         } else if writes && dice.chance(faults.unanswered) {
-            Fault::Unanswered
+            (Fault::Unanswered, Event::Unanswered)
         } else if changes && dice.chance(faults.conflict) {
-            Fault::Conflict
+            (Fault::Conflict, Event::Conflict)
         } else {
-            Fault::None
+            return Fault::None;
+        };
+        self.world.count(&self.by, event);
+        fault
+    }
+
+    /// Of those that compete for a lease only its holder writes anything but events.
+    fn leads(&self, path: &str) {
+        let identity = self.life.identity();
+        let target = Target::parse(path);
+        if identity.is_empty() || ["leases", "events"].contains(&target.resource.as_str()) {
+            return;
+        }
+        let mut api = self.world.api();
+        let lease = api.get("coordination.k8s.io/leases", "kube-system", "kube-controller-manager");
+        let holder = lease.map(|lease| lease["spec"]["holderIdentity"].clone()).unwrap_or_default();
+        if holder != *identity {
+            let by = &self.by;
+            api.checks.violated(format!("{by} of {identity} writes {path}, and {holder} leads"));
         }
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Answer, ClientError> {
-        self.pause(LATENCY, SLOW).await;
+        self.set_out().await;
         let writes = *request.method() != Method::GET;
         let changes = [Method::PUT, Method::PATCH].contains(request.method());
         let fault = self.roll(writes, changes);
@@ -115,7 +177,12 @@ impl Wire {
             Fault::Conflict => {
                 Err(Box::new(Status::failure(Reason::Conflict, "somebody else was faster")))
             }
-            Fault::None | Fault::Unanswered => answer(&self.world, &self.by, &request),
+            Fault::None | Fault::Unanswered => {
+                if writes {
+                    self.leads(request.uri().path());
+                }
+                answer(&self.world, &self.by, &request)
+            }
         };
         if fault == Fault::Unanswered {
             if answer.is_ok() {
@@ -135,6 +202,11 @@ impl Wire {
                 status.message
             );
             self.world.trace(&line);
+            if ["Conflict", "NotFound", "AlreadyExists"].contains(&&*status.reason)
+                && fault == Fault::None
+            {
+                self.world.count(&self.by, Event::Stale);
+            }
         }
         self.pause(LATENCY, SLOW).await;
         Ok(answer)
@@ -149,10 +221,14 @@ fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
     let uri = request.uri();
     let path = uri.path();
     let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
-    if let Some(document) = discovery(path) {
-        return Ok(document);
+    if discovery(path).is_some() {
+        return Ok(Value::Null);
     }
     let target = Target::parse(path);
+    if target.group == "metrics.k8s.io" {
+        let query = uri.query().unwrap_or_default();
+        return world.ask(by, |api, asked| api.metrics(asked, path, query));
+    }
     world.ask(by, |api, asked| match *request.method() {
         Method::GET if target.name.is_empty() => {
             let selection = Selection::parse(uri.query().unwrap_or_default())?;
@@ -184,11 +260,16 @@ fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
 impl Transport for Wire {
     fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
         async move {
-            let (code, body) = match self.exchange(request).await? {
-                Ok(value) => (200, value),
-                Err(status) => (status.code, serde_json::to_value(&status).unwrap_or_default()),
+            let document = discovery(request.uri().path());
+            let (code, body) = match (self.exchange(request).await?, document) {
+                (Ok(_), Some(document)) => (200, document),
+                (Ok(value), None) => (200, Bytes::from(value.to_string())),
+                (Err(status), _) => {
+                    let body = serde_json::to_string(&status).unwrap_or_default();
+                    (status.code, Bytes::from(body))
+                }
             };
-            let response = Response::builder().status(code).body(Bytes::from(body.to_string()));
+            let response = Response::builder().status(code).body(body);
             response.map_err(ClientError::transport)
         }
         .boxed()
@@ -196,7 +277,7 @@ impl Transport for Wire {
 
     fn list<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ObjectList, ClientError>> {
         async move {
-            self.pause(LATENCY, SLOW).await;
+            self.set_out().await;
             match self.roll(false, false) {
                 Fault::None => {}
                 Fault::Busy => {
@@ -207,8 +288,14 @@ impl Transport for Wire {
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
             let selection = Selection::parse(query).map_err(|status| ClientError::from(*status))?;
             let (items, version) = {
-                let api = self.world.api();
-                (api.select(&Target::parse(path), &selection), api.version())
+                let mut api = self.world.api();
+                let target = Target::parse(path);
+                let items = api.select(&target, &selection);
+                if self.by == MANAGER {
+                    let collection = target.collection();
+                    items.iter().for_each(|item| api.checks.told(&collection, &item.value));
+                }
+                (items, api.version())
             };
             self.pause(LATENCY, SLOW).await;
             Ok(ObjectList {
@@ -222,7 +309,7 @@ impl Transport for Wire {
 
     fn watch<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<WatchStream, ClientError>> {
         async move {
-            self.pause(LATENCY, SLOW).await;
+            self.set_out().await;
             if self.roll(false, false) != Fault::None {
                 return Err(broken());
             }
@@ -236,14 +323,21 @@ impl Transport for Wire {
             if self.world.api().is_expired(from) {
                 return Err(expired().into());
             }
+            let target = Target::parse(path);
+            let collection = target.collection();
+            let at = {
+                let api = self.world.api();
+                api.log_of(&collection).partition_point(|commit| commit.version <= from)
+            };
             let seconds = Duration::from_secs(number("timeoutSeconds=").max(1));
             let follower = Follower {
                 world: Arc::clone(&self.world),
                 life: Arc::clone(&self.life),
-                target: Target::parse(path),
                 selection,
-                seen: from,
-                at: None,
+                informs: self.by == MANAGER,
+                target,
+                collection,
+                at,
                 ends: tokio::time::Instant::now() + seconds,
                 is_over: false,
             };
@@ -266,10 +360,12 @@ struct Follower {
     world: Arc<World>,
     life: Arc<Life>,
     target: Target,
+    collection: String,
+    /// Whether what it tells is in the caches that the controllers share.
+    informs: bool,
     selection: Selection,
-    seen: u64,
-    /// The place in the log of the next change to look at.
-    at: Option<usize>,
+    /// The place in the log of the collection of the next change to look at.
+    at: usize,
     ends: tokio::time::Instant,
     is_over: bool,
 }
@@ -279,17 +375,19 @@ impl Follower {
         if self.is_over {
             return None;
         }
-        let mut grown = self.world.subscribe();
+        let mut grown = self.world.subscribe(&self.collection);
         loop {
             if self.life.is_over() {
                 std::future::pending::<()>().await;
             }
             grown.borrow_and_update();
-            if self.world.api().is_expired(self.seen) {
-                self.is_over = true;
-                return Some(Err(expired().into()));
-            }
             if let Some((commit, event)) = self.find() {
+                // What has been forgotten meanwhile can no longer be told.
+                if self.world.api().is_forgotten(commit.version) {
+                    self.is_over = true;
+                    self.world.count(&self.collection, Event::WatchExpires);
+                    return Some(Err(expired().into()));
+                }
                 return self.deliver(&commit, event).await;
             }
             tokio::select! {
@@ -301,30 +399,21 @@ impl Follower {
     }
 
     /// The next change that is about what is watched.
-    fn find(&mut self) -> Option<(Commit, WatchEvent)> {
-        let api = self.world.api();
-        let log = api.log();
-        let seen = self.seen;
-        let mut at =
-            self.at.unwrap_or_else(|| log.partition_point(|commit| commit.version <= seen));
-        while let Some(commit) = log.get(at) {
-            at += 1;
+    fn find(&mut self) -> Option<(Arc<Commit>, WatchEvent)> {
+        let world = Arc::clone(&self.world);
+        let api = world.api();
+        while let Some(commit) = api.log_of(&self.collection).get(self.at) {
+            self.at += 1;
             if let Some(event) = self.event(commit) {
-                self.at = Some(at);
-                return Some((commit.clone(), event));
+                return Some((Arc::clone(commit), event));
             }
         }
-        // What concerns nobody here cannot expire it: as if by a bookmark.
-        self.seen = log.last().map_or(seen, |commit| commit.version.max(seen));
-        self.at = Some(at);
         None
     }
 
     fn event(&self, commit: &Commit) -> Option<WatchEvent> {
-        let (collection, namespace, _) = &commit.key;
-        if *collection != self.target.collection()
-            || !(self.target.namespace.is_empty() || *namespace == self.target.namespace)
-        {
+        let (_, namespace, _) = &commit.key;
+        if !(self.target.namespace.is_empty() || *namespace == self.target.namespace) {
             return None;
         }
         let is_in = |stored: &Option<Arc<crate::api::Stored>>| {
@@ -344,11 +433,19 @@ impl Follower {
         commit: &Commit,
         event: WatchEvent,
     ) -> Option<Result<WatchEvent, ClientError>> {
+        self.world.step().await;
         let (lag, ends, expires) = {
             let faults = self.world.faults();
             let mut dice = self.world.dice();
-            let most = if dice.chance(faults.slow) { SLOW_LAG } else { LAG };
-            (dice.within(most), dice.chance(faults.watch_ends), dice.chance(faults.watch_expires))
+            let is_slow = dice.chance(faults.slow);
+            let lag = dice.within(if is_slow { SLOW_LAG } else { LAG });
+            let fate = (dice.chance(faults.watch_ends), dice.chance(faults.watch_expires));
+            let events =
+                [(is_slow, Event::Late), (fate.0, Event::WatchEnds), (fate.1, Event::WatchExpires)];
+            for (_, event) in events.iter().filter(|(happens, _)| *happens) {
+                self.world.count(&self.collection, *event);
+            }
+            (lag, fate.0, fate.1)
         };
         tokio::time::sleep_until(commit.at + lag).await;
         if self.life.is_over() {
@@ -361,7 +458,9 @@ impl Follower {
         if ends {
             return None;
         }
-        self.seen = commit.version;
+        if self.informs {
+            self.world.api().checks.told(&self.collection, &commit.last.value);
+        }
         Some(Ok(event))
     }
 }

@@ -1,17 +1,23 @@
 //! A user who does what comes to mind.
 
-use std::sync::Arc;
+mod specs;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
+use self::specs::spec;
+use crate::checks::is_active;
 use crate::nodes::text;
+use crate::storage::claims_of;
 use crate::world::World;
 
 /// Where the user works. The last one goes and comes.
 pub(crate) const NAMESPACES: [&str; 3] = ["a", "b", "c"];
 
 /// Collections of what the user makes, and where they are served.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 14] = [
     ("apps/deployments", "/apis/apps/v1"),
     ("apps/statefulsets", "/apis/apps/v1"),
     ("apps/daemonsets", "/apis/apps/v1"),
@@ -22,23 +28,33 @@ const KINDS: [(&str, &str); 10] = [
     ("/services", "/api/v1"),
     ("/resourcequotas", "/api/v1"),
     ("/replicationcontrollers", "/api/v1"),
+    ("autoscaling/horizontalpodautoscalers", "/apis/autoscaling/v2"),
+    ("example.com/widgets", "/apis/example.com/v1"),
+    ("/configmaps", "/api/v1"),
+    ("/persistentvolumeclaims", "/api/v1"),
 ];
 /// Objects of a kind in a namespace.
 const NAMES: usize = 2;
 
+/// A node that the user wants for something else at times, and how that is said.
+const TAINTED: &str = "node-3";
+pub(crate) const TAINT: &str = "example.com/maintenance";
+
 /// The user.
 pub(crate) struct User {
     world: Arc<World>,
+    /// The pods that are being evicted: namespace and `app`.
+    emptied: Mutex<Option<(String, String)>>,
 }
 
 impl User {
     pub(crate) fn new(world: &Arc<World>) -> Self {
-        Self { world: Arc::clone(world) }
+        Self { world: Arc::clone(world), emptied: Mutex::default() }
     }
 
     /// Does one thing.
     pub(crate) fn act(&self) {
-        let what = self.world.dice().below(20);
+        let what = self.world.dice().below(26);
         match what {
             0..=6 => self.create(),
             7..=9 => self.scale(),
@@ -47,6 +63,10 @@ impl User {
             15..=16 => self.evict(),
             17 => self.delete_pod(),
             18 => self.relabel(),
+            19 => self.taint(),
+            20 => self.load(),
+            21 => self.give(),
+            22..=23 => self.evict(),
             _ => self.namespace(),
         }
     }
@@ -77,10 +97,63 @@ impl User {
                 self.write("MERGE", &path, &patch);
             }
         }
+        // Pods that may stay for a while are placed where they may not stay, again and again, and
+        // those that need a volume there have nowhere else to go.
+        let node = self.world.api().get("/nodes", "", TAINTED).cloned().unwrap_or_default();
+        let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
+        if taints.any(|taint| taint["key"] == TAINT && taint["effect"] == "NoExecute")
+            && self.is_any_bound_to_it()
+        {
+            self.taint();
+        }
         for namespace in NAMESPACES {
             if self.world.api().get("/namespaces", "", namespace).is_none() {
                 self.make_namespace(namespace);
             }
+        }
+    }
+
+    fn is_any_bound_to_it(&self) -> bool {
+        let api = self.world.api();
+        let mut all = api.all("apps/deployments");
+        all.any(|one| one["spec"]["template"]["spec"]["tolerations"].is_array())
+            || api.all("/persistentvolumes").next().is_some()
+    }
+
+    /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them.
+    pub(crate) fn tend(&self) {
+        let (mut missing, mut held) = (BTreeSet::new(), Vec::new());
+        {
+            let api = self.world.api();
+            for pod in api.all("/pods").filter(|pod| is_active(pod)) {
+                let namespace = text(&pod["metadata"]["namespace"]);
+                for name in claims_of(pod) {
+                    match api.get("/persistentvolumeclaims", namespace, &name) {
+                        None if !name.contains('-') => {
+                            missing.insert((namespace.to_owned(), name));
+                        }
+                        Some(claim) if claim["metadata"]["deletionTimestamp"].is_string() => {
+                            held.push(path_of("/pods", pod));
+                        }
+                        // It was placed for a claim of that name that is gone: no one chooses a
+                        // node for the new one, upstream neither.
+                        Some(claim)
+                            if text(&claim["spec"]["volumeName"]).is_empty()
+                                && !text(&pod["spec"]["nodeName"]).is_empty() =>
+                        {
+                            held.push(path_of("/pods", pod));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        for (namespace, name) in missing {
+            let claim = json!({ "metadata": { "name": name }, "spec": specs::claim(0) });
+            self.write("POST", &path("/persistentvolumeclaims", &namespace, ""), &claim);
+        }
+        for path in held {
+            self.write("DELETE", &path, &json!({}));
         }
     }
 
@@ -104,13 +177,18 @@ impl User {
         let namespace = self.namespace_of();
         let (collection, name, spec) = {
             let mut dice = self.world.dice();
-            let (collection, _) = KINDS[dice.below(KINDS.len())];
+            // What only time starts is made more often: it takes longest to show anything.
+            let cron = "batch/cronjobs";
+            let collection = if dice.chance(80) { cron } else { KINDS[dice.below(KINDS.len())].0 };
             let name = format!("w{}", dice.below(NAMES));
             let number = dice.below(5);
             let other = dice.below(3);
             (collection, name.clone(), spec(collection, &name, number, other))
         };
-        let object = json!({ "metadata": { "name": name }, "spec": spec });
+        let mut object = json!({ "metadata": { "name": name } });
+        if spec.is_object() {
+            object["spec"] = spec;
+        }
         self.write("POST", &path(collection, namespace, ""), &object);
     }
 
@@ -123,7 +201,7 @@ impl User {
                 for one in api.all(collection) {
                     // Those of the user, not those that controllers make.
                     let owned = one["metadata"]["ownerReferences"].is_array();
-                    if !owned || *collection == "/pods" {
+                    if !owned || ["/pods", "/persistentvolumeclaims"].contains(collection) {
                         all.push(((*collection).to_owned(), one.clone()));
                     }
                 }
@@ -177,8 +255,79 @@ impl User {
         self.write("DELETE", &path_of(&collection, &object), &how);
     }
 
+    /// Makes something that belongs to something else, or to two of them.
+    fn give(&self) {
+        let owners =
+            ["example.com/widgets", "example.com/widgets", "/configmaps", "apps/deployments"];
+        let Some((_, first)) = self.any(&owners) else { return };
+        let (other, is_widget, number) = {
+            let mut dice = self.world.dice();
+            (dice.chance(300), dice.chance(500), dice.below(4))
+        };
+        let second = if other { self.any(&owners) } else { None };
+        let namespace = text(&first["metadata"]["namespace"]);
+        let mut references = vec![reference(&first)];
+        let second = second.map(|(_, second)| second);
+        let fits = |second: &&Value| {
+            second["metadata"]["namespace"] == *namespace
+                && second["metadata"]["uid"] != first["metadata"]["uid"]
+        };
+        references.extend(second.as_ref().filter(fits).map(reference));
+        let collection = if is_widget { "example.com/widgets" } else { "/configmaps" };
+        let object = json!({ "metadata": { "name": format!("of-{number}"),
+            "ownerReferences": references } });
+        self.write("POST", &path(collection, namespace, ""), &object);
+    }
+
+    /// Gives the pods of a deployment more to do, or less.
+    fn load(&self) {
+        let Some((_, deployment)) = self.any(&["apps/deployments"]) else { return };
+        let load = [0, 40, 100, 250, 420, 900][self.world.dice().below(6)];
+        let (namespace, name) =
+            (text(&deployment["metadata"]["namespace"]), text(&deployment["metadata"]["name"]));
+        let app = format!("deployments-{name}");
+        self.world.trace(&format!("user: {namespace}/{app} has {load}m to do"));
+        self.world.api().set_load(namespace, &app, load);
+    }
+
+    /// Drives pods from a node, or lets them come back.
+    fn taint(&self) {
+        let path = format!("/api/v1/nodes/{TAINTED}");
+        let node = self.world.api().get("/nodes", "", TAINTED).cloned();
+        let Some(node) = node else { return };
+        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        let mut others: Vec<Value> =
+            taints.iter().filter(|taint| taint["key"] != TAINT).cloned().collect();
+        if others.len() == taints.len() {
+            let effect = if self.world.dice().chance(500) { "NoExecute" } else { "NoSchedule" };
+            others.push(json!({ "key": TAINT, "effect": effect }));
+        }
+        let version = &node["metadata"]["resourceVersion"];
+        let change = json!({ "metadata": { "resourceVersion": version },
+            "spec": { "taints": others } });
+        self.write("MERGE", &path, &change);
+    }
+
     fn evict(&self) {
         let Some((_, pod)) = self.any(&["/pods"]) else { return };
+        let app = text(&pod["metadata"]["labels"]["app"]).to_owned();
+        let chosen = (text(&pod["metadata"]["namespace"]).to_owned(), app);
+        // Those who empty a node go on until nothing is left.
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        let (namespace, app) = match &*emptied {
+            Some(emptied) if self.world.dice().chance(800) => emptied.clone(),
+            _ => emptied.insert(chosen).clone(),
+        };
+        let pods: Vec<Value> = {
+            let api = self.world.api();
+            let of = |pod: &&Value| {
+                pod["metadata"]["namespace"] == *namespace
+                    && pod["metadata"]["labels"]["app"] == *app
+                    && is_active(pod)
+            };
+            api.all("/pods").filter(of).cloned().collect()
+        };
+        let Some(pod) = self.world.dice().pick(&pods).cloned() else { return };
         self.write("POST", &format!("{}/eviction", path_of("/pods", &pod)), &json!({}));
     }
 
@@ -211,6 +360,13 @@ impl User {
     }
 }
 
+/// A reference to an owner.
+fn reference(owner: &Value) -> Value {
+    json!({ "apiVersion": owner["apiVersion"], "kind": owner["kind"],
+        "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
+        "blockOwnerDeletion": true })
+}
+
 fn path_of(collection: &str, object: &Value) -> String {
     let meta = &object["metadata"];
     path(collection, text(&meta["namespace"]), text(&meta["name"]))
@@ -222,51 +378,4 @@ fn path(collection: &str, namespace: &str, name: &str) -> String {
     let resource = collection.split_once('/').map_or("", |(_, resource)| resource);
     let path = format!("{served}/namespaces/{namespace}/{resource}/{name}");
     path.trim_end_matches('/').to_owned()
-}
-
-fn spec(collection: &str, name: &str, number: usize, other: usize) -> Value {
-    // Labels differ by kind, so that only budgets and services select others' pods.
-    let (_, resource) = collection.split_once('/').unwrap_or_default();
-    let labels = json!({ "app": format!("{resource}-{name}") });
-    let selector = json!({ "matchLabels": labels });
-    let template = |restart: &str| {
-        json!({ "metadata": { "labels": labels }, "spec": { "restartPolicy": restart,
-            "containers": [{ "name": "c", "image": "image-0" }] } })
-    };
-    let job = || {
-        let mut job = json!({ "parallelism": other + 1, "completions": number + 1,
-            "template": template("Never") });
-        if number == 2 {
-            job["completionMode"] = "Indexed".into();
-        }
-        job
-    };
-    let whose = ["deployments", "statefulsets", "daemonsets"][other];
-    let policy = ["Allow", "Forbid", "Replace"][other];
-    let of_others = json!({ "app": format!("{whose}-{name}") });
-    match resource {
-        "deployments" => json!({ "replicas": number, "selector": selector,
-            "strategy": if other == 0 { json!({ "type": "Recreate" }) } else {
-                json!({ "rollingUpdate": { "maxSurge": other, "maxUnavailable": number % 2 } })
-            },
-            "template": template("Always") }),
-        "replicasets" => json!({ "replicas": number, "selector": selector,
-            "template": template("Always") }),
-        "replicationcontrollers" => json!({ "replicas": number, "selector": labels,
-            "template": template("Always") }),
-        "statefulsets" => json!({ "replicas": number, "selector": selector, "serviceName": "s",
-            "podManagementPolicy": if other == 0 { "Parallel" } else { "OrderedReady" },
-            "template": template("Always") }),
-        "daemonsets" => json!({ "selector": selector, "template": template("Always"),
-            "updateStrategy": if other == 0 { json!({ "type": "RollingUpdate",
-                "rollingUpdate": { "maxUnavailable": number + 1 } }) } else { json!({}) } }),
-        "jobs" => job(),
-        "cronjobs" => json!({ "schedule": "* * * * *",
-            "concurrencyPolicy": policy,
-            "jobTemplate": { "spec": job() } }),
-        "poddisruptionbudgets" => json!({ "minAvailable": number / 2,
-            "selector": { "matchLabels": of_others } }),
-        "services" => json!({ "selector": of_others, "ports": [{ "port": 80 }] }),
-        _ => json!({ "hard": { "pods": (5 + number * 3).to_string() } }),
-    }
 }

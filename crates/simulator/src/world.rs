@@ -1,17 +1,19 @@
 //! What all parts of a run share: the API, luck, the faults there are just now, and the trace.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use clock::Clock;
 
 use crate::api::{Answer, Api, Asked, Target};
+use crate::budget::Budget;
 use crate::dice::Dice;
 use crate::sim_clock::SimClock;
+use crate::tally::{Event, Tally};
 
 /// Lines of the trace that are kept for a report.
 const TRACE_LINES: usize = 400;
@@ -19,11 +21,15 @@ const TRACE_LINES: usize = 400;
 /// Shared by everybody.
 pub(crate) struct World {
     api: Mutex<Api>,
-    /// The version of the last change.
-    grown: watch::Sender<u64>,
+    /// The versions of the last changes of collections that are watched.
+    grown: Mutex<BTreeMap<String, watch::Sender<u64>>>,
     dice: Mutex<Dice>,
     faults: Mutex<Faults>,
     trace: Mutex<Trace>,
+    tally: Mutex<Tally>,
+    /// The steps that the run may take.
+    pub(crate) budget: Budget,
+    over: Notify,
     /// The clock of the API server and the nodes.
     pub(crate) clock: Arc<SimClock>,
 }
@@ -55,13 +61,16 @@ struct Trace {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, print: bool) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, budget: u64, print: bool) -> Arc<Self> {
         Arc::new(Self {
             api: Mutex::new(Api::new(seed)),
-            grown: watch::Sender::new(1),
+            grown: Mutex::default(),
             dice: Mutex::new(Dice::new(seed, 2)),
             faults: Mutex::default(),
             trace: Mutex::new(Trace { lines: VecDeque::new(), print, digest: 0 }),
+            tally: Mutex::default(),
+            budget: Budget::new(budget),
+            over: Notify::new(),
             clock: Arc::new(SimClock::new()),
         })
     }
@@ -86,9 +95,34 @@ impl World {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
-    /// Hears of changes.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.grown.subscribe()
+    /// Counts what happens to somebody.
+    pub(crate) fn count(&self, whom: &str, event: Event) {
+        self.tally().add(whom, event);
+    }
+
+    /// What has been counted.
+    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a step of the run. When none is left, whoever would take it waits for ever.
+    pub(crate) async fn step(&self) {
+        if self.budget.step() {
+            self.over.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until no step is left; how many there were.
+    pub(crate) async fn exhausted(&self) -> u64 {
+        self.over.notified().await;
+        self.budget.steps()
+    }
+
+    /// Hears of changes of a collection.
+    pub(crate) fn subscribe(&self, collection: &str) -> watch::Receiver<u64> {
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        grown.entry(collection.to_owned()).or_default().subscribe()
     }
 
     /// Works on the API and tells watchers of what changed.
@@ -96,15 +130,17 @@ impl World {
         let mut api = self.api();
         let before = api.version();
         let answer = work(&mut api, Asked { by, now: self.clock.now() });
-        let after = api.version();
         let changes = api.log().iter().rev().take_while(|commit| commit.version > before);
         let changes: Vec<_> = changes.cloned().collect();
         drop(api);
         for commit in changes.iter().rev() {
             self.trace(&format!("{by}: {}", told(commit)));
         }
-        if after != before {
-            self.grown.send_replace(after);
+        let grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        for commit in &changes {
+            if let Some(grown) = grown.get(&commit.key.0) {
+                grown.send_replace(commit.version);
+            }
         }
         answer
     }
@@ -195,7 +231,7 @@ fn told(commit: &crate::api::Commit) -> String {
             say("replicas", &value["spec"]["replicas"]);
             say("deleted", &value["metadata"]["deletionTimestamp"]);
             let status = value["status"].to_string();
-            if status != "null" && status.len() < 600 {
+            if status != "null" && status.len() < 1400 {
                 say("status", &value["status"]);
             }
         }

@@ -137,3 +137,13 @@ async fn a_manager_that_crashes_is_followed_when_its_lease_is_over() {
     second.shutdown.begin();
     second.task.await;
 }
+
+/// Each of its controllers waited for lists that nobody asked for any more.
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_is_told_to_end_while_it_starts_ends() {
+    let api = MemoryApi::default();
+    let shutdown = Shutdown::new();
+    shutdown.begin();
+    let ended = tokio::time::timeout(Duration::from_secs(60), manage(&api, shutdown));
+    ended.await.expect("it ends").unwrap();
+}

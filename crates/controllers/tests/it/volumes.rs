@@ -37,6 +37,27 @@ fn has_event(api: &MemoryApi, reason: &str) -> bool {
         .any(|path| api.list(path).iter().any(|event| event["reason"] == reason))
 }
 
+/// Its claim never named it, so that the end of the claim told it nothing.
+#[tokio::test]
+async fn a_volume_is_released_whose_claim_goes_before_it_is_bound() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    claim(api, "c", json!(""));
+    let uid = api.get(&format!("{CLAIMS}/c")).unwrap()["metadata"]["uid"].clone();
+    api.create(
+        VOLUMES,
+        json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "v" },
+            "spec": { "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" },
+                "volumeMode": "Block", "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": { "path": "/x" },
+                "claimRef": { "namespace": "n", "name": "c", "uid": uid } } }),
+    );
+    api.eventually("they do not fit", |api| has_event(api, "VolumeMismatch")).await;
+    api.delete(&format!("{CLAIMS}/c"));
+    api.eventually("it is released", |api| phase(api, format!("{VOLUMES}/v")) == "Released").await;
+}
+
 #[tokio::test]
 async fn claims_take_the_smallest_volumes_and_release_them() {
     let running = Running::start();

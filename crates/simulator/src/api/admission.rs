@@ -3,6 +3,8 @@
 use meta::{GroupVersionKind, Reason, Status};
 use serde_json::{Value, json};
 
+use crate::storage::DEFAULT_CLASS;
+
 use super::{Api, Asked, Target, failure};
 
 /// Nothing is created where there is no namespace, or in one that goes.
@@ -41,6 +43,21 @@ pub(super) fn prepare(
         }
         "Pod" => pod(api, target, object)?,
         "Job" => job(object),
+        "PersistentVolumeClaim" => {
+            object["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
+            object["status"]["phase"] = "Pending".into();
+            let class = &mut object["spec"]["storageClassName"];
+            if class.is_null() {
+                *class = DEFAULT_CLASS.into();
+            }
+        }
+        "PersistentVolume" => {
+            let finalizers = object["metadata"]["finalizers"].as_array().cloned();
+            let mut finalizers = finalizers.unwrap_or_default();
+            finalizers.push("kubernetes.io/pv-protection".into());
+            object["metadata"]["finalizers"] = finalizers.into();
+            object["status"]["phase"] = "Pending".into();
+        }
         "Service" => {
             // Never given twice: uids are counted.
             let number = api.uids;

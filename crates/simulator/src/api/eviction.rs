@@ -63,7 +63,11 @@ impl Api {
             );
             let server = Asked { by: "apiserver", ..asked };
             self.settle(server, &Target::parse(&path), &budget, next);
+            let mut checks = std::mem::take(&mut self.checks);
+            checks.evicted(self, &budget, &pod);
+            self.checks = checks;
         }
+        let asked = Asked { by: "eviction", ..asked };
         self.delete(asked, &target, &body["deleteOptions"])?;
         Ok(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
     }

@@ -5,7 +5,9 @@ use meta::{Reason, Status};
 use schema::FieldValidation;
 use serde_json::{Value, json};
 
-use super::{Answer, Api, Asked, Key, Selection, Target, admission, failure, gvk_of, not_found};
+use super::{
+    Answer, Api, Asked, Key, Selection, Target, admission, custom, failure, gvk_of, not_found,
+};
 
 /// How a patch is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +26,8 @@ impl Api {
             return Ok(json!({ "apiVersion": "autoscaling/v1", "kind": "Scale",
                 "metadata": object["metadata"],
                 "spec": { "replicas": object["spec"]["replicas"] },
-                "status": { "replicas": object["status"]["replicas"] } }));
+                "status": { "replicas": object["status"]["replicas"],
+                    "selector": printed(&object["spec"]["selector"]["matchLabels"]) } }));
         }
         Ok(object.clone())
     }
@@ -83,7 +86,8 @@ impl Api {
         {
             return Err(changed(target));
         }
-        self.replace(asked, target, &present, body.clone())
+        let replaced = self.replace(asked, target, &present, body.clone())?;
+        if target.subresource == "scale" { self.read(target) } else { Ok(replaced) }
     }
 
     /// Patches an object or its status.
@@ -96,11 +100,11 @@ impl Api {
     ) -> Answer {
         let gvk = gvk_of(target)?;
         let present = self.read(&plain(target))?;
-        let ty = schema::registry().kind(&gvk).ok_or_else(|| not_found(target))?;
-        let patched = match kind {
-            PatchKind::Json => patch::json(&present, patch),
-            PatchKind::Merge => patch::merge(present.clone(), patch),
-            PatchKind::Strategic => patch::strategic_merge(ty, &present, patch),
+        let patched = match (kind, schema::registry().kind(&gvk)) {
+            (PatchKind::Json, _) => patch::json(&present, patch),
+            (PatchKind::Merge, _) => patch::merge(present.clone(), patch),
+            (PatchKind::Strategic, Some(ty)) => patch::strategic_merge(ty, &present, patch),
+            (PatchKind::Strategic, None) => return Err(custom::no_strategic_patch()),
         };
         let next = patched.map_err(|error| failure(Reason::BadRequest, error.to_string()))?;
         for field in ["uid", "resourceVersion"] {
@@ -232,6 +236,9 @@ impl Api {
         value: &Value,
         old: Option<&Value>,
     ) -> Result<(), Box<Status>> {
+        if custom::gvk(target).is_some() {
+            return Ok(());
+        }
         let gvk = gvk_of(target)?;
         let working = working(target, value)?;
         let findings = match old {
@@ -255,6 +262,14 @@ impl Api {
         let character = |_| char::from(ALPHABET[self.names.below(ALPHABET.len())]);
         (0..5).map(character).collect()
     }
+}
+
+/// Labels as a selector is written.
+fn printed(labels: &Value) -> String {
+    let pairs = labels.as_object().into_iter().flatten();
+    let pairs: Vec<String> =
+        pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    pairs.join(",")
 }
 
 /// The object itself.
@@ -338,6 +353,9 @@ fn working(target: &Target, value: &Value) -> Answer {
 
 /// The object as it is stored.
 fn canonical(target: &Target, value: &Value) -> Answer {
+    if custom::gvk(target).is_some() {
+        return Ok(custom::canonical(value));
+    }
     let gvk = gvk_of(target)?;
     let ty = schema::registry().kind(&gvk).ok_or_else(|| not_found(target))?;
     let mut value = working(target, value)?;

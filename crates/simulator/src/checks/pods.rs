@@ -23,28 +23,36 @@ impl Checks {
         if was && (!is || relabelled) {
             let labels = was_labels.unwrap_or(&Value::Null);
             let app = (namespace.clone(), text(&labels["app"]).to_owned());
+            if by != "eviction" {
+                self.ceased.insert(app.clone(), Instant::now());
+            }
             if by == "replicaset-controller" {
                 self.kept_available(api, commit);
             } else {
                 self.disturbed.insert(app, Instant::now());
             }
         }
+        let placed = |pod: &Value| !text(&pod["spec"]["nodeName"]).is_empty();
+        if by == "scheduler"
+            && placed(value)
+            && commit.old.as_ref().is_some_and(|old| !placed(&old.value))
+        {
+            self.bound.insert(text(&value["metadata"]["uid"]).to_owned(), Instant::now());
+            self.placed(value);
+        }
+        let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
+        if by == "node-controller"
+            && !stays(value)
+            && commit.old.as_ref().is_some_and(|old| stays(&old.value))
+        {
+            self.driven_out(value);
+        }
+        if commit.old.is_none() {
+            self.within_quotas(api, namespace);
+        }
         let Some(owner) = controller(value) else { return };
         if commit.old.is_none() {
             self.created(api, value, owner);
-        }
-    }
-
-    /// Remembers which pods of a job ended, and how.
-    fn count_ended(&mut self, commit: &Commit) {
-        let value = &commit.last.value;
-        let Some(owner) = controller(value).filter(|owner| owner["kind"] == "Job") else { return };
-        let (succeeded, others) = self.ended.entry(text(&owner["uid"]).to_owned()).or_default();
-        let uid = text(&value["metadata"]["uid"]).to_owned();
-        if text(&value["status"]["phase"]) == "Succeeded" {
-            succeeded.insert(uid);
-        } else if commit.new.is_none() || text(&value["status"]["phase"]) == "Failed" {
-            others.insert(uid);
         }
     }
 
@@ -150,7 +158,7 @@ impl Checks {
 }
 
 /// The node that a pod of a daemon set is for.
-fn target(pod: &Value) -> String {
+pub(crate) fn target(pod: &Value) -> String {
     let bound = text(&pod["spec"]["nodeName"]);
     if !bound.is_empty() {
         return bound.to_owned();
