@@ -98,12 +98,9 @@ async fn write(
     let result = if exists { maps.update(&map).await } else { maps.create(&map).await };
     match result {
         Ok(_) => Ok(Outcome::Done),
-        // Gone or made by someone else: the informer brings the key back.
-        Err(error)
-            if error.is_namespace_terminating()
-                || error.is_not_found()
-                || error.is_already_exists() =>
-        {
+        // Made by someone else: the informer brings the key back. It does not when the server has
+        // not heard of the namespace yet, or the informer not of the map's end.
+        Err(error) if error.is_namespace_terminating() || error.is_already_exists() => {
             Ok(Outcome::Done)
         }
         Err(error) => Err(error),

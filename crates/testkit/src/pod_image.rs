@@ -42,7 +42,10 @@ fn image(program: &str, name: &str) -> anyhow::Result<ImageBuilder> {
     let mut image = ImageBuilder::new(name, &[&path]);
     image.file(&built(program)?, &path)?.directory("/tmp")?;
     // This process is linked against the same libraries.
-    image.libraries_of("self")?.text("/etc/passwd", "root:x:0:0::/root:/\n")?;
+    let users = "root:x:0:0::/root:/\nuser:x:1500:1500::/:/\n";
+    image.libraries_of("self")?.text("/etc/passwd", users)?;
+    // The user is in a group of the image.
+    image.text("/etc/group", "root:x:0:\nuser:x:1500:\nimages:x:50000:user\n")?;
     // The C library looks names up only when it is told where.
     image.text("/etc/nsswitch.conf", "hosts: files dns\n")?;
     Ok(image)

@@ -66,20 +66,7 @@ impl Harness {
         self.send_as(None, (method, path), content_type, body)
     }
 
-    /// Sends a request with a token.
-    pub(crate) fn request_with_token(
-        &self,
-        token: &str,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, ClientError> {
-        let credentials = Some(Credentials::Token(token.to_owned()));
-        let answer = self.send_as(credentials, (method, path), "application/json", body)?;
-        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
-    }
-
-    fn send_as(
+    pub(crate) fn send_as(
         &self,
         credentials: Option<Credentials>,
         (method, path): (Method, &str),

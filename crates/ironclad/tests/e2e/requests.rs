@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use client::{ClientError, Credentials};
 use futures::StreamExt;
 use http::Method;
 use serde_json::Value;
@@ -35,6 +36,19 @@ impl Harness {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(upgrade(&kubeconfig, &path, &protocol))
         })
+    }
+
+    /// Sends a request with a token.
+    pub(crate) fn request_with_token(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        let credentials = Some(Credentials::Token(token.to_owned()));
+        let answer = self.send_as(credentials, (method, path), "application/json", body)?;
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
     }
 
     pub(crate) fn patch(&self, path: &str, patch: &Value) -> Value {

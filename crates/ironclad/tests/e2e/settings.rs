@@ -72,6 +72,25 @@ fn processes_run_as_whom_and_with_what_they_are_told() {
     assert_eq!(writable, "");
 }
 
+/// Groups that the image has the user in are its process's too, unless the pod says otherwise.
+#[test]
+fn groups_of_the_image_are_left_out_when_a_pod_wants_that() {
+    let harness = Harness::start();
+    let groups = |name: &str, policy: Option<&str>| {
+        let status = run(&harness, name, &["cat", "/proc/self/status"], |pod| {
+            pod["spec"]["securityContext"] = json!({ "runAsUser": 1500,
+                "supplementalGroups": [60000], "supplementalGroupsPolicy": policy });
+        });
+        let container = &harness.get(&pod_path(name))["status"]["containerStatuses"][0];
+        (line(&status, "Groups"), container["user"]["linux"]["supplementalGroups"].clone())
+    };
+    let merged = ["1500", "50000", "60000"].map(str::to_owned).to_vec();
+    assert_eq!(groups("usual", None), (merged.clone(), json!([1500, 50000, 60000])));
+    assert_eq!(groups("merged", Some("Merge")).0, merged);
+    let strict = ["1500", "60000"].map(str::to_owned).to_vec();
+    assert_eq!(groups("strict", Some("Strict")), (strict, json!([1500, 60000])));
+}
+
 /// \[sig-node\] Security Context when creating containers with AllowPrivilegeEscalation should not
 /// allow privilege escalation when false: a program that runs as root for everybody does not there
 #[test]

@@ -48,8 +48,12 @@ fn run(harness: &Harness, pod: &Value) -> Vec<String> {
 
 /// Makes a claim and a volume of this kind that belong together.
 fn bind(harness: &Harness, claim: &str, source: Value) {
+    bind_as(harness, claim, source, "Filesystem");
+}
+
+fn bind_as(harness: &Harness, claim: &str, source: Value, mode: &str) {
     let mut spec = json!({
-        "accessModes": ["ReadWriteOnce"], "volumeName": format!("pv-{claim}"),
+        "accessModes": ["ReadWriteOnce"], "volumeMode": mode, "volumeName": format!("pv-{claim}"),
         "storageClassName": "", "resources": { "requests": { "storage": "1Mi" } },
     });
     let object = json!({ "metadata": { "name": claim }, "spec": spec });
@@ -113,6 +117,32 @@ fn a_claim_is_a_volume_of_pods() {
     harness.delete(&pod_path("grouped"));
     harness.until("the pod is gone", || (!harness.exists(&pod_path("grouped"))).then_some(()));
     assert!(local.join("part/sub/mine").exists(), "the volume outlives the pod");
+}
+
+/// A device of the node under another name, which the container may open and nothing else.
+#[test]
+fn a_claim_of_a_block_device_is_a_device_of_the_container() {
+    let harness = Harness::start();
+    let device = harness.cluster.scratch().join("device");
+    // Of a number that no driver has: to be allowed to open it leads to another error than not.
+    let number = rustix::fs::makedev(240, 7);
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let kind = rustix::fs::FileType::BlockDevice;
+    rustix::fs::mknodat(rustix::fs::CWD, &device, kind, mode, number).unwrap();
+    let node = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+        { "key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"] }] }] } });
+    let source =
+        json!({ "local": { "path": device }, "nodeAffinity": node, "volumeMode": "Block" });
+    bind_as(&harness, "b", source, "Block");
+    let mut user = pod("user", &["cat", "/dev/data"]);
+    user["spec"]["initContainers"] = json!([]);
+    user["spec"]["restartPolicy"] = json!("Never");
+    user["spec"]["volumes"] =
+        json!([{ "name": "v", "persistentVolumeClaim": { "claimName": "b" } }]);
+    user["spec"]["containers"][0]["volumeDevices"] =
+        json!([{ "name": "v", "devicePath": "/dev/data" }]);
+    let told = run(&harness, &user);
+    assert!(told[0].contains("No such device or address"), "{told:?}");
 }
 
 /// A volume source of every kind that holds `path/file`, and what it is called.

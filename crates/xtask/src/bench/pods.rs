@@ -16,7 +16,7 @@ use testkit::{Cluster, ImageBuilder};
 use super::{Figure, server};
 use crate::run;
 
-const SERIAL: usize = 20;
+const SERIAL: usize = 100;
 const BURST: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -58,9 +58,9 @@ async fn starts(client: &Client) -> anyhow::Result<Vec<Figure>> {
     ensure!(!latencies.is_empty(), "nothing was measured");
     let rate = f64::from(u32::try_from(BURST)?) / took.as_secs_f64();
     let serial = format!(
-        "p50 {} ms, p95 {} ms of {SERIAL}",
+        "p50 {} ms, p99 {} ms of {SERIAL}",
         latencies[SERIAL / 2],
-        latencies[SERIAL * 95 / 100]
+        latencies[SERIAL * 99 / 100]
     );
     let all = client::DeleteOptions { grace_period_secs: Some(0), ..Default::default() };
     client.api::<Pod>("default").delete_collection(&all, &ListOptions::labels("app=bench")).await?;
