@@ -9,7 +9,7 @@ use meta::ObjectKey;
 
 use crate::cluster::ROOT_CA;
 use crate::context::Context;
-use crate::service_account::is_active;
+use crate::service_account::{LOOK_AGAIN, is_active};
 
 const KEY: &str = "ca.crt";
 /// Upstream's annotation and text that tells people what the ConfigMap is for.
@@ -97,12 +97,11 @@ async fn write(
     let maps = client.api(namespace);
     let result = if exists { maps.update(&map).await } else { maps.create(&map).await };
     match result {
-        Ok(_) => Ok(Outcome::Done),
-        // Made by someone else: the informer brings the key back. It does not when the server has
-        // not heard of the namespace yet, or the informer not of the map's end.
-        Err(error) if error.is_namespace_terminating() || error.is_already_exists() => {
-            Ok(Outcome::Done)
-        }
+        Ok(_) => Ok(Outcome::RequeueAfter(LOOK_AGAIN)),
+        Err(error) if error.is_already_exists() => Ok(Outcome::RequeueAfter(LOOK_AGAIN)),
+        Err(error) if error.is_namespace_terminating() => Ok(Outcome::Done),
+        // Also when something is not found: the server may not have heard of the namespace yet, or
+        // the informer not of the end of the map.
         Err(error) => Err(error),
     }
 }

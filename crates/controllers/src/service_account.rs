@@ -1,5 +1,7 @@
 //! Gives every namespace its `default` ServiceAccount.
 
+use std::time::Duration;
+
 use client::{Change, ClientError, Outcome};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -47,6 +49,10 @@ pub(crate) async fn run(ctx: Context) {
     queue.run(shutdown, sync).await;
 }
 
+/// After this time what was created is looked for: what is deleted again while a watch is broken
+/// was never there for an informer, and nothing tells of its end.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// Whether objects can be created in the namespace.
 pub(crate) fn is_active(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_none()
@@ -62,10 +68,9 @@ async fn create(client: &client::Client, namespace: &str) -> Result<Outcome, Cli
         ..ServiceAccount::default()
     };
     match client.api(namespace).create(&account).await {
-        Ok(_) => Ok(Outcome::Done),
-        Err(error) if error.is_already_exists() || error.is_namespace_terminating() => {
-            Ok(Outcome::Done)
-        }
+        Ok(_) => Ok(Outcome::RequeueAfter(LOOK_AGAIN)),
+        Err(error) if error.is_already_exists() => Ok(Outcome::RequeueAfter(LOOK_AGAIN)),
+        Err(error) if error.is_namespace_terminating() => Ok(Outcome::Done),
         Err(error) => Err(error),
     }
 }

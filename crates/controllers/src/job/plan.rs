@@ -401,12 +401,12 @@ impl Pass<'_> {
         if !self.is_decided() || !active.is_empty() || terminating > 0 || !settled {
             return;
         }
+        // A Job may end while it is suspended, and before it began by a clock that was set back; the
+        // server takes neither.
+        let began = self.plan.status.start_time.get_or_insert(Time(self.now)).0;
         let (interim, last, kind) = if has(&self.plan.status, "FailureTarget") {
             ("FailureTarget", "Failed", EventType::Warning)
         } else {
-            // A Job may end while it is suspended, and before it began by a clock that was set
-            // back; the server takes neither.
-            let began = self.plan.status.start_time.get_or_insert(Time(self.now)).0;
             self.plan.status.completion_time = Some(Time(self.now.max(began)));
             ("SuccessCriteriaMet", "Complete", EventType::Normal)
         };

@@ -111,6 +111,19 @@ fn a_suspended_job_has_no_pods() {
 }
 
 #[test]
+fn a_job_that_fails_while_it_is_suspended_has_a_start() {
+    let conditions = json!([
+        { "type": "Suspended", "status": "True" },
+        { "type": "FailureTarget", "status": "True", "reason": "BackoffLimitExceeded" },
+    ]);
+    let job = job(json!({ "suspend": true }), json!({ "conditions": conditions }));
+    let plan = plan(&job, &[]);
+    assert!(has(&plan.status, "Failed"), "{:?}", plan.status);
+    // The server refuses the end of a Job without one.
+    assert!(plan.status.start_time.is_some());
+}
+
+#[test]
 fn sets_of_indexes_are_printed_and_read() {
     for text in ["", "0", "0,1", "0-2", "0,2-5,7"] {
         assert_eq!(indexes::print(&indexes::parse(text)), text);
