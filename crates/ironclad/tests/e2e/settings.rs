@@ -278,7 +278,7 @@ fn an_image_is_a_volume() {
     let address = harness.ready_pod("using")["status"]["podIP"].as_str().unwrap().to_owned();
     for path in ["/image/etc/passwd", "/passwd/passwd"] {
         let text = harness.fetch(&address, 8080, &format!("/file?{path}")).unwrap();
-        assert_eq!(text, "root:x:0:0::/root:/\n", "{path}");
+        assert!(text.starts_with("root:x:0:0::/root:/\n"), "{path}: {text}");
     }
     let mut never = server("never");
     never["spec"]["volumes"] =
