@@ -16,7 +16,7 @@ use testkit::{Cluster, ImageBuilder};
 use super::{Figure, server};
 use crate::run;
 
-const SERIAL: usize = 100;
+const SERIAL: usize = 50;
 const BURST: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(120);
 
