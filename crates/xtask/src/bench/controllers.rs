@@ -61,6 +61,8 @@ pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure
         figures.push(load.jobs().await?);
         figures.extend(load.memory(manager).await?);
         figures.push(load.namespace().await?);
+        // Without their nodes they would be made again and again.
+        load.remove_deployments().await?;
         Ok(figures)
     })?;
     // Without nodes and pods nothing is left to be done.
