@@ -326,7 +326,13 @@ impl<K: Kind> Controller<K> {
             return Ok(());
         }
         let related = self.pods_of_siblings(set);
-        let victims = ranking::least_wanted(active, &related, count, self.ctx.clock.now());
+        let now_wall = self.ctx.clock.now();
+        let victims = ranking::least_wanted(active, &related, count, now_wall);
+        if count < active.len() {
+            for ratio in ranking::age_ratios(active, &victims, now_wall) {
+                self.ctx.counts.replica_set_ages.observe(ratio);
+            }
+        }
         let uids: BTreeSet<String> = victims.iter().map(|pod| pod.uid.clone()).collect();
         self.expectations.expect_deletions(uid, uids, now);
         let deletions = victims.iter().map(|pod| async {

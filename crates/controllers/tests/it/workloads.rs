@@ -103,7 +103,8 @@ fn manage_with(
 
 /// What is off by default and has a controller.
 const GATES: &str = "DRADeviceTaintRules=true,ClusterTrustBundle=true,GenericWorkload=true,\
-                     PodCertificateRequest=true,StorageVersionMigrator=true";
+                     PodCertificateRequest=true,StorageVersionMigrator=true,\
+                     MaxUnavailableStatefulSet=true";
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
