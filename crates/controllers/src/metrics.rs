@@ -10,7 +10,7 @@ mod workloads;
 
 use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, exponential_buckets};
 
-pub(crate) use self::nodes::{EvictionMetrics, NodeMetrics, RangeMetrics};
+pub(crate) use self::nodes::{EvictionMetrics, NodeMetrics, PoolRequestMetrics, RangeMetrics};
 use self::sheet::Sheet;
 pub(crate) use self::slices::{MirrorMetrics, ServiceSliceMetrics};
 pub(crate) use self::volumes::BinderMetrics;
@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) mirrored_slices: MirrorMetrics,
     pub(crate) nodes: NodeMetrics,
     pub(crate) pods_removed: IntCounterVec,
+    pub(crate) pool_requests: PoolRequestMetrics,
     pub(crate) pods_not_removed: IntCounterVec,
     pub(crate) ranges: RangeMetrics,
     /// Between the ages of the pods that a set gives up and the age of the youngest.
@@ -98,6 +99,7 @@ impl Metrics {
                 "Pods that were deleted because nobody else would.",
                 &["namespace", "reason"],
             )?,
+            pool_requests: PoolRequestMetrics::new(&sheet)?,
             pods_not_removed: sheet.counters(
                 "pod_gc_collector_force_delete_pod_errors_total",
                 "Pods that nobody else deletes and that could not be.",

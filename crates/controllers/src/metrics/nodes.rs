@@ -112,3 +112,36 @@ impl RangeMetrics {
         })
     }
 }
+
+/// Of requests for the state of pools of devices, by driver.
+#[derive(Clone)]
+pub(crate) struct PoolRequestMetrics {
+    pub(crate) processed: IntCounterVec,
+    pub(crate) errors: IntCounterVec,
+    pub(crate) seconds: HistogramVec,
+}
+
+impl PoolRequestMetrics {
+    pub(super) fn new(sheet: &Sheet<'_>) -> Result<Self, Error> {
+        let name = |rest: &str| format!("resourcepoolstatusrequest_controller_{rest}");
+        let driver = ["driver_name"];
+        Ok(Self {
+            processed: sheet.counters(
+                &name("requests_processed_total"),
+                "Requests that were answered, or could not be.",
+                &driver,
+            )?,
+            errors: sheet.counters(
+                &name("request_processing_errors_total"),
+                "Answers that could not be written.",
+                &driver,
+            )?,
+            seconds: sheet.histograms(
+                &name("request_processing_duration_seconds"),
+                "How long answers took.",
+                &driver,
+                exponential_buckets(0.001, 2.0, 15)?,
+            )?,
+        })
+    }
+}

@@ -22,8 +22,8 @@ pub(crate) struct Args {
     /// How to reach the API server.
     #[arg(long)]
     kubeconfig: PathBuf,
-    /// Controllers to run: "*" for all but bootstrap-signer-controller and token-cleaner-controller,
-    /// "name", "-name" to leave one out.
+    /// Controllers to run: "*" for all but bootstrap-signer-controller, selinux-warning-controller and
+    /// token-cleaner-controller, "name", "-name" to leave one out.
     #[arg(long, value_delimiter = ',', default_value = "*")]
     controllers: Vec<String>,
     /// Ranges of pods, of which every node gets a part.
