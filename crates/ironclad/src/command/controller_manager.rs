@@ -81,7 +81,7 @@ fn client_for(args: &Args, alone: &Alone) -> anyhow::Result<controllers::ClientF
     let mut config = KubeConfig::load(&args.kubeconfig)?;
     config.credentials = Credentials::Anonymous;
     let clock = Arc::clone(&alone.clock);
-    let remote = Remote::new(&config, AGENT, Arc::clone(&clock))?;
+    let remote = Remote::new(&config, AGENT, Arc::clone(&clock))?.measured(&alone.requests);
     Ok(Arc::new(move |account| {
         let clock = Arc::clone(&clock);
         let tokens = AccountTokens::new(manager.clone(), clock, "kube-system", account);
