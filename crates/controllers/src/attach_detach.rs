@@ -34,7 +34,7 @@ use self::plan::{Attachment, NodeFacts, Step, Wanted};
 use self::volume_counts::VolumeCounts;
 use crate::cluster::Informers;
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
@@ -59,15 +59,12 @@ pub(crate) async fn run(ctx: Context) {
     );
     attacher.follow();
     let shutdown = attacher.ctx.shutdown.clone();
-    let (for_volumes, for_nodes) = (Arc::clone(&attacher), Arc::clone(&attacher));
     tokio::join!(
-        reconcile(&attacher.volumes, shutdown.clone(), move |key| {
-            let attacher = Arc::clone(&for_volumes);
-            async move { attacher.sync_volume(&key).await }
+        work(&attacher, &attacher.volumes, &shutdown, |this, key| async move {
+            this.sync_volume(&key).await
         }),
-        reconcile(&attacher.nodes, shutdown, move |key| {
-            let attacher = Arc::clone(&for_nodes);
-            async move { attacher.sync_node(&key).await }
+        work(&attacher, &attacher.nodes, &shutdown, |this, key| async move {
+            this.sync_node(&key).await
         }),
     );
 }

@@ -24,7 +24,7 @@ use self::plan::Wish;
 use crate::context::Context;
 use crate::pod_devices::Named;
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::{controller_of, key_of};
 
 /// Runs until shutdown.
@@ -43,15 +43,12 @@ pub(crate) async fn run(ctx: Context) {
     tokio::join!(informers.pods.synced(), informers.device_claims.synced());
     controller.follow();
     let shutdown = controller.ctx.shutdown.clone();
-    let (for_pods, for_claims) = (Arc::clone(&controller), Arc::clone(&controller));
     tokio::join!(
-        reconcile(&controller.pods, shutdown.clone(), move |key| {
-            let controller = Arc::clone(&for_pods);
-            async move { controller.sync_pod(&key).await }
+        work(&controller, &controller.pods, &shutdown, |this, key| async move {
+            this.sync_pod(&key).await
         }),
-        reconcile(&controller.claims, shutdown, move |key| {
-            let controller = Arc::clone(&for_claims);
-            async move { controller.sync_claim(&key).await }
+        work(&controller, &controller.claims, &shutdown, |this, key| async move {
+            this.sync_claim(&key).await
         }),
     );
 }

@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim};
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::{key_of, selector};
 
 /// Delay after the first failed pod; doubles with each one more: upstream's defaults.
@@ -55,15 +55,10 @@ pub(crate) async fn run(ctx: Context) {
     controller.follow();
     let (queue, orphans) = (controller.queue.clone(), controller.orphans.clone());
     let shutdown = controller.ctx.shutdown.clone();
-    let of_orphans = Arc::clone(&controller);
     tokio::join!(
-        reconcile(&queue, shutdown.clone(), move |key| {
-            let controller = Arc::clone(&controller);
-            async move { controller.sync(&key).await }
-        }),
-        reconcile(&orphans, shutdown, move |key| {
-            let controller = Arc::clone(&of_orphans);
-            async move { controller.release_orphan(&key).await }
+        work(&controller, &queue, &shutdown, |this, key| async move { this.sync(&key).await }),
+        work(&controller, &orphans, &shutdown, |this, key| async move {
+            this.release_orphan(&key).await
         }),
     );
 }

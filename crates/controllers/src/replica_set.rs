@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim, from_template};
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 
 /// Pods created or deleted in one go: upstream `BurstReplicas`.
 const BURST: usize = 500;
@@ -139,11 +139,8 @@ pub(crate) async fn run<K: Kind>(ctx: Context) {
     let ctx = &controller.ctx;
     tokio::join!(K::lister(ctx).synced(), ctx.informers.pods.synced());
     controller.follow();
-    let (queue, shutdown) = (controller.queue.clone(), ctx.shutdown.clone());
-    let controller = Arc::clone(&controller);
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+    work(&controller, &controller.queue, &ctx.shutdown, |this, key| async move {
+        this.sync(&key).await
     })
     .await;
 }

@@ -19,7 +19,7 @@ use meta::ObjectKey;
 
 use self::answer::{PoolSlice, answer, is_whole, left};
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::key_of;
 
 /// Runs until shutdown.
@@ -64,16 +64,16 @@ pub(crate) async fn run(ctx: Context) {
         }
     });
     let shutdown = controller.ctx.shutdown.clone();
-    let (for_answers, for_ends) = (Arc::clone(&controller), Arc::clone(&controller));
     tokio::join!(
-        reconcile(&controller.answers, shutdown.clone(), move |key| {
-            let controller = Arc::clone(&for_answers);
-            async move { controller.answer(&key).await }
+        work(&controller, &controller.answers, &shutdown, |this, key| async move {
+            this.answer(&key).await
         }),
-        reconcile(&controller.ends, shutdown, move |key| {
-            let controller = Arc::clone(&for_ends);
-            async move { controller.end(&key).await }
-        }),
+        work(
+            &controller,
+            &controller.ends,
+            &shutdown,
+            |this, key| async move { this.end(&key).await }
+        ),
     );
 }
 

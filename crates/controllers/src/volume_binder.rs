@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use self::claim::World;
 use self::operations::{Operation, Operations};
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::key_of;
 
 /// An event: its type, reason and text.
@@ -53,15 +53,15 @@ pub(crate) async fn run(ctx: Context) {
     );
     binder.follow();
     let shutdown = binder.ctx.shutdown.clone();
-    let (for_claims, for_volumes) = (Arc::clone(&binder), Arc::clone(&binder));
     tokio::join!(
-        reconcile(&binder.claims, shutdown.clone(), move |key| {
-            let binder = Arc::clone(&for_claims);
-            async move { binder.sync_claim(&key).await }
-        }),
-        reconcile(&binder.volumes, shutdown, move |key| {
-            let binder = Arc::clone(&for_volumes);
-            async move { binder.sync_volume(&key).await }
+        work(
+            &binder,
+            &binder.claims,
+            &shutdown,
+            |this, key| async move { this.sync_claim(&key).await }
+        ),
+        work(&binder, &binder.volumes, &shutdown, |this, key| async move {
+            this.sync_volume(&key).await
         }),
     );
 }
