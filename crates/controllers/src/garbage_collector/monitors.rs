@@ -54,6 +54,7 @@ impl Monitors {
 /// Starts the watches and waits until all have listed.
 pub(super) async fn first_sync(collector: &Arc<Collector>) {
     while let Err(error) = update(collector).await {
+        collector.ctx.counts.collector_errors.inc();
         tracing::debug!(%error, "garbage collector cannot discover resources yet");
         collector.ctx.clock.sleep(DISCOVERY_RETRY).await;
     }
@@ -79,6 +80,7 @@ pub(super) async fn rediscover(collector: &Arc<Collector>, every: Duration) {
             () = ctx.clock.sleep(every) => {}
         }
         if let Err(error) = update(collector).await {
+            collector.ctx.counts.collector_errors.inc();
             tracing::debug!(%error, "garbage collector cannot discover resources");
         }
     }

@@ -38,17 +38,24 @@ pub(super) enum Verdict {
 
 /// Judges a failed pod by the first rule that fits it.
 pub(super) fn judge(spec: &JobSpec, pod: &PodView) -> Verdict {
-    let rules = spec.pod_failure_policy.as_ref().map(|policy| policy.rules.as_slice());
-    for (at, rule) in rules.unwrap_or_default().iter().enumerate() {
-        let Some(why) = fits(rule, at, pod) else { continue };
-        return match rule.action.as_str() {
-            "Ignore" => Verdict::Ignore,
-            "FailIndex" if spec.backoff_limit_per_index.is_some() => Verdict::FailIndex,
-            "FailJob" => Verdict::FailJob(why),
-            _ => Verdict::Count,
-        };
+    match rule(spec, pod) {
+        Some(("Ignore", _)) => Verdict::Ignore,
+        Some(("FailIndex", _)) if spec.backoff_limit_per_index.is_some() => Verdict::FailIndex,
+        Some(("FailJob", why)) => Verdict::FailJob(why),
+        _ => Verdict::Count,
     }
-    Verdict::Count
+}
+
+/// The action of the first rule that fits a failed pod.
+pub(super) fn action<'a>(spec: &'a JobSpec, pod: &PodView) -> Option<&'a str> {
+    rule(spec, pod).map(|(action, _)| action)
+}
+
+/// The first rule that fits: its action, and why it does.
+fn rule<'a>(spec: &'a JobSpec, pod: &PodView) -> Option<(&'a str, String)> {
+    let rules = spec.pod_failure_policy.as_ref().map(|policy| policy.rules.as_slice());
+    let mut rules = rules.unwrap_or_default().iter().enumerate();
+    rules.find_map(|(at, rule)| Some((rule.action.as_str(), fits(rule, at, pod)?)))
 }
 
 /// Whether a rule is about a pod, in the words of the condition.
