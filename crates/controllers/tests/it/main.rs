@@ -31,6 +31,8 @@ mod stateful_sets;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]
+mod told;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod workloads;

@@ -87,6 +87,14 @@ impl MemoryApi {
         self.lock().objects.get(&Target::parse(path).key()).cloned()
     }
 
+    /// Everything that an object has been, oldest first.
+    pub(crate) fn history(&self, path: &str) -> Vec<Value> {
+        let key = Target::parse(path).key();
+        let state = self.lock();
+        let of_it = state.log.iter().filter(|entry| entry.1 == key);
+        of_it.map(|entry| entry.2.clone()).collect()
+    }
+
     /// The objects of a collection, in one namespace or in all.
     pub(crate) fn list(&self, collection: &str) -> Vec<Value> {
         let target = Target::parse(&format!("{collection}/"));

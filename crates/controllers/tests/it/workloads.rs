@@ -27,10 +27,19 @@ impl Running {
     }
 
     pub(crate) fn start_on(api: MemoryApi) -> Self {
+        Self::start_all(api, controllers::NodeHealth::default())
+    }
+
+    /// With other times of nodes.
+    pub(crate) fn start_with(nodes: controllers::NodeHealth) -> Self {
+        Self::start_all(MemoryApi::default(), nodes)
+    }
+
+    fn start_all(api: MemoryApi, nodes: controllers::NodeHealth) -> Self {
         let shutdown = Shutdown::new();
         let metrics = telemetry::Registry::new();
         let clock = Arc::new(clock::SystemClock);
-        let run = manage_with(&api, clock, metrics.clone(), shutdown.clone());
+        let run = manage_with(&api, clock, metrics.clone(), nodes, shutdown.clone());
         drop(stdx::task::spawn("controllers", run));
         Self { api, metrics, shutdown }
     }
@@ -66,13 +75,15 @@ pub(crate) fn manage(
     shutdown: Shutdown,
 ) -> BoxFuture<'static, Result<(), controllers::RunError>> {
     let clock = Arc::new(clock::SystemClock);
-    manage_with(api, clock, telemetry::Registry::new(), shutdown)
+    let nodes = controllers::NodeHealth::default();
+    manage_with(api, clock, telemetry::Registry::new(), nodes, shutdown)
 }
 
 fn manage_with(
     api: &MemoryApi,
     clock: clock::SharedClock,
     metrics: telemetry::Registry,
+    nodes: controllers::NodeHealth,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, Result<(), controllers::RunError>> {
     let client = api.client();
@@ -87,7 +98,7 @@ fn manage_with(
         signing: None,
         unused_tokens: jiff::SignedDuration::from_hours(24),
         force_detach_on_timeout: true,
-        nodes: controllers::NodeHealth::default(),
+        nodes,
         features: features::Features::parse(&[GATES]).unwrap(),
     };
     let deps = controllers::Deps {
