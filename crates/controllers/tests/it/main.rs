@@ -5,6 +5,8 @@ mod attachments;
 #[cfg(test)]
 mod autoscaler;
 #[cfg(test)]
+mod deployments;
+#[cfg(test)]
 mod devices;
 #[cfg(test)]
 mod disruption;
@@ -19,7 +21,11 @@ mod jobs;
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod metric_sources;
+#[cfg(test)]
 mod nodes;
+#[cfg(test)]
+mod owners;
 #[cfg(test)]
 mod provisioning;
 #[cfg(test)]

@@ -38,6 +38,8 @@ struct State {
     log: Vec<(&'static str, Key, Value)>,
     /// Requests that fail: method and a part of the path.
     refused: Vec<(Method, String)>,
+    /// What other servers answer, by path.
+    answers: BTreeMap<String, Value>,
 }
 
 /// The content type of strategic merge patches.
@@ -109,6 +111,11 @@ impl MemoryApi {
         self.lock().refused.push((method, part.to_owned()));
     }
 
+    /// Answers reads of a path as a server of an API of its own would.
+    pub(crate) fn answers(&self, path: &str, answer: Value) {
+        self.lock().answers.insert(path.to_owned(), answer);
+    }
+
     /// Refuses nothing any more.
     pub(crate) fn refuse_nothing(&self) {
         self.lock().refused.clear();
@@ -156,7 +163,8 @@ impl MemoryApi {
             return Err(failure(Reason::InternalError, REFUSED));
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
-        if let Some(document) = discovery(path) {
+        let of_another = self.lock().answers.get(path).cloned();
+        if let Some(document) = of_another.or_else(|| discovery(path)) {
             return Ok(document);
         }
         let mut target = Target::parse(path);
@@ -286,6 +294,9 @@ impl MemoryApi {
         }
         if object["metadata"]["deletionTimestamp"].is_null() {
             object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z".into();
+        }
+        if state.objects.get(&key) == Some(&object) {
+            return Ok(object);
         }
         Ok(self.settle(&mut state, key, object))
     }

@@ -15,6 +15,24 @@ pub(crate) struct Running {
     shutdown: Shutdown,
 }
 
+/// The first of January 2026, and what passed of tokio's time since it was made.
+struct TokiosClock(tokio::time::Instant);
+
+impl clock::Clock for TokiosClock {
+    fn now(&self) -> jiff::Timestamp {
+        let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        start + self.0.elapsed()
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn sleep(&self, duration: std::time::Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.shutdown.begin();
@@ -27,18 +45,28 @@ impl Running {
     }
 
     pub(crate) fn start_on(api: MemoryApi) -> Self {
-        Self::start_all(api, controllers::NodeHealth::default())
+        let clock = Arc::new(clock::SystemClock);
+        Self::start_all(api, clock, controllers::NodeHealth::default())
+    }
+
+    /// With a clock that passes with tokio's, which a test pauses.
+    pub(crate) fn start_timed() -> Self {
+        let clock = Arc::new(TokiosClock(tokio::time::Instant::now()));
+        Self::start_all(MemoryApi::default(), clock, controllers::NodeHealth::default())
     }
 
     /// With other times of nodes.
     pub(crate) fn start_with(nodes: controllers::NodeHealth) -> Self {
-        Self::start_all(MemoryApi::default(), nodes)
+        Self::start_all(MemoryApi::default(), Arc::new(clock::SystemClock), nodes)
     }
 
-    fn start_all(api: MemoryApi, nodes: controllers::NodeHealth) -> Self {
+    fn start_all(
+        api: MemoryApi,
+        clock: clock::SharedClock,
+        nodes: controllers::NodeHealth,
+    ) -> Self {
         let shutdown = Shutdown::new();
         let metrics = telemetry::Registry::new();
-        let clock = Arc::new(clock::SystemClock);
         let run = manage_with(&api, clock, metrics.clone(), nodes, shutdown.clone());
         drop(stdx::task::spawn("controllers", run));
         Self { api, metrics, shutdown }
