@@ -369,20 +369,26 @@ impl PodIndex {
     pub(crate) fn of(pods: &Lister<PodView>) -> Arc<Self> {
         let index = Arc::new(Self::default());
         let kept = Arc::clone(&index);
-        pods.on_change(move |_, change| match change {
-            Change::Added(pod) => kept.insert(pod),
+        pods.on_change(move |_, change| kept.follow(&change));
+        index
+    }
+
+    fn follow(&self, change: &Change<'_, PodView>) {
+        match change {
+            Change::Added(pod) => self.insert(pod),
             Change::Updated { old, new } => {
-                if old.controller != new.controller
+                // Another pod may have come under the name of one that is gone.
+                if old.uid != new.uid
+                    || old.controller != new.controller
                     || old.node != new.node
                     || old.devices != new.devices
                 {
-                    kept.remove(old);
+                    self.remove(old);
                 }
-                kept.insert(new);
+                self.insert(new);
             }
-            Change::Deleted(pod) => kept.remove(pod),
-        });
-        index
+            Change::Deleted(pod) => self.remove(pod),
+        }
     }
 
     /// The pods that the object with this uid controls.
@@ -482,5 +488,60 @@ where
         if pods.is_empty() {
             map.remove(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(uid: &str, node: &str, claim: &str, controller: Option<&str>) -> Arc<PodView> {
+        let owners: Vec<_> = controller
+            .map(|uid| {
+                json!({ "apiVersion": "v1", "kind": "K", "name": "k", "uid": uid,
+                "controller": true })
+            })
+            .into_iter()
+            .collect();
+        let pod = json!({ "metadata": { "name": "p", "namespace": "n", "uid": uid,
+                "ownerReferences": owners },
+            "spec": { "nodeName": node, "containers": [], "volumes": [
+                { "name": "v", "persistentVolumeClaim": { "claimName": claim } }] } });
+        Arc::new(PodView::new(serde_json::from_value(pod).unwrap()))
+    }
+
+    /// How many pods there are of a controller, within its reach, on a node and with a claim.
+    fn found(index: &PodIndex, controller: &str, node: &str, claim: &str) -> [usize; 4] {
+        [
+            index.controlled_by(controller).len(),
+            index.within_reach("n", controller).len(),
+            index.on_node(node).len(),
+            index.with_claim(&ObjectKey::new("n", claim)).len(),
+        ]
+    }
+
+    #[test]
+    fn pods_are_found_by_what_they_belong_to_and_no_longer_when_they_do_not() {
+        let index = PodIndex::default();
+        let (free, placed) = (pod("1", "", "a", None), pod("1", "x", "a", Some("c")));
+        index.follow(&Change::Added(&free));
+        assert_eq!(found(&index, "c", "x", "a"), [0, 1, 0, 1]);
+        index.follow(&Change::Updated { old: &free, new: &placed });
+        assert_eq!(found(&index, "c", "x", "a"), [1, 1, 1, 1]);
+        assert!(index.within_reach("n", "other").is_empty());
+        index.follow(&Change::Deleted(&placed));
+        assert_eq!(found(&index, "c", "x", "a"), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_pod_that_came_in_the_place_of_another_has_its_own_claims_alone() {
+        let index = PodIndex::default();
+        let (first, second) = (pod("1", "x", "a", None), pod("2", "x", "b", None));
+        index.follow(&Change::Added(&first));
+        index.follow(&Change::Updated { old: &first, new: &second });
+        assert_eq!(found(&index, "", "x", "a"), [0, 1, 1, 0]);
+        assert_eq!(found(&index, "", "x", "b"), [0, 1, 1, 1]);
     }
 }
