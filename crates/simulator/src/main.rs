@@ -36,6 +36,7 @@ mod entropy;
 mod panics;
 mod sim_clock;
 mod tally;
+mod view;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -173,7 +173,7 @@ impl Course {
             let most = if self.dice.chance(200) { 2400 } else { 240 };
             let seconds = i64::try_from(self.dice.below(most)).unwrap_or(0)
                 - i64::try_from(most / 2).unwrap_or(0);
-            self.world.trace(&format!("the manager's clock is {seconds} s wrong"));
+            self.world.trace(&format!("the programs' clocks are {seconds} s wrong"));
             self.skew(SignedDuration::from_secs(seconds));
         }
         if self.dice.chance(rate) {
@@ -187,6 +187,7 @@ impl Course {
 
     fn skew(&self, by: SignedDuration) {
         self.managers.iter().for_each(|manager| manager.skew(by));
+        self.scheduler.skew(by);
         self.world.api().checks.skewed(by);
     }
 

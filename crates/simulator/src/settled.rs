@@ -266,7 +266,8 @@ fn pod(api: &Api, object: &Value) -> Option<String> {
     if node.is_empty() {
         // One for a node that has come not to want it stays, as upstream's.
         let meant = api.get("/nodes", "", &target(object));
-        let is_unwanted = meant.is_some_and(|on| unwanted(on, object, &["NoSchedule"]).is_some());
+        let effects = ["NoSchedule", "NoExecute"];
+        let is_unwanted = meant.is_some_and(|on| unwanted(on, object, &effects).is_some());
         return (is_active(object) && !is_unwanted).then(|| "has no node".to_owned());
     }
     let Some(on) = api.get("/nodes", "", node) else {

@@ -1,7 +1,7 @@
 //! How a component reaches the API: late, twice, or not at all.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::api::{Answer, Commit, PatchKind, Selection, Target, discovery};
 use crate::sim_clock::SimClock;
 use crate::tally::Event;
+use crate::view::{Sight, View};
 use crate::world::World;
 
 /// How long a request takes at most, and one that is slow.
@@ -35,12 +36,15 @@ pub(crate) struct Life {
     clock: Arc<SimClock>,
     /// Under which name it holds a lease; none when it does not compete for one.
     identity: String,
+    /// What the informers that all of it shares have been told.
+    view: Mutex<View>,
 }
 
 impl Life {
     /// A life by this clock.
     pub(crate) fn new(clock: &Arc<SimClock>, identity: String) -> Self {
-        Self { is_over: AtomicBool::new(false), clock: Arc::clone(clock), identity }
+        let (is_over, clock) = (AtomicBool::new(false), Arc::clone(clock));
+        Self { is_over, clock, identity, view: Mutex::default() }
     }
 
     /// Under which name it holds a lease.
@@ -56,6 +60,10 @@ impl Life {
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_clock_wrong(&self) -> bool {
@@ -158,7 +166,16 @@ impl Wire {
         }
     }
 
+    /// Whether what is asked for is what all controllers share of a collection.
+    fn informs(&self, target: &Target, query: &str) -> bool {
+        self.by == MANAGER
+            && target.namespace.is_empty()
+            && !query.contains("Selector=")
+            && View::follows(&target.collection())
+    }
+
     async fn exchange(&self, request: Request<Bytes>) -> Result<Answer, ClientError> {
+        let since = tokio::time::Instant::now();
         self.set_out().await;
         let writes = *request.method() != Method::GET;
         let changes = [Method::PUT, Method::PATCH].contains(request.method());
@@ -181,7 +198,9 @@ impl Wire {
                 if writes {
                     self.leads(request.uri().path());
                 }
-                answer(&self.world, &self.by, &request)
+                let view = self.life.view();
+                let sight = Sight { view: &view, since };
+                answer(&self.world, &self.by, sight, &request)
             }
         };
         if fault == Fault::Unanswered {
@@ -217,7 +236,7 @@ fn broken() -> ClientError {
     ClientError::transport("connection reset by peer")
 }
 
-fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
+fn answer(world: &World, by: &str, sight: Sight<'_>, request: &Request<Bytes>) -> Answer {
     let uri = request.uri();
     let path = uri.path();
     let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
@@ -227,9 +246,9 @@ fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
     let target = Target::parse(path);
     if target.group == "metrics.k8s.io" {
         let query = uri.query().unwrap_or_default();
-        return world.ask(by, |api, asked| api.metrics(asked, path, query));
+        return world.ask(by, None, |api, asked| api.metrics(asked, path, query));
     }
-    world.ask(by, |api, asked| match *request.method() {
+    world.ask(by, Some(sight), |api, asked| match *request.method() {
         Method::GET if target.name.is_empty() => {
             let selection = Selection::parse(uri.query().unwrap_or_default())?;
             let items = api.select(&target, &selection);
@@ -287,17 +306,21 @@ impl Transport for Wire {
             }
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
             let selection = Selection::parse(query).map_err(|status| ClientError::from(*status))?;
+            let target = Target::parse(path);
+            let collection = target.collection();
             let (items, version) = {
                 let mut api = self.world.api();
-                let target = Target::parse(path);
                 let items = api.select(&target, &selection);
                 if self.by == MANAGER {
-                    let collection = target.collection();
                     items.iter().for_each(|item| api.checks.told(&collection, &item.value));
                 }
+                api.checks.looked(&self.by, &collection, &target.namespace);
                 (items, api.version())
             };
             self.pause(LATENCY, SLOW).await;
+            if self.informs(&target, query) {
+                self.life.view().listed(&collection, &items);
+            }
             Ok(ObjectList {
                 resource_version: ResourceVersion(version),
                 continue_token: String::new(),
@@ -335,6 +358,7 @@ impl Transport for Wire {
                 life: Arc::clone(&self.life),
                 selection,
                 informs: self.by == MANAGER,
+                is_seen: self.informs(&target, query),
                 target,
                 collection,
                 at,
@@ -363,6 +387,8 @@ struct Follower {
     collection: String,
     /// Whether what it tells is in the caches that the controllers share.
     informs: bool,
+    /// Whether it is in the view of its life.
+    is_seen: bool,
     selection: Selection,
     /// The place in the log of the collection of the next change to look at.
     at: usize,
@@ -460,6 +486,11 @@ impl Follower {
         }
         if self.informs {
             self.world.api().checks.told(&self.collection, &commit.last.value);
+        }
+        if self.is_seen {
+            let is_gone = matches!(event, WatchEvent::Deleted(_));
+            let stored = (!is_gone).then_some(&commit.last);
+            self.life.view().told(&commit.key, stored);
         }
         Some(Ok(event))
     }

@@ -101,9 +101,8 @@ impl User {
         // those that need a volume there have nowhere else to go.
         let node = self.world.api().get("/nodes", "", TAINTED).cloned().unwrap_or_default();
         let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
-        if taints.any(|taint| taint["key"] == TAINT && taint["effect"] == "NoExecute")
-            && self.is_any_bound_to_it()
-        {
+        let taint = taints.find(|taint| taint["key"] == TAINT);
+        if taint.is_some_and(|taint| self.is_any_bound_to_it(text(&taint["effect"]))) {
             self.taint();
         }
         for namespace in NAMESPACES {
@@ -113,11 +112,11 @@ impl User {
         }
     }
 
-    fn is_any_bound_to_it(&self) -> bool {
+    fn is_any_bound_to_it(&self, effect: &str) -> bool {
         let api = self.world.api();
         let mut all = api.all("apps/deployments");
-        all.any(|one| one["spec"]["template"]["spec"]["tolerations"].is_array())
-            || api.all("/persistentvolumes").next().is_some()
+        let is_patient = all.any(|one| one["spec"]["template"]["spec"]["tolerations"].is_array());
+        (effect == "NoExecute" && is_patient) || api.all("/persistentvolumes").next().is_some()
     }
 
     /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them.

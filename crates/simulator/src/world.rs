@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::dice::Dice;
 use crate::sim_clock::SimClock;
 use crate::tally::{Event, Tally};
+use crate::view::Sight;
 
 /// Lines of the trace that are kept for a report.
 const TRACE_LINES: usize = 400;
@@ -126,10 +127,15 @@ impl World {
     }
 
     /// Works on the API and tells watchers of what changed.
-    pub(crate) fn ask(&self, by: &str, work: impl FnOnce(&mut Api, Asked<'_>) -> Answer) -> Answer {
+    pub(crate) fn ask(
+        &self,
+        by: &str,
+        sight: Option<Sight<'_>>,
+        work: impl FnOnce(&mut Api, Asked<'_>) -> Answer,
+    ) -> Answer {
         let mut api = self.api();
         let before = api.version();
-        let answer = work(&mut api, Asked { by, now: self.clock.now() });
+        let answer = work(&mut api, Asked { by, now: self.clock.now(), sight });
         let changes = api.log().iter().rev().take_while(|commit| commit.version > before);
         let changes: Vec<_> = changes.cloned().collect();
         drop(api);
@@ -148,7 +154,7 @@ impl World {
     /// A write that arrives, by something that is no part of what is tested.
     pub(crate) fn write(&self, by: &str, method: &str, path: &str, body: &Value) -> Answer {
         let target = Target::parse(path);
-        self.ask(by, |api, asked| match method {
+        self.ask(by, None, |api, asked| match method {
             "POST" => api.post(asked, &target, body.clone()),
             "PUT" => api.put(asked, &target, body),
             "DELETE" => api.delete(asked, &target, body),
