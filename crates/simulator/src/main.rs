@@ -26,15 +26,18 @@ mod api;
 mod checks;
 mod settled;
 
+mod admin;
 mod nodes;
 mod storage;
 mod user;
 
+mod accounts;
 mod budget;
 mod dice;
 mod entropy;
 mod panics;
 mod sim_clock;
+mod strikes;
 mod tally;
 mod view;
 

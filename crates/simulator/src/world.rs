@@ -13,6 +13,7 @@ use crate::api::{Answer, Api, Asked, Target};
 use crate::budget::Budget;
 use crate::dice::Dice;
 use crate::sim_clock::SimClock;
+use crate::strikes::{Blow, Strikes};
 use crate::tally::{Event, Tally};
 use crate::view::Sight;
 
@@ -28,6 +29,7 @@ pub(crate) struct World {
     faults: Mutex<Faults>,
     trace: Mutex<Trace>,
     tally: Mutex<Tally>,
+    strikes: Mutex<Strikes>,
     /// The steps that the run may take.
     pub(crate) budget: Budget,
     over: Notify,
@@ -70,6 +72,7 @@ impl World {
             faults: Mutex::default(),
             trace: Mutex::new(Trace { lines: VecDeque::new(), print, digest: 0 }),
             tally: Mutex::default(),
+            strikes: Mutex::new(Strikes::of(seed)),
             budget: Budget::new(budget),
             over: Notify::new(),
             clock: Arc::new(SimClock::new()),
@@ -94,6 +97,16 @@ impl World {
     /// Decides what goes wrong from now on.
     pub(crate) fn set_faults(&self, faults: Faults) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// What is meant for somebody and hits now, of what can.
+    pub(crate) fn strike(&self, whom: &str, fits: impl Fn(Blow) -> bool) -> Option<Blow> {
+        self.strikes().next(whom, fits)
+    }
+
+    /// What is meant for somebody.
+    pub(crate) fn strikes(&self) -> MutexGuard<'_, Strikes> {
+        self.strikes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what happens to somebody.

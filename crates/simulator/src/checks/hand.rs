@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::{Checks, controller, controls, is_active, is_available, number, target};
 use crate::api::{Api, Asked, Commit};
 use crate::nodes::text;
-use crate::user::TAINT;
 use crate::view::Past;
 
 /// How long before a request its reason may have been known: what a pass asks for one after the
@@ -190,10 +189,8 @@ impl Taking<'_> {
         let pods = self.pods(past);
         let Some(pod) = pods.iter().find(|pod| self.is_it(pod)) else { return false };
         let node = target(pod);
-        let wants = |node: &Value| {
-            let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
-            !taints.any(|taint| taint["key"] == TAINT)
-        };
+        // Of those with taints some are wanted still; they are left out.
+        let wants = |node: &Value| node["spec"]["taints"].as_array().is_none_or(Vec::is_empty);
         let on = past.get("/nodes", "", &node);
         let is_alone = count(pods.iter().filter(|pod| target(pod) == node && is_active(pod))) < 2;
         if !is_available(pod) || !is_alone || !on.is_some_and(wants) {

@@ -42,8 +42,7 @@ fn seeds_that_once_failed_are_well() {
         2,   // A pod came and went unseen, and its owner waited for it for ever.
         17,  // A status from a late cache took a collision count back.
         222, // A set made pods twice: those of another one of its name counted as its own.
-        246,
-        10918, // A leader that was told to end stopped renewing while it still worked.
+        246, 10918, // A leader that was told to end stopped renewing while it still worked.
         20590, // The claim of a pod that waited was deleted, and nobody made it again.
         11060, // A pod was placed for a claim that was gone.
         20991, // A claim that was deleted stayed.
