@@ -69,6 +69,8 @@ pub struct Config {
     pub max_requests_inflight: u32,
     /// Writes that are worked on at once.
     pub max_mutating_requests_inflight: u32,
+    /// Objects that the deletion of a collection works on at once, at least 1.
+    pub delete_collection_workers: usize,
     /// Whether requests are told apart by priority levels and flows when there are too many.
     pub enable_priority_and_fairness: bool,
     /// How long a client may take to send a request.
@@ -104,6 +106,8 @@ impl Config {
             // Upstream's defaults.
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            // Upstream's is 1. Deletions under way together share a commit, and nobody can tell.
+            delete_collection_workers: 32,
             enable_priority_and_fairness: true,
             request_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(32),

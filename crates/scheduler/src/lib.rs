@@ -17,8 +17,10 @@
 pub mod cluster;
 pub mod decision;
 pub mod framework;
+mod label_sets;
 pub mod metrics;
 pub mod node_info;
+pub mod node_labels;
 pub mod plugins;
 pub mod pod_info;
 pub mod queue;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
+use crate::node_labels::NodeLabels;
 use crate::pod_info::PodInfo;
 use crate::resources::Resources;
 
@@ -16,7 +17,7 @@ pub struct NodeInfo {
     /// Name.
     pub name: String,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: NodeLabels,
     /// Taints.
     pub taints: Vec<Taint>,
     /// Whether it is cordoned.
@@ -98,13 +99,15 @@ impl NodeInfo {
 
     fn group(&self, pod: &PodInfo) -> Option<usize> {
         self.groups.iter().position(|group| {
-            group.like.key.namespace == pod.key.namespace && group.like.labels == pod.labels
+            let (like, pod) = (&group.like, &pod);
+            like.key.namespace == pod.key.namespace
+                && (Arc::ptr_eq(&like.labels, &pod.labels) || like.labels == pod.labels)
         })
     }
 
     /// The value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).map(String::as_str)
+        self.labels.get(key)
     }
 }
 
@@ -115,7 +118,7 @@ impl From<&Node> for NodeInfo {
         let images = status.images.unwrap_or_default();
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
-            labels: node.metadata.labels.clone().unwrap_or_default(),
+            labels: node.metadata.labels.clone().unwrap_or_default().into(),
             taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
             unschedulable: node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or_default(),
             pods_max: allocatable.get("pods").map_or(0, meta::Quantity::value),

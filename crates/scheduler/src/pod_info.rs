@@ -1,6 +1,7 @@
 //! What the scheduler keeps of a pod.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use api::Typed;
 use api::resources::{self, ResourceList};
@@ -23,8 +24,8 @@ pub struct PodInfo {
     pub uid: String,
     /// Generation, 0 when absent.
     pub generation: i64,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
+    /// Labels; pods of one workload share them.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The node it is bound to, or empty.
     pub node_name: String,
     /// Who schedules it.
@@ -281,7 +282,7 @@ impl PodInfo {
             nominated_node: status.and_then(|s| s.nominated_node_name.clone()).unwrap_or_default(),
             unscheduled: unscheduled(pod),
             key,
-            labels,
+            labels: Arc::new(labels),
         }
     }
 

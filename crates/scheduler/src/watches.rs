@@ -18,6 +18,7 @@ use meta::{LabelSelector, MalformedObject, Object, ObjectKey};
 use stdx::shutdown::Shutdown;
 
 use crate::framework::ClusterEvent;
+use crate::label_sets::LabelSets;
 use crate::node_info::NodeInfo;
 use crate::pod_info::{PodInfo, selector};
 use crate::scheduler::Scheduler;
@@ -106,7 +107,12 @@ impl Watches<'_> {
             options: ListOptions::fields(running),
             ..InformerConfig::all::<Pod>()
         };
-        let pods = self.spawn(config, |object| Ok(PodInfo::new(&Pod::of(object)?)));
+        let label_sets = LabelSets::default();
+        let pods = self.spawn(config, move |object| {
+            let mut pod = PodInfo::new(&Pod::of(object)?);
+            pod.labels = label_sets.share(pod.labels);
+            Ok(pod)
+        });
         let scheduler = Arc::clone(self.scheduler);
         pods.on_change(move |_, change| {
             let Scheduler { scheduler_name, plugins, clock, .. } = &*scheduler;

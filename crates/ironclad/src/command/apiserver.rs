@@ -100,6 +100,9 @@ pub(super) struct Args {
     /// Writes worked on at once; with priority and fairness, the other part.
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: u32,
+    /// Objects that the deletion of a collection works on at once.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    delete_collection_workers: u16,
     /// How long a client may take to send a request, such as 1m0s.
     #[arg(long, default_value = "1m0s", value_parser = super::duration)]
     request_timeout: Duration,
@@ -229,6 +232,7 @@ fn configure(
     config.request_header = request_header(args)?;
     config.max_requests_inflight = args.max_requests_inflight;
     config.max_mutating_requests_inflight = args.max_mutating_requests_inflight;
+    config.delete_collection_workers = args.delete_collection_workers.into();
     config.request_timeout = args.request_timeout;
     config.enable_priority_and_fairness = args.enable_priority_and_fairness;
     config.profiling = args.profiling;

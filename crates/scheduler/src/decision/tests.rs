@@ -216,7 +216,7 @@ fn pods_of_a_service_are_spread_by_default() {
     cluster.pod("p", "a", asks("1")).pod("other", "b", asks("1"));
     cluster.snapshot.remove_pod("other");
     let mut other = pod("other", with(asks("1"), json!({ "nodeName": "b" })));
-    other.labels.clear();
+    other.labels = Arc::default();
     cluster.snapshot.add_pod(Arc::new(other));
     let selector = meta::LabelSelector::from_labels([("app", "web")]);
     cluster.snapshot.services.insert(("ns".to_owned(), "svc".to_owned()), selector);

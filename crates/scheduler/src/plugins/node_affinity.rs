@@ -75,7 +75,10 @@ mod tests {
     fn check(requirement: serde_json::Value, expected: bool) {
         let node = NodeInfo {
             name: "n1".to_owned(),
-            labels: [("zone", "a"), ("size", "5")].map(|(k, v)| (k.into(), v.into())).into(),
+            labels: [("zone", "a"), ("size", "5")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into_iter()
+                .collect(),
             ..NodeInfo::default()
         };
         let term = serde_json::json!({ "matchExpressions": [requirement] });

@@ -6,6 +6,7 @@ use api::labels;
 use meta::LabelSelector;
 
 use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection, SCORE_MAX};
+use crate::label_sets::{Verdicts, selects};
 use crate::node_info::NodeInfo;
 use crate::plugins::{node_affinity, taint_toleration};
 use crate::pod_info::{PodInfo, SpreadConstraint};
@@ -15,10 +16,21 @@ use crate::snapshot::Snapshot;
 /// defaults: at most 3 apart per host and 5 per zone.
 pub struct PodTopologySpread;
 
-/// Matching pods in each domain of each required constraint, in their order.
+/// What filters read of each required constraint, in their order.
 #[derive(Clone)]
 struct Counted {
-    domains: Vec<BTreeMap<String, i64>>,
+    constraints: Vec<Domains>,
+}
+
+#[derive(Clone, Default)]
+struct Domains {
+    /// Matching pods in each.
+    counts: BTreeMap<String, i64>,
+    /// In the emptiest, or 0 when there are too few of them.
+    least: i64,
+    /// 1 if the pod itself matches.
+    own: i64,
+    verdicts: Verdicts,
 }
 
 /// What scores are made of.
@@ -26,6 +38,7 @@ struct Scored {
     constraints: Vec<SpreadConstraint>,
     /// Matching pods per domain; a host is counted when it is scored.
     domains: Vec<HashMap<String, i64>>,
+    verdicts: Vec<Verdicts>,
     weights: Vec<f64>,
     /// Whether a node without one of the labels gets no score.
     all_labels_needed: bool,
@@ -50,10 +63,15 @@ impl Plugin for PodTopologySpread {
         if constraints.is_empty() {
             return Ok(());
         }
-        let mut counted = Counted { domains: vec![BTreeMap::new(); constraints.len()] };
+        let domains = constraints.iter().map(|constraint| Domains {
+            own: selects(&constraint.selector, &pod.labels).into(),
+            ..Domains::default()
+        });
+        let mut counted = Counted { constraints: domains.collect() };
         for node in snapshot.nodes().iter().filter(|node| node.exists) {
             count(&mut counted, &constraints, pod, node, 1);
         }
+        find_least(&mut counted, &constraints);
         state.write(counted);
         Ok(())
     }
@@ -66,18 +84,16 @@ impl Plugin for PodTopologySpread {
         _: &Snapshot,
     ) -> Result<(), Rejection> {
         let Some(counted) = state.read::<Counted>() else { return Ok(()) };
-        for (constraint, domains) in required(pod).into_iter().zip(&counted.domains) {
+        let required = pod.spread.iter().filter(|constraint| constraint.required);
+        for (constraint, domains) in required.zip(&counted.constraints) {
             let Some(domain) = node.label(&constraint.topology_key) else {
                 return Err(Rejection::unresolvable(
                     "node(s) didn't match pod topology spread constraints \
                      (missing required label)",
                 ));
             };
-            let too_few = i64::try_from(domains.len()).unwrap_or(i64::MAX) < constraint.min_domains;
-            let least = if too_few { 0 } else { domains.values().copied().min().unwrap_or(0) };
-            let own = i64::from(selects(&constraint.selector, pod));
-            let here = domains.get(domain).copied().unwrap_or(0);
-            if here + own - least > constraint.max_skew {
+            let here = domains.counts.get(domain).copied().unwrap_or(0);
+            if here + domains.own - domains.least > constraint.max_skew {
                 return Err(Rejection::resolvable(
                     "node(s) didn't match pod topology spread constraints",
                 ));
@@ -98,6 +114,7 @@ impl Plugin for PodTopologySpread {
         state.update::<Counted>(|counted| {
             count(counted, &constraints, pod, before, -1);
             count(counted, &constraints, pod, after, 1);
+            find_least(counted, &constraints);
         });
     }
 
@@ -116,6 +133,7 @@ impl Plugin for PodTopologySpread {
         }
         let mut scored = Scored {
             domains: vec![HashMap::new(); constraints.len()],
+            verdicts: vec![Verdicts::default(); constraints.len()],
             weights: Vec::new(),
             all_labels_needed: !defaults,
             constraints,
@@ -136,7 +154,8 @@ impl Plugin for PodTopologySpread {
         for (at, constraint) in scored.constraints.iter().enumerate() {
             let Some(domain) = node.label(&constraint.topology_key) else { continue };
             let count = if constraint.topology_key == labels::HOSTNAME {
-                matching(constraint, pod, node)
+                let verdicts = &scored.verdicts[at];
+                verdicts.count(&constraint.selector, &pod.key.namespace, &node.groups)
             } else {
                 scored.domains[at].get(domain).copied().unwrap_or(0)
             };
@@ -177,7 +196,7 @@ fn prepare(scored: &mut Scored, pod: &PodInfo, snapshot: &Snapshot, fitting: &[&
     let counted_nodes = fitting.iter().filter(|node| !scored.is_ignored(node)).count();
     for (at, constraint) in scored.constraints.iter().enumerate() {
         let key = &constraint.topology_key;
-        let domains = &mut scored.domains[at];
+        let (domains, verdicts) = (&mut scored.domains[at], &mut scored.verdicts[at]);
         let size = if key == labels::HOSTNAME {
             counted_nodes
         } else {
@@ -189,13 +208,17 @@ fn prepare(scored: &mut Scored, pod: &PodInfo, snapshot: &Snapshot, fitting: &[&
         // A domain among many weighs more: upstream's topologyNormalizingWeight.
         scored.weights.push((size as f64 + 2.0).ln());
         if key == labels::HOSTNAME {
+            fitting.iter().for_each(|node| verdicts.learn(&constraint.selector, &node.groups));
+            continue;
+        }
+        if domains.is_empty() {
             continue;
         }
         for node in snapshot.nodes().iter().filter(|node| node.exists) {
             if let Some(count) = node.label(key).and_then(|domain| domains.get_mut(domain))
                 && is_counted(constraint, pod, node)
             {
-                *count += matching(constraint, pod, node);
+                *count += matching(verdicts, constraint, pod, node);
             }
         }
     }
@@ -216,12 +239,20 @@ fn count(
     if constraints.iter().any(|constraint| node.label(&constraint.topology_key).is_none()) {
         return;
     }
-    for (constraint, domains) in constraints.iter().zip(&mut counted.domains) {
+    for (constraint, domains) in constraints.iter().zip(&mut counted.constraints) {
         let Some(domain) = node.label(&constraint.topology_key) else { continue };
         if is_counted(constraint, pod, node) {
-            let matching = matching(constraint, pod, node);
-            *domains.entry(domain.to_owned()).or_insert(0) += sign * matching;
+            let matching = matching(&mut domains.verdicts, constraint, pod, node);
+            *domains.counts.entry(domain.to_owned()).or_insert(0) += sign * matching;
         }
+    }
+}
+
+fn find_least(counted: &mut Counted, constraints: &[&SpreadConstraint]) {
+    for (constraint, domains) in constraints.iter().zip(&mut counted.constraints) {
+        let found = i64::try_from(domains.counts.len()).unwrap_or(i64::MAX);
+        let least = domains.counts.values().copied().min().unwrap_or(0);
+        domains.least = if found < constraint.min_domains { 0 } else { least };
     }
 }
 
@@ -230,15 +261,14 @@ fn is_counted(constraint: &SpreadConstraint, pod: &PodInfo, node: &NodeInfo) -> 
         && (!constraint.honor_taints || taint_toleration::tolerates_hard_taints(pod, node))
 }
 
-fn matching(constraint: &SpreadConstraint, pod: &PodInfo, node: &NodeInfo) -> i64 {
-    let matching = node.groups.iter().filter(|group| {
-        group.like.key.namespace == pod.key.namespace && selects(&constraint.selector, &group.like)
-    });
-    matching.map(|group| group.count).sum()
-}
-
-fn selects(selector: &LabelSelector, pod: &PodInfo) -> bool {
-    selector.matches(|key| pod.labels.get(key).map(String::as_str))
+fn matching(
+    verdicts: &mut Verdicts,
+    constraint: &SpreadConstraint,
+    pod: &PodInfo,
+    node: &NodeInfo,
+) -> i64 {
+    verdicts.learn(&constraint.selector, &node.groups);
+    verdicts.count(&constraint.selector, &pod.key.namespace, &node.groups)
 }
 
 /// Upstream's `systemDefaultConstraints`, for pods that a service or a workload selects.
@@ -266,7 +296,7 @@ fn default_selector(pod: &PodInfo, snapshot: &Snapshot) -> Option<LabelSelector>
         .range((namespace.clone(), String::new())..)
         .take_while(|((other, _), _)| other == namespace)
         .map(|(_, selector)| selector)
-        .filter(|selector| selects(selector, pod));
+        .filter(|selector| selects(selector, &pod.labels));
     let workload = pod.controller.as_ref().and_then(|uid| snapshot.workloads.get(uid));
     let texts: Vec<String> =
         services.chain(workload).filter(|s| !s.is_empty()).map(ToString::to_string).collect();

@@ -123,7 +123,7 @@ impl Mounts {
             reasons.push(VOLUME_GONE.into());
         }
         let is_here = |volume: &Arc<PersistentVolume>| {
-            volumes::is_reachable(volume, &node.name, &node.labels)
+            volumes::is_reachable(volume, &node.name, node.labels.all())
         };
         if !self.bound.iter().flatten().all(is_here) {
             reasons.push(NODE_CONFLICT.into());
@@ -167,7 +167,7 @@ impl Waiting {
             !taken.contains_key(volume.metadata.name.as_deref().unwrap_or_default())
         };
         let free = self.free.iter().filter(is_left);
-        let here = Some((node.name.as_str(), &node.labels));
+        let here = Some((node.name.as_str(), node.labels.all()));
         if let Some(volume) = volumes::best_match(&self.claim, free, here, true) {
             return Some(Some(volume));
         }

@@ -47,15 +47,22 @@ struct Load {
 pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure>> {
     let mut plane = Plane { server: Server::start(ironclad)?, children: Vec::new() };
     plane.start(ironclad, "controller-manager", &["--secure-port", "0"])?;
-    plane.start(ironclad, "scheduler", &[])?;
     let count = (10 * pods).div_ceil(PER_NODE).max(10).to_string();
     let flags = ["nodes", "--count", &count, "--start-delay", "0s", "--run-for", "0s"];
     plane.start(ironclad, "bench", &[&flags[..], &["--stop-delay", "0s"]].concat())?;
     let manager = plane.pid("controller-manager")?;
+    let load = move |kubeconfig: &Path| -> anyhow::Result<Load> {
+        Ok(Load { client: server::connect(kubeconfig)?, clock: Arc::new(SystemClock), pods })
+    };
+    // The controllers by themselves: on two cores the others would take most of the time.
     let mut figures = plane.server.run(async move |kubeconfig| {
-        let client = server::connect(&kubeconfig)?;
-        let load = Load { client, clock: Arc::new(SystemClock), pods };
+        let load = load(&kubeconfig)?;
         load.prepare().await?;
+        Ok(vec![load.pods_alone().await?])
+    })?;
+    plane.start(ironclad, "scheduler", &[])?;
+    figures.extend(plane.server.run(async move |kubeconfig| {
+        let load = load(&kubeconfig)?;
         let mut figures = load.one_deployment().await?;
         figures.push(load.many_deployments().await?);
         figures.push(load.jobs().await?);
@@ -64,7 +71,7 @@ pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure
         // Without their nodes they would be made again and again.
         load.remove_deployments().await?;
         Ok(figures)
-    })?;
+    })?);
     // Without nodes and pods nothing is left to be done.
     plane.stop("bench");
     let mut cleanup = testkit::command(ironclad);
@@ -120,6 +127,17 @@ impl Load {
         .await
     }
 
+    /// Makes pods that stay where they are made, and removes them.
+    async fn pods_alone(&self) -> anyhow::Result<Figure> {
+        let pods = self.pods;
+        let begun = self.clock.monotonic();
+        self.create(&apps("deployments"), &deployment("alone", pods)).await?;
+        self.deployment_has("alone", "replicas", pods).await?;
+        let made = rate(pods, self.since(begun));
+        self.remove_deployments().await?;
+        Ok(Figure::new(format!("pods of a Deployment of {pods}, made"), made))
+    }
+
     async fn one_deployment(&self) -> anyhow::Result<Vec<Figure>> {
         let pods = self.pods;
         let begun = self.clock.monotonic();
@@ -138,7 +156,7 @@ impl Load {
         let rolled = self.since(begun);
         self.remove_deployments().await?;
         Ok(vec![
-            Figure::new(format!("pods of a Deployment of {pods}, made"), made),
+            Figure::new("the same while they are scheduled and started, made", made),
             Figure::new(
                 format!("a Deployment of {pods} pods, until all are Ready"),
                 seconds(ready),

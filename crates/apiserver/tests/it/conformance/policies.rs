@@ -71,6 +71,32 @@ async fn policies_validate_deployments() {
 }
 
 #[tokio::test]
+async fn a_collection_is_deleted_up_to_what_a_policy_keeps() {
+    let server = Fixture::start().await;
+    let mut constraints = constraints("", "configmaps");
+    constraints["resourceRules"][0]["operations"] = json!(["DELETE"]);
+    let spec = json!({"matchConstraints": constraints,
+        "validations": [{"expression": "oldObject.metadata.name != 'm-50'"}]});
+    bind(&server, "validating", spec, json!({})).await;
+    for n in 0..100 {
+        let map = json!({"metadata": {"name": format!("m-{n:02}"), "labels": {"app": "m"}}});
+        server.create(CONFIG_MAPS, &map).await;
+    }
+    let all = format!("{CONFIG_MAPS}?labelSelector=app%3Dm");
+    let (code, status) = server.admin(Method::DELETE, &all, &Value::Null).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    let message = status["message"].as_str().unwrap();
+    // The request names none of them, and upstream's error goes by the request.
+    assert!(message.starts_with("configmaps \"Unknown\" is forbidden: "), "{message}");
+    let left = read(&server, &all).await;
+    let left: Vec<_> =
+        left["items"].as_array().unwrap().iter().map(|map| &map["metadata"]["name"]).collect();
+    // What came before is gone; what comes long after was not begun.
+    assert_eq!(left[0], "m-50");
+    assert!(left.len() > 10 && *left[left.len() - 1] == json!("m-99"), "{left:?}");
+}
+
+#[tokio::test]
 async fn policies_mutate_deployments() {
     let server = Fixture::start().await;
     let spec = json!({"matchConstraints": constraints("apps", "deployments"),

@@ -10,7 +10,7 @@ use super::*;
 fn snapshot(claims: &[Value], volumes: &[Value]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for name in ["a", "b"] {
-        let labels = [("kubernetes.io/hostname".to_owned(), name.to_owned())].into();
+        let labels = [("kubernetes.io/hostname".to_owned(), name.to_owned())].into_iter().collect();
         let node = NodeInfo { name: name.to_owned(), labels, ..NodeInfo::default() };
         snapshot.set_node(&node);
     }
