@@ -1,8 +1,9 @@
 //! What must hold at every change.
 //!
 //! Programs act on caches that are late, and so does upstream: what is allowed is what a late view
-//! could have allowed. A limit is the largest that it was within [`WINDOW`], and a promise about
-//! pods that stay available is looked at only where nobody else took pods away within it.
+//! could have allowed. A limit of what is created is the largest that it was within [`WINDOW`].
+//! What is taken away, counted and granted is judged by what the program knew (`view`), and besides,
+//! where nobody else took pods away within it, by what is true.
 
 mod autoscaler;
 mod claims;
@@ -34,6 +35,7 @@ const IN_FLIGHT: Duration = Duration::from_secs(30);
 
 pub(crate) use jobs::finished_at;
 pub(crate) use nodes::tolerated;
+use pods::surge;
 pub(crate) use pods::target;
 
 /// What is remembered for it.

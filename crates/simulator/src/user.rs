@@ -119,16 +119,18 @@ impl User {
         (effect == "NoExecute" && is_patient) || api.all("/persistentvolumes").next().is_some()
     }
 
-    /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them.
+    /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them. Of
+    /// those that have ended some hold a claim: those of Jobs stay as long as the Job does.
     pub(crate) fn tend(&self) {
         let (mut missing, mut held) = (BTreeSet::new(), Vec::new());
         {
             let api = self.world.api();
-            for pod in api.all("/pods").filter(|pod| is_active(pod)) {
+            let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+            for pod in api.all("/pods").filter(stays) {
                 let namespace = text(&pod["metadata"]["namespace"]);
                 for name in claims_of(pod) {
                     match api.get("/persistentvolumeclaims", namespace, &name) {
-                        None if !name.contains('-') => {
+                        None if is_active(pod) && is_users(pod, &name) => {
                             missing.insert((namespace.to_owned(), name));
                         }
                         Some(claim) if claim["metadata"]["deletionTimestamp"].is_string() => {
@@ -137,7 +139,8 @@ impl User {
                         // It was placed for a claim of that name that is gone: no one chooses a
                         // node for the new one, upstream neither.
                         Some(claim)
-                            if text(&claim["spec"]["volumeName"]).is_empty()
+                            if is_active(pod)
+                                && text(&claim["spec"]["volumeName"]).is_empty()
                                 && !text(&pod["spec"]["nodeName"]).is_empty() =>
                         {
                             held.push(path_of("/pods", pod));
@@ -357,6 +360,16 @@ impl User {
             self.make_namespace(last);
         }
     }
+}
+
+/// Whether nobody else makes a claim that a pod waits for: pods of a set that is gone have claims of
+/// their own, too.
+fn is_users(pod: &Value, claim: &str) -> bool {
+    let is_alone = pod["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty);
+    let mut volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    !claim.contains('-')
+        || (is_alone
+            && volumes.any(|volume| volume["persistentVolumeClaim"]["claimName"] == *claim))
 }
 
 /// A reference to an owner.

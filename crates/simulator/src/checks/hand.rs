@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Checks, controller, controls, is_active, is_available, number, target};
+use super::{Checks, controller, controls, is_active, is_available, number, surge, target};
 use crate::api::{Api, Asked, Commit};
 use crate::nodes::text;
 use crate::view::Past;
@@ -192,8 +192,16 @@ impl Taking<'_> {
         // Of those with taints some are wanted still; they are left out.
         let wants = |node: &Value| node["spec"]["taints"].as_array().is_none_or(Vec::is_empty);
         let on = past.get("/nodes", "", &node);
-        let is_alone = count(pods.iter().filter(|pod| target(pod) == node && is_active(pod))) < 2;
-        if !is_available(pod) || !is_alone || !on.is_some_and(wants) {
+        if !is_available(pod) || !on.is_some_and(wants) {
+            return true;
+        }
+        let mut beside =
+            pods.iter().filter(|pod| target(pod) == node && is_active(pod) && !self.is_it(pod));
+        let hash = |pod: &Value| pod["metadata"]["labels"]["controller-revision-hash"].clone();
+        if surge(set) > 0 {
+            return beside.any(|other| is_available(other) || hash(other) == hash(pod));
+        }
+        if beside.next().is_some() {
             return true;
         }
         let newest = newest(self.api, self.owner);
@@ -205,9 +213,8 @@ impl Taking<'_> {
             name != node
                 && wants(on)
                 && there.all(|pod| {
-                    let hash = &pod["metadata"]["labels"]["controller-revision-hash"];
                     // Old ones that do not serve anyway are replaced besides, as upstream's.
-                    if is_available(pod) { self.is_taken(pod) } else { *hash == *newest }
+                    if is_available(pod) { self.is_taken(pod) } else { hash(pod) == *newest }
                 })
         };
         let missing = count(past.all("/nodes").filter(|node| lacks(node)));

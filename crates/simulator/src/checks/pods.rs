@@ -84,7 +84,9 @@ impl Checks {
         });
         let pods = i64::try_from(pods.count()).unwrap_or(i64::MAX);
         let unanswered = self.unanswered.get(text(&owner["uid"])).copied().unwrap_or(0);
-        if pods > 1 + unanswered {
+        let set =
+            api.get("apps/daemonsets", text(&pod["metadata"]["namespace"]), text(&owner["name"]));
+        if pods > 1 + set.map_or(0, surge) + unanswered {
             let name = &owner["name"];
             self.violated(format!("daemon set {name} has {pods} pods for node {target}"));
         }
@@ -154,6 +156,11 @@ impl Checks {
             ));
         }
     }
+}
+
+/// How many pods more than one a node may have while a daemon set is updated.
+pub(super) fn surge(set: &Value) -> i64 {
+    number(&set["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"], 0).min(1)
 }
 
 /// The node that a pod of a daemon set is for.
