@@ -19,6 +19,8 @@ mod jobs;
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod provisioning;
