@@ -434,6 +434,55 @@ mod tests {
         assert!(futures::FutureExt::now_or_never(queue.next()).is_none());
     }
 
+    #[tokio::test]
+    async fn a_key_that_comes_again_and_again_lets_the_others_have_their_turn() {
+        let queue = queue(&manual());
+        queue.add("busy");
+        let mut turns = Vec::new();
+        for waiting in ["a", "b", "c"] {
+            let key = queue.next().await;
+            turns.push(key);
+            // It changes all the time, while it is handled too.
+            queue.add("busy");
+            queue.add(waiting);
+            queue.done(&key);
+        }
+        while queue.depth() > 1 {
+            let key = queue.next().await;
+            turns.push(key);
+            queue.add("busy");
+            queue.done(&key);
+        }
+        let mut others: Vec<_> = turns.iter().copied().filter(|key| *key != "busy").collect();
+        others.dedup();
+        assert_eq!(others, ["a", "b", "c"], "{turns:?}");
+        let longest = turns.split(|key| *key != "busy").map(<[_]>::len).max();
+        assert_eq!(longest, Some(1), "nobody is handled twice before the others: {turns:?}");
+    }
+
+    #[tokio::test]
+    async fn failures_slow_a_key_down_and_success_makes_it_quick_again() {
+        let clock = manual();
+        let queue = queue(&clock);
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            queue.add_rate_limited("a");
+            let mut waited = Duration::ZERO;
+            while futures::FutureExt::now_or_never(queue.next()).is_none() {
+                clock.advance(Duration::from_millis(5).max(waited));
+                waited += Duration::from_millis(5).max(waited);
+            }
+            waits.push(waited);
+            queue.done(&"a");
+        }
+        assert_eq!(waits[..4], [5, 10, 20, 40].map(Duration::from_millis));
+        assert!(waits[19] <= Duration::from_secs(2 * 1000), "{waits:?}");
+        queue.forget(&"a");
+        queue.add_rate_limited("a");
+        clock.advance(Duration::from_millis(5));
+        assert_eq!(queue.next().await, "a");
+    }
+
     #[derive(Default)]
     struct Told(Mutex<Vec<String>>);
 

@@ -188,9 +188,12 @@ impl Pass<'_> {
         };
         let proposal = self.propose(key, target, named, samples, measure).await;
         let proposal = proposal.map_err(failed)?;
-        let name = match wanted.average_utilization {
-            Some(_) => format!("{resource} resource utilization (percentage of request)"),
-            None => format!("{resource} resource"),
+        let name = match (wanted.average_utilization, container) {
+            (Some(_), None) => format!("{resource} resource utilization (percentage of request)"),
+            (Some(_), Some(_)) => {
+                format!("{resource} container resource utilization (percentage of request)")
+            }
+            (None, _) => format!("{resource} resource"),
         };
         let mut current = json!({ "averageValue": printed(proposal.average) });
         if let Some(percent) = proposal.utilization {

@@ -114,16 +114,12 @@ impl Controller {
         create: Create,
     ) -> Result<(), ClientError> {
         let revision = revision::next_revision(&rollout.old);
-        let now = self.ctx.clock.now();
+        let known = status_of(rollout).conditions;
         if let Some(new) = rollout.new.clone() {
             let new = self.update_new(rollout, new, revision).await?;
-            let known = rollout.deployment.status.clone().unwrap_or_default();
-            if progress::find(&known, progress::PROGRESSING).is_none() {
-                let name = new.metadata.name.as_deref().unwrap_or_default();
-                let text = format!("Found new replica set {name:?}");
-                let status = rollout.deployment.status.get_or_insert_default();
-                let reason = "FoundNewReplicaSet";
-                progress::set(status, progress::PROGRESSING, "True", reason, text, now);
+            if progress::find(&status_of(rollout), progress::PROGRESSING).is_none() {
+                let text = format!("Found new replica set {:?}", name_of(&new));
+                self.note_progress(rollout, "FoundNewReplicaSet", text);
             }
             rollout.new = Some(new);
         } else if create == Create::Yes {
@@ -132,7 +128,8 @@ impl Controller {
         if let Some(new) = &rollout.new {
             let revision = revision::annotation(&new.metadata, DEPLOYMENT_REVISION);
             let revision = revision.map(str::to_owned);
-            self.number_deployment(rollout, revision.as_deref()).await?;
+            let is_news = status_of(rollout).conditions != known;
+            self.number_deployment(rollout, revision.as_deref(), is_news).await?;
         }
         Ok(())
     }
@@ -188,12 +185,20 @@ impl Controller {
             let text = format!("Scaled up replica set {name} from 0 to {}", size(&created));
             self.event(rollout, EventType::Normal, "ScalingReplicaSet", text);
         }
-        let status = rollout.deployment.status.get_or_insert_default();
         let text = format!("Created new replica set {name:?}");
-        let reason = "NewReplicaSetCreated";
-        progress::set(status, progress::PROGRESSING, "True", reason, text, now);
+        self.note_progress(rollout, "NewReplicaSetCreated", text);
         rollout.new = Some(created);
         Ok(())
+    }
+
+    /// Where progress is expected at all, a ReplicaSet to begin with is news.
+    fn note_progress(&self, rollout: &mut Rollout, reason: &str, text: String) {
+        if progress::deadline(rollout).is_none() {
+            return;
+        }
+        let status = rollout.deployment.status.get_or_insert_default();
+        let now = self.ctx.clock.now();
+        progress::set(status, progress::PROGRESSING, "True", reason, text, now);
     }
 
     /// The name is taken: by our own ReplicaSet that the cache has not seen yet, or by another
@@ -221,21 +226,28 @@ impl Controller {
     }
 
     /// The Deployment carries the revision of its newest ReplicaSet. It is written with the status,
-    /// as upstream does it, so that it makes no new generation.
+    /// as upstream does it, so that it makes no new generation; with it goes what is new in the
+    /// conditions, before anything else replaces that.
     async fn number_deployment(
         &self,
         rollout: &mut Rollout,
         revision: Option<&str>,
+        is_news: bool,
     ) -> Result<(), ClientError> {
         let meta = &rollout.deployment.metadata;
-        if revision::annotation(meta, DEPLOYMENT_REVISION) == revision || revision.is_none() {
+        let is_known =
+            revision::annotation(meta, DEPLOYMENT_REVISION) == revision || revision.is_none();
+        if is_known && !is_news {
             return Ok(());
         }
-        let change = json!({ "metadata": {
-            "annotations": { DEPLOYMENT_REVISION: revision },
-            "uid": meta.uid,
-            "resourceVersion": meta.resource_version,
-        } });
+        let mut change =
+            json!({ "metadata": { "uid": meta.uid, "resourceVersion": meta.resource_version } });
+        if !is_known {
+            change["metadata"]["annotations"] = json!({ DEPLOYMENT_REVISION: revision });
+        }
+        if is_news {
+            change["status"] = json!({ "conditions": status_of(rollout).conditions });
+        }
         let api = self.client.api::<Deployment>(meta.namespace.as_deref().unwrap_or_default());
         let name = meta.name.as_deref().unwrap_or_default();
         let written = api.merge_update(name, "status", &change).await?;
@@ -348,6 +360,10 @@ impl Controller {
     fn event(&self, rollout: &Rollout, kind: EventType, reason: &str, text: String) {
         self.recorder.record(&Regarding::object(&rollout.deployment), kind, reason, text);
     }
+}
+
+fn name_of(set: &ReplicaSet) -> &str {
+    set.metadata.name.as_deref().unwrap_or_default()
 }
 
 fn status_of(rollout: &Rollout) -> DeploymentStatus {

@@ -174,7 +174,8 @@ fn remove(status: &mut DeploymentStatus, kind: &str) {
     }
 }
 
-fn deadline(rollout: &Rollout) -> Option<jiff::SignedDuration> {
+/// How long a roll-out may make no progress, if there is a limit.
+pub(super) fn deadline(rollout: &Rollout) -> Option<jiff::SignedDuration> {
     let seconds = rollout.spec().progress_deadline_seconds.filter(|s| *s != NO_DEADLINE)?;
     Some(jiff::SignedDuration::from_secs(seconds.into()))
 }

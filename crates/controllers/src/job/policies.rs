@@ -60,10 +60,10 @@ fn rule<'a>(spec: &'a JobSpec, pod: &PodView) -> Option<(&'a str, String)> {
 
 /// Whether a rule is about a pod, in the words of the condition.
 fn fits(rule: &PodFailurePolicyRule, at: usize, pod: &PodView) -> Option<String> {
-    let action = &rule.action;
+    let (action, failure) = (&rule.action, pod.failure.as_ref()?);
     if let Some(wanted) = &rule.on_exit_codes {
         let (container, code) =
-            pod.exits.iter().find(|(name, code)| is_meant(wanted, name, *code))?;
+            failure.exits.iter().find(|(name, code)| is_meant(wanted, name, *code))?;
         return Some(format!(
             "Container {container} for pod {} failed with exit code {code} matching {action} rule \
              at index {at}",
@@ -71,7 +71,7 @@ fn fits(rule: &PodFailurePolicyRule, at: usize, pod: &PodView) -> Option<String>
         ));
     }
     let patterns = rule.on_pod_conditions.as_deref().unwrap_or_default();
-    let found = pod.conditions.iter().find(|(kind, status)| {
+    let found = failure.conditions.iter().find(|(kind, status)| {
         let is_it =
             |pattern: &k8s_openapi::api::batch::v1::PodFailurePolicyOnPodConditionsPattern| {
                 pattern.type_ == *kind && pattern.status.as_deref().unwrap_or("True") == status
@@ -183,7 +183,8 @@ impl IndexFailures {
                 found.failed.insert(index);
                 continue;
             }
-            found.next.insert(index, (failures, failures.wait(pod.finished, now)));
+            let finished = pod.failure.as_ref().and_then(|failure| failure.finished);
+            found.next.insert(index, (failures, failures.wait(finished, now)));
             found.kept.insert(pod.uid.clone());
         }
         found

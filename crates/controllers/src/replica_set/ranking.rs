@@ -66,7 +66,7 @@ fn compare(
 }
 
 fn phase_rank(pod: &PodView) -> u8 {
-    match pod.phase.as_str() {
+    match pod.phase {
         "Pending" | "" => 0,
         "Unknown" => 1,
         _ => 2,

@@ -20,14 +20,19 @@ fn widget(api: &MemoryApi, replicas: i32) {
 }
 
 fn autoscaler(api: &MemoryApi) {
+    autoscaler_with(api, &json!({}));
+}
+
+fn autoscaler_with(api: &MemoryApi, more: &Value) {
+    let mut spec = json!({ "minReplicas": 1, "maxReplicas": 5,
+        "scaleTargetRef": { "apiVersion": "example.io/v1", "kind": "Widget", "name": "w" },
+        "metrics": [{ "type": "Resource", "resource": { "name": "cpu",
+            "target": { "type": "Utilization", "averageUtilization": 50 } } }] });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     api.create(
         AUTOSCALERS,
         json!({ "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-            "metadata": { "name": "a" }, "spec": { "minReplicas": 1, "maxReplicas": 5,
-                "scaleTargetRef": {
-                    "apiVersion": "example.io/v1", "kind": "Widget", "name": "w" },
-                "metrics": [{ "type": "Resource", "resource": { "name": "cpu",
-                    "target": { "type": "Utilization", "averageUtilization": 50 } } }] } }),
+            "metadata": { "name": "a" }, "spec": spec }),
     );
 }
 
@@ -330,4 +335,90 @@ async fn a_target_grows_no_faster_than_it_may_and_stays_within_its_bounds() {
         api.get(&format!("{WIDGETS}/w")).unwrap()["spec"]["replicas"].as_i64() > Some(1)
     })
     .await;
+}
+
+const RECOMMENDED: &str = "recommended size matches current size";
+
+/// Has so many pods, each of which uses this much, and an autoscaler with what is more.
+fn balanced(api: &MemoryApi, pods: i32, used: &str, more: &Value) {
+    namespace(api);
+    widget(api, pods);
+    (0..pods).for_each(|at| pod(api, &format!("p{at}"), used));
+    autoscaler_with(api, more);
+}
+
+/// From now on the pods use this much, and the autoscaler looks at them.
+fn use_now(api: &MemoryApi, pods: i32, used: &str) {
+    let usage = json!({ "containers": [{ "name": "c", "usage": { "cpu": used } }] });
+    (0..pods).for_each(|at| drop(api.patch(&format!("{METRICS}/p{at}"), &usage)));
+    api.patch(&format!("{AUTOSCALERS}/a"), &json!({ "spec": { "maxReplicas": 6 } }));
+}
+
+fn replicas(api: &MemoryApi) -> Value {
+    api.get(&format!("{WIDGETS}/w")).unwrap()["spec"]["replicas"].clone()
+}
+
+#[tokio::test]
+async fn a_target_of_the_right_size_says_so() {
+    let running = Running::start();
+    let api = &running.api;
+    balanced(api, 2, "500m", &json!({}));
+    says(api, "AbleToScale", json!(["True", "ReadyForNewScale", RECOMMENDED])).await;
+    let text = "the desired count is within the acceptable range";
+    says(api, "ScalingLimited", json!(["False", "DesiredWithinRange", text])).await;
+    let text = "the HPA was able to successfully calculate a replica count from cpu resource \
+                utilization (percentage of request)";
+    says(api, "ScalingActive", json!(["True", "ValidMetricFound", text])).await;
+    assert_eq!(replicas(api), 2);
+}
+
+#[tokio::test]
+async fn a_target_shrinks_no_further_than_its_least() {
+    let running = Running::start();
+    let api = &running.api;
+    // At once, that is: the size it begins with would hold for minutes.
+    let down = json!({ "scaleDown": { "stabilizationWindowSeconds": 0 } });
+    balanced(api, 2, "10m", &json!({ "minReplicas": 2, "behavior": down }));
+    let text = "the desired replica count is less than the minimum replica count";
+    says(api, "ScalingLimited", json!(["True", "TooFewReplicas", text])).await;
+    assert_eq!(replicas(api), 2);
+}
+
+#[tokio::test]
+async fn a_target_does_not_follow_what_may_be_over_soon() {
+    let running = Running::start();
+    let api = &running.api;
+    balanced(api, 4, "500m", &json!({}));
+    says(api, "AbleToScale", json!(["True", "ReadyForNewScale", RECOMMENDED])).await;
+    use_now(api, 4, "10m");
+    let text = "recent recommendations were higher than current one, applying the highest recent \
+                recommendation";
+    says(api, "AbleToScale", json!(["True", "ScaleDownStabilized", text])).await;
+    assert_eq!(replicas(api), 4);
+
+    let running = Running::start();
+    let api = &running.api;
+    let slowly = json!({ "behavior": { "scaleUp": { "stabilizationWindowSeconds": 300 } } });
+    balanced(api, 2, "500m", &slowly);
+    says(api, "AbleToScale", json!(["True", "ReadyForNewScale", RECOMMENDED])).await;
+    use_now(api, 2, "2");
+    let text = "recent recommendations were lower than current one, applying the lowest recent \
+                recommendation";
+    says(api, "AbleToScale", json!(["True", "ScaleUpStabilized", text])).await;
+    assert_eq!(replicas(api), 2);
+}
+
+#[tokio::test]
+async fn a_target_shrinks_no_faster_than_it_may() {
+    let running = Running::start();
+    let api = &running.api;
+    let one = json!([{ "type": "Pods", "value": 1, "periodSeconds": 60 }]);
+    let down = json!({ "stabilizationWindowSeconds": 0, "policies": one });
+    balanced(api, 4, "10m", &json!({ "behavior": { "scaleDown": down } }));
+    let text = "the desired replica count is decreasing faster than the maximum scale rate";
+    says(api, "ScalingLimited", json!(["True", "ScaleDownLimit", text])).await;
+    api.tells("SuccessfulRescale", "New size: 3; reason: All metrics below target").await;
+    let text = "the HPA controller was able to update the target scale to 3";
+    says(api, "AbleToScale", json!(["True", "SucceededRescale", text])).await;
+    assert_eq!(replicas(api), 3);
 }

@@ -154,6 +154,11 @@ async fn pods_leave_tainted_devices_when_their_time_is_over() {
     assert!(api.get(&format!("{PODS}/p")).is_some());
     api.patch(&format!("{SLICES}/s"), &slice(taint("gone")));
     api.eventually("it is evicted", |api| api.get(&format!("{PODS}/p")).is_none()).await;
+    let last = api.history(&format!("{PODS}/p")).pop().unwrap();
+    let told = &last["status"]["conditions"][0];
+    assert_eq!((&told["type"], &told["status"]), (&json!("DisruptionTarget"), &json!("True")));
+    assert_eq!(told["reason"], "DeletionByDeviceTaintManager");
+    assert_eq!(told["message"], "Device Taint manager: deleting due to NoExecute taint");
     api.eventually("and told so", |api| {
         texts(api, "DeviceTaintManagerEviction").contains(&"Marking for deletion".to_owned())
     })

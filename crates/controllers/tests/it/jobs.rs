@@ -103,3 +103,59 @@ async fn a_pod_of_a_job_that_is_gone_is_let_go_though_another_has_its_name() {
     }
     api.eventually("both are gone", |api| api.list(PODS).is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_going_is_replaced_now_or_when_it_is_gone() {
+    for (policy, before) in [("TerminatingOrFailed", 2), ("Failed", 1)] {
+        let running = Running::start_timed();
+        let api = &running.api;
+        namespace(api);
+        let one = json!({ "parallelism": 1, "completions": 1, "completionMode": "NonIndexed",
+            "podReplacementPolicy": policy });
+        api.create(
+            "/api/v1/nodes",
+            json!({ "metadata": { "name": "a" }, "status": {
+                "conditions": [{ "type": "Ready", "status": "True" }] } }),
+        );
+        job(api, &one);
+        api.eventually("a pod", |api| api.list(PODS).len() == 1).await;
+        let path = format!("{PODS}/{}", name(&api.list(PODS)[0]));
+        let held = json!({ "metadata": { "finalizers":
+            ["batch.kubernetes.io/job-tracking", "test/held"] },
+            "spec": { "nodeName": "a" }, "status": { "phase": "Running" } });
+        api.patch(&path, &held);
+        api.delete(&path);
+        let status = |api: &MemoryApi| api.get(&format!("{JOBS}/j")).unwrap()["status"].clone();
+        api.eventually("it is going", |api| status(api)["terminating"] == 1).await;
+        api.eventually(&format!("{policy}: {before} pods"), |api| {
+            let active = status(api)["active"].as_i64().unwrap_or(0);
+            api.list(PODS).len() == before && active == i64::try_from(before).unwrap() - 1
+        })
+        .await;
+        // Its end is what the other policy waits for.
+        let ended = json!({ "status": { "phase": "Failed" } });
+        api.patch(&path, &ended);
+        tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+        api.eventually("another runs", |api| status(api)["active"] == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_of_another_manager_is_left_alone() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    job(api, &json!({ "managedBy": "example.io/manager" }));
+    let labels = json!({ "batch.kubernetes.io/controller-uid": "ours" });
+    let ours = json!({ "metadata": { "name": "ours", "uid": "ours" }, "spec": {
+        "managedBy": "kubernetes.io/job-controller", "parallelism": 1, "completions": 1,
+        "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels },
+            "spec": { "restartPolicy": "Never", "containers": [{ "name": "c" }] } } } });
+    api.create(JOBS, ours);
+    api.eventually("the other one has its pod", |api| {
+        api.get(&format!("{JOBS}/ours")).unwrap()["status"]["active"] == 1
+    })
+    .await;
+    assert!(api.list(PODS).iter().all(|pod| name(pod).starts_with("ours-")));
+    assert!(api.get(&format!("{JOBS}/j")).unwrap()["status"].is_null());
+}

@@ -5,6 +5,8 @@ mod attachments;
 #[cfg(test)]
 mod autoscaler;
 #[cfg(test)]
+mod deployments;
+#[cfg(test)]
 mod devices;
 #[cfg(test)]
 mod disruption;
@@ -19,9 +21,13 @@ mod jobs;
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod metric_sources;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod nodes;
+#[cfg(test)]
+mod owners;
 #[cfg(test)]
 mod provisioning;
 #[cfg(test)]
@@ -32,6 +38,8 @@ mod rollouts;
 mod stateful_sets;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod told;
 #[cfg(test)]
 mod volumes;
 #[cfg(test)]

@@ -38,6 +38,8 @@ struct State {
     log: Vec<(&'static str, Key, Value)>,
     /// Requests that fail: method and a part of the path.
     refused: Vec<(Method, String)>,
+    /// What other servers answer, by path.
+    answers: BTreeMap<String, Value>,
 }
 
 /// The content type of strategic merge patches.
@@ -87,6 +89,14 @@ impl MemoryApi {
         self.lock().objects.get(&Target::parse(path).key()).cloned()
     }
 
+    /// Everything that an object has been, oldest first.
+    pub(crate) fn history(&self, path: &str) -> Vec<Value> {
+        let key = Target::parse(path).key();
+        let state = self.lock();
+        let of_it = state.log.iter().filter(|entry| entry.1 == key);
+        of_it.map(|entry| entry.2.clone()).collect()
+    }
+
     /// The objects of a collection, in one namespace or in all.
     pub(crate) fn list(&self, collection: &str) -> Vec<Value> {
         let target = Target::parse(&format!("{collection}/"));
@@ -99,6 +109,11 @@ impl MemoryApi {
     /// [`REFUSED`]; what the test itself does is not refused.
     pub(crate) fn refuse(&self, method: Method, part: &str) {
         self.lock().refused.push((method, part.to_owned()));
+    }
+
+    /// Answers reads of a path as a server of an API of its own would.
+    pub(crate) fn answers(&self, path: &str, answer: Value) {
+        self.lock().answers.insert(path.to_owned(), answer);
     }
 
     /// Refuses nothing any more.
@@ -148,7 +163,8 @@ impl MemoryApi {
             return Err(failure(Reason::InternalError, REFUSED));
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
-        if let Some(document) = discovery(path) {
+        let of_another = self.lock().answers.get(path).cloned();
+        if let Some(document) = of_another.or_else(|| discovery(path)) {
             return Ok(document);
         }
         let mut target = Target::parse(path);
@@ -278,6 +294,9 @@ impl MemoryApi {
         }
         if object["metadata"]["deletionTimestamp"].is_null() {
             object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z".into();
+        }
+        if state.objects.get(&key) == Some(&object) {
+            return Ok(object);
         }
         Ok(self.settle(&mut state, key, object))
     }

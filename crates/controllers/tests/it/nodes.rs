@@ -1,5 +1,7 @@
 //! What the controllers make of nodes that fail, and of the pods on them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::memory_api::MemoryApi;
@@ -122,4 +124,50 @@ async fn pods_of_a_node_out_of_service_are_removed_when_they_are_to_go() {
     .await;
     let stays = api.get(&format!("{PODS}/stays")).unwrap();
     assert_eq!(stays["status"]["phase"], "Running");
+}
+
+#[tokio::test]
+async fn a_node_that_renews_its_lease_is_alive_whatever_else_it_does_not_say() {
+    let impatient = controllers::NodeHealth { grace: Duration::from_secs(1), ..Default::default() };
+    let running = Running::start_with(impatient);
+    let api = &running.api;
+    node(api, "a", "a", "True");
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    api.create(leases, json!({ "metadata": { "name": "a" }, "spec": {} }));
+    let ready = |api: &MemoryApi| {
+        api.get(&format!("{NODES}/a")).unwrap()["status"]["conditions"][0]["status"].clone()
+    };
+    for beat in 0..30 {
+        let renewed = json!({ "spec": { "renewTime": format!("2026-01-01T00:00:{beat:02}Z") } });
+        api.patch(&format!("{leases}/a"), &renewed);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(ready(api), "True", "at beat {beat}");
+    }
+    api.eventually("it has fallen silent", |api| ready(api) == "Unknown").await;
+}
+
+#[tokio::test]
+async fn every_node_has_a_range_of_its_own_for_pods() {
+    let running = Running::start();
+    let api = &running.api;
+    ["a", "b"].into_iter().for_each(|name| node(api, name, "z", "True"));
+    let range = |api: &MemoryApi, name: &str| {
+        let spec = api.get(&format!("{NODES}/{name}")).unwrap()["spec"].clone();
+        let range = spec["podCIDR"].as_str().unwrap_or_default().to_owned();
+        assert!(range.is_empty() || spec["podCIDRs"] == json!([range]));
+        range
+    };
+    api.eventually("both have one", |api| {
+        let mut ranges = ["a", "b"].map(|name| range(api, name));
+        ranges.sort();
+        ranges == ["10.42.0.0/24", "10.42.1.0/24"]
+    })
+    .await;
+    let free = range(api, "a");
+    api.delete(&format!("{NODES}/a"));
+    node(api, "c", "z", "True");
+    api.eventually("the next one has another, or what is free again", |api| {
+        range(api, "c") == free || range(api, "c") == "10.42.2.0/24"
+    })
+    .await;
 }

@@ -128,3 +128,24 @@ async fn claims_are_made_and_go_as_the_policy_says() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn claims_outlive_their_set_unless_the_policy_says_otherwise() {
+    for (policy, left) in [("Retain", 3), ("Delete", 0)] {
+        let running = Running::start();
+        let api = &running.api;
+        namespace(api);
+        let retention = json!({ "whenScaled": "Retain", "whenDeleted": policy });
+        let template = json!({ "metadata": { "name": "data" },
+            "spec": { "accessModes": ["ReadWriteOnce"] } });
+        set(
+            api,
+            &json!({ "persistentVolumeClaimRetentionPolicy": retention,
+                "volumeClaimTemplates": [template] }),
+        );
+        all_are(api, "one").await;
+        api.delete(&format!("{SETS}/web"));
+        api.eventually("the pods are gone", |api| api.list(PODS).is_empty()).await;
+        api.eventually(policy, |api| api.list(CLAIMS).len() == left).await;
+    }
+}

@@ -15,6 +15,24 @@ pub(crate) struct Running {
     shutdown: Shutdown,
 }
 
+/// The first of January 2026, and what passed of tokio's time since it was made.
+struct TokiosClock(tokio::time::Instant);
+
+impl clock::Clock for TokiosClock {
+    fn now(&self) -> jiff::Timestamp {
+        let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        start + self.0.elapsed()
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn sleep(&self, duration: std::time::Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.shutdown.begin();
@@ -27,10 +45,29 @@ impl Running {
     }
 
     pub(crate) fn start_on(api: MemoryApi) -> Self {
+        let clock = Arc::new(clock::SystemClock);
+        Self::start_all(api, clock, controllers::NodeHealth::default())
+    }
+
+    /// With a clock that passes with tokio's, which a test pauses.
+    pub(crate) fn start_timed() -> Self {
+        let clock = Arc::new(TokiosClock(tokio::time::Instant::now()));
+        Self::start_all(MemoryApi::default(), clock, controllers::NodeHealth::default())
+    }
+
+    /// With other times of nodes.
+    pub(crate) fn start_with(nodes: controllers::NodeHealth) -> Self {
+        Self::start_all(MemoryApi::default(), Arc::new(clock::SystemClock), nodes)
+    }
+
+    fn start_all(
+        api: MemoryApi,
+        clock: clock::SharedClock,
+        nodes: controllers::NodeHealth,
+    ) -> Self {
         let shutdown = Shutdown::new();
         let metrics = telemetry::Registry::new();
-        let clock = Arc::new(clock::SystemClock);
-        let run = manage_with(&api, clock, metrics.clone(), shutdown.clone());
+        let run = manage_with(&api, clock, metrics.clone(), nodes, shutdown.clone());
         drop(stdx::task::spawn("controllers", run));
         Self { api, metrics, shutdown }
     }
@@ -66,13 +103,15 @@ pub(crate) fn manage(
     shutdown: Shutdown,
 ) -> BoxFuture<'static, Result<(), controllers::RunError>> {
     let clock = Arc::new(clock::SystemClock);
-    manage_with(api, clock, telemetry::Registry::new(), shutdown)
+    let nodes = controllers::NodeHealth::default();
+    manage_with(api, clock, telemetry::Registry::new(), nodes, shutdown)
 }
 
 fn manage_with(
     api: &MemoryApi,
     clock: clock::SharedClock,
     metrics: telemetry::Registry,
+    nodes: controllers::NodeHealth,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, Result<(), controllers::RunError>> {
     let client = api.client();
@@ -92,7 +131,7 @@ fn manage_with(
         signing: None,
         unused_tokens: jiff::SignedDuration::from_hours(24),
         force_detach_on_timeout: true,
-        nodes: controllers::NodeHealth::default(),
+        nodes,
         features: features::Features::parse(&[GATES]).unwrap(),
     };
     let deps = controllers::Deps {

@@ -137,3 +137,45 @@ fn controllers_of_their_own_process_act_under_accounts_of_their_own() {
     let log = parts.log("controller-manager");
     assert!(!log.contains("orbidden"), "{log}");
 }
+
+#[test]
+fn controllers_that_are_left_out_do_nothing() {
+    let mut parts = Parts::new();
+    parts.start_api_server();
+    let labels = json!({ "app": "web" });
+    let spec = json!({ "selector": { "matchLabels": labels }, "replicas": 1,
+        "template": { "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "c", "image": "i" }] } } });
+    let (deployments, sets) = (
+        "/apis/apps/v1/namespaces/default/deployments",
+        "/apis/apps/v1/namespaces/default/replicasets",
+    );
+    for (path, name) in [(deployments, "web"), (sets, "own")] {
+        let object = json!({ "metadata": { "name": name }, "spec": spec });
+        parts.until(name, || parts.request(Method::POST, path, Some(&object)));
+    }
+    let (is_wrong, said) =
+        parts.run("controller-manager", &["--secure-port=0", "--controllers=*,-no-such-thing"]);
+    assert!(!is_wrong && said.contains("no-such-thing"), "{said}");
+    let all_but = "--controllers=*,-deployment-controller";
+    parts.start("controller-manager", &["--secure-port=0", all_but]);
+    parts.until("the set has its pod", || {
+        let pods = parts.get("/api/v1/namespaces/default/pods")?;
+        (pods["items"].as_array()?.len() == 1).then_some(())
+    });
+    let is_left_alone = |parts: &Parts| {
+        let sets = parts.get(sets).unwrap()["items"].as_array().unwrap().len();
+        let deployment = parts.get(&format!("{deployments}/web")).unwrap();
+        sets == 1 && deployment["status"]["observedGeneration"].is_null()
+    };
+    assert!(is_left_alone(&parts));
+    parts.kill("controller-manager");
+    // The old name is known, too; nobody else works then.
+    parts.start("controller-manager", &["--secure-port=0", "--controllers=deployment"]);
+    parts.until("the deployment has its set", || {
+        let sets = parts.get(sets)?;
+        (sets["items"].as_array()?.len() == 2).then_some(())
+    });
+    let pods = parts.get("/api/v1/namespaces/default/pods").unwrap();
+    assert_eq!(pods["items"].as_array().unwrap().len(), 1);
+}

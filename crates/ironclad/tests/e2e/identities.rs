@@ -123,7 +123,7 @@ fn objects() -> Vec<(&'static str, Value)> {
 }
 
 /// Simulated nodes, which go with this value.
-struct Nodes(Child);
+pub(crate) struct Nodes(Child);
 
 impl Drop for Nodes {
     fn drop(&mut self) {
@@ -131,9 +131,10 @@ impl Drop for Nodes {
     }
 }
 
-fn nodes(harness: &Harness) -> Nodes {
+/// Simulated nodes that are quick, so many and with what else is said.
+pub(crate) fn nodes_with(harness: &Harness, more: &[&str]) -> Nodes {
     let mut command = testkit::command(IRONCLAD);
-    command.args(["bench", "nodes", "--count", "3", "--start-delay", "10ms", "--run-for", "1s"]);
+    command.args(["bench", "nodes", "--start-delay", "10ms", "--run-for", "1s"]).args(more);
     command.arg("--kubeconfig").arg(harness.cluster.kubeconfig());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Nodes(harness.cluster.host().run(move || command.spawn()).unwrap())
@@ -151,7 +152,7 @@ fn no_component_asks_for_what_its_role_does_not_allow() {
     options.args.extend([flag("audit-policy-file", &policy), flag("audit-log-path", &log)]);
     let harness = Harness::with(options);
     // The roles of controllers are tried here, not a kubelet: with these nodes it is quick.
-    let _nodes = nodes(&harness);
+    let _nodes = nodes_with(&harness, &["--count", "3"]);
 
     let volume = json!({ "metadata": { "name": "volume" }, "spec": {
         "capacity": { "storage": "1Mi" }, "accessModes": ["ReadWriteOnce"],

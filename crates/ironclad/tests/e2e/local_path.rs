@@ -1,9 +1,10 @@
 //! Claims that name no class: directories of nodes.
 
+use http::Method;
 use serde_json::json;
 use testkit::POD_IMAGE;
 
-use crate::harness::{Harness, collection};
+use crate::harness::{Harness, collection, pod_path};
 
 #[test]
 fn a_claim_without_a_class_gets_a_directory_that_goes_with_it() {
@@ -51,4 +52,50 @@ fn a_claim_without_a_class_gets_a_directory_that_goes_with_it() {
     // Every controller has the rights it needs, under its own identity.
     let log = harness.cluster.log();
     assert!(!log.contains("forbidden"), "{log}");
+}
+
+/// The pod comes back to where its data is, whatever node the scheduler would like better.
+#[test]
+fn a_pod_of_a_stateful_set_finds_what_the_one_before_it_left() {
+    let harness = Harness::start();
+    let labels = json!({ "app": "db" });
+    let container = json!({ "name": "c", "image": POD_IMAGE,
+        "args": ["note", "/data/starts", "serve", "8080"],
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }] });
+    let claim = json!({ "metadata": { "name": "data" }, "spec": {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": { "requests": { "storage": "1Mi" } } } });
+    let set = json!({ "metadata": { "name": "db" }, "spec": { "replicas": 2, "serviceName": "db",
+        "selector": { "matchLabels": labels }, "volumeClaimTemplates": [claim],
+        "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Delete",
+            "whenScaled": "Retain" },
+        "template": { "metadata": { "labels": labels }, "spec": {
+            "terminationGracePeriodSeconds": 1, "containers": [container] } } } });
+    harness.create("apps/v1/statefulsets", &set);
+    let starts = |name: &str| {
+        let pod = harness.ready_pod(name);
+        let address = pod["status"]["podIP"].as_str().unwrap().to_owned();
+        let noted = harness.fetch(&address, 8080, "/file?/data/starts").unwrap();
+        (pod["metadata"]["uid"].clone(), noted.lines().count())
+    };
+    let (first, other) = (starts("db-0"), starts("db-1"));
+    assert_eq!((first.1, other.1), (1, 1), "each has a volume of its own");
+    harness.delete(&pod_path("db-0"));
+    harness.until("another pod of the name", || {
+        let pod = harness.request(Method::GET, &pod_path("db-0"), None).ok()?;
+        (pod["metadata"]["uid"] != first.0).then_some(())
+    });
+    assert_eq!(starts("db-0").1, 2);
+    // Scaled down and up again, it still has them.
+    let path = format!("{}/db", collection("apps/v1/statefulsets"));
+    harness.patch(&path, &json!({ "spec": { "replicas": 1 } }));
+    harness.ready_pods("app=db", 1);
+    harness.patch(&path, &json!({ "spec": { "replicas": 2 } }));
+    harness.ready_pods("app=db", 2);
+    assert_eq!(starts("db-1").1, 2);
+    harness.delete(&path);
+    harness.until("the claims go with the set", || {
+        let claims = harness.get(&collection("persistentvolumeclaims"));
+        claims["items"].as_array()?.is_empty().then_some(())
+    });
 }

@@ -58,6 +58,8 @@ mod stateful;
 #[cfg(test)]
 mod static_pods;
 #[cfg(test)]
+mod suite;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod users;

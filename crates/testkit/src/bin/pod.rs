@@ -16,7 +16,9 @@
 //! `testkit-pod write FILE TEXT…`, `testkit-pod create FILE MODE TEXT…`, `testkit-pod stat FILE`,
 //! `testkit-pod hex FILE` prints its bytes, `testkit-pod copy FILE MODE` makes a copy of the program,
 //! `testkit-pod check FILE`, `testkit-pod fetch HOST:PORT/PATH`, `testkit-pod wait`,
-//! `testkit-pod fail CODE`, `testkit-pod lines COUNT BYTES`, which prints so many numbered lines of
+//! `testkit-pod fail CODE`, `testkit-pod odd NUMBER`, which fails when it is, `testkit-pod remove FILE`,
+//! `testkit-pod once FILE …`, which goes on with the words that follow the first time only and then
+//! just ends, `testkit-pod lines COUNT BYTES`, which prints so many numbered lines of
 //! that length; `testkit-pod note FILE …` adds a line to a file, `testkit-pod mount DIRECTORY …` mounts
 //! a file system in memory, `testkit-pod sleep MILLISECONDS …` waits, `testkit-pod bomb …` starts processes until there can be no more,
 //! `testkit-pod fill FILE MEBIBYTES …` takes space, and all go on with the words that follow.
@@ -44,6 +46,13 @@ fn obey(words: &[&str]) -> ExitCode {
             ended(lines(count.parse().unwrap_or(0), bytes.parse().unwrap_or(0)))
         }
         ["fail", code] => ExitCode::from(code.parse().unwrap_or(1)),
+        ["odd", number] => ExitCode::from(number.parse::<u8>().unwrap_or(1) % 2),
+        ["remove", path] => ended(std::fs::remove_file(path)),
+        ["once", path, ..] if std::path::Path::new(path).exists() => ExitCode::SUCCESS,
+        ["once", path, rest @ ..] => match note(path) {
+            Ok(()) => obey(rest),
+            failed => ended(failed),
+        },
         ["fetch", target] => ended(fetch(target).map(drop)),
         ["cat", path] => {
             say(&std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string()));
@@ -84,7 +93,7 @@ fn obey(words: &[&str]) -> ExitCode {
         },
         _ => {
             say(
-                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | hex FILE | copy FILE MODE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | lines COUNT BYTES | note FILE … | mount DIRECTORY … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
+                "usage: testkit-pod serve PORT | print TEXT | cat FILE | write FILE TEXT | create FILE MODE TEXT | stat FILE | hex FILE | copy FILE MODE | check FILE | fetch HOST:PORT/PATH | wait | fail CODE | odd NUMBER | remove FILE | once FILE … | lines COUNT BYTES | note FILE … | mount DIRECTORY … | sleep MILLISECONDS … | bomb … | fill FILE MEBIBYTES …",
             );
             ExitCode::from(2)
         }

@@ -1,10 +1,14 @@
 //! Kinds of which the API server knows nothing in particular.
 
+use std::time::Duration;
+
+use futures::StreamExt;
 use http::Method;
+use meta::WatchEvent;
 use serde_json::{Value, json};
 
 use super::{MERGE, STRATEGIC, delete, names, patch, put, read};
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, admin};
 
 /// A kind: where its objects are, and the least there is to one of them.
 fn kinds() -> Vec<(&'static str, Value)> {
@@ -43,6 +47,14 @@ fn kinds() -> Vec<(&'static str, Value)> {
             json!({"storageClassName": "s", "capacity": "1Gi"}),
         ),
         ("/apis/storage.k8s.io/v1/storageclasses", json!({"provisioner": "p.io/x"})),
+        (
+            "/api/v1/namespaces/default/limitranges",
+            json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": "8"}}]}}),
+        ),
+        (
+            "/api/v1/namespaces/default/endpoints",
+            json!({"subsets": [{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}]}),
+        ),
         (
             "/apis/storage.k8s.io/v1/volumeattachments",
             json!({"spec": {"attacher": "a.io", "nodeName": "n",
@@ -137,6 +149,7 @@ async fn a_scale_is_read_patched_and_updated() {
 async fn plain_kinds_live_and_are_deleted_by_collection() {
     let server = Fixture::start().await;
     for (path, template) in kinds() {
+        let since = read(&server, path).await["metadata"]["resourceVersion"].clone();
         for name in ["one", "two"] {
             let mut object = template.clone();
             object["metadata"] = json!({"name": name, "labels": {"e2e": "yes"}});
@@ -166,6 +179,44 @@ async fn plain_kinds_live_and_are_deleted_by_collection() {
         delete(&server, &format!("{path}?labelSelector=e2e%3Dyes&{how}")).await;
         let left = names(&server, &format!("{path}?labelSelector=e2e%3Dyes")).await;
         assert!(left.is_empty(), "{path}: {left:?}");
+        is_watched(&server, path, since.as_str().unwrap()).await;
+    }
+}
+
+/// Makes sure that a watch with a selector tells of every step, in order; there may be more, of
+/// whoever else writes such objects.
+async fn is_watched(server: &Fixture, path: &str, since: &str) {
+    let query = format!("watch=true&labelSelector=e2e%3Dyes&resourceVersion={since}");
+    let mut watch = server.handle.watch(&admin(), &format!("{path}?{query}")).await.unwrap();
+    let steps = [
+        ("ADDED", "one", ""),
+        ("ADDED", "two", ""),
+        ("MODIFIED", "one", "merge"),
+        ("MODIFIED", "one", "strategic"),
+        ("MODIFIED", "one", "put"),
+        ("DELETED", "one", "put"),
+        ("DELETED", "two", ""),
+    ];
+    for step in steps {
+        let is_seen = async {
+            loop {
+                let event = watch.next().await.unwrap().unwrap();
+                let (sort, object) = match &event {
+                    WatchEvent::Added(object) => ("ADDED", object),
+                    WatchEvent::Modified(object) => ("MODIFIED", object),
+                    WatchEvent::Deleted(object) => ("DELETED", object),
+                    WatchEvent::Bookmark { .. } => continue,
+                };
+                let object: Value = serde_json::from_slice(object.json()).unwrap();
+                let has =
+                    |key: &str| key.is_empty() || object["metadata"]["annotations"][key] == "x";
+                if (sort, &object["metadata"]["name"]) == (step.0, &json!(step.1)) && has(step.2) {
+                    break;
+                }
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(10), is_seen).await;
+        told.unwrap_or_else(|_| panic!("{path}: nobody was told of {step:?}"));
     }
 }
 
