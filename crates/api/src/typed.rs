@@ -4,6 +4,7 @@
 //! Pod's decoders again: that was two fifths of the kubelet. Here are functions that are not
 //! generic, one pair per kind; the crates above call these.
 
+use k8s_openapi::api::apiserverinternal::v1alpha1::StorageVersion;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
@@ -25,6 +26,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice};
+use k8s_openapi::api::resource::v1alpha3::ResourcePoolStatusRequest;
 use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
 use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 use k8s_openapi::api::storage::v1::{
@@ -123,6 +125,7 @@ typed!(
     ReplicationController,
     ResourceClaim,
     ResourceClaimTemplate,
+    ResourcePoolStatusRequest,
     ResourceQuota,
     ResourceSlice,
     RuntimeClass,
@@ -132,6 +135,7 @@ typed!(
     ServiceCIDR,
     StatefulSet,
     StorageClass,
+    StorageVersion,
     StorageVersionMigration,
     SubjectAccessReview,
     TokenRequest,

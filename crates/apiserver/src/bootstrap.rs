@@ -28,6 +28,7 @@ pub(crate) async fn run(handle: &Handle) -> Result<(), Status> {
     ensure(handle, "/apis/networking.k8s.io/v1/servicecidrs", &service_cidr(handle)).await?;
     put(handle, "/api/v1/namespaces/kube-system/configmaps", &authentication(handle)).await?;
     crate::token_tracking::ensure(handle).await?;
+    crate::identity_lease::ensure(handle).await?;
     kubernetes_service(handle).await
 }
 

@@ -32,6 +32,7 @@ mod flow_objects;
 mod handle;
 #[cfg(test)]
 mod hostile;
+mod identity_lease;
 mod legacy_tokens;
 mod metrics;
 mod negotiate;

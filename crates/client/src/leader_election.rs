@@ -110,12 +110,10 @@ pub async fn lead(
         observed: Observed { lease: None, at: clock.monotonic() },
     };
     let acquired = tokio::select! {
-        () = elector.acquire() => true,
-        () = shutdown.begun() => false,
+        at = elector.acquire() => Some(at),
+        () = shutdown.begun() => None,
     };
-    if !acquired {
-        return;
-    }
+    let Some(acquired) = acquired else { return };
     tracing::info!(lease = config.name, identity = config.identity, "became leader");
     // Of its own: that it leads no more is told after the shutdown has begun.
     let telling = Shutdown::new();
@@ -135,7 +133,7 @@ pub async fn lead(
     // The lease is renewed also while the work is ending: the last time may have been long ago.
     let end = tokio::select! {
         () = &mut work => End::Done,
-        () = elector.renew() => End::Lost,
+        () = elector.renew(acquired) => End::Lost,
         () = overdue => End::Overdue,
     };
     tell("stopped leading");
@@ -165,11 +163,14 @@ struct Elector<'a> {
 }
 
 impl Elector<'_> {
-    async fn acquire(&mut self) {
+    /// When the lease that it has begins: not later than others see it.
+    async fn acquire(&mut self) -> Instant {
         loop {
+            let begun = self.clock.monotonic();
             match self.try_acquire_or_renew().await {
-                Ok(true) => return,
-                Ok(false) => {}
+                // What was answered too late may be over already: it is renewed first.
+                Ok(true) if !self.left(begun).is_zero() => return begun,
+                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(lease = self.config.name, %error, "lease cannot be acquired");
                 }
@@ -179,20 +180,21 @@ impl Elector<'_> {
     }
 
     /// Renews until that has failed for the renew deadline, or another one has the lease.
-    async fn renew(&mut self) {
-        let mut renewed = self.clock.monotonic();
+    ///
+    /// The deadline counts from when a renewal was asked for, not from when it was answered: others
+    /// count from when it took effect, and the answer may have been long on its way.
+    async fn renew(&mut self, mut renewed: Instant) {
         loop {
-            self.clock.sleep(self.config.retry_period).await;
-            let since = self.clock.monotonic().saturating_duration_since(renewed);
-            let left = self.config.renew_deadline.saturating_sub(since);
-            let overdue = self.clock.sleep(left);
+            self.clock.sleep(self.config.retry_period.min(self.left(renewed))).await;
+            let begun = self.clock.monotonic();
+            let overdue = self.clock.sleep(self.left(renewed));
             // A request that is not answered must not keep a lease that is over.
             let tried = tokio::select! {
                 tried = self.try_acquire_or_renew() => tried,
                 () = overdue => return,
             };
             match tried {
-                Ok(true) => renewed = self.clock.monotonic(),
+                Ok(true) => renewed = begun,
                 Ok(false) if self.is_another() => return,
                 // Somebody else wrote into it at the same time.
                 Ok(false) => {}
@@ -201,6 +203,12 @@ impl Elector<'_> {
                 }
             }
         }
+    }
+
+    /// How long a lease that was renewed at this time still holds for its holder.
+    fn left(&self, renewed: Instant) -> Duration {
+        let since = self.clock.monotonic().saturating_duration_since(renewed);
+        self.config.renew_deadline.saturating_sub(since)
     }
 
     fn is_another(&self) -> bool {
@@ -301,7 +309,91 @@ fn holder(lease: &Lease) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use bytes::Bytes;
+    use clock::Clock;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use http::{Method, Request, Response};
+
     use super::*;
+    use crate::{ObjectList, Transport, WatchStream};
+
+    /// The runtime's time.
+    #[derive(Debug)]
+    struct Paused;
+
+    impl Clock for Paused {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+
+        fn monotonic(&self) -> Instant {
+            tokio::time::Instant::now().into_std()
+        }
+
+        fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+            tokio::time::sleep(duration).boxed()
+        }
+    }
+
+    /// A server that gives the lease, answers its first renewal late and then nothing any more.
+    #[derive(Default)]
+    struct Late {
+        renewals: AtomicU32,
+    }
+
+    const LATE: Duration = Duration::from_secs(6);
+
+    impl Transport for Late {
+        fn call(
+            &self,
+            request: Request<Bytes>,
+        ) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
+            let body = match *request.method() {
+                Method::GET => format!(
+                    r#"{{"metadata":{{"name":"l"}},"spec":{{"holderIdentity":"me","n":{}}}}}"#,
+                    self.renewals.load(Ordering::Relaxed)
+                ),
+                _ => String::from_utf8_lossy(request.body()).into_owned(),
+            };
+            let renewal = match *request.method() {
+                Method::PUT => self.renewals.fetch_add(1, Ordering::Relaxed),
+                _ => 0,
+            };
+            async move {
+                match renewal {
+                    0 => {}
+                    1 => tokio::time::sleep(LATE).await,
+                    _ => return Err(ClientError::transport("it is gone")),
+                }
+                Ok(Response::new(body.into()))
+            }
+            .boxed()
+        }
+
+        fn list<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<ObjectList, ClientError>> {
+            async { Err(ClientError::transport("nobody lists")) }.boxed()
+        }
+
+        fn watch<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<WatchStream, ClientError>> {
+            async { Err(ClientError::transport("nobody watches")) }.boxed()
+        }
+    }
+
+    /// The renewal took effect when it was asked for, and others take the lease 15 s after that.
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_was_answered_late_ends_before_its_lease_does() {
+        let config = LeaderElection::new("l", "me".to_owned());
+        let (client, clock) = (Client::new(Arc::new(Late::default())), Arc::new(Paused));
+        let begun = tokio::time::Instant::now();
+        let clock: SharedClock = clock;
+        lead(&config, &client, &clock, &Shutdown::new(), std::future::pending()).await;
+        let (led, asked) = (begun.elapsed(), config.retry_period);
+        assert!(led > LATE, "it went on while the answer was on its way: {led:?}");
+        assert!(led <= asked + config.renew_deadline, "{led:?}");
+    }
 
     #[test]
     fn times_have_to_fit() {

@@ -9,7 +9,7 @@ use clock::SharedClock;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use http::header::{AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector};
@@ -20,6 +20,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::api::decode_list;
+use crate::rest_metrics::{HostMetrics, RestMetrics};
 use crate::watch_decoder::WatchDecoder;
 use crate::{
     ClientError, Credentials, KubeConfig, ObjectList, TokenSource, Transport, WatchStream,
@@ -41,6 +42,7 @@ pub struct Remote {
     user_agent: HeaderValue,
     authorization: Authorization,
     clock: SharedClock,
+    metrics: Option<HostMetrics>,
 }
 
 enum Authorization {
@@ -88,7 +90,15 @@ impl Remote {
             user_agent: HeaderValue::from_str(user_agent).map_err(ClientError::transport)?,
             authorization,
             clock,
+            metrics: None,
         })
+    }
+
+    /// The same, and its requests are counted.
+    #[must_use]
+    pub fn measured(self, metrics: &RestMetrics) -> Self {
+        let host = self.base.authority().map_or("", |authority| authority.as_str());
+        Self { metrics: Some(metrics.of(host)), ..self }
     }
 
     /// The same server over the same connections, as whoever the tokens are of. The connections must
@@ -101,6 +111,7 @@ impl Remote {
             user_agent: self.user_agent.clone(),
             authorization: Authorization::Source(tokens),
             clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -134,8 +145,27 @@ impl Remote {
     }
 
     async fn answer(&self, request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {
+        let (method, begun) = (request.method().clone(), self.clock.monotonic());
+        if let Some(metrics) = &self.metrics {
+            metrics.sent(&request);
+        }
         let answer = self.http.request(request.map(Full::new));
-        self.within_timeout(async { answer.await.map_err(ClientError::transport) }).await
+        let answer =
+            self.within_timeout(async { answer.await.map_err(ClientError::transport) }).await;
+        if let Some(metrics) = &self.metrics {
+            let took = self.clock.monotonic().saturating_duration_since(begun);
+            metrics.answered(&method, &answer, took);
+        }
+        answer
+    }
+
+    /// Reads the body of an answer.
+    async fn read(&self, method: &Method, body: Incoming) -> Result<Bytes, ClientError> {
+        let body = self.within_timeout(read_whole(body)).await?;
+        if let Some(metrics) = &self.metrics {
+            metrics.received(method, &body);
+        }
+        Ok(body)
     }
 
     async fn within_timeout<T>(
@@ -161,7 +191,7 @@ impl Remote {
             return Ok(response);
         }
         let code = response.status();
-        let body = self.within_timeout(read_whole(response.into_body())).await?;
+        let body = self.read(&Method::GET, response.into_body()).await?;
         match serde_json::from_slice::<Status>(&body) {
             Ok(status) if status.kind == "Status" => Err(status.into()),
             _ => Err(ClientError::decode(format!("answer {code} without a status"))),
@@ -172,8 +202,9 @@ impl Remote {
 impl Transport for Remote {
     fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
         async move {
+            let method = request.method().clone();
             let (parts, body) = self.send(request).await?.into_parts();
-            let body = self.within_timeout(read_whole(body)).await?;
+            let body = self.read(&method, body).await?;
             Ok(Response::from_parts(parts, body))
         }
         .boxed()
@@ -185,7 +216,7 @@ impl Transport for Remote {
     ) -> BoxFuture<'a, Result<ObjectList, ClientError>> {
         async move {
             let response = self.get(path_and_query).await?;
-            let body = self.within_timeout(read_whole(response.into_body())).await?;
+            let body = self.read(&Method::GET, response.into_body()).await?;
             decode_list(&body)
         }
         .boxed()

@@ -11,6 +11,7 @@
 mod csi;
 mod follow;
 mod plan;
+mod volume_counts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,22 +27,23 @@ use k8s_openapi::api::storage::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use meta::ObjectKey;
-use prometheus::{IntCounterVec, Opts};
 use serde_json::json;
 
 use self::csi::{CsiVolume, NodeView, is_attached, volume_of};
 use self::plan::{Attachment, NodeFacts, Step, Wanted};
+use self::volume_counts::VolumeCounts;
+use crate::cluster::Informers;
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("attachdetach-controller");
+    ctx.measure(VolumeCounts::new(Arc::clone(&ctx.informers)));
     let attacher = Arc::new(Attacher {
         volumes: ctx.queue("attach-detach-volumes"),
         nodes: ctx.queue("attach-detach-nodes"),
         recorder: ctx.recorder(&client, "attachdetach-controller"),
-        forced: forced_metric(&ctx.metrics),
         state: Mutex::default(),
         client,
         ctx,
@@ -57,15 +59,12 @@ pub(crate) async fn run(ctx: Context) {
     );
     attacher.follow();
     let shutdown = attacher.ctx.shutdown.clone();
-    let (for_volumes, for_nodes) = (Arc::clone(&attacher), Arc::clone(&attacher));
     tokio::join!(
-        reconcile(&attacher.volumes, shutdown.clone(), move |key| {
-            let attacher = Arc::clone(&for_volumes);
-            async move { attacher.sync_volume(&key).await }
+        work(&attacher, &attacher.volumes, &shutdown, |this, key| async move {
+            this.sync_volume(&key).await
         }),
-        reconcile(&attacher.nodes, shutdown, move |key| {
-            let attacher = Arc::clone(&for_nodes);
-            async move { attacher.sync_node(&key).await }
+        work(&attacher, &attacher.nodes, &shutdown, |this, key| async move {
+            this.sync_node(&key).await
         }),
     );
 }
@@ -79,7 +78,6 @@ struct Attacher {
     nodes: WorkQueue<ObjectKey>,
     client: Client,
     recorder: EventRecorder,
-    forced: Option<IntCounterVec>,
     state: Mutex<State>,
 }
 
@@ -107,30 +105,7 @@ impl Attacher {
 
     /// The pods that need a volume, by node.
     fn wanted(&self, volume: &PersistentVolume) -> Wanted {
-        let informers = &self.ctx.informers;
-        let mut wanted = Wanted::new();
-        let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-        let Some(reference) = reference else { return wanted };
-        let key = ObjectKey::new(
-            reference.namespace.clone().unwrap_or_default(),
-            reference.name.clone().unwrap_or_default(),
-        );
-        let claim = informers.claims.get(&key).filter(|claim| {
-            let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
-            phase == Some("Bound")
-                && claim.metadata.uid == reference.uid
-                && Some(api::volumes::volume_name(claim)) == volume.metadata.name.as_deref()
-        });
-        if claim.is_none() {
-            return wanted;
-        }
-        for pod in informers.pod_index.with_claim(&key) {
-            let node = informers.nodes.get(&ObjectKey::cluster(&pod.node));
-            if !pod.is_stopped() && node.is_some_and(|node| csi::is_managed(&node)) {
-                wanted.entry(pod.node.clone()).or_default().push(pod);
-            }
-        }
-        wanted
+        wanted(&self.ctx.informers, volume)
     }
 
     async fn sync_volume(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
@@ -330,8 +305,8 @@ impl Attacher {
                 return Ok(());
             }
         }
-        if let (Some(reason), Some(metric)) = (forced, &self.forced) {
-            metric.with_label_values(&[reason]).inc();
+        if let Some(reason) = forced {
+            self.ctx.counts.forced_detaches.with_label_values(&[reason]).inc();
             tracing::warn!(volume = volume.name, node, reason, "volume is detached by force");
         }
         let uid = attachment.metadata.uid.clone();
@@ -395,6 +370,33 @@ impl Attacher {
     }
 }
 
+/// The pods that need a volume, by node.
+fn wanted(informers: &Informers, volume: &PersistentVolume) -> Wanted {
+    let mut wanted = Wanted::new();
+    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let Some(reference) = reference else { return wanted };
+    let key = ObjectKey::new(
+        reference.namespace.clone().unwrap_or_default(),
+        reference.name.clone().unwrap_or_default(),
+    );
+    let claim = informers.claims.get(&key).filter(|claim| {
+        let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+        phase == Some("Bound")
+            && claim.metadata.uid == reference.uid
+            && Some(api::volumes::volume_name(claim)) == volume.metadata.name.as_deref()
+    });
+    if claim.is_none() {
+        return wanted;
+    }
+    for pod in informers.pod_index.with_claim(&key) {
+        let node = informers.nodes.get(&ObjectKey::cluster(&pod.node));
+        if !pod.is_stopped() && node.is_some_and(|node| csi::is_managed(&node)) {
+            wanted.entry(pod.node.clone()).or_default().push(pod);
+        }
+    }
+    wanted
+}
+
 /// A volume, and who needs it.
 struct Volume {
     name: String,
@@ -402,15 +404,4 @@ struct Volume {
     /// `None` when the volume itself is gone.
     csi: Option<CsiVolume>,
     wanted: Wanted,
-}
-
-/// Counts volumes that were detached while their node used them. Without it all else works.
-fn forced_metric(registry: &telemetry::Registry) -> Option<IntCounterVec> {
-    let opts = Opts::new(
-        "attach_detach_controller_attachdetach_controller_forced_detaches",
-        "Volumes that were detached although their node used them.",
-    );
-    let metric = IntCounterVec::new(opts, &["reason"]).ok()?;
-    registry.register(Box::new(metric.clone())).ok()?;
-    Some(metric)
 }

@@ -31,7 +31,7 @@ use self::ambiguity::Selectors;
 use self::behavior::{Past, normalize};
 use self::sources::{Failure, Measured};
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::scale_target::{ScaleTarget, ScaleTargets};
 use crate::selection::key_of;
 
@@ -73,10 +73,8 @@ pub(crate) async fn run(ctx: Context) {
             this.selectors.remove(key);
         }
     });
-    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+    work(&controller, &controller.queue, &controller.ctx.shutdown, |this, key| async move {
+        this.sync(&key).await
     })
     .await;
 }

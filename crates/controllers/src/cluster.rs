@@ -28,6 +28,8 @@ use k8s_openapi::api::storage::v1::{
     CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use meta::Object;
+use stdx::interner::Interner;
 use stdx::shutdown::Shutdown;
 
 use crate::Config;
@@ -104,9 +106,9 @@ impl Informers {
     ) -> Self {
         let start = Start { client, clock, shutdown };
         let all = ListOptions::all;
-        let pods = Informer::spawn(client, clock, selected::<Pod>(all()), shutdown, |object| {
-            Ok(PodView::new(Pod::of(object)?))
-        });
+        let shapes = Interner::default();
+        let project = move |object: &Object| Ok(PodView::new(Pod::of(object)?).shared(&shapes));
+        let pods = Informer::spawn(client, clock, selected::<Pod>(all()), shutdown, project);
         Self {
             namespaces: start.whole::<Namespace>(ListOptions::all()),
             nodes: start.whole::<Node>(ListOptions::all()),

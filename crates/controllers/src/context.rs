@@ -5,6 +5,7 @@ use std::sync::Arc;
 use client::{Client, EventRecorder, WorkQueue, WorkQueueConfig};
 use clock::SharedClock;
 use meta::ObjectKey;
+use prometheus::core::Collector;
 use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
@@ -41,6 +42,14 @@ impl Context {
     pub(crate) fn recorder(&self, client: &Client, component: &str) -> EventRecorder {
         let clock = Arc::clone(&self.clock);
         EventRecorder::spawn(client.clone(), clock, component, "", &self.shutdown)
+    }
+
+    /// Has something counted whenever somebody asks. Without it all else works.
+    pub(crate) fn measure<C: Collector + 'static>(&self, collector: Result<C, prometheus::Error>) {
+        let registered = collector.and_then(|one| self.metrics.register(Box::new(one)));
+        if let Err(error) = registered {
+            tracing::warn!(%error, "metrics cannot be registered");
+        }
     }
 
     /// A queue of objects.

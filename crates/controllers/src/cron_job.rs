@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use self::plan::{Plan, finished, is_listed, job_name};
 use crate::context::Context;
 use crate::pod_control::Owner;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::{controller_of, key_of};
 
 /// Annotation of a Job: the time of its run.
@@ -54,10 +54,8 @@ pub(crate) async fn run(ctx: Context) {
             changed.add(ObjectKey::new(&key.namespace, &owner.name));
         }
     });
-    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+    work(&controller, &controller.queue, &controller.ctx.shutdown, |this, key| async move {
+        this.sync(&key).await
     })
     .await;
 }

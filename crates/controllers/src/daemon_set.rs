@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Owner, PodControl};
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::revisions::{self, RevisionControl};
 use crate::selection::{controller_of, key_of, selector};
 
@@ -58,10 +58,8 @@ pub(crate) async fn run(ctx: Context) {
         informers.pods.synced()
     );
     controller.follow();
-    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+    work(&controller, &controller.queue, &controller.ctx.shutdown, |this, key| async move {
+        this.sync(&key).await
     })
     .await;
 }

@@ -26,7 +26,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use meta::{LabelSelector, ObjectKey};
 
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::{controller_of, key_of, selector};
 
 const ACCOUNT: &str = "deployment-controller";
@@ -41,10 +41,8 @@ pub(crate) async fn run(ctx: Context) {
     let (deployments, sets) = (&informers.deployments, &informers.replica_sets);
     tokio::join!(deployments.synced(), sets.synced(), informers.pods.synced());
     controller.follow();
-    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+    work(&controller, &controller.queue, &controller.ctx.shutdown, |this, key| async move {
+        this.sync(&key).await
     })
     .await;
 }

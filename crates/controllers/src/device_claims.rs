@@ -3,6 +3,7 @@
 //!
 //! Upstream: `pkg/controller/resourceclaim/controller.go`.
 
+mod claim_counts;
 mod plan;
 
 use std::collections::HashMap;
@@ -16,24 +17,24 @@ use client::{
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use meta::{ObjectKey, Reason, Status};
-use prometheus::{IntCounterVec, Opts};
 use serde_json::{Value, json};
 
+use self::claim_counts::ClaimCounts;
 use self::plan::Wish;
 use crate::context::Context;
 use crate::pod_devices::Named;
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::{controller_of, key_of};
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("resource-claim-controller");
+    ctx.measure(ClaimCounts::new(Arc::clone(&ctx.informers)));
     let controller = Arc::new(Controller {
         pods: ctx.queue("resource_claim"),
         claims: ctx.queue("resource_claim_consumers"),
         recorder: ctx.recorder(&client, "resource_claim"),
-        created: created_metric(&ctx.metrics),
         made: Mutex::default(),
         client,
         ctx,
@@ -42,15 +43,12 @@ pub(crate) async fn run(ctx: Context) {
     tokio::join!(informers.pods.synced(), informers.device_claims.synced());
     controller.follow();
     let shutdown = controller.ctx.shutdown.clone();
-    let (for_pods, for_claims) = (Arc::clone(&controller), Arc::clone(&controller));
     tokio::join!(
-        reconcile(&controller.pods, shutdown.clone(), move |key| {
-            let controller = Arc::clone(&for_pods);
-            async move { controller.sync_pod(&key).await }
+        work(&controller, &controller.pods, &shutdown, |this, key| async move {
+            this.sync_pod(&key).await
         }),
-        reconcile(&controller.claims, shutdown, move |key| {
-            let controller = Arc::clone(&for_claims);
-            async move { controller.sync_claim(&key).await }
+        work(&controller, &controller.claims, &shutdown, |this, key| async move {
+            this.sync_claim(&key).await
         }),
     );
 }
@@ -64,7 +62,6 @@ struct Controller {
     claims: WorkQueue<ObjectKey>,
     client: Client,
     recorder: EventRecorder,
-    created: Option<IntCounterVec>,
     /// Claims that were made and that the cache does not have yet: or else a status that could not
     /// be written would have another one made.
     made: Mutex<HashMap<Entry, String>>,
@@ -224,14 +221,10 @@ impl Controller {
     }
 
     fn count(&self, template: &ResourceClaimTemplate, is_made: bool) {
-        let Some(created) = &self.created else { return };
-        let devices = template.spec.spec.devices.as_ref();
-        let requests = devices.and_then(|devices| devices.requests.as_deref()).unwrap_or_default();
-        let is_admin = requests.iter().any(|request| {
-            request.exactly.as_ref().is_some_and(|exactly| exactly.admin_access == Some(true))
-        });
+        let is_admin = plan::is_of_admin(&template.spec.spec);
         let status = if is_made { "success" } else { "failure" };
-        created.with_label_values(&[if is_admin { "true" } else { "false" }, status]).inc();
+        let labels = [if is_admin { "true" } else { "false" }, status];
+        self.ctx.counts.device_claims_created.with_label_values(&labels).inc();
     }
 
     /// Notes a pod that has a node already in the claims that it uses.
@@ -343,15 +336,4 @@ fn to_value(
     consumers: &[k8s_openapi::api::resource::v1::ResourceClaimConsumerReference],
 ) -> Vec<Value> {
     consumers.iter().filter_map(|consumer| serde_json::to_value(consumer).ok()).collect()
-}
-
-/// Counts the claims that were made. Without it all else works.
-fn created_metric(registry: &telemetry::Registry) -> Option<IntCounterVec> {
-    let opts = Opts::new(
-        "resourceclaim_controller_creates_total",
-        "Claims that were made of templates, or could not be.",
-    );
-    let metric = IntCounterVec::new(opts, &["admin_access", "status"]).ok()?;
-    registry.register(Box::new(metric.clone())).ok()?;
-    Some(metric)
 }

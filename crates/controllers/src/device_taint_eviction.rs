@@ -23,7 +23,7 @@ use self::rules::Count;
 pub(crate) use self::rules::RuleView;
 use crate::context::Context;
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::taint_eviction::{Words, evict};
 
 const WORDS: Words = Words {
@@ -58,16 +58,14 @@ pub(crate) async fn run(ctx: Context) {
     evictor.follow();
     evictor.follow_rules();
     let shutdown = &evictor.ctx.shutdown;
-    let (for_pods, for_rules) = (Arc::clone(&evictor), Arc::clone(&evictor));
     tokio::join!(
-        reconcile(&evictor.pods, shutdown.clone(), move |key| {
-            let evictor = Arc::clone(&for_pods);
-            async move { evictor.sync(&key).await }
-        }),
-        reconcile(&evictor.rules, shutdown.clone(), move |key| {
-            let evictor = Arc::clone(&for_rules);
-            async move { evictor.sync_rule(&key).await }
-        }),
+        work(&evictor, &evictor.pods, &shutdown, |this, key| async move { this.sync(&key).await }),
+        work(
+            &evictor,
+            &evictor.rules,
+            &shutdown,
+            |this, key| async move { this.sync_rule(&key).await }
+        ),
     );
 }
 

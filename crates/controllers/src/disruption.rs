@@ -23,7 +23,7 @@ use self::assess::{Assessment, Expected, assess, failed, needs_scale};
 use self::scale::{Scales, Unknown};
 use crate::context::Context;
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::scale_target::ScaleTargets;
 use crate::selection::{key_of, selector};
 
@@ -71,15 +71,12 @@ pub(crate) async fn run(ctx: Context) {
     );
     controller.follow();
     let shutdown = controller.ctx.shutdown.clone();
-    let (budgets, pods) = (Arc::clone(&controller), Arc::clone(&controller));
     tokio::join!(
-        reconcile(&controller.queue, shutdown.clone(), move |key| {
-            let controller = Arc::clone(&budgets);
-            async move { controller.sync(&key).await }
+        work(&controller, &controller.queue, &shutdown, |this, key| async move {
+            this.sync(&key).await
         }),
-        reconcile(&controller.stale, shutdown, move |key| {
-            let controller = Arc::clone(&pods);
-            async move { controller.clear_stale(&key).await }
+        work(&controller, &controller.stale, &shutdown, |this, key| async move {
+            this.clear_stale(&key).await
         }),
     );
 }

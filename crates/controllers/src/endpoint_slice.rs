@@ -65,7 +65,7 @@ pub(crate) async fn run(ctx: Context) {
                     Ok(_) => "success",
                     Err(_) => "error",
                 };
-                ctx.counts.endpoint_slice_syncs.with_label_values(&[result]).inc();
+                ctx.counts.service_slices.syncs.with_label_values(&[result]).inc();
                 synced
             }
         })
@@ -79,8 +79,11 @@ async fn sync(
     times: &TriggerTimes,
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
+    let counts = &ctx.counts.service_slices;
     let Some(service) = ctx.informers.services.get(key) else {
         times.forget(key);
+        counts.slices.forget(key);
+        counts.note_distribution(key, None);
         // The garbage collector removes its slices.
         return Ok(Outcome::Done);
     };
@@ -103,15 +106,12 @@ async fn sync(
         groups.extend(groups_of(&service, spec, &pods, *family, &zone));
     }
     let present = slices_of(ctx, key);
-    match slices::reconcile(
-        (client, &ctx.counts.endpoint_slice_changes),
-        &parent,
-        &families,
-        groups,
-        present,
-    )
-    .await
-    {
+    let distribution = spec.traffic_distribution.as_deref();
+    counts.note_distribution(key, distribution);
+    let plan = slices::plan(&parent, &families, groups, &present);
+    counts.slices.note(key, plan.tally);
+    counts.changed(distribution, plan.changes());
+    match slices::write(client, &counts.slices.changes, &parent.namespace, &plan).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
             let text = format!(

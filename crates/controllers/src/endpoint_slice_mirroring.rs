@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::annotations::{ENDPOINTS_LAST_CHANGE, LAST_APPLIED};
 use api::labels::{MANAGED_BY, SERVICE_NAME, SKIP_MIRROR};
-use client::{Change, Client, ClientError, Outcome};
+use client::{Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding};
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -24,6 +24,7 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("endpointslicemirroring-controller");
+    let recorder = ctx.recorder(&client, "endpoint-slice-mirroring-controller");
     let queue = ctx.queue("endpoint_slice_mirroring");
     let informers = &ctx.informers;
     tokio::join!(
@@ -44,13 +45,24 @@ pub(crate) async fn run(ctx: Context) {
     let shutdown = ctx.shutdown.clone();
     queue
         .run(shutdown, move |key| {
-            let (ctx, client) = (ctx.clone(), client.clone());
-            async move { sync(&ctx, &client, &key).await }
+            let (ctx, client, recorder) = (ctx.clone(), client.clone(), recorder.clone());
+            async move {
+                let begun = ctx.clock.monotonic();
+                let synced = sync(&ctx, &client, &recorder, &key).await;
+                let took = ctx.clock.monotonic().duration_since(begun);
+                ctx.counts.mirrored_slices.seconds.observe(took.as_secs_f64());
+                synced
+            }
         })
         .await;
 }
 
-async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome, ClientError> {
+async fn sync(
+    ctx: &Context,
+    client: &Client,
+    recorder: &EventRecorder,
+    key: &ObjectKey,
+) -> Result<Outcome, ClientError> {
     let informers = &ctx.informers;
     let mut present = informers.endpoint_slices.list_namespace(&key.namespace);
     present.retain(|slice| slices::service_of(slice, MANAGER).as_ref() == Some(key));
@@ -60,14 +72,39 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
         (Some(endpoints), Some(service)) if is_mirrored(endpoints, service) => Some(endpoints),
         _ => None,
     };
+    let counts = &ctx.counts.mirrored_slices;
     if mirrored.is_none() && present.is_empty() {
+        counts.slices.forget(key);
         return Ok(Outcome::Done);
     }
     let groups = mirrored.map(|endpoints| groups(endpoints)).unwrap_or_default();
     let default = Arc::new(Endpoints::default());
-    let parent = parent(mirrored.unwrap_or(&default), key);
-    slices::reconcile((client, &ctx.counts.mirrored_slice_changes), &parent, &[], groups, present)
-        .await
+    let endpoints = mirrored.unwrap_or(&default);
+    let parent = parent(endpoints, key);
+    let plan = slices::plan(&parent, &[], groups, &present);
+    if mirrored.is_some() {
+        let skipped = skipped(endpoints);
+        counts.note(key, plan.tally, skipped);
+        if skipped > 0 {
+            let text = format!(
+                "A max of {ADDRESSES_MAX} addresses can be mirrored to EndpointSlices per \
+                 Endpoints subset. {skipped} addresses were skipped"
+            );
+            let regarding = Regarding::object(&**endpoints);
+            recorder.record(&regarding, EventType::Warning, "TooManyAddressesToMirror", text);
+        }
+    } else {
+        counts.slices.forget(key);
+    }
+    slices::write(client, &counts.slices.changes, &parent.namespace, &plan).await
+}
+
+/// Addresses that are not mirrored, since their subset has too many.
+fn skipped(endpoints: &Endpoints) -> usize {
+    let count = |list: &Option<Vec<EndpointAddress>>| list.as_ref().map_or(0, Vec::len);
+    let subsets = endpoints.subsets.iter().flatten();
+    let of = |one: &EndpointSubset| count(&one.addresses) + count(&one.not_ready_addresses);
+    subsets.map(|one| of(one).saturating_sub(ADDRESSES_MAX)).sum()
 }
 
 /// Whether someone else than the endpoints controller says what the endpoints are, and wants them

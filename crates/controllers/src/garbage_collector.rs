@@ -163,7 +163,7 @@ impl Collector {
         for dependent in dependents {
             let Some(live) = self.read(&dependent).await? else { continue };
             let references = &live.header().owner_references;
-            if live.header().uid != dependent.uid || !references.iter().any(|o| o.uid == uid) {
+            if live.header().uid != *dependent.uid || !references.iter().any(|o| o.uid == uid) {
                 continue;
             }
             let kept = references.iter().filter(|o| o.uid != uid).map(reference).collect();
@@ -226,11 +226,11 @@ impl Collector {
 
     fn complain(&self, node: &Node, owner: &OwnerReference) {
         let regarding = Regarding {
-            api_version: node.api_version(),
-            kind: node.kind.clone(),
+            api_version: node.resource.api_version(),
+            kind: node.resource.kind.clone(),
             namespace: node.key.namespace.clone(),
             name: node.key.name.clone(),
-            uid: node.uid.clone(),
+            uid: node.uid.to_string(),
             ..Regarding::default()
         };
         let text = format!(
@@ -246,7 +246,7 @@ impl Collector {
     }
 
     async fn read(&self, node: &Node) -> Result<Option<Object>, ClientError> {
-        let path = ResourcePath::new(node.gvr.clone());
+        let path = ResourcePath::new(node.resource.gvr.clone());
         let path = path.object(&node.key.namespace, &node.key.name, "");
         let get = http::Method::GET;
         match self.client.request(get, &path, "", bytes::Bytes::new()).await {
@@ -263,7 +263,7 @@ impl Collector {
         propagation: Propagation,
     ) -> Result<Outcome, ClientError> {
         let options = DeleteOptions {
-            uid: Some(node.uid.clone()),
+            uid: Some(node.uid.to_string()),
             // Someone may give the object another owner meanwhile.
             resource_version: live.map(|live| live.header().resource_version),
             propagation: Some(propagation),
@@ -305,7 +305,7 @@ impl Collector {
         live: &Object,
         mut metadata: Value,
     ) -> Result<Outcome, ClientError> {
-        metadata["uid"] = node.uid.as_str().into();
+        metadata["uid"] = (*node.uid).into();
         metadata["resourceVersion"] = live.header().resource_version.to_string().into();
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         match self.api(node).patch(&node.key.name, &patch).await {
@@ -316,7 +316,7 @@ impl Collector {
     }
 
     fn api(&self, node: &Node) -> client::Api<Value> {
-        self.client.dynamic(ResourcePath::new(node.gvr.clone()), &node.key.namespace)
+        self.client.dynamic(ResourcePath::new(node.resource.gvr.clone()), &node.key.namespace)
     }
 }
 

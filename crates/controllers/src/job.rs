@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim};
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::{key_of, selector};
 
 /// Delay after the first failed pod; doubles with each one more: upstream's defaults.
@@ -55,15 +55,10 @@ pub(crate) async fn run(ctx: Context) {
     controller.follow();
     let (queue, orphans) = (controller.queue.clone(), controller.orphans.clone());
     let shutdown = controller.ctx.shutdown.clone();
-    let of_orphans = Arc::clone(&controller);
     tokio::join!(
-        reconcile(&queue, shutdown.clone(), move |key| {
-            let controller = Arc::clone(&controller);
-            async move { controller.sync(&key).await }
-        }),
-        reconcile(&orphans, shutdown, move |key| {
-            let controller = Arc::clone(&of_orphans);
-            async move { controller.release_orphan(&key).await }
+        work(&controller, &queue, &shutdown, |this, key| async move { this.sync(&key).await }),
+        work(&controller, &orphans, &shutdown, |this, key| async move {
+            this.release_orphan(&key).await
         }),
     );
 }
@@ -103,6 +98,7 @@ impl Controller {
             {
                 old.controller_key("Job").into_iter().for_each(|key| this.queue.add(key));
             }
+            this.count_held(&change);
             if is_tracked(pod) && this.is_abandoned(pod) {
                 this.orphans.add(pod.key.clone());
             }
@@ -117,6 +113,33 @@ impl Controller {
             }
             this.queue.add(key);
         });
+    }
+
+    /// Counts a pod that has ended and is held until it is counted, and one that is past that: once
+    /// each, since the cache sees each once.
+    fn count_held(&self, change: &Change<'_, PodView>) {
+        let is_held = |pod: &PodView| pod.is_terminal() && is_tracked(pod);
+        let (was, is) = match change {
+            Change::Added(pod) => (false, is_held(pod)),
+            Change::Updated { old, new } => (is_held(old), is_held(new)),
+            Change::Deleted(pod) => (is_held(pod), false),
+        };
+        let counts = &self.ctx.counts.job;
+        match (was, is) {
+            (false, true) => counts.pods_held.with_label_values(&["add"]).inc(),
+            (true, false) => counts.pods_held.with_label_values(&["delete"]).inc(),
+            _ => return,
+        }
+        let (Change::Updated { old: pod, .. } | Change::Deleted(pod)) = change else { return };
+        if !was || pod.phase != "Failed" {
+            return;
+        }
+        let job = pod.controller_key("Job").and_then(|key| self.ctx.informers.jobs.get(&key));
+        let job = job.filter(|job| job.metadata.uid.as_deref() == Some(pod.controller_uid()));
+        let spec = job.as_ref().and_then(|job| job.spec.as_ref());
+        if let Some(action) = spec.and_then(|spec| policies::action(spec, pod)) {
+            counts.failures_handled.with_label_values(&[action]).inc();
+        }
     }
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
@@ -195,6 +218,9 @@ impl Controller {
             let finished = counts.pods_finished.with_label_values(&[mode, result]);
             finished.inc_by(u64::from(number));
         }
+        if let Some(spec) = job.spec.as_ref().filter(|_| mode == "Indexed") {
+            self.count_indexes(spec, job.status.as_ref(), &plan.status);
+        }
         let end = |status: Option<&JobStatus>| {
             let conditions = status.and_then(|status| status.conditions.as_ref());
             let mut conditions = conditions.into_iter().flatten();
@@ -205,6 +231,22 @@ impl Controller {
             let result = if end.type_ == "Complete" { "succeeded" } else { "failed" };
             let reason = end.reason.as_deref().unwrap_or_default();
             counts.finished.with_label_values(&[mode, reason, result]).inc();
+        }
+    }
+
+    /// Counts indexes that have ended between two states.
+    fn count_indexes(&self, spec: &JobSpec, old: Option<&JobStatus>, new: &JobStatus) {
+        let limit = if spec.backoff_limit_per_index.is_some() { "perIndex" } else { "global" };
+        let parse = |text: Option<&String>| indexes::parse(text.map_or("", String::as_str));
+        let count = |status: &str, of: fn(&JobStatus) -> Option<&String>| {
+            let (old, new) = (parse(old.and_then(of)), parse(of(new)));
+            let ended = u64::try_from(new.difference(&old).count()).unwrap_or(u64::MAX);
+            let finished = &self.ctx.counts.job.indexes_finished;
+            finished.with_label_values(&[limit, status]).inc_by(ended);
+        };
+        count("succeeded", |status| status.completed_indexes.as_ref());
+        if limit == "perIndex" {
+            count("failed", |status| status.failed_indexes.as_ref());
         }
     }
 

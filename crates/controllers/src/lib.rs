@@ -52,17 +52,20 @@ mod pod_view;
 mod queue_metrics;
 mod reconcile;
 mod replica_set;
+mod resource_pool_status_request;
 mod resource_quota;
 mod revisions;
 mod root_ca_publisher;
 mod scale_target;
 mod selection;
+mod selinux_warning;
 mod service_account;
 mod service_account_token;
 mod service_cidr;
 mod service_lb;
 mod service_pods;
 mod stateful_set;
+mod storage_version_garbage_collector;
 mod storage_version_migrator;
 mod taint_eviction;
 mod trust_bundle_publisher;
@@ -94,7 +97,7 @@ use crate::metrics::Metrics;
 use crate::queue_metrics::QueueMetrics;
 use crate::volume_metrics::VolumeMetrics;
 
-pub use crate::names::{ChoiceError, choose};
+pub use crate::names::{UnknownController, choose};
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -289,25 +292,35 @@ const STARTS: &[(&str, Start)] = &[
     }),
     ("podgroup-protection-controller", |ctx| Box::pin(pod_group_protection::run(ctx))),
     ("storage-version-migrator-controller", |ctx| Box::pin(storage_version_migrator::run(ctx))),
+    ("storageversion-garbage-collector-controller", |ctx| {
+        Box::pin(storage_version_garbage_collector::run(ctx))
+    }),
+    ("resourcepoolstatusrequest-controller", |ctx| {
+        Box::pin(resource_pool_status_request::run(ctx))
+    }),
+    ("selinux-warning-controller", |ctx| Box::pin(selinux_warning::run(ctx))),
 ];
 
 /// Those that run only where a gate is open, as upstream's: the API server does not serve what they
 /// work on otherwise.
-const GATED: [(&str, &str); 4] = [
-    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", "ClusterTrustBundle"),
-    ("podcertificaterequest-cleaner-controller", "PodCertificateRequest"),
-    ("podgroup-protection-controller", "GenericWorkload"),
-    ("storage-version-migrator-controller", "StorageVersionMigrator"),
+const GATED: [(&str, &[&str]); 6] = [
+    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", &["ClusterTrustBundle"]),
+    ("podcertificaterequest-cleaner-controller", &["PodCertificateRequest"]),
+    ("podgroup-protection-controller", &["GenericWorkload"]),
+    ("resourcepoolstatusrequest-controller", &["DRAResourcePoolStatus"]),
+    ("storage-version-migrator-controller", &["StorageVersionMigrator"]),
+    ("storageversion-garbage-collector-controller", &["APIServerIdentity", "StorageVersionAPI"]),
 ];
 
 /// The gate that a controller waits for, if it is closed.
 fn closed_gate(name: &str, features: &Features) -> Option<&'static str> {
-    let gate = GATED.iter().find(|(gated, _)| *gated == name).map(|(_, gate)| *gate);
-    gate.filter(|gate| !features.is_enabled(gate))
+    let gates = GATED.iter().find(|(gated, _)| *gated == name).map(|(_, gates)| *gates);
+    gates.into_iter().flatten().copied().find(|gate| !features.is_enabled(gate))
 }
 
 /// Those that `*` does not stand for, as upstream's.
-const OFF: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
+const OFF: [&str; 3] =
+    ["bootstrap-signer-controller", "selinux-warning-controller", "token-cleaner-controller"];
 
 /// The names of all controllers.
 pub fn controllers() -> impl Iterator<Item = &'static str> {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::volume::{End, Refusal};
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
@@ -41,19 +41,15 @@ pub(crate) async fn run(ctx: Context) {
     );
     provisioner.follow();
     let shutdown = &provisioner.ctx.shutdown;
-    let [claims, all_volumes, nodes] = [(); 3].map(|()| Arc::clone(&provisioner));
     tokio::join!(
-        reconcile(&provisioner.claims, shutdown.clone(), move |key| {
-            let provisioner = Arc::clone(&claims);
-            async move { provisioner.sync_claim(&key).await }
+        work(&provisioner, &provisioner.claims, &shutdown, |this, key| async move {
+            this.sync_claim(&key).await
         }),
-        reconcile(&provisioner.volumes, shutdown.clone(), move |key| {
-            let provisioner = Arc::clone(&all_volumes);
-            async move { provisioner.sync_volume(&key).await }
+        work(&provisioner, &provisioner.volumes, &shutdown, |this, key| async move {
+            this.sync_volume(&key).await
         }),
-        reconcile(&provisioner.nodes, shutdown.clone(), move |key| {
-            let provisioner = Arc::clone(&nodes);
-            async move { provisioner.sync_node(&key).await }
+        work(&provisioner, &provisioner.nodes, &shutdown, |this, key| async move {
+            this.sync_node(&key).await
         }),
     );
 }

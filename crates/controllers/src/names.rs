@@ -1,5 +1,4 @@
-//! The names under which controllers are chosen, upstream's old ones among them, and which of
-//! upstream's are not here.
+//! The names under which controllers are chosen, upstream's old ones among them.
 //!
 //! Upstream: `cmd/kube-controller-manager/names` and `app/controller_descriptor.go`.
 
@@ -51,55 +50,31 @@ const ALIASES: [(&str, &str); 39] = [
 /// Two that keep their names, but for the end.
 const SHORT: [&str; 2] = ["ttl", "ttl-after-finished"];
 
-/// Why a controller of upstream's is not here.
-#[derive(Clone, Copy)]
-enum Absent {
-    /// It runs only with these gates, as upstream's.
-    Gated(&'static [&'static str]),
-    /// It speaks to a cloud, and there is none.
-    Cloud,
-    /// It is not built.
-    Unbuilt,
-}
-
-const ABSENT: [(&str, Absent); 5] = [
-    ("cloud-node-lifecycle-controller", Absent::Cloud),
-    ("node-route-controller", Absent::Cloud),
-    ("resourcepoolstatusrequest-controller", Absent::Gated(&["DRAResourcePoolStatus"])),
-    ("selinux-warning-controller", Absent::Unbuilt),
-    (
-        "storageversion-garbage-collector-controller",
-        Absent::Gated(&["APIServerIdentity", "StorageVersionAPI"]),
-    ),
-];
+/// Those of upstream's that speak to a cloud: there is none here.
+const OF_CLOUDS: [&str; 2] = ["cloud-node-lifecycle-controller", "node-route-controller"];
 
 /// A controller that cannot be chosen.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ChoiceError {
-    /// There is none of this name.
-    #[error("{0:?} is not in the list of known controllers")]
-    Unknown(String),
-    /// It is one of upstream's, and missing here.
-    #[error("{0:?} is not built: leave it out of the list of controllers")]
-    Unbuilt(String),
-}
+#[error("{0:?} is not in the list of known controllers")]
+pub struct UnknownController(pub String);
 
 /// Reads upstream's `--controllers`: old names become the ones of today. What upstream would skip
 /// with a message is skipped here too.
 ///
 /// # Errors
-/// When one of the names is unknown, or of a controller that is not built.
-pub fn choose(list: &[String], features: &Features) -> Result<Vec<String>, ChoiceError> {
+/// When one of the names is unknown.
+pub fn choose(list: &[String], features: &Features) -> Result<Vec<String>, UnknownController> {
     let mut chosen = Vec::new();
     for entry in list {
         let (sign, given) =
             entry.strip_prefix('-').map_or(("", entry.as_str()), |rest| ("-", rest));
         let name = of_today(given);
         if entry != "*" && crate::controllers().all(|known| known != name) {
-            let absent = ABSENT.iter().find(|(known, _)| *known == name);
-            let (_, absent) = absent.ok_or_else(|| ChoiceError::Unknown(given.to_owned()))?;
+            if !OF_CLOUDS.contains(&name.as_str()) {
+                return Err(UnknownController(given.to_owned()));
+            }
             if sign.is_empty() {
-                may_be_skipped(&name, *absent, features)?;
+                tracing::warn!(name, "controller needs a cloud provider, and there is none");
             }
             continue;
         }
@@ -120,25 +95,14 @@ fn of_today(name: &str) -> String {
     alias.map_or(name, |(_, new)| new).to_owned()
 }
 
-fn may_be_skipped(name: &str, absent: Absent, features: &Features) -> Result<(), ChoiceError> {
-    match absent {
-        Absent::Cloud => {
-            tracing::warn!(name, "controller needs a cloud provider, and there is none");
-        }
-        Absent::Gated(gates) if !gates.iter().all(|gate| features.is_enabled(gate)) => {
-            tracing::warn!(name, ?gates, "controller is disabled by a feature gate");
-        }
-        Absent::Gated(_) | Absent::Unbuilt => return Err(ChoiceError::Unbuilt(name.to_owned())),
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[track_caller]
-    fn check(list: &str, gates: &str, expected: Result<&str, ChoiceError>) {
+    fn check(list: &str, gates: &str, expected: Result<&str, UnknownController>) {
         let list: Vec<_> = list.split(',').map(str::to_owned).collect();
         let features = Features::parse(&[gates]).unwrap();
         let chosen = choose(&list, &features).map(|names| names.join(","));
@@ -151,25 +115,37 @@ mod tests {
         check("*,-ttl,podgc", "", Ok("*,-ttl-controller,pod-garbage-collector-controller"));
         check("-attachdetach", "", Ok("-persistentvolume-attach-detach-controller"));
         for (_, name) in ALIASES {
-            let is_known = crate::controllers().any(|known| known == name)
-                || ABSENT.iter().any(|(known, _)| *known == name);
+            let is_known =
+                crate::controllers().any(|known| known == name) || OF_CLOUDS.contains(&name);
             assert!(is_known, "{name}");
         }
     }
 
     #[test]
-    fn what_is_unknown_or_not_built_is_told() {
-        check("*,nobody", "", Err(ChoiceError::Unknown("nobody".to_owned())));
-        check("-nobody", "", Err(ChoiceError::Unknown("nobody".to_owned())));
-        let selinux = "selinux-warning-controller";
-        check(selinux, "", Err(ChoiceError::Unbuilt(selinux.to_owned())));
-        check(&format!("*,-{selinux},route"), "", Ok("*"));
+    fn what_is_unknown_is_told_and_what_cannot_be_is_left_out() {
+        check("*,nobody", "", Err(UnknownController("nobody".to_owned())));
+        check("-nobody", "", Err(UnknownController("nobody".to_owned())));
+        check("*,route,-cloud-node-lifecycle", "", Ok("*"));
         let migrator = "storage-version-migrator-controller";
         check(&format!("*,{migrator}"), "", Ok("*"));
         check(migrator, "StorageVersionMigrator=true", Ok(migrator));
         let pools = "resourcepoolstatusrequest-controller";
         check(pools, "", Ok(""));
-        let gate = "DRAResourcePoolStatus=true";
-        check(pools, gate, Err(ChoiceError::Unbuilt(pools.to_owned())));
+        check(pools, "DRAResourcePoolStatus=true", Ok(pools));
+        let versions = "storageversion-garbage-collector-controller";
+        check("storage-version-gc", "", Ok(""));
+        check("storage-version-gc", "StorageVersionAPI=true", Ok(versions));
+    }
+
+    /// Upstream's, of 1.36.
+    const UPSTREAMS: &str = include_str!("upstream_controllers.txt");
+
+    #[test]
+    fn every_controller_of_upstreams_is_here_but_those_of_clouds() {
+        let known: BTreeSet<_> = UPSTREAMS.lines().filter(|line| !line.starts_with('#')).collect();
+        let ours: BTreeSet<_> = crate::controllers().chain(OF_CLOUDS).collect();
+        let ours_alone: Vec<_> = ours.difference(&known).copied().collect();
+        let missing: Vec<_> = known.difference(&ours).copied().collect();
+        assert_eq!((ours_alone, missing), (vec!["local-path-provisioner"], vec![]));
     }
 }

@@ -10,10 +10,12 @@ use client::{Change, ClientError, EventType, Outcome, Patch, Regarding};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::core::v1::Node;
 use meta::ObjectKey;
+use prometheus::IntCounterVec;
 use serde_json::json;
 
 use crate::Config;
 use crate::context::Context;
+use crate::metrics::RangeMetrics;
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
@@ -23,7 +25,7 @@ pub(crate) async fn run(ctx: Context) {
     let queue = ctx.queue("node-ipam-controller");
     let client = ctx.client("node-controller");
     let recorder = ctx.recorder(&client, "cidrAllocator");
-    let book = Arc::new(Mutex::new(Book::new(&ctx.config)));
+    let book = Arc::new(Mutex::new(Book::new(&ctx.config, ctx.counts.ranges.clone())));
     let nodes = &ctx.informers.nodes;
     nodes.synced().await;
     nodes.on_change({
@@ -96,13 +98,21 @@ fn cidrs(node: &Node) -> Option<(&Option<Vec<String>>, &Option<String>)> {
 fn ranges_of(node: &Node) -> Vec<IpNet> {
     let Some(spec) = &node.spec else { return Vec::new() };
     let texts = spec.pod_cidrs.iter().flatten().chain(spec.pod_cidr.iter());
-    texts.filter_map(|text| text.parse().ok()).collect()
+    let mut ranges: Vec<IpNet> = Vec::new();
+    for range in texts.filter_map(|text| text.parse().ok()) {
+        // The first is told twice.
+        if !ranges.contains(&range) {
+            ranges.push(range);
+        }
+    }
+    ranges
 }
 
 /// Which ranges nodes have.
 struct Book {
     shares: Vec<Share>,
     by_node: HashMap<String, Vec<IpNet>>,
+    counts: RangeMetrics,
 }
 
 /// A cluster range, cut into ranges of one length.
@@ -111,30 +121,41 @@ struct Share {
     length: u8,
     /// The first and the last of the ranges that a node's covers, and the node.
     taken: BTreeSet<(u128, u128, String)>,
+    /// The cluster range, as metrics name it.
+    name: String,
 }
 
 impl Book {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, counts: RangeMetrics) -> Self {
         let share = |cluster: &IpNet| {
             let length = match cluster {
                 IpNet::V4(_) => config.node_cidr_mask_size_v4,
                 IpNet::V6(_) => config.node_cidr_mask_size_v6,
             };
-            Share { cluster: *cluster, length, taken: BTreeSet::new() }
+            Share { cluster: *cluster, length, taken: BTreeSet::new(), name: cluster.to_string() }
         };
-        let shares = config.cluster_cidrs.iter().map(share).collect();
-        Self { shares, by_node: HashMap::new() }
+        let shares: Vec<Share> = config.cluster_cidrs.iter().map(share).collect();
+        for share in &shares {
+            let max = i64::try_from(share.count().unwrap_or(0)).unwrap_or(i64::MAX);
+            counts.max.with_label_values(&[share.label()]).set(max);
+        }
+        Self { shares, by_node: HashMap::new(), counts }
     }
 
     /// A node has these.
     fn note(&mut self, node: &str, ranges: Vec<IpNet>) {
+        if self.by_node.get(node) == Some(&ranges) {
+            return;
+        }
         self.forget(node);
         for share in &mut self.shares {
-            let places = ranges.iter().filter_map(|range| {
-                let (first, last) = places(&share.cluster, share.length, range)?;
-                Some((first, last, node.to_owned()))
-            });
-            share.taken.extend(places);
+            for range in &ranges {
+                if let Some((first, last)) = places(&share.cluster, share.length, range)
+                    && share.taken.insert((first, last, node.to_owned()))
+                {
+                    share.counted(&self.counts.allocations, &self.counts);
+                }
+            }
         }
         self.by_node.insert(node.to_owned(), ranges);
     }
@@ -143,8 +164,10 @@ impl Book {
     fn forget(&mut self, node: &str) {
         for range in self.by_node.remove(node).unwrap_or_default() {
             for share in &mut self.shares {
-                if let Some((first, last)) = places(&share.cluster, share.length, &range) {
-                    share.taken.remove(&(first, last, node.to_owned()));
+                if let Some((first, last)) = places(&share.cluster, share.length, &range)
+                    && share.taken.remove(&(first, last, node.to_owned()))
+                {
+                    share.counted(&self.counts.releases, &self.counts);
                 }
             }
         }
@@ -156,26 +179,53 @@ impl Book {
         if let Some(ranges) = self.by_node.get(node) {
             return Some(ranges.clone());
         }
-        let ranges: Vec<IpNet> =
+        let free: Vec<(IpNet, u32)> =
             self.shares.iter().map(Share::first_free).collect::<Option<_>>()?;
+        for (share, (_, tries)) in self.shares.iter().zip(&free) {
+            let observed = self.counts.tries.with_label_values(&[share.label()]);
+            observed.observe(f64::from(*tries));
+        }
+        let ranges: Vec<IpNet> = free.into_iter().map(|(range, _)| range).collect();
         self.note(node, ranges.clone());
         Some(ranges)
     }
 }
 
 impl Share {
-    fn first_free(&self) -> Option<IpNet> {
+    fn label(&self) -> &str {
+        &self.name
+    }
+
+    /// The ranges that there are.
+    fn count(&self) -> Option<u128> {
         let bits = u32::from(self.length.checked_sub(self.cluster.prefix_len())?);
         // Upstream refuses more than 2^16 ranges per cluster range.
-        let count = 1_u128 << bits.min(16);
-        let mut free = 0;
+        Some(1_u128 << bits.min(16))
+    }
+
+    /// The first range that is free, and how many were looked at before.
+    fn first_free(&self) -> Option<(IpNet, u32)> {
+        let count = self.count()?;
+        let (mut free, mut tries) = (0, 0);
         for (first, last, _) in &self.taken {
             if *first > free {
                 break;
             }
             free = free.max(last + 1);
+            tries += 1;
         }
-        (free < count).then(|| subnet(&self.cluster, self.length, free)).flatten()
+        let range = (free < count).then(|| subnet(&self.cluster, self.length, free)).flatten()?;
+        Some((range, tries))
+    }
+
+    /// Counts a range that was taken or given back.
+    fn counted(&self, what: &IntCounterVec, counts: &RangeMetrics) {
+        let label = [self.label()];
+        what.with_label_values(&label).inc();
+        let whole = |count: u128| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let taken: u128 = self.taken.iter().map(|(first, last, _)| last - first + 1).sum();
+        let usage = whole(taken) / whole(self.count().unwrap_or(1));
+        counts.usage.with_label_values(&label).set(usage);
     }
 }
 
@@ -218,6 +268,7 @@ fn subnet(cluster: &IpNet, length: u8, at: u128) -> Option<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     fn config(cidrs: &[&str]) -> Config {
         Config {
@@ -234,8 +285,13 @@ mod tests {
         }
     }
 
+    fn book(cidrs: &[&str]) -> Book {
+        let counts = Metrics::new(&telemetry::Registry::new()).unwrap().ranges;
+        Book::new(&config(cidrs), counts)
+    }
+
     fn check(cidrs: &[&str], taken: &[&str], expected: Option<&str>) {
-        let mut book = Book::new(&config(cidrs));
+        let mut book = book(cidrs);
         for (number, cidr) in taken.iter().enumerate() {
             book.note(&format!("node-{number}"), vec![cidr.parse().unwrap()]);
         }
@@ -257,12 +313,23 @@ mod tests {
 
     #[test]
     fn a_range_is_free_again_when_its_node_is_gone() {
-        let mut book = Book::new(&config(&["10.42.0.0/23"]));
+        let mut book = book(&["10.42.0.0/23"]);
         let first = book.give("a").unwrap();
         book.give("b").unwrap();
         assert_eq!(book.give("c"), None);
         book.forget("a");
         assert_eq!(book.give("c").unwrap(), first);
+        let label = ["10.42.0.0/23"];
+        let counts = &book.counts;
+        assert_eq!(counts.max.with_label_values(&label).get(), 2);
+        assert_eq!(counts.allocations.with_label_values(&label).get(), 3);
+        assert_eq!(counts.releases.with_label_values(&label).get(), 1);
+        assert_eq!(counts.usage.with_label_values(&label).get(), 1.0);
+        // The first was given at once, the second after one look, the third at once again.
+        let tries = counts.tries.with_label_values(&label);
+        assert_eq!((tries.get_sample_count(), tries.get_sample_sum()), (3, 1.0));
+        book.forget("b");
+        assert_eq!(book.counts.usage.with_label_values(&label).get(), 0.5);
     }
 
     #[test]

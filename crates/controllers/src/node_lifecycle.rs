@@ -45,7 +45,13 @@ pub(crate) async fn run(ctx: Context) {
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
     reconcile(&queue, shutdown, move |key| {
         let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+        async move {
+            let begun = controller.ctx.clock.monotonic();
+            let synced = controller.sync(&key).await;
+            let took = controller.ctx.clock.monotonic().duration_since(begun);
+            controller.ctx.counts.nodes.look_seconds.observe(took.as_secs_f64());
+            synced
+        }
     })
     .await;
 }

@@ -1,8 +1,10 @@
 //! What controllers keep of a pod, and an index of pods by owner and node.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use api::annotations::POD_DELETION_COST;
@@ -11,56 +13,85 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use meta::{LabelSelector, ObjectKey};
+use stdx::interner::Interner;
 
 use crate::pod_devices::PodDevices;
 
-/// A pod, reduced to what controllers read.
+/// A pod, reduced to what controllers read. There may be a million of them: what one shares with
+/// its siblings is kept once, and read as if it were its own.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodView {
+    shape: Arc<Shape>,
     pub(crate) key: ObjectKey,
     pub(crate) uid: String,
-    pub(crate) resource_version: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) finalizers: Vec<String>,
-    /// The owner that controls it.
-    pub(crate) controller: Option<OwnerReference>,
     pub(crate) created: Timestamp,
     pub(crate) deleted: Option<Timestamp>,
     pub(crate) node: String,
-    /// The node it is on, or the only one that its affinity leaves it.
-    pub(crate) target: String,
-    pub(crate) phase: String,
+    /// The only node that its affinity leaves it.
+    pinned: Option<Box<str>>,
+    /// One of the phases there are, or nothing.
+    pub(crate) phase: &'static str,
     pub(crate) ready: bool,
     /// When Ready last changed.
     pub(crate) ready_changed: Option<Timestamp>,
     /// Since when its disruption is announced, unless by its kubelet, which keeps to its word.
     pub(crate) disrupted: Option<Timestamp>,
     pub(crate) started: Option<Timestamp>,
-    /// Of a failed pod: containers that ended with another code than 0.
-    pub(crate) exits: Vec<(String, i32)>,
-    /// Of a failed pod: types and states of its conditions.
-    pub(crate) conditions: Vec<(String, String)>,
-    /// Of a failed pod: when the last container ended.
-    pub(crate) finished: Option<Timestamp>,
+    /// Of a failed pod.
+    pub(crate) failure: Option<Box<Failure>>,
     pub(crate) restarts: i32,
     pub(crate) ips: Vec<String>,
-    pub(crate) hostname: String,
-    pub(crate) subdomain: String,
-    /// Name, protocol and number of the containers' ports.
-    pub(crate) ports: Vec<(String, String, i32)>,
-    pub(crate) tolerations: Vec<Toleration>,
+    pub(crate) hostname: Option<Box<str>>,
     /// Names of the claims it mounts, those of its own volumes among them.
     pub(crate) claims: Vec<String>,
-    /// Whether it has claims of its own.
-    pub(crate) has_ephemeral: bool,
     /// Its claims for devices.
     pub(crate) devices: Option<Box<PodDevices>>,
     /// Whether none of its containers runs, as far as its kubelet has said.
     idle: bool,
 }
 
+/// What pods made of one template by one controller have in common.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Shape {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// The owner that controls it.
+    pub(crate) controller: Option<OwnerReference>,
+    pub(crate) subdomain: String,
+    /// Name, protocol and number of the containers' ports.
+    pub(crate) ports: Vec<(String, String, i32)>,
+    pub(crate) tolerations: Vec<Toleration>,
+    /// Whether it has claims of its own.
+    pub(crate) has_ephemeral: bool,
+}
+
+impl Eq for Shape {}
+
+impl Hash for Shape {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // What is left out rarely differs where these do not.
+        self.labels.hash(state);
+        self.annotations.hash(state);
+        self.controller.as_ref().map(|owner| &owner.uid).hash(state);
+    }
+}
+
+impl Deref for PodView {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        &self.shape
+    }
+}
+
 impl PodView {
+    /// Has what it shares with its siblings kept once.
+    pub(crate) fn shared(mut self, shapes: &Interner<Shape>) -> Self {
+        self.shape = shapes.share(Arc::unwrap_or_clone(self.shape));
+        self
+    }
+
     /// Reduces a pod.
     pub(crate) fn new(pod: Pod) -> Self {
         let meta = pod.metadata;
@@ -68,44 +99,43 @@ impl PodView {
         let status = pod.status.unwrap_or_default();
         let ready = status.conditions.iter().flatten().find(|c| c.type_ == api::pod::READY);
         let owners = meta.owner_references.unwrap_or_default();
-        let failure = Failure::of(&status);
         let claims = claims(&spec, meta.name.as_deref().unwrap_or_default());
-        Self {
-            key: ObjectKey::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()),
-            uid: meta.uid.unwrap_or_default(),
-            resource_version: meta.resource_version.unwrap_or_default(),
+        let shape = Shape {
+            ports: ports(&spec),
+            has_ephemeral: spec.volumes.iter().flatten().any(|volume| volume.ephemeral.is_some()),
             labels: meta.labels.unwrap_or_default(),
             annotations: meta.annotations.unwrap_or_default(),
-            finalizers: meta.finalizers.unwrap_or_default(),
             controller: owners.into_iter().find(|owner| owner.controller == Some(true)),
+            subdomain: spec.subdomain.clone().unwrap_or_default(),
+            tolerations: spec.tolerations.clone().unwrap_or_default(),
+        };
+        Self {
+            shape: Arc::new(shape),
+            key: ObjectKey::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()),
+            uid: meta.uid.unwrap_or_default(),
+            finalizers: meta.finalizers.unwrap_or_default(),
             created: meta.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             deleted: meta.deletion_timestamp.map(|time| time.0),
             ready: ready.is_some_and(|condition| condition.status == "True"),
             ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             disrupted: disrupted(&status),
-            exits: failure.exits,
-            conditions: failure.conditions,
-            finished: failure.finished,
+            failure: Failure::of(&status).map(Box::new),
             restarts: restarts(&status),
             idle: is_idle(&status),
             devices: PodDevices::of(&spec, &status),
             ips: ips(&status),
-            ports: ports(&spec),
-            has_ephemeral: spec.volumes.iter().flatten().any(|volume| volume.ephemeral.is_some()),
             claims,
             started: status.start_time.map(|time| time.0),
-            phase: status.phase.unwrap_or_default(),
-            target: target(&spec),
+            phase: phase(status.phase.as_deref().unwrap_or_default()),
+            pinned: pinned(&spec),
             node: spec.node_name.unwrap_or_default(),
-            hostname: spec.hostname.unwrap_or_default(),
-            subdomain: spec.subdomain.unwrap_or_default(),
-            tolerations: spec.tolerations.unwrap_or_default(),
+            hostname: spec.hostname.map(String::into_boxed_str),
         }
     }
 
     /// Whether it has ended.
     pub(crate) fn is_terminal(&self) -> bool {
-        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+        matches!(self.phase, "Succeeded" | "Failed")
     }
 
     /// Whether it has ended, or is being deleted and nothing of it runs any more. Upstream
@@ -164,17 +194,26 @@ impl PodView {
         Some(ObjectKey::new(&self.key.namespace, &owner.name))
     }
 
+    /// The node it is on, or the only one that its affinity leaves it, or nothing. Upstream
+    /// `GetTargetNodeName`; a pod that may go to several nodes has none.
+    pub(crate) fn target(&self) -> &str {
+        if self.node.is_empty() { self.pinned.as_deref().unwrap_or_default() } else { &self.node }
+    }
+
     /// The uid of its controller, or nothing.
     pub(crate) fn controller_uid(&self) -> &str {
         self.controller.as_ref().map_or("", |owner| &owner.uid)
     }
 }
 
-/// Upstream `GetTargetNodeName`; a pod that may go to several nodes has none.
-fn target(spec: &PodSpec) -> String {
-    if let Some(node) = spec.node_name.as_ref().filter(|node| !node.is_empty()) {
-        return node.clone();
-    }
+/// Only the phases that Kubernetes has mean something.
+fn phase(text: &str) -> &'static str {
+    let phases = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
+    phases.into_iter().find(|phase| *phase == text).unwrap_or_default()
+}
+
+/// The node that a required affinity names.
+fn pinned(spec: &PodSpec) -> Option<Box<str>> {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required =
         affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
@@ -184,22 +223,25 @@ fn target(spec: &PodSpec) -> String {
         Some([name]) if field.key == "metadata.name" && field.operator == "In" => Some(name),
         _ => None,
     });
-    named.cloned().unwrap_or_default()
+    named.map(|name| Box::from(name.as_str()))
 }
 
 /// How a pod failed.
-#[derive(Default)]
-struct Failure {
-    exits: Vec<(String, i32)>,
-    conditions: Vec<(String, String)>,
-    finished: Option<Timestamp>,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Failure {
+    /// Containers that ended with another code than 0.
+    pub(crate) exits: Vec<(String, i32)>,
+    /// Types and states of its conditions.
+    pub(crate) conditions: Vec<(String, String)>,
+    /// When the last container ended.
+    pub(crate) finished: Option<Timestamp>,
 }
 
 impl Failure {
     /// Nothing of pods that have not failed: there are many of them, and nobody asks.
-    fn of(status: &PodStatus) -> Self {
+    fn of(status: &PodStatus) -> Option<Self> {
         if status.phase.as_deref() != Some("Failed") {
-            return Self::default();
+            return None;
         }
         let mut failure = Self::default();
         let all = status.container_statuses.iter().chain(&status.init_container_statuses);
@@ -214,7 +256,7 @@ impl Failure {
         }
         let conditions = status.conditions.iter().flatten();
         failure.conditions = conditions.map(|c| (c.type_.clone(), c.status.clone())).collect();
-        failure
+        Some(failure)
     }
 }
 
@@ -281,8 +323,37 @@ pub(crate) struct PodIndex {
     state: RwLock<IndexState>,
 }
 
-/// Some of the pods.
-type Pods = BTreeMap<ObjectKey, Arc<PodView>>;
+/// Some of the pods, in the order of their keys.
+type Pods = BTreeSet<ByKey>;
+
+/// A pod that is found by its key.
+struct ByKey(Arc<PodView>);
+
+impl Borrow<ObjectKey> for ByKey {
+    fn borrow(&self) -> &ObjectKey {
+        &self.0.key
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
 
 #[derive(Default)]
 struct IndexState {
@@ -393,7 +464,7 @@ impl PodIndex {
 }
 
 fn all(pods: Option<&Pods>) -> Vec<Arc<PodView>> {
-    pods.into_iter().flat_map(BTreeMap::values).cloned().collect()
+    pods.into_iter().flatten().map(|pod| Arc::clone(&pod.0)).collect()
 }
 
 fn insert_into<Q>(map: &mut HashMap<Q::Owned, Pods>, at: &Q, pod: &Arc<PodView>)
@@ -405,10 +476,7 @@ where
         Some(pods) => pods,
         None => map.entry(at.to_owned()).or_default(),
     };
-    match pods.get_mut(&pod.key) {
-        Some(known) => *known = Arc::clone(pod),
-        None => drop(pods.insert(pod.key.clone(), Arc::clone(pod))),
-    }
+    pods.replace(ByKey(Arc::clone(pod)));
 }
 
 fn remove_from<Q>(map: &mut HashMap<Q::Owned, Pods>, at: &Q, key: &ObjectKey)

@@ -1,5 +1,7 @@
 //! The loop that controllers with a queue of keys share.
 
+use std::sync::Arc;
+
 use client::{ClientError, Outcome, WorkQueue};
 use meta::ObjectKey;
 use stdx::shutdown::Shutdown;
@@ -24,4 +26,18 @@ pub(crate) async fn reconcile<Fut>(
             }
         })
         .await;
+}
+
+/// The same for a queue of a controller that all its workers share.
+pub(crate) async fn work<C, Fut>(
+    controller: &Arc<C>,
+    queue: &WorkQueue<ObjectKey>,
+    shutdown: &Shutdown,
+    sync: impl Fn(Arc<C>, ObjectKey) -> Fut + Send + Sync + 'static,
+) where
+    C: Send + Sync + 'static,
+    Fut: Future<Output = Result<Outcome, ClientError>> + Send + 'static,
+{
+    let controller = Arc::clone(controller);
+    reconcile(queue, shutdown.clone(), move |key| sync(Arc::clone(&controller), key)).await;
 }

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim, from_template};
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 
 /// Pods created or deleted in one go: upstream `BurstReplicas`.
 const BURST: usize = 500;
@@ -139,11 +139,8 @@ pub(crate) async fn run<K: Kind>(ctx: Context) {
     let ctx = &controller.ctx;
     tokio::join!(K::lister(ctx).synced(), ctx.informers.pods.synced());
     controller.follow();
-    let (queue, shutdown) = (controller.queue.clone(), ctx.shutdown.clone());
-    let controller = Arc::clone(&controller);
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+    work(&controller, &controller.queue, &ctx.shutdown, |this, key| async move {
+        this.sync(&key).await
     })
     .await;
 }
@@ -326,7 +323,13 @@ impl<K: Kind> Controller<K> {
             return Ok(());
         }
         let related = self.pods_of_siblings(set);
-        let victims = ranking::least_wanted(active, &related, count, self.ctx.clock.now());
+        let now_wall = self.ctx.clock.now();
+        let victims = ranking::least_wanted(active, &related, count, now_wall);
+        if count < active.len() {
+            for ratio in ranking::age_ratios(active, &victims, now_wall) {
+                self.ctx.counts.replica_set_ages.observe(ratio);
+            }
+        }
         let uids: BTreeSet<String> = victims.iter().map(|pod| pod.uid.clone()).collect();
         self.expectations.expect_deletions(uid, uids, now);
         let deletions = victims.iter().map(|pod| async {

@@ -76,7 +76,8 @@ pub(crate) fn target_port(port: &ServicePort, pod: &PodView) -> Option<i32> {
 /// The host name by which DNS knows the pod within the service.
 pub(crate) fn hostname(service: &Service, pod: &PodView) -> Option<String> {
     let name = service.metadata.name.as_deref()?;
-    (!pod.hostname.is_empty() && pod.subdomain == name).then(|| pod.hostname.clone())
+    let hostname = pod.hostname.as_deref().filter(|hostname| !hostname.is_empty())?;
+    (pod.subdomain == name).then(|| hostname.to_owned())
 }
 
 /// The reference of an endpoint to its pod.

@@ -23,7 +23,7 @@ use self::plan::{Counts, Step, View};
 use crate::context::Context;
 use crate::pod_control::{Owner, PodControl};
 use crate::pod_view::PodView;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::revisions::{self, RevisionControl};
 use crate::selection::{controller_of, key_of, selector};
 
@@ -50,10 +50,8 @@ pub(crate) async fn run(ctx: Context) {
         informers.pods.synced()
     );
     controller.follow();
-    let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
-    reconcile(&queue, shutdown, move |key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.sync(&key).await }
+    work(&controller, &controller.queue, &controller.ctx.shutdown, |this, key| async move {
+        this.sync(&key).await
     })
     .await;
 }
@@ -119,6 +117,9 @@ impl Controller {
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
         let Some(set) = self.ctx.informers.stateful_sets.get(key) else {
+            for policy in ["OrderedReady", "Parallel"] {
+                self.ctx.counts.stateful_set.forget([policy, &key.name, &key.namespace]);
+            }
             return Ok(Outcome::Done);
         };
         let owner = owner(&set);
@@ -134,6 +135,11 @@ impl Controller {
             now: self.ctx.clock.now(),
         };
         let plan = view.plan();
+        if let Some((most, missing)) = plan.room.filter(|_| self.counts_unavailable()) {
+            let policy = if view.is_ordered() { "OrderedReady" } else { "Parallel" };
+            let labels = [policy, &key.name, &key.namespace];
+            self.ctx.counts.stateful_set.note(labels, most, missing);
+        }
         let done = self.carry_out(&view, &owner, &history, &plan.steps).await;
         let status = status(&set, &history, plan.counts);
         self.write_status(&set, &owner, &status).await?;
@@ -142,6 +148,11 @@ impl Controller {
             control.delete(&revision).await?;
         }
         Ok(plan.wait.map_or(Outcome::Done, Outcome::RequeueAfter))
+    }
+
+    /// Upstream's condition, too.
+    fn counts_unavailable(&self) -> bool {
+        self.ctx.config.features.is_enabled("MaxUnavailableStatefulSet")
     }
 
     /// One step after the other, or in growing batches where the order does not matter.

@@ -5,6 +5,7 @@
 //! provisioners, of which `local_path` is one.
 
 mod claim;
+mod operations;
 mod volume;
 
 use std::collections::HashMap;
@@ -22,8 +23,9 @@ use meta::ObjectKey;
 use serde_json::{Value, json};
 
 use self::claim::World;
+use self::operations::{Operation, Operations};
 use crate::context::Context;
-use crate::reconcile::reconcile;
+use crate::reconcile::work;
 use crate::selection::key_of;
 
 /// An event: its type, reason and text.
@@ -38,6 +40,7 @@ pub(crate) async fn run(ctx: Context) {
         volumes: ctx.queue("volumes"),
         recorder: ctx.recorder(&client, "persistentvolume-controller"),
         given: Mutex::default(),
+        operations: Operations::new(ctx.counts.binder.clone()),
         client,
         ctx,
     });
@@ -50,15 +53,15 @@ pub(crate) async fn run(ctx: Context) {
     );
     binder.follow();
     let shutdown = binder.ctx.shutdown.clone();
-    let (for_claims, for_volumes) = (Arc::clone(&binder), Arc::clone(&binder));
     tokio::join!(
-        reconcile(&binder.claims, shutdown.clone(), move |key| {
-            let binder = Arc::clone(&for_claims);
-            async move { binder.sync_claim(&key).await }
-        }),
-        reconcile(&binder.volumes, shutdown, move |key| {
-            let binder = Arc::clone(&for_volumes);
-            async move { binder.sync_volume(&key).await }
+        work(
+            &binder,
+            &binder.claims,
+            &shutdown,
+            |this, key| async move { this.sync_claim(&key).await }
+        ),
+        work(&binder, &binder.volumes, &shutdown, |this, key| async move {
+            this.sync_volume(&key).await
         }),
     );
 }
@@ -72,6 +75,7 @@ struct Binder {
     /// Volumes that a claim was given and that the cache still takes for free, and the claim: or
     /// else all claims that come at once would want the same one.
     given: Mutex<HashMap<String, ObjectKey>>,
+    operations: Operations,
 }
 
 impl Binder {
@@ -103,7 +107,10 @@ impl Binder {
             let (Change::Added(volume)
             | Change::Deleted(volume)
             | Change::Updated { new: volume, .. }) = change;
-            if !matches!(change, Change::Deleted(_)) {
+            if matches!(change, Change::Deleted(_)) {
+                let now = this.ctx.clock.monotonic();
+                this.operations.end(Operation::Delete, uid_of(&volume.metadata), now);
+            } else {
                 this.volumes.add(key.clone());
             }
             this.volume_changed(volume, matches!(change, Change::Deleted(_)));
@@ -126,6 +133,7 @@ impl Binder {
     /// Looks at the volumes of a claim that is gone. One that was made for it need not be in the
     /// claim yet.
     fn claim_gone(&self, claim: &PersistentVolumeClaim) {
+        self.operations.forget(Operation::Provision, uid_of(&claim.metadata));
         if !volumes::volume_name(claim).is_empty() {
             return;
         }
@@ -179,6 +187,8 @@ impl Binder {
                     self.given().retain(|_, claim| claim != key);
                 }
                 result?;
+                let now = self.ctx.clock.monotonic();
+                self.operations.end(Operation::Provision, uid_of(&claim.metadata), now);
             }
             claim::Step::Wait(told) => {
                 self.tell(&*claim, told);
@@ -201,9 +211,18 @@ impl Binder {
             }
             claim::Step::Classify(class) => {
                 let change = json!({ "spec": { "storageClassName": class } });
-                self.change(&*claim, "", change).await?;
+                let counts = &self.ctx.counts.binder;
+                let result = self.change(&*claim, "", change).await;
+                let count =
+                    if result.is_ok() { &counts.classified } else { &counts.not_classified };
+                count.inc();
+                result?;
             }
-            claim::Step::Provision(by) => self.ask(&claim, &by).await?,
+            claim::Step::Provision(by) => {
+                let now = self.ctx.clock.monotonic();
+                self.operations.begin(Operation::Provision, uid_of(&claim.metadata), &by, now);
+                self.ask(&claim, &by).await?;
+            }
         }
         Ok(Outcome::Done)
     }
@@ -341,12 +360,21 @@ impl Binder {
             }
         }
         let claim = self.claim_of(&volume).await?;
-        match volume::decide(&volume, claim.as_deref()) {
+        let step = volume::decide(&volume, claim.as_deref());
+        if volume::waits_for_deletion(&volume, &step) {
+            let (by, now) = (self.provisioner_of(&volume), self.ctx.clock.monotonic());
+            self.operations.begin(Operation::Delete, uid_of(&volume.metadata), &by, now);
+        }
+        match step {
             volume::Step::Phase(phase) => self.set_volume_phase(&volume, phase, None).await?,
             volume::Step::Fail(told) => {
                 let text = told.2.clone();
                 let known = volume.status.as_ref().and_then(|status| status.message.as_ref());
                 if phase_of(&volume) != "Failed" || known != Some(&text) {
+                    if told.1 == "VolumeFailedDelete" {
+                        let by = self.provisioner_of(&volume);
+                        self.operations.fail(Operation::Delete, uid_of(&volume.metadata), &by);
+                    }
                     self.tell(&*volume, Some(told));
                     self.set_volume_phase(&volume, "Failed", Some(&text)).await?;
                 }
@@ -369,6 +397,13 @@ impl Binder {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// Who made a volume, as metrics call it: whoever its class names.
+    fn provisioner_of(&self, volume: &PersistentVolume) -> String {
+        let class = ObjectKey::cluster(volumes::class_of_volume(volume));
+        let class = self.ctx.informers.storage_classes.get(&class);
+        class.map_or_else(|| "N/A".to_owned(), |class| class.provisioner.clone())
     }
 
     /// The claim that a volume is bound to. That it is gone is believed the server only.
@@ -451,6 +486,10 @@ impl Binder {
 }
 
 type Meta = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+fn uid_of(meta: &Meta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
+}
 
 fn phase_of(volume: &PersistentVolume) -> &str {
     volume.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()

@@ -21,7 +21,7 @@ impl fmt::Display for ResourceVersion {
 }
 
 /// The part of `metadata.ownerReferences[]` that machinery needs.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnerReference {
     /// API version of the owner.

@@ -17,7 +17,6 @@
 pub mod cluster;
 pub mod decision;
 pub mod framework;
-mod label_sets;
 pub mod metrics;
 pub mod node_info;
 pub mod node_labels;
@@ -27,6 +26,7 @@ pub mod queue;
 pub mod resources;
 mod scheduler;
 pub mod snapshot;
+mod verdicts;
 mod volume_binder;
 pub mod volumes;
 mod watches;

@@ -15,10 +15,10 @@ use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
 };
 use meta::{LabelSelector, MalformedObject, Object, ObjectKey};
+use stdx::interner::Interner;
 use stdx::shutdown::Shutdown;
 
 use crate::framework::ClusterEvent;
-use crate::label_sets::LabelSets;
 use crate::node_info::NodeInfo;
 use crate::pod_info::{PodInfo, selector};
 use crate::scheduler::Scheduler;
@@ -107,10 +107,10 @@ impl Watches<'_> {
             options: ListOptions::fields(running),
             ..InformerConfig::all::<Pod>()
         };
-        let label_sets = LabelSets::default();
+        let label_sets = Interner::default();
         let pods = self.spawn(config, move |object| {
             let mut pod = PodInfo::new(&Pod::of(object)?);
-            pod.labels = label_sets.share(pod.labels);
+            pod.labels = label_sets.share(Arc::unwrap_or_clone(pod.labels));
             Ok(pod)
         });
         let scheduler = Arc::clone(self.scheduler);

@@ -27,6 +27,7 @@ pub(crate) use target::{Selection, Target};
 pub(crate) use verbs::PatchKind;
 
 use crate::checks::Checks;
+use crate::view::Sight;
 
 /// Collection (group and resource), namespace, name.
 pub(crate) type Key = (String, String, String);
@@ -60,6 +61,8 @@ pub(crate) struct Commit {
 pub(crate) struct Asked<'a> {
     pub(crate) by: &'a str,
     pub(crate) now: Timestamp,
+    /// What the program knew, if it is one of those that are tested.
+    pub(crate) sight: Option<Sight<'a>>,
 }
 
 /// Everything that is stored.
@@ -171,7 +174,7 @@ impl Api {
         let at = tokio::time::Instant::now();
         let commit = Commit { at, time: asked.now, key, old, new, last, version: self.version };
         let mut checks = std::mem::take(&mut self.checks);
-        checks.on_commit(self, &commit, asked.by);
+        checks.on_commit(self, &commit, asked);
         self.checks = checks;
         let commit = Arc::new(commit);
         self.logs.entry(commit.key.0.clone()).or_default().push(Arc::clone(&commit));

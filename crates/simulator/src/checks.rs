@@ -1,13 +1,15 @@
 //! What must hold at every change.
 //!
 //! Programs act on caches that are late, and so does upstream: what is allowed is what a late view
-//! could have allowed. A limit is the largest that it was within [`WINDOW`], and a promise about
-//! pods that stay available is looked at only where nobody else took pods away within it.
+//! could have allowed. A limit of what is created is the largest that it was within [`WINDOW`].
+//! What is taken away, counted and granted is judged by what the program knew (`view`), and besides,
+//! where nobody else took pods away within it, by what is true.
 
 mod autoscaler;
 mod claims;
 mod cron;
 mod evictions;
+mod hand;
 mod jobs;
 mod nodes;
 mod owners;
@@ -23,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::api::{Api, Commit, Key, Target};
+use crate::api::{Api, Asked, Commit, Key, Target};
 use crate::nodes::{is_ready, text};
 
 /// How late a cache may be: back-offs of informers that failed a few times in a row included.
@@ -33,6 +35,7 @@ const IN_FLIGHT: Duration = Duration::from_secs(30);
 
 pub(crate) use jobs::finished_at;
 pub(crate) use nodes::tolerated;
+use pods::surge;
 pub(crate) use pods::target;
 
 /// What is remembered for it.
@@ -49,8 +52,15 @@ pub(crate) struct Checks {
     disturbed: BTreeMap<(String, String), Instant>,
     /// When a pod was last ready, by namespace and name.
     ready: BTreeMap<(String, String), Instant>,
-    /// When a pod of such labels last ceased to serve, but by an eviction: namespace and `app`.
-    ceased: BTreeMap<(String, String), Instant>,
+    /// The pods that were healthy when a budget was last counted: name and uid, by the budget's
+    /// uid.
+    counted: BTreeMap<String, BTreeSet<(String, String)>>,
+    /// The uids of pods that their controllers took, and know it.
+    taken: BTreeSet<String>,
+    /// When those who protect claims looked at the pods of a namespace.
+    looks: BTreeMap<String, VecDeque<Instant>>,
+    /// Since when claims are to go, by uid.
+    going: BTreeMap<String, Instant>,
     /// Runs of cron jobs: uid and scheduled time.
     scheduled: BTreeSet<(String, String)>,
     /// When the manager was first told of a Job, by uid.
@@ -117,10 +127,13 @@ impl Checks {
 
     /// A write took effect, and its client will not know.
     pub(crate) fn unanswered(&mut self, request: &Request<Bytes>) {
+        let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
+        if *request.method() == Method::DELETE {
+            self.taken.remove(text(&body["preconditions"]["uid"]));
+        }
         if *request.method() != Method::POST {
             return;
         }
-        let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
         if Target::parse(request.uri().path()).resource == "pods"
             && let Some(owner) = controller(&body)
         {
@@ -129,11 +142,12 @@ impl Checks {
     }
 
     /// Looks at a change.
-    pub(crate) fn on_commit(&mut self, api: &Api, commit: &Commit, by: &str) {
+    pub(crate) fn on_commit(&mut self, api: &Api, commit: &Commit, asked: Asked<'_>) {
+        let by = asked.by;
         let value = &commit.last.value;
         self.ownership(api, commit, by);
         match commit.key.0.as_str() {
-            "/pods" => self.pod(api, commit, by),
+            "/pods" => self.pod(api, commit, asked),
             "apps/replicasets" => {
                 self.limit(value, number(&value["spec"]["replicas"], 1));
                 let before =
@@ -142,12 +156,14 @@ impl Checks {
                 if commit.new.is_some() && by == "deployment-controller" && grows {
                     self.surge(api, value);
                 }
+                self.shrunk(api, commit, asked);
             }
             "/replicationcontrollers" => {
                 self.limit(value, number(&value["spec"]["replicas"], 1));
             }
             "apps/statefulsets" => self.stateful_set(value),
-            "/persistentvolumeclaims" => self.claim(api, commit, by),
+            "/persistentvolumeclaims" => self.claim(api, commit, asked),
+            "policy/poddisruptionbudgets" => self.counted(commit, asked),
             "/persistentvolumes" => self.volume(api, commit),
             "apps/deployments" => {
                 let replicas = number(&value["spec"]["replicas"], 1);

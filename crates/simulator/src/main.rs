@@ -1,7 +1,7 @@
 //! A cluster's controllers and its scheduler on one thread, from a seed.
 //!
 //! What it is: the real controllers and the real scheduler against an API in memory, with nodes and
-//! a user that are played, and with everything going wrong that a network, a disk and an operator
+//! people that are played, and with everything going wrong that a network, a disk and an operator
 //! can make go wrong. One process runs one seed; `cargo xtask simulate` runs many.
 //!
 //! Start reading at `run`, the course of a run; then `transport`, where things go wrong, `checks`,
@@ -26,16 +26,20 @@ mod api;
 mod checks;
 mod settled;
 
+mod admin;
 mod nodes;
 mod storage;
 mod user;
 
+mod accounts;
 mod budget;
 mod dice;
 mod entropy;
 mod panics;
 mod sim_clock;
+mod strikes;
 mod tally;
+mod view;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -87,10 +87,11 @@ impl Nodes {
     fn register(&self, name: &str) {
         let capacity = json!({ "cpu": "64", "memory": "256Gi", "pods": "110" });
         let now = meta::time::rfc3339(self.world.clock.now());
+        let address = format!("198.51.100.{}", name.bytes().last().unwrap_or_default());
         let node = json!({ "metadata": { "name": name,
                 "labels": { "kubernetes.io/hostname": name },
-                "annotations": { volumes::DIRECTORY: "/volumes" } },
-            "status": { "capacity": capacity, "allocatable": capacity,
+                "annotations": { volumes::DIRECTORY: "/volumes", volumes::ATTACHED: "true" } },
+            "status": { "addresses": [{ "type": "InternalIP", "address": address }], "capacity": capacity, "allocatable": capacity,
                 "conditions": [{ "type": "Ready", "status": "True", "reason": "KubeletReady",
                     "lastHeartbeatTime": now, "lastTransitionTime": now }] } });
         self.world.write("kubelet", "POST", "/api/v1/nodes", &node).ok();

@@ -124,7 +124,7 @@ impl Running {
         let deps = controllers::Deps {
             client: Wire::client(&world, MANAGER, &life),
             client_for: Arc::new(move |account| Wire::client(&world, account, &life)),
-            sign_token: None,
+            sign_token: Some(Arc::new(|of| Ok(format!("token of {}", of.account)))),
             clock: Arc::clone(&self.clock) as SharedClock,
             metrics: telemetry::Registry::new(),
         };
@@ -159,7 +159,10 @@ fn identity(program: Program, starts: u32) -> String {
 
 fn config() -> controllers::Config {
     controllers::Config {
-        controllers: vec!["*".to_owned()],
+        // All of them, and those that are off unless they are named.
+        controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
+            .map(str::to_owned)
+            .to_vec(),
         cluster_cidrs: vec!["10.42.0.0/16".parse().expect("a range")],
         node_cidr_mask_size_v4: 24,
         node_cidr_mask_size_v6: 64,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::admin::Admin;
 use crate::budget;
 use crate::dice::Dice;
 use crate::nodes::{Manner, NODES, Nodes};
@@ -78,6 +79,7 @@ struct Course {
     nodes: Nodes,
     storage: Storage,
     user: User,
+    admin: Admin,
     managers: Vec<Running>,
     scheduler: Running,
 }
@@ -85,12 +87,13 @@ struct Course {
 impl Course {
     fn begin(seed: u64, world: &Arc<World>) -> Self {
         let user = User::new(world);
-        for namespace in ["default", "kube-system", "kube-node-lease"].iter().chain(&NAMESPACES) {
+        let system = ["default", "kube-system", "kube-node-lease", "kube-public"];
+        for namespace in system.iter().chain(&NAMESPACES) {
             user.make_namespace(namespace);
         }
         let mut dice = Dice::new(seed, 3);
         // In some runs there are two, of which one works.
-        let programs: &[Program] = if dice.chance(300) {
+        let programs: &[Program] = if dice.chance(200) || world.strikes().need_rivals() {
             &[Program::Rival("first"), Program::Rival("second")]
         } else {
             &[Program::Manager]
@@ -101,6 +104,7 @@ impl Course {
             nodes: Nodes::start(world),
             storage: Storage::start(world),
             user,
+            admin: Admin::start(world, seed),
             managers: programs.iter().map(|one| Running::start(world, *one)).collect(),
             scheduler: Running::start(world, Program::Scheduler),
         }
@@ -134,6 +138,7 @@ impl Course {
             if self.dice.chance(400) {
                 self.user.act();
             }
+            self.admin.look(250);
             self.mischief(mischief);
             self.check()?;
         }
@@ -173,7 +178,7 @@ impl Course {
             let most = if self.dice.chance(200) { 2400 } else { 240 };
             let seconds = i64::try_from(self.dice.below(most)).unwrap_or(0)
                 - i64::try_from(most / 2).unwrap_or(0);
-            self.world.trace(&format!("the manager's clock is {seconds} s wrong"));
+            self.world.trace(&format!("the programs' clocks are {seconds} s wrong"));
             self.skew(SignedDuration::from_secs(seconds));
         }
         if self.dice.chance(rate) {
@@ -187,12 +192,14 @@ impl Course {
 
     fn skew(&self, by: SignedDuration) {
         self.managers.iter().for_each(|manager| manager.skew(by));
+        self.scheduler.skew(by);
         self.world.api().checks.skewed(by);
     }
 
     /// Until everything is as it should be.
     async fn rest(&mut self) -> Result<Duration, String> {
         self.world.set_faults(Faults::default());
+        self.world.strikes().end();
         self.nodes.all_up();
         self.skew(SignedDuration::ZERO);
         self.user.rest();
@@ -252,6 +259,7 @@ impl Course {
 
     fn check(&mut self) -> Result<(), String> {
         self.managers.iter_mut().for_each(Running::look);
+        self.scheduler.look();
         let mut violations = self.world.api().checks.take();
         violations.extend(panics::take());
         if violations.is_empty() { Ok(()) } else { Err(violations.join("; ")) }

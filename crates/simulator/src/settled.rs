@@ -1,10 +1,13 @@
 //! What must hold when all is well and everybody has had time.
 
+mod administered;
+
 use std::collections::BTreeSet;
 
 use meta::LabelSelector;
 use serde_json::Value;
 
+use self::administered::administered;
 use crate::api::Api;
 use crate::checks::{finished_at, is_active, target, tolerated};
 use crate::nodes::{is_ready, text};
@@ -40,7 +43,7 @@ pub(crate) fn problems(api: &Api) -> Vec<String> {
             "/persistentvolumeclaims" => claim(api, object),
             "/persistentvolumes" => volume(api, object),
             "autoscaling/horizontalpodautoscalers" => autoscaler(api, object),
-            _ => None,
+            _ => administered(api, collection, object),
         };
         if let Some(wrong) = wrong {
             found.push(format!("{collection} {namespace}/{name}: {wrong}"));
@@ -197,6 +200,9 @@ fn service(api: &Api, object: &Value) -> Option<String> {
         .flatten()
         .map(|(key, value)| (key.clone(), text(value).to_owned()))
         .collect();
+    if labels.is_empty() {
+        return administered::plain(api, object);
+    }
     let selector = LabelSelector::from_labels(labels);
     let wanted: BTreeSet<&str> = api
         .all("/pods")
@@ -266,7 +272,8 @@ fn pod(api: &Api, object: &Value) -> Option<String> {
     if node.is_empty() {
         // One for a node that has come not to want it stays, as upstream's.
         let meant = api.get("/nodes", "", &target(object));
-        let is_unwanted = meant.is_some_and(|on| unwanted(on, object, &["NoSchedule"]).is_some());
+        let effects = ["NoSchedule", "NoExecute"];
+        let is_unwanted = meant.is_some_and(|on| unwanted(on, object, &effects).is_some());
         return (is_active(object) && !is_unwanted).then(|| "has no node".to_owned());
     }
     let Some(on) = api.get("/nodes", "", node) else {

@@ -1,4 +1,4 @@
-//! Storage: classes, and a provisioner from elsewhere.
+//! Storage: classes, and a driver from elsewhere that makes volumes and attaches them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(crate) const DEFAULT_CLASS: &str = "local";
 /// All classes: of directories, of volumes that are made at once, and of such that stay.
 pub(crate) const CLASSES: [&str; 3] = [DEFAULT_CLASS, "remote", "kept"];
 /// Who makes the volumes of the latter two.
-const PROVISIONER: &str = "example.com/remote";
+const PROVISIONER: &str = "remote.example.com";
 
 /// What is played.
 pub(crate) struct Storage {
@@ -32,6 +32,8 @@ impl Storage {
                 "volumeBindingMode": mode, "reclaimPolicy": policy });
             world.write("user", "POST", "/apis/storage.k8s.io/v1/storageclasses", &class).ok();
         }
+        let driver = json!({ "metadata": { "name": PROVISIONER }, "spec": {} });
+        world.write("user", "POST", "/apis/storage.k8s.io/v1/csidrivers", &driver).ok();
         Self { world: Arc::clone(world) }
     }
 
@@ -45,6 +47,7 @@ impl Storage {
                 api.all("/persistentvolumes").filter(|one| is_over(one)).cloned().collect();
             (claims, volumes)
         };
+        self.attach(works);
         for claim in claims {
             if self.world.dice().chance(works) {
                 self.make(&claim);
@@ -59,6 +62,24 @@ impl Storage {
         }
     }
 
+    fn attach(&self, works: u64) {
+        let waits = |one: &&Value| {
+            one["status"]["attached"] != true && one["metadata"]["deletionTimestamp"].is_null()
+        };
+        let waiting: Vec<Value> = {
+            let api = self.world.api();
+            api.all("storage.k8s.io/volumeattachments").filter(waits).cloned().collect()
+        };
+        for one in waiting {
+            if self.world.dice().chance(works) {
+                let name = text(&one["metadata"]["name"]);
+                let path = format!("/apis/storage.k8s.io/v1/volumeattachments/{name}/status");
+                let status = json!({ "status": { "attached": true } });
+                self.world.write("attacher", "MERGE", &path, &status).ok();
+            }
+        }
+    }
+
     fn make(&self, claim: &Value) {
         let (meta, spec) = (&claim["metadata"], &claim["spec"]);
         let policy = if spec["storageClassName"] == "kept" { "Retain" } else { "Delete" };
@@ -69,10 +90,13 @@ impl Storage {
             "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"],
                 "persistentVolumeReclaimPolicy": policy,
                 "storageClassName": spec["storageClassName"],
-                "nfs": { "server": "nfs.example.com", "path": format!("/{name}") },
+                "csi": { "driver": PROVISIONER, "volumeHandle": name },
                 "claimRef": { "apiVersion": "v1", "kind": "PersistentVolumeClaim",
                     "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"] } } });
-        self.world.write("provisioner", "POST", "/api/v1/persistentvolumes", &volume).ok();
+        let made = self.world.write("provisioner", "POST", "/api/v1/persistentvolumes", &volume);
+        if let Err(status) = made {
+            self.world.trace(&format!("the volume {name} is refused: {}", status.message));
+        }
     }
 }
 

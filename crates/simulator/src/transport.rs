@@ -1,7 +1,9 @@
 //! How a component reaches the API: late, twice, or not at all.
 
-use std::sync::Arc;
+mod follower;
+
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,20 +11,20 @@ use client::{Client, ClientError, ObjectList, Transport, WatchStream};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http::{Method, Request, Response};
-use meta::{Reason, ResourceVersion, Status, WatchEvent};
+use meta::{Reason, ResourceVersion, Status};
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Commit, PatchKind, Selection, Target, discovery};
+use self::follower::Follower;
+use crate::api::{Answer, PatchKind, Selection, Target, discovery};
 use crate::sim_clock::SimClock;
+use crate::strikes::Blow;
 use crate::tally::Event;
+use crate::view::{Sight, View};
 use crate::world::World;
 
 /// How long a request takes at most, and one that is slow.
 const LATENCY: Duration = Duration::from_millis(20);
 const SLOW: Duration = Duration::from_secs(8);
-/// How long an event takes at most, and one that is slow.
-const LAG: Duration = Duration::from_millis(50);
-const SLOW_LAG: Duration = Duration::from_secs(5);
 
 /// Who asks for what all controllers share.
 pub(crate) const MANAGER: &str = "manager-controller";
@@ -32,15 +34,21 @@ pub(crate) const MANAGER: &str = "manager-controller";
 #[derive(Debug)]
 pub(crate) struct Life {
     is_over: AtomicBool,
+    /// Whether its lease is out of reach.
+    is_cut_off: AtomicBool,
     clock: Arc<SimClock>,
     /// Under which name it holds a lease; none when it does not compete for one.
     identity: String,
+    /// What the informers that all of it shares have been told.
+    view: Mutex<View>,
 }
 
 impl Life {
     /// A life by this clock.
     pub(crate) fn new(clock: &Arc<SimClock>, identity: String) -> Self {
-        Self { is_over: AtomicBool::new(false), clock: Arc::clone(clock), identity }
+        let no = || AtomicBool::new(false);
+        let clock = Arc::clone(clock);
+        Self { is_over: no(), is_cut_off: no(), clock, identity, view: Mutex::default() }
     }
 
     /// Under which name it holds a lease.
@@ -53,9 +61,18 @@ impl Life {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
+    /// Lets it renew its lease no more.
+    fn cut_off(&self) {
+        self.is_cut_off.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_clock_wrong(&self) -> bool {
@@ -78,7 +95,53 @@ enum Fault {
     Unanswered,
     Conflict,
     Busy,
+    /// The program dies, before the request arrives or after it did.
+    Dies {
+        arrives: bool,
+    },
+    /// The program loses its lease before the request arrives.
+    Deposed,
 }
+
+/// What can go wrong with a request.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    writes: bool,
+    /// Something that is there already is changed.
+    changes: bool,
+    /// It is more than the beginning of a watch.
+    is_single: bool,
+}
+
+impl Shape {
+    const LIST: Self = Self { writes: false, changes: false, is_single: false };
+
+    fn of(request: &Request<Bytes>) -> Self {
+        let method = request.method();
+        // Others than of one version are deleted as they are.
+        let of_version = || request.body().windows(15).any(|part| part == b"resourceVersion");
+        let changes = match *method {
+            Method::PUT | Method::PATCH => true,
+            Method::DELETE => of_version(),
+            _ => false,
+        };
+        Self { writes: *method != Method::GET, changes, is_single: true }
+    }
+
+    fn allows(self, blow: Blow, life: &Life) -> bool {
+        match blow {
+            Blow::Lost | Blow::Busy => true,
+            Blow::Unanswered => self.writes,
+            Blow::Conflict => self.changes,
+            Blow::Dies => self.is_single,
+            Blow::Deposed => self.is_single && !life.identity.is_empty(),
+            Blow::Late | Blow::WatchEnds | Blow::WatchExpires => false,
+        }
+    }
+}
+
+/// Who competes for the lease.
+const ELECTION: &str = "leader-election";
 
 impl Wire {
     /// A client of an account.
@@ -124,21 +187,32 @@ impl Wire {
         self.pause(LATENCY, SLOW).await;
     }
 
-    fn roll(&self, writes: bool, changes: bool) -> Fault {
+    fn roll(&self, shape: Shape) -> Fault {
+        if self.by == ELECTION && self.life.is_cut_off.load(Ordering::Relaxed) {
+            return Fault::Lost;
+        }
+        let struck = self.world.strike(&self.by, |blow| shape.allows(blow, &self.life));
         let faults = self.world.faults();
         let mut dice = self.world.dice();
-        let (fault, event) = if dice.chance(faults.lost) {
-            (Fault::Lost, Event::Lost)
-        } else if dice.chance(faults.busy) {
-            (Fault::Busy, Event::Busy)
-        } else if writes && dice.chance(faults.unanswered) {
-            (Fault::Unanswered, Event::Unanswered)
-        } else if changes && dice.chance(faults.conflict) {
-            (Fault::Conflict, Event::Conflict)
-        } else {
-            return Fault::None;
+        let dies = |arrives| (Fault::Dies { arrives }, None);
+        let (fault, event) = match struck {
+            Some(Blow::Busy) => (Fault::Busy, Some(Event::Busy)),
+            Some(Blow::Unanswered) => (Fault::Unanswered, Some(Event::Unanswered)),
+            Some(Blow::Conflict) => (Fault::Conflict, Some(Event::Conflict)),
+            Some(Blow::Dies) => dies(dice.chance(500)),
+            Some(Blow::Deposed) => (Fault::Deposed, Some(Event::Deposed)),
+            Some(_) => (Fault::Lost, Some(Event::Lost)),
+            None if dice.chance(faults.lost) => (Fault::Lost, Some(Event::Lost)),
+            None if dice.chance(faults.busy) => (Fault::Busy, Some(Event::Busy)),
+            None if shape.writes && dice.chance(faults.unanswered) => {
+                (Fault::Unanswered, Some(Event::Unanswered))
+            }
+            None if shape.changes && dice.chance(faults.conflict) => {
+                (Fault::Conflict, Some(Event::Conflict))
+            }
+            None => return Fault::None,
         };
-        self.world.count(&self.by, event);
+        event.into_iter().for_each(|event| self.world.count(&self.by, event));
         fault
     }
 
@@ -158,11 +232,24 @@ impl Wire {
         }
     }
 
+    /// Whether what is asked for is what all controllers share of a collection.
+    fn informs(&self, target: &Target, query: &str) -> bool {
+        self.by == MANAGER
+            && target.namespace.is_empty()
+            && !query.contains("Selector=")
+            && View::follows(&target.collection())
+    }
+
     async fn exchange(&self, request: Request<Bytes>) -> Result<Answer, ClientError> {
+        let since = tokio::time::Instant::now();
         self.set_out().await;
-        let writes = *request.method() != Method::GET;
-        let changes = [Method::PUT, Method::PATCH].contains(request.method());
-        let fault = self.roll(writes, changes);
+        let shape = Shape::of(&request);
+        let writes = shape.writes;
+        let kinds = [(writes, Event::Write), (shape.changes, Event::Change)];
+        for (_, event) in kinds.iter().filter(|(is_one, _)| *is_one) {
+            self.world.count(&self.by, *event);
+        }
+        let fault = self.roll(shape);
         if fault != Fault::None {
             let line =
                 format!("{}: {} {} fails: {fault:?}", self.by, request.method(), request.uri());
@@ -177,14 +264,31 @@ impl Wire {
             Fault::Conflict => {
                 Err(Box::new(Status::failure(Reason::Conflict, "somebody else was faster")))
             }
-            Fault::None | Fault::Unanswered => {
+            Fault::Dies { arrives: false } => {
+                self.life.end();
+                self.alive().await;
+                return Err(broken());
+            }
+            Fault::Deposed => {
+                self.life.cut_off();
+                while !self.life.is_over() {
+                    tokio::time::sleep(SLOW).await;
+                }
+                std::future::pending().await
+            }
+            Fault::None | Fault::Unanswered | Fault::Dies { arrives: true } => {
                 if writes {
                     self.leads(request.uri().path());
                 }
-                answer(&self.world, &self.by, &request)
+                let view = self.life.view();
+                let sight = Sight { view: &view, since };
+                answer(&self.world, &self.by, sight, &request)
             }
         };
-        if fault == Fault::Unanswered {
+        if let Fault::Dies { .. } = fault {
+            self.life.end();
+        }
+        if let Fault::Unanswered = fault {
             if answer.is_ok() {
                 self.world.api().checks.unanswered(&request);
             }
@@ -217,7 +321,7 @@ fn broken() -> ClientError {
     ClientError::transport("connection reset by peer")
 }
 
-fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
+fn answer(world: &World, by: &str, sight: Sight<'_>, request: &Request<Bytes>) -> Answer {
     let uri = request.uri();
     let path = uri.path();
     let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
@@ -227,9 +331,9 @@ fn answer(world: &World, by: &str, request: &Request<Bytes>) -> Answer {
     let target = Target::parse(path);
     if target.group == "metrics.k8s.io" {
         let query = uri.query().unwrap_or_default();
-        return world.ask(by, |api, asked| api.metrics(asked, path, query));
+        return world.ask(by, None, |api, asked| api.metrics(asked, path, query));
     }
-    world.ask(by, |api, asked| match *request.method() {
+    world.ask(by, Some(sight), |api, asked| match *request.method() {
         Method::GET if target.name.is_empty() => {
             let selection = Selection::parse(uri.query().unwrap_or_default())?;
             let items = api.select(&target, &selection);
@@ -278,7 +382,7 @@ impl Transport for Wire {
     fn list<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ObjectList, ClientError>> {
         async move {
             self.set_out().await;
-            match self.roll(false, false) {
+            match self.roll(Shape::LIST) {
                 Fault::None => {}
                 Fault::Busy => {
                     return Err(Status::failure(Reason::InternalError, "timed out").into());
@@ -287,17 +391,21 @@ impl Transport for Wire {
             }
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
             let selection = Selection::parse(query).map_err(|status| ClientError::from(*status))?;
+            let target = Target::parse(path);
+            let collection = target.collection();
             let (items, version) = {
                 let mut api = self.world.api();
-                let target = Target::parse(path);
                 let items = api.select(&target, &selection);
                 if self.by == MANAGER {
-                    let collection = target.collection();
                     items.iter().for_each(|item| api.checks.told(&collection, &item.value));
                 }
+                api.checks.looked(&self.by, &collection, &target.namespace);
                 (items, api.version())
             };
             self.pause(LATENCY, SLOW).await;
+            if self.informs(&target, query) {
+                self.life.view().listed(&collection, &items);
+            }
             Ok(ObjectList {
                 resource_version: ResourceVersion(version),
                 continue_token: String::new(),
@@ -310,7 +418,7 @@ impl Transport for Wire {
     fn watch<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<WatchStream, ClientError>> {
         async move {
             self.set_out().await;
-            if self.roll(false, false) != Fault::None {
+            if self.roll(Shape::LIST) != Fault::None {
                 return Err(broken());
             }
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -335,6 +443,7 @@ impl Transport for Wire {
                 life: Arc::clone(&self.life),
                 selection,
                 informs: self.by == MANAGER,
+                is_seen: self.informs(&target, query),
                 target,
                 collection,
                 at,
@@ -353,114 +462,4 @@ impl Transport for Wire {
 
 fn expired() -> Status {
     Status::failure(Reason::Expired, "too old resource version")
-}
-
-/// One watch.
-struct Follower {
-    world: Arc<World>,
-    life: Arc<Life>,
-    target: Target,
-    collection: String,
-    /// Whether what it tells is in the caches that the controllers share.
-    informs: bool,
-    selection: Selection,
-    /// The place in the log of the collection of the next change to look at.
-    at: usize,
-    ends: tokio::time::Instant,
-    is_over: bool,
-}
-
-impl Follower {
-    async fn next(&mut self) -> Option<Result<WatchEvent, ClientError>> {
-        if self.is_over {
-            return None;
-        }
-        let mut grown = self.world.subscribe(&self.collection);
-        loop {
-            if self.life.is_over() {
-                std::future::pending::<()>().await;
-            }
-            grown.borrow_and_update();
-            if let Some((commit, event)) = self.find() {
-                // What has been forgotten meanwhile can no longer be told.
-                if self.world.api().is_forgotten(commit.version) {
-                    self.is_over = true;
-                    self.world.count(&self.collection, Event::WatchExpires);
-                    return Some(Err(expired().into()));
-                }
-                return self.deliver(&commit, event).await;
-            }
-            tokio::select! {
-                biased;
-                _ = grown.changed() => {}
-                () = tokio::time::sleep_until(self.ends) => return None,
-            }
-        }
-    }
-
-    /// The next change that is about what is watched.
-    fn find(&mut self) -> Option<(Arc<Commit>, WatchEvent)> {
-        let world = Arc::clone(&self.world);
-        let api = world.api();
-        while let Some(commit) = api.log_of(&self.collection).get(self.at) {
-            self.at += 1;
-            if let Some(event) = self.event(commit) {
-                return Some((Arc::clone(commit), event));
-            }
-        }
-        None
-    }
-
-    fn event(&self, commit: &Commit) -> Option<WatchEvent> {
-        let (_, namespace, _) = &commit.key;
-        if !(self.target.namespace.is_empty() || *namespace == self.target.namespace) {
-            return None;
-        }
-        let is_in = |stored: &Option<Arc<crate::api::Stored>>| {
-            stored.as_ref().is_some_and(|stored| self.selection.matches(&stored.value))
-        };
-        let object = Arc::clone(&commit.last.object);
-        match (is_in(&commit.old), is_in(&commit.new)) {
-            (false, true) => Some(WatchEvent::Added(object)),
-            (true, true) => Some(WatchEvent::Modified(object)),
-            (true, false) => Some(WatchEvent::Deleted(object)),
-            (false, false) => None,
-        }
-    }
-
-    async fn deliver(
-        &mut self,
-        commit: &Commit,
-        event: WatchEvent,
-    ) -> Option<Result<WatchEvent, ClientError>> {
-        self.world.step().await;
-        let (lag, ends, expires) = {
-            let faults = self.world.faults();
-            let mut dice = self.world.dice();
-            let is_slow = dice.chance(faults.slow);
-            let lag = dice.within(if is_slow { SLOW_LAG } else { LAG });
-            let fate = (dice.chance(faults.watch_ends), dice.chance(faults.watch_expires));
-            let events =
-                [(is_slow, Event::Late), (fate.0, Event::WatchEnds), (fate.1, Event::WatchExpires)];
-            for (_, event) in events.iter().filter(|(happens, _)| *happens) {
-                self.world.count(&self.collection, *event);
-            }
-            (lag, fate.0, fate.1)
-        };
-        tokio::time::sleep_until(commit.at + lag).await;
-        if self.life.is_over() {
-            std::future::pending::<()>().await;
-        }
-        self.is_over = ends || expires;
-        if expires {
-            return Some(Err(expired().into()));
-        }
-        if ends {
-            return None;
-        }
-        if self.informs {
-            self.world.api().checks.told(&self.collection, &commit.last.value);
-        }
-        Some(Ok(event))
-    }
 }

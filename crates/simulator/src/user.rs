@@ -101,9 +101,8 @@ impl User {
         // those that need a volume there have nowhere else to go.
         let node = self.world.api().get("/nodes", "", TAINTED).cloned().unwrap_or_default();
         let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
-        if taints.any(|taint| taint["key"] == TAINT && taint["effect"] == "NoExecute")
-            && self.is_any_bound_to_it()
-        {
+        let taint = taints.find(|taint| taint["key"] == TAINT);
+        if taint.is_some_and(|taint| self.is_any_bound_to_it(text(&taint["effect"]))) {
             self.taint();
         }
         for namespace in NAMESPACES {
@@ -113,23 +112,25 @@ impl User {
         }
     }
 
-    fn is_any_bound_to_it(&self) -> bool {
+    fn is_any_bound_to_it(&self, effect: &str) -> bool {
         let api = self.world.api();
         let mut all = api.all("apps/deployments");
-        all.any(|one| one["spec"]["template"]["spec"]["tolerations"].is_array())
-            || api.all("/persistentvolumes").next().is_some()
+        let is_patient = all.any(|one| one["spec"]["template"]["spec"]["tolerations"].is_array());
+        (effect == "NoExecute" && is_patient) || api.all("/persistentvolumes").next().is_some()
     }
 
-    /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them.
+    /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them. Of
+    /// those that have ended some hold a claim: those of Jobs stay as long as the Job does.
     pub(crate) fn tend(&self) {
         let (mut missing, mut held) = (BTreeSet::new(), Vec::new());
         {
             let api = self.world.api();
-            for pod in api.all("/pods").filter(|pod| is_active(pod)) {
+            let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+            for pod in api.all("/pods").filter(stays) {
                 let namespace = text(&pod["metadata"]["namespace"]);
                 for name in claims_of(pod) {
                     match api.get("/persistentvolumeclaims", namespace, &name) {
-                        None if !name.contains('-') => {
+                        None if is_active(pod) && is_users(pod, &name) => {
                             missing.insert((namespace.to_owned(), name));
                         }
                         Some(claim) if claim["metadata"]["deletionTimestamp"].is_string() => {
@@ -138,7 +139,8 @@ impl User {
                         // It was placed for a claim of that name that is gone: no one chooses a
                         // node for the new one, upstream neither.
                         Some(claim)
-                            if text(&claim["spec"]["volumeName"]).is_empty()
+                            if is_active(pod)
+                                && text(&claim["spec"]["volumeName"]).is_empty()
                                 && !text(&pod["spec"]["nodeName"]).is_empty() =>
                         {
                             held.push(path_of("/pods", pod));
@@ -358,6 +360,16 @@ impl User {
             self.make_namespace(last);
         }
     }
+}
+
+/// Whether nobody else makes a claim that a pod waits for: pods of a set that is gone have claims of
+/// their own, too.
+fn is_users(pod: &Value, claim: &str) -> bool {
+    let is_alone = pod["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty);
+    let mut volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    !claim.contains('-')
+        || (is_alone
+            && volumes.any(|volume| volume["persistentVolumeClaim"]["claimName"] == *claim))
 }
 
 /// A reference to an owner.

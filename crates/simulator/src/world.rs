@@ -13,7 +13,9 @@ use crate::api::{Answer, Api, Asked, Target};
 use crate::budget::Budget;
 use crate::dice::Dice;
 use crate::sim_clock::SimClock;
+use crate::strikes::{Blow, Strikes};
 use crate::tally::{Event, Tally};
+use crate::view::Sight;
 
 /// Lines of the trace that are kept for a report.
 const TRACE_LINES: usize = 400;
@@ -27,6 +29,7 @@ pub(crate) struct World {
     faults: Mutex<Faults>,
     trace: Mutex<Trace>,
     tally: Mutex<Tally>,
+    strikes: Mutex<Strikes>,
     /// The steps that the run may take.
     pub(crate) budget: Budget,
     over: Notify,
@@ -69,6 +72,7 @@ impl World {
             faults: Mutex::default(),
             trace: Mutex::new(Trace { lines: VecDeque::new(), print, digest: 0 }),
             tally: Mutex::default(),
+            strikes: Mutex::new(Strikes::of(seed)),
             budget: Budget::new(budget),
             over: Notify::new(),
             clock: Arc::new(SimClock::new()),
@@ -93,6 +97,16 @@ impl World {
     /// Decides what goes wrong from now on.
     pub(crate) fn set_faults(&self, faults: Faults) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// What is meant for somebody and hits now, of what can.
+    pub(crate) fn strike(&self, whom: &str, fits: impl Fn(Blow) -> bool) -> Option<Blow> {
+        self.strikes().next(whom, fits)
+    }
+
+    /// What is meant for somebody.
+    pub(crate) fn strikes(&self) -> MutexGuard<'_, Strikes> {
+        self.strikes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what happens to somebody.
@@ -126,10 +140,15 @@ impl World {
     }
 
     /// Works on the API and tells watchers of what changed.
-    pub(crate) fn ask(&self, by: &str, work: impl FnOnce(&mut Api, Asked<'_>) -> Answer) -> Answer {
+    pub(crate) fn ask(
+        &self,
+        by: &str,
+        sight: Option<Sight<'_>>,
+        work: impl FnOnce(&mut Api, Asked<'_>) -> Answer,
+    ) -> Answer {
         let mut api = self.api();
         let before = api.version();
-        let answer = work(&mut api, Asked { by, now: self.clock.now() });
+        let answer = work(&mut api, Asked { by, now: self.clock.now(), sight });
         let changes = api.log().iter().rev().take_while(|commit| commit.version > before);
         let changes: Vec<_> = changes.cloned().collect();
         drop(api);
@@ -148,7 +167,7 @@ impl World {
     /// A write that arrives, by something that is no part of what is tested.
     pub(crate) fn write(&self, by: &str, method: &str, path: &str, body: &Value) -> Answer {
         let target = Target::parse(path);
-        self.ask(by, |api, asked| match method {
+        self.ask(by, None, |api, asked| match method {
             "POST" => api.post(asked, &target, body.clone()),
             "PUT" => api.put(asked, &target, body),
             "DELETE" => api.delete(asked, &target, body),

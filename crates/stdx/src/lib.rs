@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic_file;
+pub mod interner;
 pub mod ready;
 pub mod shutdown;
 pub mod task;

@@ -13,6 +13,8 @@ use anyhow::Context;
 use self::counts::Counts;
 use crate::run::{self, cargo, say, target_dir};
 
+/// So many seeds meet every controller with every fault, several times.
+const ENOUGH: u64 = 500;
 /// Failing seeds whose story is printed; of the others only the number.
 const STORIES: usize = 3;
 
@@ -55,6 +57,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Found { failed, counts } = run_all(&program, seeds, jobs)?;
     say(&counts.to_string());
     let took = now().duration_since(begun).as_secs();
+    let missed = if args.seeds < ENOUGH { Vec::new() } else { counts.missed() };
+    if failed.is_empty() && !missed.is_empty() {
+        anyhow::bail!("all seeds are well, but some never met a fault: {}", missed.join(", "));
+    }
     if failed.is_empty() {
         say(&format!("{} seeds, from {} on, in {took} s: all well", args.seeds, args.from));
         return Ok(());

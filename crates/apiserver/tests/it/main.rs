@@ -25,6 +25,8 @@ mod hostile_extensions;
 #[cfg(test)]
 mod https;
 #[cfg(test)]
+mod identity_lease;
+#[cfg(test)]
 mod in_process;
 #[cfg(test)]
 mod managed_fields;

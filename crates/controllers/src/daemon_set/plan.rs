@@ -52,8 +52,8 @@ impl<'a> View<'a> {
         let nodes = nodes.iter().map(|node| (name(node), fit(set, node))).collect();
         let mut by_node: BTreeMap<String, Vec<Arc<PodView>>> = BTreeMap::new();
         for pod in pods.iter().filter(|pod| !(pod.is_terminal() && pod.deleted.is_some())) {
-            if !pod.target.is_empty() {
-                by_node.entry(pod.target.clone()).or_default().push(Arc::clone(pod));
+            if !pod.target().is_empty() {
+                by_node.entry(pod.target().to_owned()).or_default().push(Arc::clone(pod));
             }
         }
         for pods in by_node.values_mut() {
@@ -134,7 +134,7 @@ impl<'a> View<'a> {
         let mut running = Vec::new();
         for pod in pods.iter().filter(|pod| pod.deleted.is_none()) {
             let named = format!("daemon pod {}/{} on node {node}", pod.key.namespace, pod.key.name);
-            match pod.phase.as_str() {
+            match pod.phase {
                 "Failed" => {
                     if let Some(delay) = delay(node) {
                         plan.wait = plan.wait.into_iter().chain([delay]).min();

@@ -1,5 +1,7 @@
 //! How large each ReplicaSet may be at the next step of a rolling update.
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
+
 use super::{Rollout, available, size};
 
 /// The size that the new ReplicaSet should have, if that is not its size: as large as the surge
@@ -36,7 +38,7 @@ pub(super) fn old_sizes(rollout: &Rollout) -> Vec<(usize, i32)> {
     }
     let total: i32 = rollout.all().map(size).sum();
     let available_min = rollout.replicas() - rollout.max_unavailable();
-    let new_unavailable = rollout.new.as_ref().map_or(0, |new| size(new) - available(new));
+    let new_unavailable = rollout.new.as_ref().map_or(0, |new| size(new) - serving(new));
     let removable = total - available_min - new_unavailable;
     if removable <= 0 {
         return Vec::new();
@@ -52,17 +54,23 @@ pub(super) fn old_sizes(rollout: &Rollout) -> Vec<(usize, i32)> {
         .collect()
 }
 
+/// How many available pods a ReplicaSet has that stay: its status may be older than its size, and
+/// count pods that are going already.
+fn serving(set: &ReplicaSet) -> i32 {
+    available(set).min(size(set))
+}
+
 fn remove_unhealthy(rollout: &Rollout, sizes: &mut [i32], removable: i32) {
     let mut left = removable;
     for (set, size) in rollout.old.iter().zip(sizes) {
-        let count = left.min(*size - available(set)).max(0);
+        let count = left.min(*size - serving(set)).max(0);
         *size -= count;
         left -= count;
     }
 }
 
 fn remove_healthy(rollout: &Rollout, sizes: &mut [i32], available_min: i32) {
-    let available: i32 = rollout.all().map(available).sum();
+    let available: i32 = rollout.all().map(serving).sum();
     let mut left = available - available_min;
     for size in sizes {
         let count = left.min(*size).max(0);

@@ -73,6 +73,12 @@ fn pods_that_do_not_serve_go_first() {
 }
 
 #[test]
+fn pods_that_are_going_already_do_not_count_as_available() {
+    rolls(&[("old", 5, 8), ("new", 5, 5)], Some(8), &[(0, 3)]);
+    rolls(&[("gone", 0, 3), ("old", 5, 5), ("new", 5, 5)], Some(8), &[(1, 3)]);
+}
+
+#[test]
 fn scaling_during_a_rollout_is_proportional() {
     // Upstream's conformance case: 10 pods become 30 while 8 old and 5 new exist.
     let spec = json!({ "replicas": 30, "strategy": { "type": "RollingUpdate",

@@ -2,7 +2,7 @@
 
 use api::finalizers::RESOURCE_CLAIM;
 use k8s_openapi::api::resource::v1::{
-    ResourceClaim, ResourceClaimConsumerReference, ResourceClaimTemplate,
+    ResourceClaim, ResourceClaimConsumerReference, ResourceClaimSpec, ResourceClaimTemplate,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -26,6 +26,15 @@ pub(super) enum Wish<'a> {
     Found(&'a str),
     /// One has to be made of this template.
     Make(&'a str),
+}
+
+/// Whether a claim asks for devices that others use, too.
+pub(super) fn is_of_admin(spec: &ResourceClaimSpec) -> bool {
+    let devices = spec.devices.as_ref();
+    let requests = devices.and_then(|devices| devices.requests.as_deref()).unwrap_or_default();
+    requests.iter().any(|request| {
+        request.exactly.as_ref().is_some_and(|exactly| exactly.admin_access == Some(true))
+    })
 }
 
 /// Decides about one entry of a pod; `is_ours` says whether a claim exists and is the pod's, `owned`

@@ -63,6 +63,28 @@ pub(crate) struct Plan {
     pub(crate) create: Vec<EndpointSlice>,
     pub(crate) update: Vec<EndpointSlice>,
     pub(crate) delete: Vec<String>,
+    pub(crate) tally: Tally,
+}
+
+impl Plan {
+    /// Slices that it changes.
+    pub(crate) fn changes(&self) -> usize {
+        self.create.len() + self.update.len() + self.delete.len()
+    }
+}
+
+/// What metrics say of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) added: usize,
+    pub(crate) updated: usize,
+    pub(crate) removed: usize,
+    /// Endpoints that should be.
+    pub(crate) endpoints: usize,
+    /// Slices that there will be.
+    pub(crate) slices: usize,
+    /// Slices that there would be if all were full.
+    pub(crate) desired: usize,
 }
 
 /// The service that a slice of this manager belongs to.
@@ -75,16 +97,14 @@ pub(crate) fn service_of(slice: &EndpointSlice, manager: &str) -> Option<ObjectK
     labels.get(SERVICE_NAME).map(|name| ObjectKey::new(namespace, name))
 }
 
-/// Plans and writes, and counts what is written.
-pub(crate) async fn reconcile(
-    (client, changes): (&Client, &IntCounterVec),
-    parent: &Parent,
-    families: &[AddressType],
-    groups: Vec<Group>,
-    present: Vec<Arc<EndpointSlice>>,
+/// Writes what is planned, and counts what is written.
+pub(crate) async fn write(
+    client: &Client,
+    changes: &IntCounterVec,
+    namespace: &str,
+    plan: &Plan,
 ) -> Result<Outcome, ClientError> {
-    let plan = plan(parent, families, groups, &present);
-    let api = client.api::<EndpointSlice>(&parent.namespace);
+    let api = client.api::<EndpointSlice>(namespace);
     let count = |operation: &str| changes.with_label_values(&[operation]).inc();
     for slice in &plan.create {
         match api.create(slice).await {
@@ -135,8 +155,16 @@ pub(crate) fn plan(
         own.iter().for_each(|at| used[*at] = true);
         plan_group(parent, group, own.iter().map(|at| &*present[*at]).collect(), &mut plan);
     }
-    let unused = present.iter().zip(&used).filter(|(_, used)| !**used);
-    plan.delete.extend(unused.filter_map(|(slice, _)| slice.metadata.name.clone()));
+    let unused = present.iter().zip(&used).filter(|(_, used)| !**used).map(|(slice, _)| slice);
+    for slice in unused {
+        plan.tally.removed += slice.endpoints.as_ref().map_or(0, Vec::len);
+        plan.delete.extend(slice.metadata.name.clone());
+    }
+    plan.tally.slices = (present.len() + plan.create.len()).saturating_sub(plan.delete.len());
+    if !groups.is_empty() {
+        // One stays empty if nothing is in it.
+        plan.tally.desired = plan.tally.desired.max(1);
+    }
     plan
 }
 
@@ -155,7 +183,12 @@ struct Kept<'a> {
 fn plan_group(parent: &Parent, group: &mut Group, own: Vec<&EndpointSlice>, plan: &mut Plan) {
     let mut wanted: BTreeMap<String, Endpoint> =
         group.endpoints.drain(..).map(|endpoint| (identity(&endpoint), endpoint)).collect();
-    let mut kept: Vec<Kept<'_>> = own.into_iter().map(|slice| keep(slice, &mut wanted)).collect();
+    plan.tally.endpoints += wanted.len();
+    plan.tally.desired += wanted.len().div_ceil(ENDPOINTS_MAX);
+    let tally = &mut plan.tally;
+    let mut kept: Vec<Kept<'_>> =
+        own.into_iter().map(|slice| keep(slice, &mut wanted, tally)).collect();
+    tally.added += wanted.len();
     let mut rest: Vec<Endpoint> = wanted.into_values().collect();
     // Slices that are written anyway come first, then the fullest.
     kept.sort_by_key(|kept| (!kept.changed, std::cmp::Reverse(kept.endpoints.len())));
@@ -204,18 +237,23 @@ fn plan_kept(parent: &Parent, kept: Kept<'_>, plan: &mut Plan) {
     plan.update.push(slice);
 }
 
-fn keep<'a>(slice: &'a EndpointSlice, wanted: &mut BTreeMap<String, Endpoint>) -> Kept<'a> {
-    let (mut endpoints, mut changed) = (Vec::new(), false);
+fn keep<'a>(
+    slice: &'a EndpointSlice,
+    wanted: &mut BTreeMap<String, Endpoint>,
+    tally: &mut Tally,
+) -> Kept<'a> {
+    let mut endpoints = Vec::new();
+    let before = (tally.updated, tally.removed);
     for present in slice.endpoints.iter().flatten() {
         match wanted.remove(&identity(present)) {
             Some(endpoint) => {
-                changed |= endpoint != *present;
+                tally.updated += usize::from(endpoint != *present);
                 endpoints.push(endpoint);
             }
-            None => changed = true,
+            None => tally.removed += 1,
         }
     }
-    Kept { slice, endpoints, changed }
+    Kept { slice, endpoints, changed: before != (tally.updated, tally.removed) }
 }
 
 /// The same endpoint: the same object behind the same addresses.

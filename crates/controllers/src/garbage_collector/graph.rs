@@ -2,9 +2,12 @@
 //!
 //! Invariants: `dependents` holds exactly the reverse of the nodes' owner references; owners that
 //! were never seen have dependents but no node.
+//!
+//! Every object of the cluster is here, so what many have in common is kept once.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 use meta::{GroupVersion, GroupVersionResource, ObjectKey, OwnerReference};
 
@@ -14,11 +17,10 @@ const ABSENT_MAX: usize = 500;
 /// One object.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
-    pub(super) uid: String,
-    pub(super) gvr: GroupVersionResource,
-    pub(super) kind: String,
+    pub(super) uid: Arc<str>,
+    pub(super) resource: Arc<Resource>,
     pub(super) key: ObjectKey,
-    pub(super) owners: Vec<OwnerReference>,
+    pub(super) owners: Arc<Vec<OwnerReference>>,
     /// Whether it is being deleted.
     pub(super) deleting: bool,
     /// Whether, when deleted, it waits for its dependents to go.
@@ -27,11 +29,20 @@ pub(super) struct Node {
     pub(super) orphans: bool,
 }
 
-impl Node {
+/// Where objects of a kind are.
+#[derive(Debug, PartialEq)]
+pub(super) struct Resource {
+    pub(super) gvr: GroupVersionResource,
+    pub(super) kind: String,
+}
+
+impl Resource {
     pub(super) fn api_version(&self) -> String {
         GroupVersion::new(&*self.gvr.group, &*self.gvr.version).to_string()
     }
+}
 
+impl Node {
     fn blocks(&self, owner: &str) -> bool {
         self.owners.iter().any(|o| o.uid == owner && o.block_owner_deletion)
     }
@@ -85,52 +96,51 @@ pub(super) enum Fate {
 /// The objects of the cluster.
 #[derive(Default)]
 pub(super) struct Graph {
-    nodes: HashMap<String, Node>,
-    dependents: HashMap<String, BTreeSet<String>>,
+    nodes: HashMap<Arc<str>, Arc<Node>>,
+    dependents: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     absent: HashSet<(String, String)>,
     absent_order: VecDeque<(String, String)>,
 }
 
 impl Graph {
-    /// A copy of a node.
-    pub(super) fn node(&self, uid: &str) -> Option<Node> {
+    pub(super) fn node(&self, uid: &str) -> Option<Arc<Node>> {
         self.nodes.get(uid).cloned()
     }
 
     /// Takes over an object; gives what has to be looked at.
-    pub(super) fn upsert(&mut self, node: Node) -> Vec<Task> {
+    pub(super) fn upsert(&mut self, node: Arc<Node>) -> Vec<Task> {
         let mut tasks = BTreeSet::new();
         let before = self.nodes.get(&node.uid).cloned();
-        for owner in before.iter().flat_map(|node| &node.owners) {
+        for owner in before.iter().flat_map(|node| node.owners.iter()) {
             self.unlink(&owner.uid, &node.uid);
         }
-        for owner in &node.owners {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(node.uid.clone());
-            let known = self.nodes.get(&owner.uid);
+        for owner in node.owners.iter() {
+            self.link(&owner.uid, &node.uid);
+            let known = self.nodes.get(&*owner.uid);
             // An owner that is unknown or waits may mean that this object has to go.
             if known.is_none_or(|owner| owner.foreground) {
-                tasks.insert(Task::Delete(node.uid.clone()));
+                tasks.insert(delete(&node.uid));
             }
         }
-        for owner in before.iter().flat_map(|node| &node.owners) {
+        for owner in before.iter().flat_map(|node| node.owners.iter()) {
             let freed = !node.blocks(&owner.uid);
-            if freed && self.nodes.get(&owner.uid).is_some_and(|owner| owner.foreground) {
-                tasks.insert(Task::Delete(owner.uid.clone()));
+            if freed && self.nodes.get(&*owner.uid).is_some_and(|owner| owner.foreground) {
+                tasks.insert(delete(&owner.uid));
             }
         }
         let was = before.as_ref();
         if node.orphans && !was.is_some_and(|node| node.orphans) {
-            tasks.insert(Task::Orphan(node.uid.clone()));
+            tasks.insert(Task::Orphan(node.uid.to_string()));
         }
         if node.foreground && !was.is_some_and(|node| node.foreground) {
-            tasks.insert(Task::Delete(node.uid.clone()));
+            tasks.insert(delete(&node.uid));
             let dependents = self.dependents.get(&node.uid).into_iter().flatten();
-            tasks.extend(dependents.map(|uid| Task::Delete(uid.clone())));
+            tasks.extend(dependents.map(|uid| delete(uid)));
         }
         if was.is_some_and(|was| was.owners != node.owners) {
-            tasks.insert(Task::Delete(node.uid.clone()));
+            tasks.insert(delete(&node.uid));
         }
-        self.nodes.insert(node.uid.clone(), node);
+        self.nodes.insert(Arc::clone(&node.uid), node);
         tasks.into_iter().collect()
     }
 
@@ -138,26 +148,26 @@ impl Graph {
     pub(super) fn remove(&mut self, uid: &str) -> Vec<Task> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
         let mut tasks = BTreeSet::new();
-        for owner in &node.owners {
+        for owner in node.owners.iter() {
             self.unlink(&owner.uid, uid);
-            if self.nodes.get(&owner.uid).is_some_and(|owner| owner.foreground) {
-                tasks.insert(Task::Delete(owner.uid.clone()));
+            if self.nodes.get(&*owner.uid).is_some_and(|owner| owner.foreground) {
+                tasks.insert(delete(&owner.uid));
             }
         }
         let dependents = self.dependents.get(uid).into_iter().flatten();
-        tasks.extend(dependents.map(|dependent| Task::Delete(dependent.clone())));
+        tasks.extend(dependents.map(|dependent| delete(dependent)));
         tasks.into_iter().collect()
     }
 
     /// Forgets a resource that is not served any more.
     pub(super) fn remove_resource(&mut self, gvr: &GroupVersionResource) -> Vec<Task> {
-        let gone: Vec<String> =
-            self.nodes.values().filter(|node| node.gvr == *gvr).map(|n| n.uid.clone()).collect();
+        let of = self.nodes.values().filter(|node| node.resource.gvr == *gvr);
+        let gone: Vec<_> = of.map(|node| Arc::clone(&node.uid)).collect();
         gone.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
     /// The objects that name `uid` as an owner.
-    pub(super) fn dependents(&self, uid: &str) -> Vec<Node> {
+    pub(super) fn dependents(&self, uid: &str) -> Vec<Arc<Node>> {
         let uids = self.dependents.get(uid).into_iter().flatten();
         uids.filter_map(|uid| self.nodes.get(uid)).cloned().collect()
     }
@@ -166,7 +176,7 @@ impl Graph {
     pub(super) fn blocking_dependents(&self, uid: &str) -> Vec<(String, bool)> {
         let uids = self.dependents.get(uid).into_iter().flatten();
         let nodes = uids.filter_map(|uid| self.nodes.get(uid));
-        nodes.filter(|node| node.blocks(uid)).map(|n| (n.uid.clone(), n.foreground)).collect()
+        nodes.filter(|node| node.blocks(uid)).map(|n| (n.uid.to_string(), n.foreground)).collect()
     }
 
     /// What the graph itself knows of an owner; `None` when the server has to be asked.
@@ -174,10 +184,10 @@ impl Graph {
         if self.absent.contains(&(owner.uid.clone(), node.key.namespace.clone())) {
             return Some(OwnerState::Absent);
         }
-        let found = self.nodes.get(&owner.uid)?;
+        let found = self.nodes.get(&*owner.uid)?;
         // An owner is in the same namespace or in none; the name must be right as well.
         let reachable = found.key.namespace.is_empty() || found.key.namespace == node.key.namespace;
-        if !reachable || found.key.name != owner.name || found.kind != owner.kind {
+        if !reachable || found.key.name != owner.name || found.resource.kind != owner.kind {
             return None;
         }
         Some(if found.foreground { OwnerState::Waiting } else { OwnerState::Present })
@@ -214,6 +224,14 @@ impl Graph {
         Fate::Delete
     }
 
+    fn link(&mut self, owner: &str, dependent: &Arc<str>) {
+        let dependents = match self.dependents.get_mut(owner) {
+            Some(dependents) => dependents,
+            None => self.dependents.entry(owner.into()).or_default(),
+        };
+        dependents.insert(Arc::clone(dependent));
+    }
+
     fn unlink(&mut self, owner: &str, dependent: &str) {
         if let Some(dependents) = self.dependents.get_mut(owner) {
             dependents.remove(dependent);
@@ -222,6 +240,10 @@ impl Graph {
             }
         }
     }
+}
+
+fn delete(uid: &str) -> Task {
+    Task::Delete(uid.to_owned())
 }
 
 #[cfg(test)]
@@ -240,12 +262,13 @@ mod tests {
     }
 
     fn node(uid: &str, owners: &[&str]) -> Node {
+        let gvr = GroupVersionResource::new("", "v1", "ks");
+        let owners = owners.iter().map(|uid| owner(uid, true)).collect();
         Node {
-            uid: uid.to_owned(),
-            gvr: GroupVersionResource::new("", "v1", "ks"),
-            kind: "K".to_owned(),
+            uid: uid.into(),
+            resource: Arc::new(Resource { gvr, kind: "K".to_owned() }),
             key: ObjectKey::new("n", uid),
-            owners: owners.iter().map(|uid| owner(uid, true)).collect(),
+            owners: Arc::new(owners),
             deleting: false,
             foreground: false,
             orphans: false,
@@ -256,25 +279,21 @@ mod tests {
         Node { deleting: true, foreground: true, ..node(uid, owners) }
     }
 
-    fn delete(uid: &str) -> Task {
-        Task::Delete(uid.to_owned())
-    }
-
     #[test]
     fn dependents_of_what_is_gone_are_looked_at() {
         let mut graph = Graph::default();
-        assert!(graph.upsert(node("rs", &[])).is_empty());
-        assert!(graph.upsert(node("pod", &["rs"])).is_empty());
+        assert!(graph.upsert(node("rs", &[]).into()).is_empty());
+        assert!(graph.upsert(node("pod", &["rs"]).into()).is_empty());
         assert_eq!(graph.remove("rs"), [delete("pod")]);
-        assert_eq!(graph.upsert(node("late", &["rs"])), [delete("late")]);
+        assert_eq!(graph.upsert(node("late", &["rs"]).into()), [delete("late")]);
     }
 
     #[test]
     fn foreground_deletion_goes_down_first_and_up_again() {
         let mut graph = Graph::default();
-        graph.upsert(node("rs", &[]));
-        graph.upsert(node("pod", &["rs"]));
-        assert_eq!(graph.upsert(foreground("rs", &[])), [delete("pod"), delete("rs")]);
+        graph.upsert(node("rs", &[]).into());
+        graph.upsert(node("pod", &["rs"]).into());
+        assert_eq!(graph.upsert(foreground("rs", &[]).into()), [delete("pod"), delete("rs")]);
         assert_eq!(graph.blocking_dependents("rs"), [("pod".to_owned(), false)]);
         assert_eq!(graph.remove("pod"), [delete("rs")]);
         assert!(graph.blocking_dependents("rs").is_empty());
@@ -297,8 +316,8 @@ mod tests {
     #[test]
     fn a_circle_is_broken() {
         let mut graph = Graph::default();
-        graph.upsert(foreground("a", &["b"]));
-        graph.upsert(node("b", &["a"]));
+        graph.upsert(foreground("a", &["b"]).into());
+        graph.upsert(node("b", &["a"]).into());
         let fate = graph.fate("b", &[(owner("a", true), OwnerState::Waiting)]);
         assert_eq!(fate, Fate::DeleteForeground { unblock: true });
     }
@@ -306,7 +325,7 @@ mod tests {
     #[test]
     fn an_owner_in_another_namespace_does_not_count() {
         let mut graph = Graph::default();
-        graph.upsert(node("a", &[]));
+        graph.upsert(node("a", &[]).into());
         let mut other = node("b", &["a"]);
         assert_eq!(graph.owner_state(&other, &owner("a", true)), Some(OwnerState::Present));
         other.key.namespace = "other".to_owned();
@@ -319,7 +338,7 @@ mod tests {
     fn orphaning_is_asked_for_once() {
         let mut graph = Graph::default();
         let orphaning = Node { deleting: true, orphans: true, ..node("a", &[]) };
-        assert_eq!(graph.upsert(orphaning.clone()), [Task::Orphan("a".to_owned())]);
-        assert!(graph.upsert(orphaning).is_empty());
+        assert_eq!(graph.upsert(orphaning.clone().into()), [Task::Orphan("a".to_owned())]);
+        assert!(graph.upsert(orphaning.into()).is_empty());
     }
 }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::{Change, Informer, InformerConfig, ListOptions, Lister, ResourcePath};
-use meta::{GroupVersion, GroupVersionResource, Object};
+use meta::{GroupVersion, GroupVersionResource, Object, OwnerReference};
+use stdx::interner::Interner;
 use stdx::shutdown::Shutdown;
 use tokio::sync::Notify;
 
 use super::Collector;
-use super::graph::Node;
+use super::graph::{Node, Resource};
 use crate::discovery::{Discovered, discover};
 
 /// Resources whose objects own and are owned by nothing: upstream ignores them too.
@@ -53,6 +54,7 @@ impl Monitors {
 /// Starts the watches and waits until all have listed.
 pub(super) async fn first_sync(collector: &Arc<Collector>) {
     while let Err(error) = update(collector).await {
+        collector.ctx.counts.collector_errors.inc();
         tracing::debug!(%error, "garbage collector cannot discover resources yet");
         collector.ctx.clock.sleep(DISCOVERY_RETRY).await;
     }
@@ -78,6 +80,7 @@ pub(super) async fn rediscover(collector: &Arc<Collector>, every: Duration) {
             () = ctx.clock.sleep(every) => {}
         }
         if let Err(error) = update(collector).await {
+            collector.ctx.counts.collector_errors.inc();
             tracing::debug!(%error, "garbage collector cannot discover resources");
         }
     }
@@ -134,26 +137,27 @@ async fn update(collector: &Arc<Collector>) -> Result<(), client::ClientError> {
 
 fn start(collector: &Arc<Collector>, resource: &Discovered) -> Running {
     let stop = collector.ctx.shutdown.child();
-    let (gvr, kind) = (resource.gvr(), resource.kind.clone());
+    let of = Arc::new(Resource { gvr: resource.gvr(), kind: resource.kind.clone() });
     let config = InformerConfig {
-        path: ResourcePath::new(gvr.clone()),
+        path: ResourcePath::new(of.gvr.clone()),
         namespace: String::new(),
         options: ListOptions::all(),
     };
-    let project = move |object: &Object| Ok(node(&gvr, &kind, object));
+    let owners = Interner::default();
+    let project = move |object: &Object| Ok(node(&of, &owners, object));
     let lister = Informer::spawn(&collector.client, &collector.ctx.clock, config, &stop, project);
     let this = Arc::clone(collector);
     lister.on_change(move |_, change| {
         let tasks = match change {
-            Change::Added(node) => this.graph().upsert(Node::clone(node)),
+            Change::Added(node) => this.graph().upsert(Arc::clone(node)),
             Change::Updated { old, new } if old.uid != new.uid => {
                 let mut graph = this.graph();
                 let mut tasks = graph.remove(&old.uid);
-                tasks.extend(graph.upsert(Node::clone(new)));
+                tasks.extend(graph.upsert(Arc::clone(new)));
                 tasks
             }
             Change::Updated { old, new } if old == new => return,
-            Change::Updated { new, .. } => this.graph().upsert(Node::clone(new)),
+            Change::Updated { new, .. } => this.graph().upsert(Arc::clone(new)),
             Change::Deleted(node) => this.graph().remove(&node.uid),
         };
         tasks.into_iter().for_each(|task| this.queue.add(task));
@@ -161,16 +165,15 @@ fn start(collector: &Arc<Collector>, resource: &Discovered) -> Running {
     Running { lister, stop }
 }
 
-fn node(gvr: &GroupVersionResource, kind: &str, object: &Object) -> Node {
+fn node(of: &Arc<Resource>, owners: &Interner<Vec<OwnerReference>>, object: &Object) -> Node {
     let header = object.header();
     let deleting = header.deletion_timestamp.is_some();
     let has = |name: &str| header.finalizers.iter().any(|finalizer| &**finalizer == name);
     Node {
-        uid: header.uid.clone(),
-        gvr: gvr.clone(),
-        kind: kind.to_owned(),
+        uid: header.uid.as_str().into(),
+        resource: Arc::clone(of),
         key: header.key(),
-        owners: header.owner_references.to_vec(),
+        owners: owners.share(header.owner_references.to_vec()),
         deleting,
         foreground: deleting && has(api::finalizers::FOREGROUND_DELETION),
         orphans: deleting && has(api::finalizers::ORPHAN),

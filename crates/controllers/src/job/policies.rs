@@ -38,25 +38,32 @@ pub(super) enum Verdict {
 
 /// Judges a failed pod by the first rule that fits it.
 pub(super) fn judge(spec: &JobSpec, pod: &PodView) -> Verdict {
-    let rules = spec.pod_failure_policy.as_ref().map(|policy| policy.rules.as_slice());
-    for (at, rule) in rules.unwrap_or_default().iter().enumerate() {
-        let Some(why) = fits(rule, at, pod) else { continue };
-        return match rule.action.as_str() {
-            "Ignore" => Verdict::Ignore,
-            "FailIndex" if spec.backoff_limit_per_index.is_some() => Verdict::FailIndex,
-            "FailJob" => Verdict::FailJob(why),
-            _ => Verdict::Count,
-        };
+    match rule(spec, pod) {
+        Some(("Ignore", _)) => Verdict::Ignore,
+        Some(("FailIndex", _)) if spec.backoff_limit_per_index.is_some() => Verdict::FailIndex,
+        Some(("FailJob", why)) => Verdict::FailJob(why),
+        _ => Verdict::Count,
     }
-    Verdict::Count
+}
+
+/// The action of the first rule that fits a failed pod.
+pub(super) fn action<'a>(spec: &'a JobSpec, pod: &PodView) -> Option<&'a str> {
+    rule(spec, pod).map(|(action, _)| action)
+}
+
+/// The first rule that fits: its action, and why it does.
+fn rule<'a>(spec: &'a JobSpec, pod: &PodView) -> Option<(&'a str, String)> {
+    let rules = spec.pod_failure_policy.as_ref().map(|policy| policy.rules.as_slice());
+    let mut rules = rules.unwrap_or_default().iter().enumerate();
+    rules.find_map(|(at, rule)| Some((rule.action.as_str(), fits(rule, at, pod)?)))
 }
 
 /// Whether a rule is about a pod, in the words of the condition.
 fn fits(rule: &PodFailurePolicyRule, at: usize, pod: &PodView) -> Option<String> {
-    let action = &rule.action;
+    let (action, failure) = (&rule.action, pod.failure.as_ref()?);
     if let Some(wanted) = &rule.on_exit_codes {
         let (container, code) =
-            pod.exits.iter().find(|(name, code)| is_meant(wanted, name, *code))?;
+            failure.exits.iter().find(|(name, code)| is_meant(wanted, name, *code))?;
         return Some(format!(
             "Container {container} for pod {} failed with exit code {code} matching {action} rule \
              at index {at}",
@@ -64,7 +71,7 @@ fn fits(rule: &PodFailurePolicyRule, at: usize, pod: &PodView) -> Option<String>
         ));
     }
     let patterns = rule.on_pod_conditions.as_deref().unwrap_or_default();
-    let found = pod.conditions.iter().find(|(kind, status)| {
+    let found = failure.conditions.iter().find(|(kind, status)| {
         let is_it =
             |pattern: &k8s_openapi::api::batch::v1::PodFailurePolicyOnPodConditionsPattern| {
                 pattern.type_ == *kind && pattern.status.as_deref().unwrap_or("True") == status
@@ -176,7 +183,8 @@ impl IndexFailures {
                 found.failed.insert(index);
                 continue;
             }
-            found.next.insert(index, (failures, failures.wait(pod.finished, now)));
+            let finished = pod.failure.as_ref().and_then(|failure| failure.finished);
+            found.next.insert(index, (failures, failures.wait(finished, now)));
             found.kept.insert(pod.uid.clone());
         }
         found

@@ -21,6 +21,22 @@ pub(super) fn least_wanted(
     pods
 }
 
+/// How many times as old as the youngest ready pod the ready ones of the victims are, in whole
+/// numbers as upstream has it.
+pub(super) fn age_ratios(
+    active: &[Arc<PodView>],
+    victims: &[Arc<PodView>],
+    now: Timestamp,
+) -> Vec<f64> {
+    let age = |pod: &PodView| now.duration_since(pod.created).as_millis();
+    let youngest = active.iter().filter(|pod| pod.ready).map(|pod| age(pod)).min();
+    let ratio = |pod: &Arc<PodView>| {
+        let ratio = age(pod).checked_div(youngest?)?;
+        Some(f64::from(u32::try_from(ratio).unwrap_or(u32::MAX)))
+    };
+    victims.iter().filter(|pod| pod.ready).filter_map(ratio).collect()
+}
+
 /// Less means: goes first. Not placed, not running, not ready, cheap, crowded, lately ready, often
 /// restarted, young.
 ///
@@ -50,7 +66,7 @@ fn compare(
 }
 
 fn phase_rank(pod: &PodView) -> u8 {
-    match pod.phase.as_str() {
+    match pod.phase {
         "Pending" | "" => 0,
         "Unknown" => 1,
         _ => 2,

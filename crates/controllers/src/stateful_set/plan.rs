@@ -46,6 +46,8 @@ pub(super) struct Plan {
     pub(super) counts: Counts,
     /// When a pod becomes available that nothing else will tell of.
     pub(super) wait: Option<Duration>,
+    /// Of a set that may be updated: how many pods may be unavailable, and how many are.
+    pub(super) room: Option<(usize, usize)>,
 }
 
 /// The place of an ordinal, and the pod in it.
@@ -195,6 +197,7 @@ impl View<'_> {
         let is_missing =
             |pod: &Option<&Arc<PodView>>| pod.is_none_or(|pod| self.is_unavailable(pod));
         let missing = wanted.iter().filter(|(_, pod)| is_missing(pod)).count();
+        plan.room = Some((most, missing));
         let mut left = if most == 1 { 1 } else { most.saturating_sub(missing) };
         for (_, pod) in wanted.iter().skip(above).rev() {
             if left == 0 {

@@ -81,6 +81,12 @@ const MIGRATED: [&str; 7] = [
     "kubernetes.io/vsphere-volume",
 ];
 
+/// Whether a provisioner has to delete a volume of which this was decided.
+pub(super) fn waits_for_deletion(volume: &PersistentVolume, step: &Step) -> bool {
+    let by = annotation(volume.metadata.annotations.as_ref(), volumes::PROVISIONED_BY);
+    *step == Step::Phase("Released") && policy(volume) == "Delete" && by.is_some()
+}
+
 fn policy(volume: &PersistentVolume) -> &str {
     let spec = volume.spec.as_ref();
     spec.and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()).unwrap_or("Retain")

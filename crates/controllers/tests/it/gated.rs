@@ -138,3 +138,170 @@ async fn a_migration_that_cannot_be_has_failed() {
     let told = ends(api, "Failed").await;
     assert_eq!(told[1][3], "migration encountered unhandled error");
 }
+
+const VERSIONS: &str = "/apis/internal.apiserver.k8s.io/v1alpha1/storageversions";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+
+#[tokio::test]
+async fn what_a_server_said_of_its_versions_goes_with_its_lease() {
+    let api = MemoryApi::default();
+    let lease = |name: &str, component: &str| {
+        let labels = json!({ "apiserver.kubernetes.io/identity": component });
+        api.create(LEASES, json!({ "metadata": { "name": name, "labels": labels } }));
+    };
+    lease("apiserver-a", "kube-apiserver");
+    lease("apiserver-b", "kube-apiserver");
+    lease("apiserver-c", "somebody-else");
+    let version = |name: &str, servers: &[(&str, &str)]| {
+        let server = |(id, version): &(&str, &str)| json!({ "apiServerID": id, "encodingVersion": version, "decodableVersions": [version] });
+        let said: Vec<_> = servers.iter().map(server).collect();
+        api.create(
+            VERSIONS,
+            json!({ "metadata": { "name": name }, "spec": {},
+                "status": { "storageVersions": said } }),
+        );
+    };
+    let (a, b) = (("apiserver-a", "v1"), ("apiserver-b", "v2"));
+    version("apps.deployments", &[a, b]);
+    version("example.io.widgets", &[b]);
+    version("core.pods", &[a, ("apiserver-c", "v1")]);
+    let running = Running::start_on(api);
+    let api = &running.api;
+    let servers = |api: &MemoryApi, name: &str| {
+        let version = api.get(&format!("{VERSIONS}/{name}"))?;
+        let said = version["status"]["storageVersions"].as_array().unwrap().clone();
+        Some(said.iter().map(|one| one["apiServerID"].clone()).collect::<Vec<_>>())
+    };
+    api.eventually("who is no server is taken out", |api| {
+        servers(api, "core.pods").unwrap() == ["apiserver-a"]
+    })
+    .await;
+    assert_eq!(servers(api, "apps.deployments").unwrap().len(), 2);
+    api.delete(&format!("{LEASES}/apiserver-b"));
+    api.eventually("the other goes with its lease", |api| {
+        servers(api, "apps.deployments").unwrap() == ["apiserver-a"]
+            && servers(api, "example.io.widgets").is_none()
+    })
+    .await;
+    let status = &api.get(&format!("{VERSIONS}/apps.deployments")).unwrap()["status"];
+    assert_eq!(status["commonEncodingVersion"], "v1");
+    assert_eq!(status["conditions"][0]["reason"], "CommonEncodingVersionSet");
+}
+
+const REQUESTS: &str = "/apis/resource.k8s.io/v1alpha3/resourcepoolstatusrequests";
+const SLICES: &str = "/apis/resource.k8s.io/v1/resourceslices";
+
+#[tokio::test]
+async fn who_asks_how_many_devices_pools_have_is_told_when_they_are_there() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let slice = |name: &str, slices: i32| {
+        let pool = json!({ "name": "p", "generation": 1, "resourceSliceCount": slices });
+        api.create(
+            SLICES,
+            json!({ "metadata": { "name": name }, "spec": { "driver": "d.io", "pool": pool,
+                "nodeName": "n", "devices": [{ "name": "one" }, { "name": "two" }] } }),
+        );
+    };
+    let taken = json!({ "request": "r", "driver": "d.io", "pool": "p", "device": "one" });
+    api.create(
+        "/apis/resource.k8s.io/v1/namespaces/n/resourceclaims",
+        json!({ "metadata": { "name": "c" }, "spec": {},
+            "status": { "allocation": { "devices": { "results": [taken] } } } }),
+    );
+    slice("a", 2);
+    let ask = || {
+        api.create(REQUESTS, json!({ "metadata": { "name": "r" }, "spec": { "driver": "d.io" } }));
+        // What the API in memory makes was made long ago: without an answer it would be gone.
+        let in_future = json!({ "metadata": { "creationTimestamp": "2126-01-01T00:00:00Z" } });
+        api.patch(&format!("{REQUESTS}/r"), &in_future);
+    };
+    ask();
+    slice("b", 2);
+    api.eventually("it is answered", |api| {
+        api.get(&format!("{REQUESTS}/r")).is_some_and(|request| request["status"].is_object())
+    })
+    .await;
+    let status = &api.get(&format!("{REQUESTS}/r")).unwrap()["status"];
+    let pool = &status["pools"][0];
+    assert_eq!((&pool["totalDevices"], &pool["allocatedDevices"]), (&json!(4), &json!(1)));
+    let condition = &status["conditions"][0];
+    assert_eq!(condition["reason"], "CalculationComplete");
+    assert_eq!(condition["message"], "Calculated status for 1 pools");
+    let of = |rest: &str| format!("resourcepoolstatusrequest_controller_{rest}");
+    let driver = [("driver_name", "d.io")];
+    assert_eq!(running.metric(&of("requests_processed_total"), &driver), 1.0);
+    assert_eq!(running.metric(&of("request_processing_duration_seconds"), &driver), 1.0);
+    let long_ago = json!([{ "type": "Complete", "status": "True", "reason": "x", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
+    api.patch(&format!("{REQUESTS}/r"), &json!({ "status": { "conditions": long_ago } }));
+    api.eventually("it goes", |api| api.get(&format!("{REQUESTS}/r")).is_none()).await;
+    // An answer that cannot be written is counted.
+    api.refuse(Method::PUT, "/resourcepoolstatusrequests/");
+    ask();
+    let errors = of("request_processing_errors_total");
+    api.eventually("it is counted", |_| running.metric(&errors, &driver) >= 1.0).await;
+}
+
+fn labelled(api: &MemoryApi, name: &str, levels: &[&str]) {
+    let container = |level: &&str| {
+        json!({ "name": "c", "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+            "securityContext": { "seLinuxOptions": { "level": level } } })
+    };
+    let containers: Vec<_> = levels.iter().map(container).collect();
+    let volume = json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } });
+    api.create(
+        PODS,
+        json!({ "metadata": { "name": name }, "spec": { "containers": containers,
+            "volumes": [volume] } }),
+    );
+}
+
+#[tokio::test]
+async fn pods_that_would_label_one_volume_differently_are_told() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    labelled(api, "a", &["s0:c1"]);
+    labelled(api, "b", &["s0:c2"]);
+    labelled(api, "d", &["s0:c3", "s0:c4"]);
+    let text = "Volume \"v\" is mounted twice with different SELinux labels inside this pod";
+    api.tells("MultipleSELinuxLabels", text).await;
+    api.create(
+        "/api/v1/persistentvolumes",
+        json!({ "metadata": { "name": "v" }, "spec": { "accessModes": ["ReadWriteMany"],
+            "capacity": { "storage": "1Gi" },
+            "csi": { "driver": "csi.example.com", "volumeHandle": "h" } } }),
+    );
+    api.create(
+        "/api/v1/namespaces/n/persistentvolumeclaims",
+        json!({ "metadata": { "name": "c" }, "spec": { "accessModes": ["ReadWriteMany"],
+            "storageClassName": "", "resources": { "requests": { "storage": "1Gi" } } } }),
+    );
+    api.eventually("the claim is bound", |api| {
+        let claim = api.get("/api/v1/namespaces/n/persistentvolumeclaims/c").unwrap();
+        claim["status"]["phase"] == "Bound"
+    })
+    .await;
+    let conflicts = "selinux_warning_controller_selinux_volume_conflict";
+    // Nobody has said yet that volumes of the driver can be mounted with labels.
+    assert_eq!(running.metric(conflicts, &[]), 0.0);
+    api.create(
+        "/apis/storage.k8s.io/v1/csidrivers",
+        json!({ "metadata": { "name": "csi.example.com" }, "spec": { "seLinuxMount": true } }),
+    );
+    for (mine, theirs, other) in [("c1", "c2", "b"), ("c2", "c1", "a")] {
+        let text = format!(
+            "SELinuxLabel \":::s0:{mine}\" conflicts with pod {other} that uses the same volume as \
+             this pod with SELinuxLabel \":::s0:{theirs}\". If both pods land on the same node, \
+             only one of them may access the volume."
+        );
+        api.tells("SELinuxLabelConflict", &text).await;
+    }
+    let label = [("property", "SELinuxLabel"), ("pod1_name", "a"), ("pod2_value", ":::s0:c2")];
+    api.eventually("it is listed", |_| running.metric(conflicts, &label) == 1.0).await;
+    assert_eq!(running.metric(conflicts, &[]), 2.0);
+    api.patch(&format!("{PODS}/a"), &json!({ "status": { "phase": "Succeeded" } }));
+    api.eventually("one has ended", |_| running.metric(conflicts, &[]) == 0.0).await;
+}

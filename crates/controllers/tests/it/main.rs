@@ -23,6 +23,8 @@ mod memory_api;
 #[cfg(test)]
 mod metric_sources;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod owners;

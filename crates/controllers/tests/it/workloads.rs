@@ -116,9 +116,14 @@ fn manage_with(
 ) -> BoxFuture<'static, Result<(), controllers::RunError>> {
     let client = api.client();
     let config = controllers::Config {
-        controllers: ["*", "bootstrap-signer-controller", "token-cleaner-controller"]
-            .map(str::to_owned)
-            .to_vec(),
+        controllers: [
+            "*",
+            "bootstrap-signer-controller",
+            "selinux-warning-controller",
+            "token-cleaner-controller",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
         node_cidr_mask_size_v4: 24,
         node_cidr_mask_size_v6: 64,
@@ -142,7 +147,9 @@ fn manage_with(
 
 /// What is off by default and has a controller.
 const GATES: &str = "DRADeviceTaintRules=true,ClusterTrustBundle=true,GenericWorkload=true,\
-                     PodCertificateRequest=true,StorageVersionMigrator=true";
+                     PodCertificateRequest=true,StorageVersionMigrator=true,\
+                     MaxUnavailableStatefulSet=true,StorageVersionAPI=true,\
+                     DRAResourcePoolStatus=true";
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";

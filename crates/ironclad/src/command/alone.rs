@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use client::{Client, KubeConfig, Remote};
+use client::{Client, KubeConfig, Remote, RestMetrics};
 use clock::{SharedClock, SystemClock};
+use prometheus::{IntGaugeVec, Opts};
 use stdx::shutdown::Shutdown;
 
 use crate::command::election::Election;
@@ -21,6 +22,8 @@ pub(crate) struct Alone {
     pub(crate) shutdown: Shutdown,
     /// Where metrics are registered.
     pub(crate) metrics: telemetry::Registry,
+    /// What counts requests to the API server.
+    pub(crate) requests: RestMetrics,
 }
 
 impl Alone {
@@ -42,8 +45,10 @@ impl Alone {
         let agent = format!("{component}/v1.36.0");
         let remote = Remote::new(&config, &agent, Arc::clone(&clock))
             .with_context(|| format!("{} cannot be used", kubeconfig.display()))?;
-        let client = Client::new(Arc::new(remote));
-        Ok(Self { client, clock, shutdown, metrics: telemetry::Registry::new() })
+        let metrics = telemetry::Registry::new();
+        let requests = RestMetrics::new(&metrics)?;
+        let client = Client::new(Arc::new(remote.measured(&requests)));
+        Ok(Self { client, clock, shutdown, metrics, requests })
     }
 
     /// Runs `work` when this process is the leader, or at once when there is no election.
@@ -56,9 +61,18 @@ impl Alone {
         // The process id tells two copies on one host apart.
         let identity = format!("{}_{}", node_address::host_name(), std::process::id());
         let Some(election) = election.of(component, identity)? else { return work.await };
+        let opts = Opts::new("leader_election_master_status", "Whether this process leads.");
+        let status = IntGaugeVec::new(opts, &["name"])?;
+        self.metrics.register(Box::new(status.clone()))?;
+        let status = status.with_label_values(&[&election.name]);
         let mut outcome = Ok(());
-        let led = async { outcome = work.await };
+        let led = async {
+            status.set(1);
+            outcome = work.await;
+        };
         client::lead(&election, &self.client, &self.clock, &self.shutdown, led).await;
+        // The work may have been dropped with the lease.
+        status.set(0);
         outcome
     }
 }

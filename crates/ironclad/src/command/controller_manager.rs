@@ -22,8 +22,8 @@ pub(crate) struct Args {
     /// How to reach the API server.
     #[arg(long)]
     kubeconfig: PathBuf,
-    /// Controllers to run: "*" for all but bootstrap-signer-controller and token-cleaner-controller,
-    /// "name", "-name" to leave one out.
+    /// Controllers to run: "*" for all but bootstrap-signer-controller, selinux-warning-controller and
+    /// token-cleaner-controller, "name", "-name" to leave one out.
     #[arg(long, value_delimiter = ',', default_value = "*")]
     controllers: Vec<String>,
     /// Ranges of pods, of which every node gets a part.
@@ -81,7 +81,7 @@ fn client_for(args: &Args, alone: &Alone) -> anyhow::Result<controllers::ClientF
     let mut config = KubeConfig::load(&args.kubeconfig)?;
     config.credentials = Credentials::Anonymous;
     let clock = Arc::clone(&alone.clock);
-    let remote = Remote::new(&config, AGENT, Arc::clone(&clock))?;
+    let remote = Remote::new(&config, AGENT, Arc::clone(&clock))?.measured(&alone.requests);
     Ok(Arc::new(move |account| {
         let clock = Arc::clone(&clock);
         let tokens = AccountTokens::new(manager.clone(), clock, "kube-system", account);

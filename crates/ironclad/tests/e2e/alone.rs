@@ -72,7 +72,13 @@ fn the_controllers_tell_who_may_know(parts: &Parts) {
     parts.request(Method::POST, bindings, Some(&binding)).unwrap();
     let metrics = parts.until("the metrics", || ask("/metrics", token).ok());
     let metrics = String::from_utf8_lossy(&metrics);
-    for wanted in ["workqueue_adds_total{name=\"statefulset\"}", "running_managed_controllers"] {
+    for wanted in [
+        "workqueue_adds_total{name=\"statefulset\"}",
+        "running_managed_controllers",
+        "rest_client_requests_total{code=\"200\",host=\"",
+        "rest_client_response_size_bytes_count{host=\"",
+        "leader_election_master_status{name=\"kube-controller-manager\"} 1",
+    ] {
         assert!(metrics.contains(wanted), "{wanted}: {metrics}");
     }
 }

@@ -6,11 +6,11 @@ use api::labels;
 use meta::LabelSelector;
 
 use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection, SCORE_MAX};
-use crate::label_sets::{Verdicts, selects};
 use crate::node_info::NodeInfo;
 use crate::plugins::{node_affinity, taint_toleration};
 use crate::pod_info::{PodInfo, SpreadConstraint};
 use crate::snapshot::Snapshot;
+use crate::verdicts::{Verdicts, selects};
 
 /// Filters by required constraints, scores by the others or, for pods without any, by upstream's
 /// defaults: at most 3 apart per host and 5 per zone.

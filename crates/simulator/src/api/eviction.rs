@@ -62,7 +62,7 @@ impl Api {
                 target.namespace
             );
             let server = Asked { by: "apiserver", ..asked };
-            self.settle(server, &Target::parse(&path), &budget, next);
+            let budget = self.settle(server, &Target::parse(&path), &budget, next);
             let mut checks = std::mem::take(&mut self.checks);
             checks.evicted(self, &budget, &pod);
             self.checks = checks;

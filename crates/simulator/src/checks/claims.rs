@@ -1,15 +1,25 @@
 //! What must hold of claims, their volumes and the pods that use them.
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Checks, IN_FLIGHT, is_active, number};
-use crate::api::{Api, Commit};
+use crate::api::{Api, Asked, Commit};
 use crate::nodes::text;
 use crate::storage::claims_of;
 
+/// Who lets claims go, and what keeps them until then.
+const PROTECTOR: &str = "pvc-protection-controller";
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
 impl Checks {
-    pub(super) fn claim(&mut self, api: &Api, commit: &Commit, by: &str) {
+    pub(super) fn claim(&mut self, api: &Api, commit: &Commit, asked: Asked<'_>) {
         let claim = &commit.last.value;
+        if claim["metadata"]["deletionTimestamp"].is_string() {
+            let uid = text(&claim["metadata"]["uid"]).to_owned();
+            self.going.entry(uid).or_insert_with(Instant::now);
+        }
+        self.let_go(api, commit, asked);
         if commit.new.is_none() {
             self.unused(api, commit);
             return;
@@ -27,8 +37,60 @@ impl Checks {
                 self.violated(format!("claims {name} and {other} both have volume {volume}"));
             }
         }
-        if by == "statefulset-controller" {
+        if asked.by == "statefulset-controller" {
             self.condemned(api, claim);
+        }
+    }
+
+    /// Somebody looks at all pods of a namespace.
+    pub(crate) fn looked(&mut self, by: &str, collection: &str, namespace: &str) {
+        if by != PROTECTOR || collection != "/pods" {
+            return;
+        }
+        let looks = self.looks.entry(namespace.to_owned()).or_default();
+        while looks.front().is_some_and(|at| at.elapsed() > 2 * IN_FLIGHT) {
+            looks.pop_front();
+        }
+        looks.push_back(Instant::now());
+    }
+
+    /// The protection of a claim ends: whoever ends it has looked, and of the pods that were on
+    /// nodes then none uses it.
+    fn let_go(&mut self, api: &Api, commit: &Commit, asked: Asked<'_>) {
+        let is_kept = |claim: &Value| {
+            let finalizers = claim["metadata"]["finalizers"].as_array();
+            finalizers.is_some_and(|all| all.iter().any(|one| one == PROTECTION))
+        };
+        let (_, namespace, name) = &commit.key;
+        let was_kept = commit.old.as_ref().is_some_and(|old| is_kept(&old.value));
+        let claim = &commit.last.value;
+        if !was_kept || (commit.new.is_some() && is_kept(claim)) {
+            return;
+        }
+        let Some(sight) = asked.sight else { return };
+        let meta = &claim["metadata"];
+        let going = self.going.get(text(&meta["uid"])).copied();
+        let mut looks = self.looks.get(namespace).into_iter().flatten().copied();
+        let looked = looks.find(|at| {
+            going.is_some_and(|going| *at >= going)
+                && *at <= sight.since
+                && *at + IN_FLIGHT >= sight.since
+        });
+        let Some(looked) = looked else {
+            return self.violated(format!("claim {namespace}/{name} is let go without a look"));
+        };
+        let user = api.all("/pods").find(|pod| {
+            let uid = text(&pod["metadata"]["uid"]);
+            let mut owners = meta["ownerReferences"].as_array().into_iter().flatten();
+            let has_ended = pod["metadata"]["deletionGracePeriodSeconds"] == 0;
+            pod["metadata"]["namespace"] == **namespace
+                && self.bound.get(uid).is_some_and(|bound| *bound < looked)
+                && claims_of(pod).any(|claim| claim == *name)
+                && !(has_ended && owners.any(|owner| owner["uid"] == *uid))
+        });
+        if let Some(pod) = user {
+            let pod = &pod["metadata"]["name"];
+            self.violated(format!("claim {namespace}/{name} is let go, and pod {pod} uses it"));
         }
     }
 

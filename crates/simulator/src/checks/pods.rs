@@ -4,11 +4,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Checks, WINDOW, controller, controls, is_active, is_available, number};
-use crate::api::{Api, Commit};
+use crate::api::{Api, Asked, Commit};
 use crate::nodes::{is_ready, text};
 
 impl Checks {
-    pub(super) fn pod(&mut self, api: &Api, commit: &Commit, by: &str) {
+    pub(super) fn pod(&mut self, api: &Api, commit: &Commit, asked: Asked<'_>) {
+        let by = asked.by;
         let value = &commit.last.value;
         let (_, namespace, name) = &commit.key;
         let key = (namespace.clone(), name.clone());
@@ -23,9 +24,6 @@ impl Checks {
         if was && (!is || relabelled) {
             let labels = was_labels.unwrap_or(&Value::Null);
             let app = (namespace.clone(), text(&labels["app"]).to_owned());
-            if by != "eviction" {
-                self.ceased.insert(app.clone(), Instant::now());
-            }
             if by == "replicaset-controller" {
                 self.kept_available(api, commit);
             } else {
@@ -41,11 +39,12 @@ impl Checks {
             self.placed(value);
         }
         let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
-        if by == "node-controller"
-            && !stays(value)
-            && commit.old.as_ref().is_some_and(|old| stays(&old.value))
-        {
-            self.driven_out(value);
+        let goes = commit.new.is_none() || !stays(value);
+        if goes && commit.old.as_ref().is_some_and(|old| stays(&old.value)) {
+            self.taken(api, commit, asked);
+            if by == "node-controller" {
+                self.driven_out(value);
+            }
         }
         if commit.old.is_none() {
             self.within_quotas(api, namespace);
@@ -85,7 +84,9 @@ impl Checks {
         });
         let pods = i64::try_from(pods.count()).unwrap_or(i64::MAX);
         let unanswered = self.unanswered.get(text(&owner["uid"])).copied().unwrap_or(0);
-        if pods > 1 + unanswered {
+        let set =
+            api.get("apps/daemonsets", text(&pod["metadata"]["namespace"]), text(&owner["name"]));
+        if pods > 1 + set.map_or(0, surge) + unanswered {
             let name = &owner["name"];
             self.violated(format!("daemon set {name} has {pods} pods for node {target}"));
         }
@@ -155,6 +156,11 @@ impl Checks {
             ));
         }
     }
+}
+
+/// How many pods more than one a node may have while a daemon set is updated.
+pub(super) fn surge(set: &Value) -> i64 {
+    number(&set["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"], 0).min(1)
 }
 
 /// The node that a pod of a daemon set is for.

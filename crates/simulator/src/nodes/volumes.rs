@@ -7,6 +7,8 @@ use crate::storage::claims_of;
 
 /// On a node: where its volumes are, which are to be removed, and which of those are.
 pub(super) const DIRECTORY: &str = "ironclad/local-path-directory";
+/// On a node whose volumes are attached by a controller.
+pub(super) const ATTACHED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 const REMOVE: &str = "ironclad/local-path-remove";
 const REMOVED: &str = "ironclad/local-path-removed";
 

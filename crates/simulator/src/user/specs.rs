@@ -65,6 +65,10 @@ pub(super) fn spec(collection: &str, name: &str, number: usize, other: usize) ->
             let mut set = json!({ "replicas": number, "selector": selector, "serviceName": "s",
                 "podManagementPolicy": if other == 0 { "Parallel" } else { "OrderedReady" },
                 "template": template("Always") });
+            if number >= 3 {
+                set["updateStrategy"] = json!({ "type": "RollingUpdate",
+                    "rollingUpdate": { "maxUnavailable": number - 1 } });
+            }
             if number != 3 {
                 let policy = |delete: bool| if delete { "Delete" } else { "Retain" };
                 set["persistentVolumeClaimRetentionPolicy"] = json!({ "whenScaled": policy(number.is_multiple_of(2)), "whenDeleted": policy(other > 0) });
@@ -74,8 +78,11 @@ pub(super) fn spec(collection: &str, name: &str, number: usize, other: usize) ->
             set
         }
         "daemonsets" => json!({ "selector": selector, "template": template("Always"),
-            "updateStrategy": if other == 0 { json!({ "type": "RollingUpdate",
-                "rollingUpdate": { "maxUnavailable": number + 1 } }) } else { json!({}) } }),
+            "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": match other {
+                0 => json!({ "maxUnavailable": number + 1 }),
+                1 => json!({ "maxUnavailable": 0, "maxSurge": 1 }),
+                _ => json!({}),
+            } } }),
         "jobs" => lasting(),
         "cronjobs" => json!({ "schedule": "* * * * *",
             "concurrencyPolicy": policy,
