@@ -38,17 +38,25 @@ fn a_few_seeds_are_well() {
 fn seeds_that_once_failed_are_well() {
     let seeds = [
         // A Job that ended while it was suspended, or by a clock that was set back.
-        15,  // A pod without its Job kept the finalizer of Jobs.
-        2,   // A pod came and went unseen, and its owner waited for it for ever.
-        17,  // A status from a late cache took a collision count back.
-        222, // A set made pods twice: those of another one of its name counted as its own.
-        246, 10918, // A leader that was told to end stopped renewing while it still worked.
+        15,
+        // A pod without its Job kept the finalizer of Jobs.
+        2,
+        // A pod came and went unseen, and its owner waited for it for ever.
+        17,
+        // A status from a late cache took a collision count back.
+        222,
+        // A set made pods twice: those of another one of its name counted as its own.
+        246,
+        // A leader that was told to end stopped renewing while it still worked.
+        10918,
+        // A renewal that was answered late let a leader work after its lease.
+        315,
+        // Pods that were going already counted as available, and too many others went.
+        98,
         // No faults, but what a user has to see to: a claim of a pod whose set is gone, a pod that
-        // was placed for a claim that is gone, claims that pods of Jobs hold that have ended.
-        20590, 11060, 20991, 576,
-        98,  // Pods that were going already counted as available, and too many others went.
-        729, // A pod had its volume where it may not be.
-        798, 315, // A renewal that was answered late let a leader work after its lease.
+        // was placed for a claim that is gone, claims that pods of Jobs hold that have ended, a
+        // node with a taint that pods wait for.
+        20590, 11060, 20991, 576, 428, 764, 729, 798,
     ];
     let failures = failures(&seeds);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
