@@ -341,6 +341,25 @@ impl<K: Typed> Api<K> {
         }
     }
 
+    /// As [`Api::merge_update`], but into an object as it is known, and against that version: one
+    /// request instead of two.
+    ///
+    /// # Errors
+    /// Any failure of the request; [`ClientError::is_conflict`] when the object has changed since,
+    /// or is another one.
+    pub async fn merge_known(
+        &self,
+        known: &K,
+        subresource: &str,
+        change: &Value,
+    ) -> Result<K, ClientError> {
+        let mut object = known.to_tree().map_err(ClientError::Encode)?;
+        merge(&mut object, change);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let body = encode(&object)?;
+        self.send(Method::PUT, &name, subresource, "application/json", body).await
+    }
+
     async fn send(
         &self,
         method: Method,

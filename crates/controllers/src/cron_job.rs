@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use client::{
     Change, Client, ClientError, DeleteOptions, EventRecorder, EventType, Outcome, Propagation,
-    ResourcePath, WorkQueue,
+    WorkQueue,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use meta::ObjectKey;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::plan::{Plan, finished, is_listed, job_name};
 use crate::context::Context;
@@ -235,13 +235,11 @@ impl Controller {
             return Ok(());
         }
         let active = wanted.active.filter(|active| !active.is_empty());
-        let change = json!({
-            "metadata": { "uid": owner.uid, "resourceVersion": cron.metadata.resource_version },
-            "status": { "active": active, "lastScheduleTime": wanted.last_schedule_time,
+        let change = json!({ "status": { "active": active, "lastScheduleTime": wanted.last_schedule_time,
                 "lastSuccessfulTime": wanted.last_successful_time } });
         let key = &owner.key;
-        let api = self.client.dynamic::<Value>(ResourcePath::of::<CronJob>(), &key.namespace);
-        match api.merge_update(&key.name, "status", &change).await {
+        let api = self.client.api::<CronJob>(&key.namespace);
+        match api.merge_known(cron, "status", &change).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }

@@ -29,7 +29,6 @@ const BURST: usize = 500;
 /// A ReplicaSet or ReplicationController in the form that the core works on.
 pub(crate) struct Replicas {
     pub(crate) owner: Owner,
-    pub(crate) resource_version: String,
     pub(crate) generation: i64,
     pub(crate) deleted: bool,
     /// Uid of the object that controls it.
@@ -70,7 +69,6 @@ impl Kind for ReplicaSet {
         let meta = &self.metadata;
         Replicas {
             owner: owner::<Self>(meta),
-            resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleted: meta.deletion_timestamp.is_some(),
             controller: crate::selection::controller_of(meta).map(|owner| owner.uid.clone()),
@@ -97,7 +95,6 @@ impl Kind for ReplicationController {
         let selector = spec.selector.unwrap_or_default();
         Replicas {
             owner: owner::<Self>(meta),
-            resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleted: meta.deletion_timestamp.is_some(),
             controller: None,
@@ -225,10 +222,10 @@ impl<K: Kind> Controller<K> {
     }
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
-        let Some(set) = K::lister(&self.ctx).get(key) else {
+        let Some(known) = K::lister(&self.ctx).get(key) else {
             return Ok(Outcome::Done);
         };
-        let set = set.replicas();
+        let set = known.replicas();
         let now = self.ctx.clock.monotonic();
         let met = self.expectations.are_met(&set.owner.uid, now);
         let pods = self.claim_pods(&set).await?;
@@ -242,7 +239,7 @@ impl<K: Kind> Controller<K> {
             message: error.to_string(),
         });
         let counted = status::compute(&set, &active, terminating.count(), failure, wall);
-        status::write::<K>(&self.client, &set, counted).await?;
+        status::write(&self.client, &*known, &set, counted).await?;
         managed?;
         let unseen = self.expectations.wait(&set.owner.uid, self.ctx.clock.monotonic());
         let next = next_available(&set, &active, wall).into_iter().chain(unseen).min();

@@ -1,8 +1,8 @@
 //! Writes the status of a Job.
 
-use client::{Client, ClientError, ResourcePath};
+use client::{Client, ClientError};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::selection::key_of;
 
@@ -14,10 +14,6 @@ pub(super) async fn write(
 ) -> Result<(), ClientError> {
     let uncounted = status.uncounted_terminated_pods.as_ref();
     let change = json!({
-        "metadata": {
-            "resourceVersion": job.metadata.resource_version,
-            "uid": job.metadata.uid,
-        },
         "status": {
             "active": status.active,
             "completedIndexes": status.completed_indexes,
@@ -36,8 +32,7 @@ pub(super) async fn write(
         },
     });
     let key = key_of(&job.metadata);
-    let api = client.dynamic::<Value>(ResourcePath::of::<Job>(), &key.namespace);
-    match api.merge_update(&key.name, "status", &change).await {
+    match client.api::<Job>(&key.namespace).merge_known(job, "status", &change).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),

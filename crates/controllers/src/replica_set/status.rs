@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use client::{Client, ClientError, ResourcePath};
+use client::{Client, ClientError};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::ReplicationControllerStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Kind, Replicas};
 use crate::pod_view::PodView;
@@ -80,6 +80,7 @@ fn some(number: usize) -> Option<i32> {
 /// Writes the status if it changed.
 pub(super) async fn write<K: Kind>(
     client: &Client,
+    known_set: &K,
     set: &Replicas,
     status: ReplicaSetStatus,
 ) -> Result<(), ClientError> {
@@ -107,12 +108,8 @@ pub(super) async fn write<K: Kind>(
     if let Some(terminating) = status.terminating_replicas {
         body["terminatingReplicas"] = terminating.into();
     }
-    let change = json!({
-        "metadata": { "resourceVersion": set.resource_version, "uid": set.owner.uid },
-        "status": body,
-    });
-    let api = client.dynamic::<Value>(ResourcePath::of::<K>(), &key.namespace);
-    match api.merge_update(&key.name, "status", &change).await {
+    let change = json!({ "status": body });
+    match client.api::<K>(&key.namespace).merge_known(known_set, "status", &change).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
