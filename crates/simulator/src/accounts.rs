@@ -165,12 +165,16 @@ mod tests {
         ("bootstrap-signer-controller", "bootstrap-signer"),
         ("token-cleaner-controller", "token-cleaner"),
     ];
-    /// Those that are off as long as their gates are closed.
-    const GATED: [&str; 4] = [
+    /// Those that are off as long as their gates are closed, and one that is off unless it is named
+    /// and writes nothing but events.
+    const GATED: [&str; 7] = [
         "kube-apiserver-serving-clustertrustbundle-publisher-controller",
         "podcertificaterequest-cleaner-controller",
         "podgroup-protection-controller",
+        "resourcepoolstatusrequest-controller",
+        "selinux-warning-controller",
         "storage-version-migrator-controller",
+        "storageversion-garbage-collector-controller",
     ];
 
     /// A new one must be given something to do here, so that it meets every fault.

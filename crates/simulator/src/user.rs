@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use self::specs::spec;
-use crate::checks::is_active;
+use crate::checks::{is_active, target};
 use crate::nodes::text;
 use crate::storage::claims_of;
 use crate::world::World;
@@ -97,14 +97,6 @@ impl User {
                 self.write("MERGE", &path, &patch);
             }
         }
-        // Pods that may stay for a while are placed where they may not stay, again and again, and
-        // those that need a volume there have nowhere else to go.
-        let node = self.world.api().get("/nodes", "", TAINTED).cloned().unwrap_or_default();
-        let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
-        let taint = taints.find(|taint| taint["key"] == TAINT);
-        if taint.is_some_and(|taint| self.is_any_bound_to_it(text(&taint["effect"]))) {
-            self.taint();
-        }
         for namespace in NAMESPACES {
             if self.world.api().get("/namespaces", "", namespace).is_none() {
                 self.make_namespace(namespace);
@@ -112,16 +104,34 @@ impl User {
         }
     }
 
-    fn is_any_bound_to_it(&self, effect: &str) -> bool {
-        let api = self.world.api();
-        let mut all = api.all("apps/deployments");
-        let is_patient = all.any(|one| one["spec"]["template"]["spec"]["tolerations"].is_array());
-        (effect == "NoExecute" && is_patient) || api.all("/persistentvolumes").next().is_some()
+    /// Pods that may stay for a while are placed where they may not stay, again and again; those
+    /// that need a volume there, or are for that node, have nowhere else to go.
+    fn untaint(&self) {
+        let is_needed = {
+            let api = self.world.api();
+            let node = api.get("/nodes", "", TAINTED);
+            let taints = node.and_then(|node| node["spec"]["taints"].as_array());
+            let taint = taints.into_iter().flatten().find(|taint| taint["key"] == TAINT);
+            let is_patient = |set: &Value| {
+                let tolerations = &set["spec"]["template"]["spec"]["tolerations"];
+                taint.is_some_and(|taint| taint["effect"] == "NoExecute") && tolerations.is_array()
+            };
+            let waits = |pod: &Value| pod["spec"]["nodeName"].is_null() && target(pod) == TAINTED;
+            taint.is_some()
+                && (api.all("apps/deployments").any(is_patient)
+                    || api.all("apps/replicasets").any(is_patient)
+                    || api.all("/pods").any(waits)
+                    || api.all("/persistentvolumes").next().is_some())
+        };
+        if is_needed {
+            self.taint();
+        }
     }
 
     /// Makes claims that pods wait for, and ends pods whose claim is to go, or came after them. Of
     /// those that have ended some hold a claim: those of Jobs stay as long as the Job does.
     pub(crate) fn tend(&self) {
+        self.untaint();
         let (mut missing, mut held) = (BTreeSet::new(), Vec::new());
         {
             let api = self.world.api();
