@@ -17,6 +17,7 @@ pub mod node_selector;
 pub mod pod;
 pub mod quota;
 pub mod resources;
+pub mod storage_versions;
 pub mod taints;
 pub mod typed;
 pub mod volumes;

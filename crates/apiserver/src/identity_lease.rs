@@ -50,6 +50,11 @@ impl Identity {
     }
 }
 
+/// What this server is called.
+pub(crate) fn name() -> &'static str {
+    &IDENTITY.name
+}
+
 /// Renews the Lease until shutdown, where the gate is open.
 pub(crate) async fn run(handle: Handle) {
     let server = &handle.server;

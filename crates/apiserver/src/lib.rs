@@ -53,6 +53,7 @@ mod service_addresses;
 mod service_ranges;
 mod start;
 mod storage_path;
+mod storage_versions;
 mod strategy;
 mod subresources;
 mod table;

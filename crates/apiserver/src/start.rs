@@ -84,6 +84,7 @@ impl ApiServer {
         spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
         spawn("token tracking", &shutdown, crate::token_tracking::run(handle.clone()));
         spawn("identity lease", &shutdown, crate::identity_lease::run(handle.clone()));
+        spawn("storage versions", &shutdown, crate::storage_versions::run(handle.clone()));
         drop(stdx::task::spawn("event expiry", crate::event_expiry::run(server.clone())));
         server.is_ready.store(true, Ordering::Relaxed);
         let accept = accept(&server, peers);

@@ -59,11 +59,11 @@ pub(crate) async fn run(ctx: Context) {
     evictor.follow_rules();
     let shutdown = &evictor.ctx.shutdown;
     tokio::join!(
-        work(&evictor, &evictor.pods, &shutdown, |this, key| async move { this.sync(&key).await }),
+        work(&evictor, &evictor.pods, shutdown, |this, key| async move { this.sync(&key).await }),
         work(
             &evictor,
             &evictor.rules,
-            &shutdown,
+            shutdown,
             |this, key| async move { this.sync_rule(&key).await }
         ),
     );

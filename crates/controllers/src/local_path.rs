@@ -42,13 +42,13 @@ pub(crate) async fn run(ctx: Context) {
     provisioner.follow();
     let shutdown = &provisioner.ctx.shutdown;
     tokio::join!(
-        work(&provisioner, &provisioner.claims, &shutdown, |this, key| async move {
+        work(&provisioner, &provisioner.claims, shutdown, |this, key| async move {
             this.sync_claim(&key).await
         }),
-        work(&provisioner, &provisioner.volumes, &shutdown, |this, key| async move {
+        work(&provisioner, &provisioner.volumes, shutdown, |this, key| async move {
             this.sync_volume(&key).await
         }),
-        work(&provisioner, &provisioner.nodes, &shutdown, |this, key| async move {
+        work(&provisioner, &provisioner.nodes, shutdown, |this, key| async move {
             this.sync_node(&key).await
         }),
     );

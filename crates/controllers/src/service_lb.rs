@@ -1,6 +1,7 @@
 //! Gives services of type LoadBalancer the addresses of the ready nodes, on which the service
 //! proxy answers: no cloud is needed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use client::{
@@ -14,6 +15,8 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::selection::key_of;
 
+/// Names of nodes that an event names: upstream `maxNodeNamesToLog`.
+const NAMES_MAX: usize = 20;
 /// Nodes with this label do not serve load balancers: upstream's well-known label.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
@@ -93,9 +96,11 @@ async fn sync(
         // The server gives up a patch too when many write at once.
         Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
         Err(error) => {
-            let text = format!("Error syncing load balancer: {error}");
+            let is_update = is_ours(&service) && !present.is_empty();
+            let nodes = ctx.informers.nodes.list();
+            let (reason, text) = failed(is_update.then_some(&nodes), &error);
             let regarding = Regarding::object(&*service);
-            recorder.record(&regarding, EventType::Warning, "SyncLoadBalancerFailed", text);
+            recorder.record(&regarding, EventType::Warning, reason, text);
             Err(error)
         }
     }
@@ -112,14 +117,38 @@ fn events(is_ours: bool, had: bool, has: bool) -> (Vec<Told>, Option<Told>) {
         let before = normal("DeletingLoadBalancer", "Deleting load balancer");
         return (vec![before], Some(normal("DeletedLoadBalancer", "Deleted load balancer")));
     }
-    if had {
+    if had && !has {
         let none = "There are no available nodes for LoadBalancer";
-        let none = (EventType::Warning, "UnAvailableLoadBalancer", none);
+        return (Vec::new(), Some((EventType::Warning, "UnAvailableLoadBalancer", none)));
+    }
+    if had {
         let after = normal("UpdatedLoadBalancer", "Updated load balancer with new hosts");
-        return ((!has).then_some(none).into_iter().collect(), Some(after));
+        return (Vec::new(), Some(after));
     }
     let before = normal("EnsuringLoadBalancer", "Ensuring load balancer");
     (vec![before], Some(normal("EnsuredLoadBalancer", "Ensured load balancer")))
+}
+
+/// Reason and text of a failure; with the nodes where these had changed.
+fn failed(nodes: Option<&Vec<Arc<Node>>>, error: &ClientError) -> (&'static str, String) {
+    let Some(nodes) = nodes else {
+        let text =
+            format!("Error syncing load balancer: failed to update load balancer status: {error}");
+        return ("SyncLoadBalancerFailed", text);
+    };
+    let serving = nodes.iter().filter(|node| serves(node));
+    let names: BTreeSet<&str> = serving.filter_map(|node| node.metadata.name.as_deref()).collect();
+    let count = names.len();
+    let mut named: Vec<String> = names.into_iter().take(NAMES_MAX).map(str::to_owned).collect();
+    if count > NAMES_MAX {
+        named.push(format!("<{} more>", count - NAMES_MAX));
+    }
+    let text = format!(
+        "Error updating load balancer with new hosts [{}] [node names limited, total number of \
+         nodes: {count}], error: {error}",
+        named.join(" ")
+    );
+    ("UpdateLoadBalancerFailed", text)
 }
 
 fn is_load_balancer(service: &Service) -> bool {
@@ -193,8 +222,22 @@ mod tests {
         };
         assert_eq!(reasons(true, false, true), ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]);
         assert_eq!(reasons(true, true, true), ["UpdatedLoadBalancer"]);
-        assert_eq!(reasons(true, true, false), ["UnAvailableLoadBalancer", "UpdatedLoadBalancer"]);
+        assert_eq!(reasons(true, true, false), ["UnAvailableLoadBalancer"]);
         assert_eq!(reasons(false, true, false), ["DeletingLoadBalancer", "DeletedLoadBalancer"]);
+    }
+
+    #[test]
+    fn a_failure_names_the_first_of_many_nodes() {
+        let nodes: Vec<_> =
+            (0..22).map(|at| node(&format!("n{at:02}"), "True", &["192.0.2.1"])).collect();
+        let (reason, text) = failed(Some(&nodes), &ClientError::transport("gone"));
+        assert_eq!(reason, "UpdateLoadBalancerFailed");
+        assert!(
+            text.starts_with("Error updating load balancer with new hosts [n00 n01 "),
+            "{text}"
+        );
+        let rest = " n19 <2 more>] [node names limited, total number of nodes: 22], error: ";
+        assert!(text.contains(rest), "{text}");
     }
 
     #[test]

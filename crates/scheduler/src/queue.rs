@@ -55,11 +55,16 @@ struct Waiting {
 }
 
 /// The pods that wait for a node.
+///
+/// Invariant: a pod is in the set of its place and in no other; gated ones are in none. There may
+/// be a hundred thousand that wait, so nothing looks at all of them.
 #[derive(Default)]
 pub struct Queue {
     pods: HashMap<String, Waiting>,
     active: BTreeSet<(Reverse<i32>, u64, String)>,
     backoff: BTreeSet<(Instant, String)>,
+    unschedulable: BTreeSet<(Instant, String)>,
+    in_flight: BTreeSet<String>,
     next_turn: u64,
 }
 
@@ -141,9 +146,8 @@ impl Queue {
             Some((_, _, uid)) => uid.clone(),
             None => self.early()?,
         };
-        self.take_out(&uid);
+        self.put(&uid, Place::InFlight);
         let waiting = self.pods.get_mut(&uid)?;
-        waiting.place = Place::InFlight;
         waiting.attempts += 1;
         waiting.events.clear();
         Some(Popped {
@@ -187,16 +191,16 @@ impl Queue {
         plugins: &[Box<dyn Plugin>],
         now: Instant,
     ) -> bool {
-        let mut helped = Vec::new();
-        for (uid, waiting) in &mut self.pods {
-            match waiting.place {
-                Place::InFlight if !waiting.events.contains(&event) => waiting.events.push(event),
-                Place::Unschedulable { .. } if waiting.is_helped(event, plugins) => {
-                    helped.push(uid.clone());
-                }
-                _ => {}
+        for uid in &self.in_flight {
+            let Some(waiting) = self.pods.get_mut(uid) else { continue };
+            if !waiting.events.contains(&event) {
+                waiting.events.push(event);
             }
         }
+        let is_helped =
+            |uid: &str| self.pods.get(uid).is_some_and(|waiting| waiting.is_helped(event, plugins));
+        let uids = self.unschedulable.iter().map(|(_, uid)| uid);
+        let helped: Vec<String> = uids.filter(|uid| is_helped(uid)).cloned().collect();
         for uid in &helped {
             self.retry(uid, now);
         }
@@ -217,26 +221,16 @@ impl Queue {
     /// When something becomes due although nothing happens.
     pub fn next_due(&self) -> Option<Instant> {
         let backoff = self.backoff.first().map(|(until, _)| *until);
-        let repair = self.pods.values().filter_map(|waiting| match waiting.place {
-            Place::Unschedulable { since } => Some(since + UNSCHEDULABLE_MAX),
-            _ => None,
-        });
-        repair.chain(backoff).min()
+        let repair = self.unschedulable.first().map(|(since, _)| *since + UNSCHEDULABLE_MAX);
+        repair.into_iter().chain(backoff).min()
     }
 
     /// How many wait where.
     pub fn depths(&self) -> Depths {
-        let mut depths = Depths::default();
-        for waiting in self.pods.values() {
-            match waiting.place {
-                Place::Gated => depths.gated += 1,
-                Place::Active => depths.active += 1,
-                Place::Backoff { .. } => depths.backoff += 1,
-                Place::Unschedulable { .. } => depths.unschedulable += 1,
-                Place::InFlight => {}
-            }
-        }
-        depths
+        let (active, backoff) = (self.active.len(), self.backoff.len());
+        let unschedulable = self.unschedulable.len();
+        let elsewhere = active + backoff + unschedulable + self.in_flight.len();
+        Depths { active, backoff, unschedulable, gated: self.pods.len() - elsewhere }
     }
 
     fn retry(&mut self, uid: &str, now: Instant) {
@@ -255,18 +249,12 @@ impl Queue {
             if until > now {
                 break;
             }
-            self.take_out(&uid);
             self.put(&uid, Place::Active);
         }
-        let overdue: Vec<String> = self
-            .pods
-            .iter()
-            .filter(|(_, waiting)| {
-                matches!(waiting.place, Place::Unschedulable { since } if since + UNSCHEDULABLE_MAX <= now)
-            })
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in overdue {
+        while let Some((since, uid)) = self.unschedulable.first().cloned() {
+            if since + UNSCHEDULABLE_MAX > now {
+                break;
+            }
             self.put(&uid, Place::Active);
         }
     }
@@ -292,7 +280,13 @@ impl Queue {
             Place::Backoff { until, .. } => {
                 self.backoff.insert((until, uid.to_owned()));
             }
-            Place::Gated | Place::Unschedulable { .. } | Place::InFlight => {}
+            Place::Unschedulable { since } => {
+                self.unschedulable.insert((since, uid.to_owned()));
+            }
+            Place::InFlight => {
+                self.in_flight.insert(uid.to_owned());
+            }
+            Place::Gated => {}
         }
     }
 
@@ -306,7 +300,13 @@ impl Queue {
             Place::Backoff { until, .. } => {
                 self.backoff.remove(&(until, uid.to_owned()));
             }
-            Place::Gated | Place::Unschedulable { .. } | Place::InFlight => {}
+            Place::Unschedulable { since } => {
+                self.unschedulable.remove(&(since, uid.to_owned()));
+            }
+            Place::InFlight => {
+                self.in_flight.remove(uid);
+            }
+            Place::Gated => {}
         }
     }
 }

@@ -422,3 +422,16 @@ async fn a_target_shrinks_no_faster_than_it_may() {
     says(api, "AbleToScale", json!(["True", "SucceededRescale", text])).await;
     assert_eq!(replicas(api), 3);
 }
+
+#[tokio::test]
+async fn a_target_follows_only_what_is_beyond_its_tolerance() {
+    for (tolerance, replicas) in [("0.5", 2), ("0.1", 3)] {
+        let running = Running::start();
+        let api = &running.api;
+        let up = json!({ "behavior": { "scaleUp": { "tolerance": tolerance } } });
+        balanced(api, 2, "600m", &up);
+        let active = |api: &MemoryApi| condition(api, "ScalingActive")["status"] == "True";
+        api.eventually("it is measured", active).await;
+        api.eventually(tolerance, |api| self::replicas(api) == replicas).await;
+    }
+}

@@ -105,3 +105,31 @@ async fn a_roll_out_without_progress_is_late_and_may_still_be_completed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_made_another() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    deployment(api, 600);
+    api.eventually("its set", |api| api.list(SETS).len() == 1).await;
+    let taken = name(&api.list(SETS)[0]);
+    api.delete(&format!("{DEPLOYMENTS}/w"));
+    api.eventually("all are gone", |api| api.list(SETS).is_empty()).await;
+    let labels = json!({ "app": "other" });
+    api.create(
+        SETS,
+        json!({ "metadata": { "name": taken, "labels": labels }, "spec": { "replicas": 0,
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [] } } } }),
+    );
+    deployment(api, 600);
+    api.eventually("a set of another name", |api| {
+        api.list(SETS).iter().any(|set| name(set) != taken && set["spec"]["replicas"] == 2)
+    })
+    .await;
+    api.eventually("the collision is counted", |api| {
+        api.get(&format!("{DEPLOYMENTS}/w")).unwrap()["status"]["collisionCount"] == 1
+    })
+    .await;
+}

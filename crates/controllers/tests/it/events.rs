@@ -429,8 +429,8 @@ async fn a_balancer_that_cannot_be_written_is_told() {
     );
     api.refuse(Method::PATCH, "/services/s/status");
     service(api, "LoadBalancer");
-    let text = format!("Error syncing load balancer: {REFUSED}");
-    api.tells("SyncLoadBalancerFailed", &text).await;
+    let why = format!("failed to update load balancer status: {REFUSED}");
+    api.tells("SyncLoadBalancerFailed", &format!("Error syncing load balancer: {why}")).await;
 }
 
 #[tokio::test]

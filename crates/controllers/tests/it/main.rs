@@ -19,6 +19,8 @@ mod hand_over;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod memory_api;
 #[cfg(test)]
 mod metric_sources;

@@ -38,6 +38,8 @@ struct State {
     log: Vec<(&'static str, Key, Value)>,
     /// Requests that fail: method and a part of the path.
     refused: Vec<(Method, String)>,
+    /// The collection of which watchers are told nothing.
+    held: Option<String>,
     /// What other servers answer, by path.
     answers: BTreeMap<String, Value>,
 }
@@ -111,6 +113,17 @@ impl MemoryApi {
         self.lock().refused.push((method, part.to_owned()));
     }
 
+    /// From now on tells watchers of a collection nothing, as a slow network would.
+    pub(crate) fn hold(&self, collection: &str) {
+        self.lock().held = Some(Target::parse(collection).collection);
+    }
+
+    /// Tells them what they missed, and all that follows.
+    pub(crate) fn release(&self) {
+        self.lock().held = None;
+        self.inner.grown.send_modify(|_| {});
+    }
+
     /// Answers reads of a path as a server of an API of its own would.
     pub(crate) fn answers(&self, path: &str, answer: Value) {
         self.lock().answers.insert(path.to_owned(), answer);
@@ -153,6 +166,13 @@ impl MemoryApi {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The change at a place of the log, unless watchers have to wait for it.
+    fn next(&self, at: usize, target: &Target) -> Option<(&'static str, Key, Value)> {
+        let state = self.lock();
+        let is_held = state.held.as_ref() == Some(&target.collection);
+        state.log.get(at).filter(|_| !is_held).cloned()
     }
 
     fn answer(&self, request: &Request<Bytes>) -> Answer {
@@ -355,7 +375,7 @@ impl Transport for MemoryApi {
         let events =
             futures::stream::unfold(start, |(this, mut grown, target, mut at, from)| async move {
                 loop {
-                    let entry = this.lock().log.get(at).cloned();
+                    let entry = this.next(at, &target);
                     let Some((kind, key, object)) = entry else {
                         grown.changed().await.ok()?;
                         continue;

@@ -8,7 +8,7 @@ use crate::workloads::{Running, namespace};
 const MAPS: &str = "/api/v1/namespaces/n/configmaps";
 const WIDGETS: &str = "/apis/example.io/v1/namespaces/n/widgets";
 
-fn owned(api: &MemoryApi, name: &str, owners: &[Value]) {
+fn owned(api: &MemoryApi, name: &str, owners: &[&Value]) {
     api.create(MAPS, json!({ "metadata": { "name": name, "ownerReferences": owners } }));
 }
 
@@ -38,9 +38,9 @@ async fn what_belongs_to_nobody_that_ever_was_goes() {
     api.create(MAPS, json!({ "metadata": { "name": "renewed", "uid": "second" } }));
     let former = reference("v1", "ConfigMap", "renewed", &json!("first"));
     let there = reference("v1", "ConfigMap", "renewed", &json!("second"));
-    owned(api, "of-nobody", &[never.clone()]);
-    owned(api, "of-a-former", &[former]);
-    owned(api, "of-one-and-nobody", &[never, there]);
+    owned(api, "of-nobody", &[&never]);
+    owned(api, "of-a-former", &[&former]);
+    owned(api, "of-one-and-nobody", &[&never, &there]);
     api.eventually("the first two are gone", |api| {
         !exists(api, "of-nobody") && !exists(api, "of-a-former")
     })
@@ -58,8 +58,8 @@ async fn what_belongs_to_a_kind_that_nobody_knows_stays() {
     let running = Running::start();
     let api = &running.api;
     namespace(api);
-    owned(api, "strange", &[reference("other.io/v1", "Gadget", "g", &json!("g"))]);
-    owned(api, "of-nobody", &[reference("v1", "ConfigMap", "never", &json!("never"))]);
+    owned(api, "strange", &[&reference("other.io/v1", "Gadget", "g", &json!("g"))]);
+    owned(api, "of-nobody", &[&reference("v1", "ConfigMap", "never", &json!("never"))]);
     api.eventually("others go", |api| !exists(api, "of-nobody")).await;
     assert!(exists(api, "strange"));
 }
@@ -70,9 +70,9 @@ async fn custom_objects_own_as_others_do() {
     let api = &running.api;
     namespace(api);
     let (first, second) = (widget(api, "first"), widget(api, "second"));
-    owned(api, "of-first", &[first.clone()]);
-    owned(api, "of-both", &[first, second.clone()]);
-    owned(api, "of-second", &[second]);
+    owned(api, "of-first", &[&first]);
+    owned(api, "of-both", &[&first, &second]);
+    owned(api, "of-second", &[&second]);
     api.delete(&format!("{WIDGETS}/first"));
     api.eventually("its own is gone", |api| !exists(api, "of-first")).await;
     assert!(exists(api, "of-both") && exists(api, "of-second"));

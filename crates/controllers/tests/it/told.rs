@@ -261,6 +261,18 @@ async fn nodes_may_take_no_part_in_balancing() {
     api.eventually("the first alone", |api| is(api, &["192.0.2.1"])).await;
     api.patch(&format!("{NODES}/b"), &json!({ "metadata": { "labels": { label: null } } }));
     api.eventually("both", |api| is(api, &["192.0.2.1", "192.0.2.2"])).await;
+    api.tells("UpdatedLoadBalancer", "Updated load balancer with new hosts").await;
+    api.refuse(Method::PATCH, "/services/s/status");
+    api.delete(&format!("{NODES}/a"));
+    let text = format!(
+        "Error updating load balancer with new hosts [b] [node names limited, total number of \
+         nodes: 1], error: {REFUSED}"
+    );
+    api.tells("UpdateLoadBalancerFailed", &text).await;
+    api.refuse_nothing();
+    api.delete(&format!("{NODES}/b"));
+    let text = "There are no available nodes for LoadBalancer";
+    api.tells("UnAvailableLoadBalancer", text).await;
 }
 
 #[tokio::test(start_paused = true)]

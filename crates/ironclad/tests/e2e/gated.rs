@@ -7,9 +7,9 @@ use testkit::Options;
 use crate::harness::{Harness, IRONCLAD, collection};
 
 const GATES: &str = "ClusterTrustBundle=true,GenericWorkload=true,PodCertificateRequest=true,\
-                     StorageVersionMigrator=true";
+                     StorageVersionMigrator=true,DRAResourcePoolStatus=true";
 const VERSIONS: &str = "certificates.k8s.io/v1beta1=true,scheduling.k8s.io/v1alpha2=true,\
-                        storagemigration.k8s.io/v1beta1=true";
+                        storagemigration.k8s.io/v1beta1=true,resource.k8s.io/v1alpha3=true";
 
 #[test]
 fn controllers_behind_gates_have_the_rights_that_they_need() {
@@ -52,4 +52,20 @@ fn controllers_behind_gates_have_the_rights_that_they_need() {
     });
     harness.delete(&path);
     harness.until("it goes: no pod is of it", || (!harness.exists(&path)).then_some(()));
+
+    let slice = json!({ "metadata": { "name": "s" }, "spec": { "driver": "d.example.com",
+        "nodeName": "n", "devices": [{ "name": "one" }, { "name": "two" }],
+        "pool": { "name": "p", "generation": 1, "resourceSliceCount": 1 } } });
+    let slices = "/apis/resource.k8s.io/v1/resourceslices";
+    harness.request(Method::POST, slices, Some(&slice)).unwrap();
+    let requests = "/apis/resource.k8s.io/v1alpha3/resourcepoolstatusrequests";
+    let request = json!({ "metadata": { "name": "r" }, "spec": { "driver": "d.example.com" } });
+    harness.request(Method::POST, requests, Some(&request)).unwrap();
+    let pool = harness.until("the request is answered", || {
+        let status = harness.get(&format!("{requests}/r"))["status"].clone();
+        let condition = &status["conditions"][0];
+        let is_answered = condition["reason"] == "CalculationComplete" && status["poolCount"] == 1;
+        is_answered.then(|| status["pools"][0].clone())
+    });
+    assert_eq!(pool["availableDevices"], 2, "{pool}");
 }

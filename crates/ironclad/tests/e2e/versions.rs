@@ -179,6 +179,33 @@ fn with_everything_switched_on_every_kind_is_there() {
         assert!(names.iter().any(|found| found["name"] == resource), "{path}");
         harness.request(Method::DELETE, &format!("{path}/{name}"), None).unwrap();
     }
+    the_server_says_in_which_versions_it_stores(&harness);
+}
+
+/// And what servers said that are gone is taken away.
+fn the_server_says_in_which_versions_it_stores(harness: &Harness) {
+    let leases = harness.get("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases");
+    let mut leases = leases["items"].as_array().unwrap().iter();
+    let label = "apiserver.kubernetes.io/identity";
+    let own = leases.find(|lease| lease["metadata"]["labels"][label] == "kube-apiserver");
+    let own = own.unwrap()["metadata"]["name"].as_str().unwrap();
+    let path =
+        "/apis/internal.apiserver.k8s.io/v1alpha1/storageversions/networking.k8s.io.servicecidrs";
+    let said = || {
+        let request = harness.request(Method::GET, path, None).ok()?;
+        let said = request["status"]["storageVersions"].as_array()?.clone();
+        (said.len() == 1 && said[0]["apiServerID"] == own).then_some(said[0].clone())
+    };
+    let first = harness.until("the server says it", said);
+    assert_eq!(first["encodingVersion"], "networking.k8s.io/v1");
+    let served = json!(["networking.k8s.io/v1", "networking.k8s.io/v1beta1"]);
+    assert_eq!(first["servedVersions"], served);
+    let mut version = harness.get(path);
+    let mut of_another = first.clone();
+    of_another["apiServerID"] = "apiserver-gone".into();
+    version["status"]["storageVersions"] = json!([first, of_another]);
+    harness.request(Method::PUT, &format!("{path}/status"), Some(&version)).unwrap();
+    harness.until("the other is taken out", said);
 }
 
 #[test]
