@@ -98,15 +98,21 @@ impl Collector {
             return Ok(Outcome::Done);
         }
         let mut owners = Vec::with_capacity(header.owner_references.len());
+        let mut is_any_unseen = false;
         for owner in &header.owner_references {
             match self.owner_state(&node, owner).await? {
-                Some(state) => owners.push((owner.clone(), state)),
+                Some(state) => {
+                    is_any_unseen |= state != OwnerState::Absent && self.is_unseen(&node, owner);
+                    owners.push((owner.clone(), state));
+                }
                 // What cannot be looked up must not be taken for absent.
                 None => return Ok(Outcome::Requeue),
             }
         }
         let fate = self.graph().fate(uid, &owners);
         match fate {
+            // Nobody will tell of the end of an owner that came and went while its watch was broken.
+            Fate::Keep if is_any_unseen => Ok(Outcome::Requeue),
             Fate::Keep => Ok(Outcome::Done),
             Fate::DropOwners(uids) => {
                 let kept = header.owner_references.iter().filter(|o| !uids.contains(&o.uid));
@@ -216,6 +222,13 @@ impl Collector {
                 all.iter().any(|name| name == api::finalizers::FOREGROUND_DELETION)
             });
         Ok(Some(if waits { OwnerState::Waiting } else { OwnerState::Present }))
+    }
+
+    /// Whether the server has an owner of which no watch has told yet.
+    fn is_unseen(&self, node: &Node, owner: &OwnerReference) -> bool {
+        let of = self.monitors.resource_of(&owner.api_version, &owner.kind);
+        let is_impossible = node.key.namespace.is_empty() && of.is_some_and(|(_, within)| within);
+        !is_impossible && self.graph().node(&owner.uid).is_none()
     }
 
     /// Whether the owner is known in another namespace than the dependent's.

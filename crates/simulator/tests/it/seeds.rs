@@ -34,7 +34,7 @@ fn a_few_seeds_are_well() {
 }
 
 /// Seeds that found something once, and what.
-const FOUND: [(u64, &str); 16] = [
+const FOUND: [(u64, &str); 18] = [
     (15, "a Job that ended while it was suspended, or by a clock that was set back"),
     (2, "a pod without its Job kept the finalizer of Jobs"),
     (17, "a pod came and went unseen, and its owner waited for it for ever"),
@@ -43,6 +43,8 @@ const FOUND: [(u64, &str); 16] = [
     (10918, "a leader that was told to end stopped renewing while it still worked"),
     (315, "a renewal that was answered late let a leader work after its lease"),
     (98, "pods that were going already counted as available, and too many others went"),
+    (520, "an owner came and went unseen, and what belonged to it stayed"),
+    (1049, "the same"),
     // What a user has to see to, here as in a real cluster.
     (20590, "a claim of a pod whose set is gone"),
     (11060, "a pod was placed for a claim that is gone"),
