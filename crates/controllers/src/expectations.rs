@@ -56,6 +56,15 @@ impl Expectations {
         self.lock().insert(owner.to_owned(), expected);
     }
 
+    /// This pod will go, besides what is expected already.
+    pub(crate) fn expect_deletion(&self, owner: &str, uid: &str, now: Instant) {
+        let mut all = self.lock();
+        let nothing = Expected { creations: 0, deletions: BTreeSet::new(), since: now };
+        let expected = all.entry(owner.to_owned()).or_insert(nothing);
+        expected.deletions.insert(uid.to_owned());
+        expected.since = now;
+    }
+
     /// So many pods will appear, and these will go.
     pub(crate) fn expect(
         &self,
@@ -107,6 +116,18 @@ mod tests {
     use clock::Clock;
 
     use super::*;
+
+    #[test]
+    fn what_is_expected_one_after_the_other_adds_up() {
+        let (expectations, owner) = (Expectations::default(), "uid");
+        let now = clock::SystemClock.monotonic();
+        expectations.expect_deletion(owner, "a", now);
+        expectations.expect_deletion(owner, "b", now);
+        expectations.deleted(owner, "b");
+        assert!(!expectations.are_met(owner, now));
+        expectations.deleted(owner, "a");
+        assert!(expectations.are_met(owner, now));
+    }
 
     #[test]
     fn what_is_never_seen_is_given_up_in_time() {

@@ -21,6 +21,7 @@ use self::claims::Owners;
 use self::history::History;
 use self::plan::{Counts, Step, View};
 use crate::context::Context;
+use crate::expectations::Expectations;
 use crate::pod_control::{Owner, PodControl};
 use crate::pod_view::PodView;
 use crate::reconcile::work;
@@ -40,6 +41,7 @@ pub(crate) async fn run(ctx: Context) {
         pods: PodControl { client: client.clone(), recorder: recorder.clone() },
         client,
         recorder,
+        expectations: Expectations::default(),
         ctx,
     });
     let informers = &controller.ctx.informers;
@@ -62,13 +64,18 @@ struct Controller {
     client: Client,
     recorder: EventRecorder,
     pods: PodControl,
+    /// Pods that were told to go and are not yet seen going: others must not be taken for them.
+    expectations: Expectations,
 }
 
 impl Controller {
     fn follow(self: &Arc<Self>) {
         let informers = &self.ctx.informers;
         let this = Arc::clone(self);
-        informers.stateful_sets.on_change(move |key, _| this.queue.add(key.clone()));
+        informers.stateful_sets.on_change(move |key, change| {
+            this.expectations.owner_changed(&change);
+            this.queue.add(key.clone());
+        });
         let this = Arc::clone(self);
         informers.pods.on_change(move |_, change| this.pod_changed(&change));
         let this = Arc::clone(self);
@@ -99,11 +106,15 @@ impl Controller {
     fn pod_changed(&self, change: &Change<'_, PodView>) {
         let (Change::Added(pod) | Change::Deleted(pod) | Change::Updated { new: pod, .. }) = change;
         if let Change::Updated { old, new } = change
-            && old.controller != new.controller
+            && (old.controller != new.controller || old.uid != new.uid)
         {
+            self.expectations.deleted(old.controller_uid(), &old.uid);
             old.controller_key(KIND).into_iter().for_each(|key| self.queue.add(key));
         }
         if let Some(key) = pod.controller_key(KIND) {
+            if pod.deleted.is_some() || matches!(change, Change::Deleted(_)) {
+                self.expectations.deleted(pod.controller_uid(), &pod.uid);
+            }
             self.queue.add(key);
         }
         if pod.controller.is_none() && !matches!(change, Change::Deleted(_)) {
@@ -123,6 +134,9 @@ impl Controller {
             return Ok(Outcome::Done);
         };
         let owner = owner(&set);
+        if let Some(wait) = self.expectations.wait(&owner.uid, self.ctx.clock.monotonic()) {
+            return Ok(Outcome::RequeueAfter(wait));
+        }
         let control = RevisionControl { client: &self.client, owner: &owner };
         let revisions = self.claim_revisions(&set, &control).await?;
         let pods = self.claim_pods(&set, &owner).await?;
@@ -303,8 +317,13 @@ impl Pass<'_> {
 
     async fn delete(&self, pod: &PodView) -> Result<(), ClientError> {
         let options = DeleteOptions { uid: Some(pod.uid.clone()), ..DeleteOptions::default() };
-        let pods = self.controller.client.api::<Pod>(&pod.key.namespace);
-        match pods.delete(&pod.key.name, &options).await {
+        let Controller { client, expectations, ctx, .. } = self.controller;
+        expectations.expect_deletion(&self.owner.uid, &pod.uid, ctx.clock.monotonic());
+        let result = client.api::<Pod>(&pod.key.namespace).delete(&pod.key.name, &options).await;
+        if result.is_err() {
+            expectations.deleted(&self.owner.uid, &pod.uid);
+        }
+        match result {
             Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
             result => {
                 self.pod_event("delete", &pod.key.name, result.as_ref().err());

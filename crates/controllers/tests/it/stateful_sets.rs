@@ -149,3 +149,36 @@ async fn claims_outlive_their_set_unless_the_policy_says_otherwise() {
         api.eventually(policy, |api| api.list(CLAIMS).len() == left).await;
     }
 }
+
+#[tokio::test]
+async fn nothing_else_is_taken_before_a_pod_is_seen_going() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    set(api, &json!({}));
+    all_are(api, "one").await;
+    let web = format!("{SETS}/web");
+    let partition = |from: u32| json!({ "spec": { "updateStrategy": { "rollingUpdate": { "partition": from } } } });
+    api.patch(&web, &partition(2));
+    set_image(api, "two");
+    let seen = std::sync::Mutex::default();
+    api.eventually("the last pod is new", |api| {
+        run(api, &seen);
+        let status = status(api);
+        status["updatedReplicas"] == 1 && status["availableReplicas"] == 3
+    })
+    .await;
+    api.hold("/api/v1/pods");
+    api.patch(&web, &partition(0));
+    let is_there = |name: &str| api.get(&format!("{PODS}/{name}")).is_some();
+    api.eventually("the next one goes", |_| !is_there("web-1")).await;
+    // By what the controller has heard all three serve, and the last one is old now.
+    set_image(api, "three");
+    for at in 0..10 {
+        api.patch(&web, &json!({ "metadata": { "annotations": { "at": at.to_string() } } }));
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        assert!(is_there("web-2") && is_there("web-0"));
+    }
+    api.release();
+    all_are(api, "three").await;
+}

@@ -34,7 +34,7 @@ fn a_few_seeds_are_well() {
 }
 
 /// Seeds that found something once, and what.
-const FOUND: [(u64, &str); 18] = [
+const FOUND: [(u64, &str); 19] = [
     (15, "a Job that ended while it was suspended, or by a clock that was set back"),
     (2, "a pod without its Job kept the finalizer of Jobs"),
     (17, "a pod came and went unseen, and its owner waited for it for ever"),
@@ -45,6 +45,7 @@ const FOUND: [(u64, &str); 18] = [
     (98, "pods that were going already counted as available, and too many others went"),
     (520, "an owner came and went unseen, and what belonged to it stayed"),
     (1049, "the same"),
+    (3, "a set took another pod before it had heard that one was going"),
     // What a user has to see to, here as in a real cluster.
     (20590, "a claim of a pod whose set is gone"),
     (11060, "a pod was placed for a claim that is gone"),
