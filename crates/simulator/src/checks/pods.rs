@@ -105,7 +105,9 @@ impl Checks {
             self.violated(format!("stateful set {set} makes {name}; it should have {most} pods"));
         }
         let Some(set_object) = api.get("apps/statefulsets", namespace, set) else { return };
-        if text(&set_object["spec"]["podManagementPolicy"]) == "Parallel" {
+        // Of a set that is gone, what it wanted is not known any more.
+        let is_gone = set_object["metadata"]["uid"] != owner["uid"];
+        if is_gone || text(&set_object["spec"]["podManagementPolicy"]) == "Parallel" {
             return;
         }
         for before in 0..ordinal {
