@@ -62,6 +62,9 @@ pub(super) struct Assessment {
     pub(super) recheck: Option<Duration>,
 }
 
+/// The shortest wait before a budget is looked at again.
+const AGAIN_MIN: Duration = Duration::from_millis(1);
+
 /// Judges the pods that a budget selects.
 pub(super) fn assess(
     budget: &PodDisruptionBudget,
@@ -78,7 +81,8 @@ pub(super) fn assess(
         match (eviction, left) {
             (Some(at), Some(left)) if !left.is_negative() => {
                 kept.insert(pod.key.name.clone(), at.clone());
-                let left = Duration::try_from(left).unwrap_or_default();
+                // At the very moment it is not late yet, and no wait would only look again.
+                let left = Duration::try_from(left).unwrap_or_default().max(AGAIN_MIN);
                 recheck = recheck.into_iter().chain([left]).min();
                 continue;
             }
@@ -219,6 +223,13 @@ mod tests {
         assert_eq!((&*condition.status, &*condition.reason), ("False", "InsufficientPods"));
         let none = judged(json!(null), &[], (0, 0)).status.unwrap();
         assert_eq!(none.disruptions_allowed, Some(0));
+    }
+
+    #[test]
+    fn at_the_end_of_an_eviction_time_has_to_go_on() {
+        let known = json!({ "disruptedPods": { "a": "2026-01-01T00:08:00Z" } });
+        let recheck = judged(known, &[("a", true)], (1, 1)).recheck;
+        assert!(recheck.is_some_and(|wait| !wait.is_zero()), "{recheck:?}");
     }
 
     #[test]
