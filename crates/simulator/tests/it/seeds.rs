@@ -46,7 +46,8 @@ const FOUND: [(u64, &str); 19] = [
     (520, "an owner came and went unseen, and what belonged to it stayed"),
     (1049, "the same"),
     (3, "a set took another pod before it had heard that one was going"),
-    // What a user has to see to, here as in a real cluster.
+    // No controller was wrong in these: upstream's leave such objects to the user as well, and the
+    // user that is played here did not clear them away.
     (20590, "a claim of a pod whose set is gone"),
     (11060, "a pod was placed for a claim that is gone"),
     (20991, "pods of Jobs that have ended hold a claim"),
