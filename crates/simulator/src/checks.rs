@@ -162,6 +162,8 @@ impl Checks {
                 self.limit(value, number(&value["spec"]["replicas"], 1));
             }
             "apps/statefulsets" => self.stateful_set(value),
+            // On each node.
+            "apps/daemonsets" => self.limit(value, 1 + surge(value)),
             "/persistentvolumeclaims" => self.claim(api, commit, asked),
             "policy/poddisruptionbudgets" => self.counted(commit, asked),
             "/persistentvolumes" => self.volume(api, commit),

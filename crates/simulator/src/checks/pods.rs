@@ -57,13 +57,12 @@ impl Checks {
 
     fn created(&mut self, api: &Api, pod: &Value, owner: &Value) {
         let uid = text(&owner["uid"]);
-        let Some(most) = self.most(uid) else {
-            if owner["kind"] == "DaemonSet" {
-                self.daemon(api, pod, owner);
-            }
-            return;
-        };
+        let Some(most) = self.most(uid) else { return };
         let kind = text(&owner["kind"]);
+        if kind == "DaemonSet" {
+            self.daemon(api, pod, owner, most);
+            return;
+        }
         if kind == "StatefulSet" {
             self.ordinal(api, pod, owner, most);
             return;
@@ -77,16 +76,14 @@ impl Checks {
         }
     }
 
-    fn daemon(&mut self, api: &Api, pod: &Value, owner: &Value) {
+    fn daemon(&mut self, api: &Api, pod: &Value, owner: &Value, most: i64) {
         let target = target(pod);
         let pods = api.all("/pods").filter(|other| {
             controls(owner, other) && is_active(other) && self::target(other) == target
         });
         let pods = i64::try_from(pods.count()).unwrap_or(i64::MAX);
         let unanswered = self.unanswered.get(text(&owner["uid"])).copied().unwrap_or(0);
-        let set =
-            api.get("apps/daemonsets", text(&pod["metadata"]["namespace"]), text(&owner["name"]));
-        if pods > 1 + set.map_or(0, surge) + unanswered {
+        if pods > most + unanswered {
             let name = &owner["name"];
             self.violated(format!("daemon set {name} has {pods} pods for node {target}"));
         }
