@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::memory_api::{MemoryApi, REFUSED};
-use crate::workloads::{PODS, Running, name, namespace};
+use crate::workloads::{PODS, Running, name, namespace, ready_node};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
@@ -158,11 +158,7 @@ async fn daemons_that_end_are_told_and_deleted() {
     let running = Running::start();
     let api = &running.api;
     namespace(api);
-    api.create(
-        "/api/v1/nodes",
-        json!({ "metadata": { "name": "a" }, "status": {
-            "conditions": [{ "type": "Ready", "status": "True" }] } }),
-    );
+    ready_node(api, "a");
     api.create(DAEMON_SETS, workload(1, &json!({})));
     api.eventually("a daemon", |api| !api.list(PODS).is_empty()).await;
     for (phase, reason, doing) in [
@@ -471,11 +467,7 @@ async fn nodes_that_come_and_go_are_told_and_their_pods_are_evicted() {
     let running = Running::start();
     let api = &running.api;
     namespace(api);
-    let node = api.create(
-        "/api/v1/nodes",
-        json!({ "metadata": { "name": "a" }, "status": {
-            "conditions": [{ "type": "Ready", "status": "True" }] } }),
-    );
+    let node = ready_node(api, "a");
     api.tells("RegisteredNode", "Node a event: Registered Node a in Controller").await;
     let pod = json!({ "metadata": { "name": "p", "finalizers": ["test/kept"] },
         "spec": { "nodeName": "a" } });

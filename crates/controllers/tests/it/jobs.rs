@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::memory_api::MemoryApi;
-use crate::workloads::{PODS, Running, name, namespace};
+use crate::workloads::{PODS, Running, name, namespace, ready_node};
 
 const JOBS: &str = "/apis/batch/v1/namespaces/n/jobs";
 
@@ -112,11 +112,7 @@ async fn a_pod_that_is_going_is_replaced_now_or_when_it_is_gone() {
         namespace(api);
         let one = json!({ "parallelism": 1, "completions": 1, "completionMode": "NonIndexed",
             "podReplacementPolicy": policy });
-        api.create(
-            "/api/v1/nodes",
-            json!({ "metadata": { "name": "a" }, "status": {
-                "conditions": [{ "type": "Ready", "status": "True" }] } }),
-        );
+        ready_node(api, "a");
         job(api, &one);
         api.eventually("a pod", |api| api.list(PODS).len() == 1).await;
         let path = format!("{PODS}/{}", name(&api.list(PODS)[0]));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::workloads::{PODS, Running, namespace};
+use crate::workloads::{PODS, Running, namespace, ready_node};
 
 /// Makes an object that wants so many pods while nobody hears of pods, and looks whether it gets
 /// more of them when it is handled again and again.
@@ -12,11 +12,7 @@ async fn makes_no_more_than(collection: &str, more: &Value, wanted: usize, count
     let running = Running::start();
     let api = &running.api;
     namespace(api);
-    api.create(
-        "/api/v1/nodes",
-        json!({ "metadata": { "name": "a" }, "status": {
-            "conditions": [{ "type": "Ready", "status": "True" }] } }),
-    );
+    ready_node(api, "a");
     let labels = json!({ "app": "w" });
     let mut spec = json!({ "selector": { "matchLabels": labels }, "template": {
         "metadata": { "labels": labels },

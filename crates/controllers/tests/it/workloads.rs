@@ -162,6 +162,12 @@ pub(crate) fn namespace(api: &MemoryApi) {
     );
 }
 
+/// A node that is ready: one that is not is tainted.
+pub(crate) fn ready_node(api: &MemoryApi, name: &str) -> Value {
+    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+    api.create("/api/v1/nodes", json!({ "metadata": { "name": name }, "status": ready }))
+}
+
 fn deployment(api: &MemoryApi, replicas: i32) {
     api.create(
         DEPLOYMENTS,
@@ -469,14 +475,8 @@ async fn a_quota_is_given_back_what_is_deleted() {
 const DAEMONS: &str = "/apis/apps/v1/namespaces/n/daemonsets";
 const REVISIONS: &str = "/apis/apps/v1/namespaces/n/controllerrevisions";
 
-/// A node that is ready: one that is not is tainted.
-fn node(api: &MemoryApi, name: &str) {
-    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
-    api.create("/api/v1/nodes", json!({ "metadata": { "name": name }, "status": ready }));
-}
-
 fn daemon_set(api: &MemoryApi) {
-    ["a", "b"].into_iter().for_each(|name| node(api, name));
+    ["a", "b"].into_iter().for_each(|name| drop(ready_node(api, name)));
     api.create(
         DAEMONS,
         json!({
@@ -539,7 +539,7 @@ async fn a_daemon_set_is_rolled_out_and_back() {
         all
     };
     assert_eq!(numbers(api), [2, 3]);
-    node(api, "c");
+    ready_node(api, "c");
     api.eventually("a pod for the new node", |api| {
         run_daemons(api);
         api.list(PODS).iter().any(|pod| pod["spec"]["nodeName"] == "c")
