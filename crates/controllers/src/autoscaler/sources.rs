@@ -244,12 +244,8 @@ impl Pass<'_> {
             Some(_) => 0,
             None => {
                 let pods = self.pods(key, target).await?;
-                let is_ready = |pod: &&Pod| {
-                    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-                    let mut conditions = conditions.into_iter().flatten();
-                    conditions.any(|c| c.type_ == api::pod::READY && c.status == "True")
-                };
-                i32::try_from(pods.iter().filter(is_ready).count()).unwrap_or(i32::MAX)
+                let ready = pods.iter().filter(|pod| api::pod::is_ready(pod)).count();
+                i32::try_from(ready).unwrap_or(i32::MAX)
             }
         };
         let goal = milli(average.or(wanted.value.as_ref()));

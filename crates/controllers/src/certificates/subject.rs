@@ -4,15 +4,12 @@
 //! user may have many, in one set or in several. So the subject is put as it is into what `rcgen`
 //! made, and that is signed again.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use pem::{EncodeConfig, LineEnding, Pem};
 use rcgen::{KeyPair, SigningKey};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
-/// As RFC 7468 wants it.
-const LINE: usize = 64;
 
 /// The certificate with this name for its subject, in PEM. `key` has signed it, and signs it again.
 pub(super) fn with_subject(
@@ -35,7 +32,8 @@ pub(super) fn with_subject(
     let mut signature = vec![0];
     signature.extend(key.sign(&next).map_err(|error| error.to_string())?);
     let whole = [next, algorithm.to_vec(), element(BIT_STRING, &signature)].concat();
-    Ok(pem(&element(SEQUENCE, &whole)))
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    Ok(pem::encode_config(&Pem::new("CERTIFICATE", element(SEQUENCE, &whole)), lines))
 }
 
 /// Where a part of a slice begins in it.
@@ -80,20 +78,6 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     }
     der.extend_from_slice(content);
     der
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(LINE));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 #[cfg(test)]

@@ -7,21 +7,18 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use api::Typed;
-use base64::Engine as _;
 use client::{Client, Informer, InformerConfig, Lister};
 use clock::SharedClock;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::ClusterTrustBundleProjection;
 use meta::{LabelSelector, ObjectKey};
+use pem::{EncodeConfig, LineEnding, Pem};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use stdx::shutdown::Shutdown;
 
 use crate::kubelet::lock;
 use crate::volume::objects::Wake;
-
-/// Characters of a line of PEM.
-const LINE: usize = 64;
 
 /// The bundles of the cluster.
 pub(crate) struct TrustBundles {
@@ -121,21 +118,15 @@ fn normalize<'a>(texts: impl Iterator<Item = &'a str>) -> Result<String, String>
             anchors.insert(certificate.map_err(|error| error.to_string())?.to_vec());
         }
     }
-    let mut pem = String::new();
-    for anchor in anchors {
-        let text = base64::engine::general_purpose::STANDARD.encode(anchor);
-        pem.push_str("-----BEGIN CERTIFICATE-----\n");
-        for line in text.as_bytes().chunks(LINE) {
-            pem.push_str(&String::from_utf8_lossy(line));
-            pem.push('\n');
-        }
-        pem.push_str("-----END CERTIFICATE-----\n");
-    }
-    Ok(pem)
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    let encode = |anchor| pem::encode_config(&Pem::new("CERTIFICATE", anchor), lines);
+    Ok(anchors.into_iter().map(encode).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     #[test]
@@ -148,7 +139,7 @@ mod tests {
         let both = normalize([format!("# said\n{b}{a}").as_str(), a.as_str()].into_iter()).unwrap();
         assert!(both.starts_with(&a), "{both}");
         assert_eq!(both.matches("BEGIN").count(), 2);
-        assert!(both.lines().all(|line| line.len() <= LINE));
+        assert!(both.lines().all(|line| line.len() <= 64));
         assert_eq!(normalize([both.as_str()].into_iter()).unwrap(), both);
     }
 }
