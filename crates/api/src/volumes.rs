@@ -17,6 +17,8 @@ pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// Who made a volume.
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// The driver that does for a volume what one of upstream's own plugins did.
+pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
 /// Who should make a volume for a claim.
 pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 /// The same, as it was called first.
@@ -193,7 +195,8 @@ fn has_access_modes(volume: &PersistentVolume, claim: &PersistentVolumeClaim) ->
     wanted.unwrap_or_default().iter().all(|mode| has.contains(mode))
 }
 
-fn capacity(volume: &PersistentVolume) -> Quantity {
+/// How much a volume has.
+pub fn capacity(volume: &PersistentVolume) -> Quantity {
     storage(volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()))
 }
 

@@ -11,10 +11,13 @@ use stdx::shutdown::Shutdown;
 use crate::cluster::Informers;
 use crate::metrics::Metrics;
 use crate::queue_metrics::QueueMetrics;
-use crate::{ClientFor, Config, SignToken};
+use crate::{ClientFor, Config, HostDirectories, SignToken};
 
 /// Keys that a controller handles at once: upstream's usual `--concurrent-*-syncs`.
 const WORKERS: usize = 5;
+
+/// The same of those that wait for a pod to end: upstream has as many as there are objects.
+const LONG_WORKERS: usize = 30;
 
 /// Cloned into every controller.
 #[derive(Clone)]
@@ -24,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) manager: Client,
     pub(crate) client_for: ClientFor,
     pub(crate) sign_token: Option<SignToken>,
+    pub(crate) directories: Arc<dyn HostDirectories>,
     pub(crate) clock: SharedClock,
     pub(crate) informers: Arc<Informers>,
     pub(crate) queues: QueueMetrics,
@@ -55,5 +59,10 @@ impl Context {
     /// A queue of objects.
     pub(crate) fn queue(&self, name: &'static str) -> WorkQueue<ObjectKey> {
         self.queues.queue(WorkQueueConfig::new(name, WORKERS), Arc::clone(&self.clock))
+    }
+
+    /// A queue of objects of which each may take minutes.
+    pub(crate) fn long_queue(&self, name: &'static str) -> WorkQueue<ObjectKey> {
+        self.queues.queue(WorkQueueConfig::new(name, LONG_WORKERS), Arc::clone(&self.clock))
     }
 }

@@ -7,8 +7,9 @@
 //! client; a reconciler is given a key, reads the state and acts so that doing it again changes
 //! nothing; nothing is polled. What a watch event could not say, a resync repairs.
 //!
-//! It does not elect a leader (the binary does), serve metrics, or provision anything outside the
-//! API.
+//! It does not elect a leader (the binary does) or serve metrics. All that it does outside the API is
+//! to make and remove directories of its host, as upstream, where the operator or a volume's maker
+//! says so: through [`HostDirectories`].
 //!
 //! Tested by tables over the pure cores, and by component tests on an API in memory.
 
@@ -98,6 +99,9 @@ use crate::queue_metrics::QueueMetrics;
 use crate::volume_metrics::VolumeMetrics;
 
 pub use crate::names::{UnknownController, choose};
+pub use crate::volume_binder::{
+    HostDirectories, Recycler, TemplateError, VolumeSettings, read_template,
+};
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -122,6 +126,8 @@ pub struct Config {
     /// Whether a volume is taken from a node that has not been ready for minutes (upstream
     /// `--disable-force-detach-on-timeout` says no).
     pub force_detach_on_timeout: bool,
+    /// How volumes are made and reclaimed.
+    pub volumes: VolumeSettings,
     /// When nodes are given up, and how fast.
     pub nodes: NodeHealth,
     /// The gates. With `DRADeviceTaintRules` DeviceTaintRules are followed, and the API server has
@@ -216,6 +222,8 @@ pub struct Deps {
     pub client_for: ClientFor,
     /// Signs the tokens that are put into Secrets; without it none is.
     pub sign_token: Option<SignToken>,
+    /// Directories of this host.
+    pub directories: Arc<dyn HostDirectories>,
     /// Time.
     pub clock: SharedClock,
     /// Where metrics are registered.
@@ -365,6 +373,7 @@ async fn work(
         manager: deps.client,
         client_for: deps.client_for,
         sign_token: deps.sign_token,
+        directories: deps.directories,
         clock: deps.clock,
         informers,
         queues,

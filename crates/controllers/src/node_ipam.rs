@@ -280,6 +280,7 @@ mod tests {
             signing: None,
             unused_tokens: crate::UNUSED_TOKENS,
             force_detach_on_timeout: true,
+            volumes: crate::VolumeSettings::default(),
             nodes: crate::NodeHealth::default(),
             features: features::Features::default(),
         }

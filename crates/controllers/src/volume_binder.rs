@@ -2,10 +2,16 @@
 //!
 //! Both sides refer to each other; the volume is written first, so that of two claims that want
 //! it one loses. `claim` and `volume` are the pure cores. Volumes are made and deleted by
-//! provisioners, of which `local_path` is one.
+//! provisioners, of which `local_path` is one; what upstream does itself, for directories of its
+//! host and to scrub volumes, is in `provision` and `reclaim`.
 
 mod claim;
 mod operations;
+mod plugins;
+mod provision;
+mod reclaim;
+mod recycler;
+mod settings;
 mod volume;
 
 use std::collections::HashMap;
@@ -18,15 +24,19 @@ use client::{
     WorkQueue,
 };
 use k8s_openapi::Resource;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use meta::ObjectKey;
 use serde_json::{Value, json};
 
 use self::claim::World;
 use self::operations::{Operation, Operations};
+use self::plugins::Worker;
 use crate::context::Context;
 use crate::reconcile::work;
 use crate::selection::key_of;
+
+pub use self::recycler::{Recycler, TemplateError, read_template};
+pub use self::settings::{HostDirectories, VolumeSettings};
 
 /// An event: its type, reason and text.
 #[derive(Debug, PartialEq)]
@@ -38,6 +48,8 @@ pub(crate) async fn run(ctx: Context) {
     let binder = Arc::new(Binder {
         claims: ctx.queue("claims"),
         volumes: ctx.queue("volumes"),
+        provisions: ctx.queue("volume-provisions"),
+        reclaims: ctx.long_queue("volume-reclaims"),
         recorder: ctx.recorder(&client, "persistentvolume-controller"),
         given: Mutex::default(),
         operations: Operations::new(ctx.counts.binder.clone()),
@@ -63,6 +75,15 @@ pub(crate) async fn run(ctx: Context) {
         work(&binder, &binder.volumes, &shutdown, |this, key| async move {
             this.sync_volume(&key).await
         }),
+        work(&binder, &binder.provisions, &shutdown, |this, key| async move {
+            this.provision(&key).await
+        }),
+        work(
+            &binder,
+            &binder.reclaims,
+            &shutdown,
+            |this, key| async move { this.reclaim(&key).await }
+        ),
     );
 }
 
@@ -70,6 +91,10 @@ struct Binder {
     ctx: Context,
     claims: WorkQueue<ObjectKey>,
     volumes: WorkQueue<ObjectKey>,
+    /// Claims that get a directory of this host.
+    provisions: WorkQueue<ObjectKey>,
+    /// Volumes that are scrubbed or deleted here.
+    reclaims: WorkQueue<ObjectKey>,
     client: Client,
     recorder: EventRecorder,
     /// Volumes that a claim was given and that the cache still takes for free, and the claim: or
@@ -152,11 +177,7 @@ impl Binder {
             self.given().remove(volume.metadata.name.as_deref().unwrap_or_default());
         }
         if let Some(reference) = reference {
-            let key = ObjectKey::new(
-                reference.namespace.as_deref().unwrap_or_default(),
-                reference.name.as_deref().unwrap_or_default(),
-            );
-            return self.claims.add(key);
+            return self.claims.add(named_by(reference));
         }
         let name = volume.metadata.name.as_deref().unwrap_or_default();
         let class = volumes::class_of_volume(volume);
@@ -223,6 +244,7 @@ impl Binder {
                 self.operations.begin(Operation::Provision, uid_of(&claim.metadata), &by, now);
                 self.ask(&claim, &by).await?;
             }
+            claim::Step::Make => self.provisions.add(key.clone()),
         }
         Ok(Outcome::Done)
     }
@@ -242,7 +264,8 @@ impl Binder {
             informers.volumes.get(&ObjectKey::new("", named)).into_iter().collect()
         };
         let classes = informers.storage_classes.list();
-        let step = claim::decide(claim, &World { volumes, classes, pods: self.pods_of(key) });
+        let (pods, provisions) = (self.pods_of(key), self.ctx.config.volumes.provisioning);
+        let step = claim::decide(claim, &World { volumes, classes, pods, provisions });
         if let claim::Step::Bind(volume) = &step
             && volume.spec.as_ref().is_none_or(|spec| spec.claim_ref.is_none())
         {
@@ -261,13 +284,32 @@ impl Binder {
         pods
     }
 
-    /// Names the provisioner in the claim, and tells that it is waited for.
-    async fn ask(&self, claim: &PersistentVolumeClaim, by: &str) -> Result<(), ClientError> {
+    /// Names the provisioner in the claim.
+    async fn name_provisioner(
+        &self,
+        claim: &PersistentVolumeClaim,
+        by: &str,
+    ) -> Result<(), ClientError> {
         let known = claim.metadata.annotations.as_ref();
         let keys = [volumes::STORAGE_PROVISIONER_BETA, volumes::STORAGE_PROVISIONER];
-        if keys.iter().any(|key| annotation(known, key) != Some(by)) {
-            let annotations = json!({ keys[0]: by, keys[1]: by });
-            self.change(claim, "", json!({ "metadata": { "annotations": annotations } })).await?;
+        if keys.iter().all(|key| annotation(known, key) == Some(by)) {
+            return Ok(());
+        }
+        let annotations = json!({ keys[0]: by, keys[1]: by });
+        let change = json!({ "metadata": { "annotations": annotations } });
+        self.change(claim, "", change).await.map(drop)
+    }
+
+    /// Names the provisioner in the claim, and tells that it is waited for.
+    async fn ask(&self, claim: &PersistentVolumeClaim, by: &str) -> Result<(), ClientError> {
+        if let Err(error) = self.name_provisioner(claim, by).await {
+            // Who was overtaken comes again at once.
+            let told = (!error.is_conflict()).then(|| {
+                let text = format!("Error saving claim: {error}");
+                Told(EventType::Warning, "ProvisioningFailed", text)
+            });
+            self.tell(claim, told);
+            return Err(error);
         }
         let text = format!(
             "Waiting for a volume to be created either by the external provisioner '{by}' or \
@@ -361,46 +403,56 @@ impl Binder {
         }
         let claim = self.claim_of(&volume).await?;
         let step = volume::decide(&volume, claim.as_deref());
-        if volume::waits_for_deletion(&volume, &step) {
+        if volume::is_to_be_deleted(&volume, &step) {
             let (by, now) = (self.provisioner_of(&volume), self.ctx.clock.monotonic());
             self.operations.begin(Operation::Delete, uid_of(&volume.metadata), &by, now);
         }
         match step {
             volume::Step::Phase(phase) => self.set_volume_phase(&volume, phase, None).await?,
-            volume::Step::Fail(told) => {
-                let text = told.2.clone();
-                let known = volume.status.as_ref().and_then(|status| status.message.as_ref());
-                if phase_of(&volume) != "Failed" || known != Some(&text) {
-                    if told.1 == "VolumeFailedDelete" {
-                        let by = self.provisioner_of(&volume);
-                        self.operations.fail(Operation::Delete, uid_of(&volume.metadata), &by);
-                    }
-                    self.tell(&*volume, Some(told));
-                    self.set_volume_phase(&volume, "Failed", Some(&text)).await?;
-                }
-            }
+            volume::Step::Keep => {}
+            volume::Step::Recycle | volume::Step::Delete => self.reclaims.add(key.clone()),
+            volume::Step::Fail(told) => self.fail(&volume, told).await?,
             volume::Step::Claim(told) => {
                 self.tell(&*volume, told);
                 if let Some(claim) = claim {
                     self.claims.add(key_of(&claim.metadata));
                 }
             }
-            volume::Step::Release { forget } => {
-                let change = if forget {
-                    let annotations = json!({ volumes::BOUND_BY_CONTROLLER: null });
-                    json!({ "spec": { "claimRef": null }, "metadata": { "annotations": annotations } })
-                } else {
-                    json!({ "spec": { "claimRef": { "uid": null, "resourceVersion": null } } })
-                };
-                let volume = self.change(&*volume, "", change).await?;
-                self.set_volume_phase(&volume, "Available", None).await?;
-            }
+            volume::Step::Release => self.release(&volume).await?,
         }
         Ok(Outcome::Done)
     }
 
-    /// Who made a volume, as metrics call it: whoever its class names.
+    /// Says why a volume cannot be reclaimed; one that has failed before says it no more.
+    async fn fail(&self, volume: &PersistentVolume, told: Told) -> Result<(), ClientError> {
+        if phase_of(volume) == "Failed" {
+            return Ok(());
+        }
+        self.set_volume_phase(volume, "Failed", Some(&told.2)).await?;
+        self.tell(volume, Some(told));
+        Ok(())
+    }
+
+    /// Makes a volume free again, for any claim or for the one of the name that the user said.
+    async fn release(&self, volume: &PersistentVolume) -> Result<(), ClientError> {
+        let annotations = volume.metadata.annotations.as_ref();
+        let change = if annotation(annotations, volumes::BOUND_BY_CONTROLLER).is_some() {
+            let annotations = json!({ volumes::BOUND_BY_CONTROLLER: null });
+            json!({ "spec": { "claimRef": null }, "metadata": { "annotations": annotations } })
+        } else {
+            json!({ "spec": { "claimRef": { "uid": null, "resourceVersion": null } } })
+        };
+        let volume = self.change(volume, "", change).await?;
+        self.set_volume_phase(&volume, "Available", None).await
+    }
+
+    /// Who deletes a volume, as metrics call it: of those outside whoever its class names.
     fn provisioner_of(&self, volume: &PersistentVolume) -> String {
+        match plugins::deleter(volume) {
+            Worker::External => {}
+            Worker::HostPath => return plugins::HOST_PATH.to_owned(),
+            Worker::Nobody(_) => return "N/A".to_owned(),
+        }
         let class = ObjectKey::cluster(volumes::class_of_volume(volume));
         let class = self.ctx.informers.storage_classes.get(&class);
         class.map_or_else(|| "N/A".to_owned(), |class| class.provisioner.clone())
@@ -416,14 +468,14 @@ impl Binder {
         let Some(uid) = reference.uid.as_ref().filter(|uid| !uid.is_empty()) else {
             return Ok(None);
         };
-        let namespace = reference.namespace.as_deref().unwrap_or_default();
-        let name = reference.name.as_deref().unwrap_or_default();
-        let known = self.ctx.informers.claims.get(&ObjectKey::new(namespace, name));
+        let key = named_by(reference);
+        let known = self.ctx.informers.claims.get(&key);
         let is_it = |claim: &PersistentVolumeClaim| claim.metadata.uid.as_ref() == Some(uid);
         if let Some(claim) = known.filter(|claim| is_it(claim)) {
             return Ok(Some(claim));
         }
-        let fresh = self.client.api::<PersistentVolumeClaim>(namespace).get_opt(name).await?;
+        let api = self.client.api::<PersistentVolumeClaim>(&key.namespace);
+        let fresh = api.get_opt(&key.name).await?;
         Ok(fresh.filter(is_it).map(Arc::new))
     }
 
@@ -489,6 +541,13 @@ type Meta = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 fn uid_of(meta: &Meta) -> &str {
     meta.uid.as_deref().unwrap_or_default()
+}
+
+fn named_by(reference: &ObjectReference) -> ObjectKey {
+    ObjectKey::new(
+        reference.namespace.as_deref().unwrap_or_default(),
+        reference.name.as_deref().unwrap_or_default(),
+    )
 }
 
 fn phase_of(volume: &PersistentVolume) -> &str {

@@ -19,6 +19,7 @@ mod agent;
 mod bench;
 mod command;
 mod control_plane;
+mod host_directories;
 mod in_process;
 mod node_address;
 mod output;

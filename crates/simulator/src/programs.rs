@@ -1,5 +1,7 @@
 //! What is tested: the controllers and the scheduler, which die and start again.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use client::LeaderElection;
@@ -125,6 +127,7 @@ impl Running {
             client: Wire::client(&world, MANAGER, &life),
             client_for: Arc::new(move |account| Wire::client(&world, account, &life)),
             sign_token: Some(Arc::new(|of| Ok(format!("token of {}", of.account)))),
+            directories: Arc::new(NoDirectories(Arc::clone(&self.world))),
             clock: Arc::clone(&self.clock) as SharedClock,
             metrics: telemetry::Registry::new(),
         };
@@ -146,6 +149,26 @@ impl Running {
                 world.api().checks.violated(format!("the {name} ended by themselves"));
             }
         }));
+    }
+}
+
+/// Nothing in the simulated cluster is a directory of the controllers' host.
+struct NoDirectories(Arc<World>);
+
+impl NoDirectories {
+    fn refuse(&self, path: &Path) -> BoxFuture<'static, io::Result<()>> {
+        self.0.api().checks.violated(format!("a controller wants {} of its host", path.display()));
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+}
+
+impl controllers::HostDirectories for NoDirectories {
+    fn make<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<()>> {
+        self.refuse(path)
+    }
+
+    fn remove<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<()>> {
+        self.refuse(path)
     }
 }
 
@@ -172,5 +195,6 @@ fn config() -> controllers::Config {
         nodes: controllers::NodeHealth::default(),
         features: features::Features::default(),
         force_detach_on_timeout: true,
+        volumes: controllers::VolumeSettings::default(),
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::Told;
+use super::plugins::{self, Worker};
 use crate::pod_view::PodView;
 
 /// What a claim is compared with.
@@ -19,6 +20,8 @@ pub(super) struct World {
     pub(super) classes: Vec<Arc<StorageClass>>,
     /// The pods of the claim's namespace that mount it.
     pub(super) pods: Vec<Arc<PodView>>,
+    /// Whether volumes are made for claims.
+    pub(super) provisions: bool,
 }
 
 /// What to do about a claim.
@@ -34,6 +37,8 @@ pub(super) enum Step {
     Classify(String),
     /// This one should make a volume for it.
     Provision(String),
+    /// It gets a directory of this host.
+    Make,
 }
 
 /// Decides.
@@ -108,15 +113,18 @@ fn find(claim: &PersistentVolumeClaim, world: &World) -> Step {
         let text = "no persistent volumes available for this claim and no storage class is set";
         return Step::Wait(Some(Told(EventType::Normal, "FailedBinding", text.to_owned())));
     }
+    if !world.provisions {
+        return Step::Wait(None);
+    }
     let failed =
         |text: String| Step::Wait(Some(Told(EventType::Warning, "ProvisioningFailed", text)));
     match class {
         None => failed(format!("storageclass.storage.k8s.io {class_name:?} not found")),
-        // All that upstream had within itself is external now, or not there.
-        Some(class) if class.provisioner == volumes::NO_PROVISIONER => {
-            failed(format!("no volume plugin matched name: {}", class.provisioner))
-        }
-        Some(class) => Step::Provision(class.provisioner.clone()),
+        Some(class) => match plugins::provisioner(&class.provisioner) {
+            Worker::External => Step::Provision(class.provisioner.clone()),
+            Worker::HostPath => Step::Make,
+            Worker::Nobody(why) => failed(why),
+        },
     }
 }
 

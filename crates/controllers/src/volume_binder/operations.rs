@@ -61,9 +61,8 @@ impl Operations {
         self.begun().remove(&(what, uid.to_owned()));
     }
 
-    /// One has failed.
-    pub(super) fn fail(&self, what: Operation, uid: &str, provisioner: &str) {
-        self.forget(what, uid);
+    /// One has failed, and goes on: what it takes is counted when it succeeds.
+    pub(super) fn fail(&self, what: Operation, provisioner: &str) {
         self.counts.failed(what.as_str(), provisioner);
     }
 

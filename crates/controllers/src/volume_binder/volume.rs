@@ -9,16 +9,23 @@ use client::EventType;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::Told;
+use super::plugins::{self, Worker};
 
 /// What to do about a volume.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     /// Its phase should be this one.
     Phase(&'static str),
+    /// It is released, and it is not for us to do anything about it.
+    Keep,
+    /// It has to be scrubbed, and is free again then.
+    Recycle,
+    /// The directory that it is has to be removed, and it with it.
+    Delete,
     /// It failed to be reclaimed, and says why.
     Fail(Told),
     /// It is free again: without its claim, or without the claim's uid where the user named it.
-    Release { forget: bool },
+    Release,
     /// Its claim has to be bound to it, or cannot be.
     Claim(Option<Told>),
 }
@@ -50,9 +57,7 @@ pub(super) fn decide(volume: &PersistentVolume, claim: Option<&PersistentVolumeC
         {
             reclaim(volume)
         }
-        _ => Step::Release {
-            forget: annotation(annotations, volumes::BOUND_BY_CONTROLLER).is_some(),
-        },
+        _ => Step::Release,
     }
 }
 
@@ -64,27 +69,22 @@ pub(super) fn finalizers_left(volume: &PersistentVolume) -> Option<Vec<&String>>
     let finalizers = volume.metadata.finalizers.as_deref().unwrap_or_default();
     let annotations = volume.metadata.annotations.as_ref();
     let by = annotation(annotations, volumes::PROVISIONED_BY)?;
-    let is_external = !by.starts_with("kubernetes.io/") || MIGRATED.contains(&by);
-    let goes = is_external || policy(volume) != "Delete";
+    let goes = plugins::is_external(by) || policy(volume) != "Delete";
     (goes && finalizers.iter().any(|one| one == PV_CONTROLLER))
         .then(|| finalizers.iter().filter(|one| *one != PV_CONTROLLER).collect())
 }
 
-/// Provisioners of upstream's own whose work drivers do now.
-const MIGRATED: [&str; 7] = [
-    "kubernetes.io/aws-ebs",
-    "kubernetes.io/azure-disk",
-    "kubernetes.io/azure-file",
-    "kubernetes.io/cinder",
-    "kubernetes.io/gce-pd",
-    "kubernetes.io/portworx-volume",
-    "kubernetes.io/vsphere-volume",
-];
+/// Whether somebody has to delete a volume of which this was decided.
+pub(super) fn is_to_be_deleted(volume: &PersistentVolume, step: &Step) -> bool {
+    matches!(step, Step::Keep | Step::Delete | Step::Fail(_))
+        && policy(volume) == "Delete"
+        && !is_migrated(volume)
+}
 
-/// Whether a provisioner has to delete a volume of which this was decided.
-pub(super) fn waits_for_deletion(volume: &PersistentVolume, step: &Step) -> bool {
-    let by = annotation(volume.metadata.annotations.as_ref(), volumes::PROVISIONED_BY);
-    *step == Step::Phase("Released") && policy(volume) == "Delete" && by.is_some()
+/// Whether somebody else has taken over all that is to be done about a volume.
+fn is_migrated(volume: &PersistentVolume) -> bool {
+    let driver = annotation(volume.metadata.annotations.as_ref(), volumes::MIGRATED_TO);
+    driver.is_some_and(|driver| !driver.is_empty())
 }
 
 fn policy(volume: &PersistentVolume) -> &str {
@@ -97,23 +97,19 @@ fn reclaim(volume: &PersistentVolume) -> Step {
     if !matches!(phase, Some("Released" | "Failed")) {
         return Step::Phase("Released");
     }
-    let annotations = volume.metadata.annotations.as_ref();
-    let is_of_another = annotation(annotations, volumes::PROVISIONED_BY).is_some();
-    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    if is_migrated(volume) {
+        return Step::Keep;
+    }
     let (reason, text) = match policy(volume) {
-        // Whoever made it deletes it.
-        "Delete" if is_of_another => return Step::Phase("Released"),
-        "Delete" => {
-            let text = format!(
-                "error getting deleter volume plugin for volume {name:?}: no deletable volume \
-                 plugin matched"
-            );
-            ("VolumeFailedDelete", text)
-        }
-        "Recycle" => ("VolumeFailedRecycle", "No recycler plugin found for the volume!".to_owned()),
-        "Retain" => return Step::Phase("Released"),
+        "Retain" => return Step::Keep,
+        "Recycle" => return Step::Recycle,
+        "Delete" => match plugins::deleter(volume) {
+            Worker::External => return Step::Keep,
+            Worker::HostPath => return Step::Delete,
+            Worker::Nobody(why) => ("VolumeFailedDelete", why),
+        },
         _ => {
-            let text = "Volume has unrecognized reclaim policy".to_owned();
+            let text = "Volume has unrecognized PersistentVolumeReclaimPolicy".to_owned();
             ("VolumeUnknownReclaimPolicy", text)
         }
     };
@@ -163,16 +159,38 @@ mod tests {
             let policy = json!({ "persistentVolumeReclaimPolicy": policy });
             decide(&volume(phase, &policy, annotations), None)
         };
+        let none = json!({});
         assert_eq!(with("Bound", "Delete", &by), Step::Phase("Released"));
-        assert_eq!(with("Released", "Delete", &by), Step::Phase("Released"));
-        assert_eq!(with("Released", "Retain", &json!({})), Step::Phase("Released"));
+        assert_eq!(with("Released", "Delete", &by), Step::Keep);
+        assert_eq!(with("Released", "Retain", &none), Step::Keep);
+        assert_eq!(with("Failed", "Retain", &none), Step::Keep, "let the user see it");
+        assert_eq!(with("Bound", "Recycle", &none), Step::Phase("Released"));
+        assert_eq!(with("Released", "Recycle", &none), Step::Recycle);
+        assert_eq!(with("Failed", "Recycle", &none), Step::Recycle, "it is tried again");
+        let driver = json!({ volumes::MIGRATED_TO: "ebs.csi.aws.com" });
+        assert_eq!(with("Released", "Recycle", &driver), Step::Keep);
         let reason = |step: Step| match step {
             Step::Fail(Told(_, reason, _)) => reason,
             other => panic!("{other:?}"),
         };
-        assert_eq!(reason(with("Released", "Delete", &json!({}))), "VolumeFailedDelete");
-        assert_eq!(reason(with("Released", "Recycle", &json!({}))), "VolumeFailedRecycle");
-        assert_eq!(reason(with("Failed", "Other", &json!({}))), "VolumeUnknownReclaimPolicy");
+        assert_eq!(reason(with("Released", "Delete", &none)), "VolumeFailedDelete");
+        assert_eq!(reason(with("Failed", "Other", &none)), "VolumeUnknownReclaimPolicy");
+        let directory = json!({ "hostPath": { "path": "/x" },
+            "persistentVolumeReclaimPolicy": "Delete" });
+        assert_eq!(decide(&volume("Failed", &directory, &none), None), Step::Delete);
+    }
+
+    #[test]
+    fn who_deletes_a_volume_is_timed() {
+        let timed = |policy: &str, annotations: &Value| {
+            let policy = json!({ "persistentVolumeReclaimPolicy": policy });
+            let volume = volume("Released", &policy, annotations);
+            is_to_be_deleted(&volume, &decide(&volume, None))
+        };
+        assert!(timed("Delete", &json!({})));
+        assert!(timed("Delete", &json!({ volumes::PROVISIONED_BY: "p" })));
+        assert!(!timed("Delete", &json!({ volumes::MIGRATED_TO: "p" })));
+        assert!(!timed("Retain", &json!({})));
     }
 
     #[test]
@@ -194,11 +212,8 @@ mod tests {
     fn a_volume_whose_claim_took_another_is_free_again() {
         let none = json!({});
         let other = claim("other");
-        let by_us = json!({ volumes::BOUND_BY_CONTROLLER: "yes" });
-        let step = decide(&volume("Available", &none, &by_us), Some(&other));
-        assert_eq!(step, Step::Release { forget: true });
         let step = decide(&volume("Available", &none, &none), Some(&other));
-        assert_eq!(step, Step::Release { forget: false });
+        assert_eq!(step, Step::Release);
         let made = json!({ volumes::PROVISIONED_BY: "p" });
         let delete = json!({ "persistentVolumeReclaimPolicy": "Delete" });
         let step = decide(&volume("Available", &delete, &made), Some(&other));

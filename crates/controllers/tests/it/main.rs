@@ -23,6 +23,8 @@ mod late;
 #[cfg(test)]
 mod memory_api;
 #[cfg(test)]
+mod memory_directories;
+#[cfg(test)]
 mod metric_sources;
 #[cfg(test)]
 mod metrics;
@@ -34,6 +36,8 @@ mod owners;
 mod provisioning;
 #[cfg(test)]
 mod quotas;
+#[cfg(test)]
+mod reclaiming;
 #[cfg(test)]
 mod rollouts;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! It stores JSON objects under their paths, gives uids and resource versions, watches, patches
 //! and deletes with finalizers and preconditions. It has no validation, defaults, authorization or
-//! selectors beyond `metadata.name`: what a test needs of those it writes itself. It refuses the
+//! selectors beyond names: what a test needs of those it writes itself. It refuses the
 //! requests that a test names.
 
 use std::collections::BTreeMap;
@@ -62,6 +62,8 @@ struct Target {
     namespace: String,
     name: String,
     subresource: String,
+    /// Of events the object that they are about.
+    involved: String,
 }
 
 impl MemoryApi {
@@ -381,6 +383,9 @@ impl Transport for MemoryApi {
                         continue;
                     };
                     at += 1;
+                    if !target.is_about(&object) {
+                        continue;
+                    }
                     let object_state = decode(&object);
                     if object_state.header().resource_version.0 <= from || !target.contains(&key) {
                         continue;
@@ -414,17 +419,27 @@ impl Target {
             namespace: namespace.to_owned(),
             name: part(1),
             subresource: part(2),
+            involved: String::new(),
         }
     }
 
-    /// A collection with its query; of selectors only `metadata.name` counts.
+    /// A collection with its query; of selectors only `metadata.name` counts, and of watches of
+    /// events `involvedObject.name`.
     fn parse_collection(path: &str) -> Self {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let mut target = Self::parse(path);
-        if let Some(name) = query.split("fieldSelector=metadata.name%3D").nth(1) {
-            target.name = name.split('&').next().unwrap_or_default().to_owned();
-        }
+        let selected = |field: &str| {
+            let name = query.split(&format!("fieldSelector={field}%3D")).nth(1)?;
+            name.split('&').next().map(str::to_owned)
+        };
+        target.name = selected("metadata.name").unwrap_or(target.name);
+        target.involved = selected("involvedObject.name").unwrap_or_default();
         target
+    }
+
+    /// Whether an event of a watch is about what was asked for.
+    fn is_about(&self, object: &Value) -> bool {
+        self.involved.is_empty() || object["involvedObject"]["name"] == self.involved.as_str()
     }
 
     fn key(&self) -> Key {

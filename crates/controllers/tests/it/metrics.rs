@@ -371,12 +371,16 @@ async fn what_provisioners_do_is_timed_and_what_none_does_is_counted() {
     counts(&running, seconds, &of("delete"), 1.0).await;
 
     claim(api, "d", json!("gold"));
-    api.create(VOLUMES, volume("w", json!({})));
+    let mut directory = volume("w", json!({}));
+    directory["spec"]["csi"] = Value::Null;
+    directory["spec"]["hostPath"] = json!({ "path": "/x" });
+    api.create(VOLUMES, directory);
     api.eventually("the other is bound", |api| phase(api, "w") == "Bound").await;
     api.delete(&format!("{CLAIMS}/d"));
-    api.eventually("nobody deletes it", |api| phase(api, "w") == "Failed").await;
+    api.eventually("it cannot be deleted", |api| phase(api, "w") == "Failed").await;
+    let here = [("operation_name", "delete"), ("plugin_name", "kubernetes.io/host-path")];
     for errors in ["volume_operation_errors_total", "volume_operation_total_errors"] {
-        counts(&running, errors, &of("delete"), 1.0).await;
+        counts(&running, errors, &here, 1.0).await;
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the controllers agree upon with provisioners outside of them.
 
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::memory_api::MemoryApi;
+use crate::memory_api::{MemoryApi, REFUSED};
 use crate::workloads::{Running, namespace};
 
 const CLAIMS: &str = "/api/v1/namespaces/n/persistentvolumeclaims";
@@ -175,4 +176,15 @@ async fn a_claim_of_a_class_that_is_not_there_is_told() {
     let text = "storageclass.storage.k8s.io \"nothing\" not found";
     eventually(api, "it is told", |api| has_event(api, "ProvisioningFailed", text)).await;
     assert_eq!(api.list(VOLUMES).len(), 0);
+}
+
+#[tokio::test]
+async fn that_a_claim_cannot_name_who_makes_its_volume_is_told() {
+    let running = start();
+    let api = &running.api;
+    api.refuse(Method::PUT, "/persistentvolumeclaims");
+    claim(api, "at-once");
+    api.tells("ProvisioningFailed", &format!("Error saving claim: {REFUSED}")).await;
+    api.refuse_nothing();
+    eventually(api, "the claim is bound", |api| phase(api) == "Bound").await;
 }

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use stdx::shutdown::Shutdown;
 
 use crate::memory_api::MemoryApi;
+use crate::memory_directories::MemoryDirectories;
 
 /// Controllers at work; they end with the test.
 pub(crate) struct Running {
     pub(crate) api: MemoryApi,
+    pub(crate) directories: MemoryDirectories,
     pub(crate) metrics: telemetry::Registry,
     shutdown: Shutdown,
 }
@@ -45,31 +47,53 @@ impl Running {
     }
 
     pub(crate) fn start_on(api: MemoryApi) -> Self {
-        let clock = Arc::new(clock::SystemClock);
-        Self::start_all(api, clock, controllers::NodeHealth::default())
+        Self::start_configured_on(api, |_| {})
     }
 
     /// With a clock that passes with tokio's, which a test pauses.
     pub(crate) fn start_timed() -> Self {
+        Self::start_timed_with(|_| {})
+    }
+
+    /// With such a clock, and what the test configures.
+    pub(crate) fn start_timed_with(change: impl FnOnce(&mut controllers::Config)) -> Self {
         let clock = Arc::new(TokiosClock(tokio::time::Instant::now()));
-        Self::start_all(MemoryApi::default(), clock, controllers::NodeHealth::default())
+        Self::start_all(MemoryApi::default(), clock, change)
     }
 
     /// With other times of nodes.
     pub(crate) fn start_with(nodes: controllers::NodeHealth) -> Self {
-        Self::start_all(MemoryApi::default(), Arc::new(clock::SystemClock), nodes)
+        Self::start_configured(|config| config.nodes = nodes)
+    }
+
+    /// With what the test configures.
+    pub(crate) fn start_configured(change: impl FnOnce(&mut controllers::Config)) -> Self {
+        Self::start_configured_on(MemoryApi::default(), change)
+    }
+
+    /// The same on an API.
+    pub(crate) fn start_configured_on(
+        api: MemoryApi,
+        change: impl FnOnce(&mut controllers::Config),
+    ) -> Self {
+        Self::start_all(api, Arc::new(clock::SystemClock), change)
     }
 
     fn start_all(
         api: MemoryApi,
         clock: clock::SharedClock,
-        nodes: controllers::NodeHealth,
+        change: impl FnOnce(&mut controllers::Config),
     ) -> Self {
+        let mut config = config();
+        change(&mut config);
         let shutdown = Shutdown::new();
-        let metrics = telemetry::Registry::new();
-        let run = manage_with(&api, clock, metrics.clone(), nodes, shutdown.clone());
+        let directories = MemoryDirectories::default();
+        let deps = deps(&api, &directories, clock);
+        let metrics = deps.metrics.clone();
+        let (ready, _) = stdx::ready::signal();
+        let run = controllers::run(config, deps, ready, shutdown.clone());
         drop(stdx::task::spawn("controllers", run));
-        Self { api, metrics, shutdown }
+        Self { api, directories, metrics, shutdown }
     }
 
     /// A number of a metric: of a counter or gauge its value, of a histogram how often.
@@ -102,20 +126,29 @@ pub(crate) fn manage(
     api: &MemoryApi,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, Result<(), controllers::RunError>> {
-    let clock = Arc::new(clock::SystemClock);
-    let nodes = controllers::NodeHealth::default();
-    manage_with(api, clock, telemetry::Registry::new(), nodes, shutdown)
+    let deps = deps(api, &MemoryDirectories::default(), Arc::new(clock::SystemClock));
+    let (ready, _) = stdx::ready::signal();
+    controllers::run(config(), deps, ready, shutdown)
 }
 
-fn manage_with(
+fn deps(
     api: &MemoryApi,
+    directories: &MemoryDirectories,
     clock: clock::SharedClock,
-    metrics: telemetry::Registry,
-    nodes: controllers::NodeHealth,
-    shutdown: Shutdown,
-) -> BoxFuture<'static, Result<(), controllers::RunError>> {
+) -> controllers::Deps {
     let client = api.client();
-    let config = controllers::Config {
+    controllers::Deps {
+        client: client.clone(),
+        client_for: Arc::new(move |_| client.clone()),
+        sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
+        directories: Arc::new(directories.clone()),
+        clock,
+        metrics: telemetry::Registry::new(),
+    }
+}
+
+fn config() -> controllers::Config {
+    controllers::Config {
         controllers: [
             "*",
             "bootstrap-signer-controller",
@@ -131,18 +164,10 @@ fn manage_with(
         signing: None,
         unused_tokens: jiff::SignedDuration::from_hours(24),
         force_detach_on_timeout: true,
-        nodes,
+        volumes: controllers::VolumeSettings::default(),
+        nodes: controllers::NodeHealth::default(),
         features: features::Features::parse(&[GATES]).unwrap(),
-    };
-    let deps = controllers::Deps {
-        client: client.clone(),
-        client_for: Arc::new(move |_| client.clone()),
-        sign_token: Some(Arc::new(|subject| Ok(format!("token of {}", subject.account_uid)))),
-        clock,
-        metrics,
-    };
-    let (ready, _) = stdx::ready::signal();
-    controllers::run(config, deps, ready, shutdown)
+    }
 }
 
 /// What is off by default and has a controller.

@@ -1,7 +1,8 @@
 //! `ironclad controller-manager`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use client::{AccountTokens, Client, Credentials, KubeConfig, Remote};
@@ -11,6 +12,7 @@ use crate::command::alone::Alone;
 use crate::command::election::Election;
 use crate::command::gates::Gates;
 use crate::command::own_port;
+use crate::host_directories::ThisHost;
 use crate::token_signer;
 
 /// How controllers call themselves to the API server.
@@ -61,6 +63,8 @@ pub(crate) struct Args {
     /// Never take a volume from a node because it has not been ready for minutes.
     #[arg(long)]
     disable_force_detach_on_timeout: bool,
+    #[command(flatten)]
+    volumes: Volumes,
     #[command(flatten)]
     nodes: Nodes,
     #[command(flatten)]
@@ -115,7 +119,7 @@ struct Nodes {
 impl Nodes {
     fn read(&self) -> anyhow::Result<controllers::NodeHealth> {
         let positive = |name: &str, time: SignedDuration| {
-            std::time::Duration::try_from(time).with_context(|| format!("--{name} is negative"))
+            Duration::try_from(time).with_context(|| format!("--{name} is negative"))
         };
         Ok(controllers::NodeHealth {
             grace: positive("node-monitor-grace-period", self.node_monitor_grace_period)?,
@@ -128,10 +132,81 @@ impl Nodes {
     }
 }
 
+/// How volumes are made and reclaimed.
+#[derive(clap::Args)]
+struct Volumes {
+    /// Have volumes made for claims.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    enable_dynamic_provisioning: bool,
+    /// Make directories of this host, below /tmp/hostpath_pv, for claims of classes of
+    /// kubernetes.io/host-path. For trying things out on one node.
+    #[arg(long)]
+    enable_hostpath_provisioner: bool,
+    /// How soon it is tried again to scrub or delete a volume.
+    #[arg(long, default_value = "15s", value_parser = super::duration)]
+    pvclaimbinder_sync_period: Duration,
+    /// Pod of which those that scrub directories of nodes are made (YAML or JSON).
+    #[arg(long)]
+    pv_recycler_pod_template_filepath_hostpath: Option<PathBuf>,
+    /// Seconds that such a pod has at least.
+    #[arg(long, default_value_t = 60)]
+    pv_recycler_minimum_timeout_hostpath: i32,
+    /// Seconds that it has for each GiB.
+    #[arg(long, default_value_t = 30)]
+    pv_recycler_timeout_increment_hostpath: i32,
+    /// Pod of which those that scrub NFS shares are made (YAML or JSON).
+    #[arg(long)]
+    pv_recycler_pod_template_filepath_nfs: Option<PathBuf>,
+    /// Seconds that such a pod has at least.
+    #[arg(long, default_value_t = 300)]
+    pv_recycler_minimum_timeout_nfs: i32,
+    /// Seconds that it has for each GiB.
+    #[arg(long, default_value_t = 30)]
+    pv_recycler_increment_timeout_nfs: i32,
+}
+
+impl Volumes {
+    fn read(&self) -> anyhow::Result<controllers::VolumeSettings> {
+        Ok(controllers::VolumeSettings {
+            provisioning: self.enable_dynamic_provisioning,
+            host_path_provisioning: self.enable_hostpath_provisioner,
+            retry: self.pvclaimbinder_sync_period,
+            host_path_recycler: recycler(
+                self.pv_recycler_pod_template_filepath_hostpath.as_deref(),
+                self.pv_recycler_minimum_timeout_hostpath,
+                self.pv_recycler_timeout_increment_hostpath,
+            )?,
+            nfs_recycler: recycler(
+                self.pv_recycler_pod_template_filepath_nfs.as_deref(),
+                self.pv_recycler_minimum_timeout_nfs,
+                self.pv_recycler_increment_timeout_nfs,
+            )?,
+        })
+    }
+}
+
+fn recycler(
+    template: Option<&Path>,
+    timeout_secs_min: i32,
+    timeout_secs_per_gib: i32,
+) -> anyhow::Result<controllers::Recycler> {
+    let mut recycler = controllers::Recycler::new(timeout_secs_min, timeout_secs_per_gib);
+    if let Some(path) = template {
+        let path_shown = path.display();
+        let bytes = std::fs::read(path)
+            .with_context(|| format!("failed to read file path {path_shown}"))?;
+        recycler.template = controllers::read_template(&bytes)
+            .with_context(|| format!("pod specification ({path_shown})"))?;
+    }
+    Ok(recycler)
+}
+
 /// Runs it until it is told to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let features = args.gates.read()?;
     let controllers = controllers::choose(&args.controllers, &features).context("--controllers")?;
+    let volumes = args.volumes.read()?;
     let alone = Alone::new(&args.kubeconfig, "kube-controller-manager")?;
     let root_ca = match &args.root_ca_file {
         Some(path) => std::fs::read_to_string(path)
@@ -165,6 +240,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         signing,
         unused_tokens: args.legacy_service_account_token_clean_up_period,
         force_detach_on_timeout: !args.disable_force_detach_on_timeout,
+        volumes,
         nodes: args.nodes.read()?,
         features,
     };
@@ -172,6 +248,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         client: alone.client.clone(),
         client_for,
         sign_token,
+        directories: Arc::new(ThisHost),
         clock: Arc::clone(&alone.clock),
         metrics: alone.metrics.clone(),
     };

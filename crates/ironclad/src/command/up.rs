@@ -27,6 +27,7 @@ use crate::command::gates::{Gates, Versions};
 use crate::command::images::Images;
 use crate::command::static_pods::StaticPods;
 use crate::control_plane::{self, ControlPlane};
+use crate::host_directories::ThisHost;
 use crate::in_process::InProcess;
 use crate::supervisor::{self, Supervisor};
 use crate::{addons, command, node_address, output, token_signer};
@@ -290,6 +291,7 @@ impl Cluster<'_> {
             }),
             unused_tokens: controllers::UNUSED_TOKENS,
             force_detach_on_timeout: true,
+            volumes: controllers::VolumeSettings::default(),
             nodes: controllers::NodeHealth::default(),
             features: self.features.clone(),
         };
@@ -301,6 +303,7 @@ impl Cluster<'_> {
                 InProcess::client(&handle, UserInfo::service_account("kube-system", account))
             }),
             sign_token: Some(token_signer::of(&self.pki.token_keys()?.0)?),
+            directories: Arc::new(ThisHost),
             clock: Arc::clone(self.clock),
             metrics: self.metrics.clone(),
         };

@@ -84,7 +84,7 @@ fn the_controllers_tell_who_may_know(parts: &Parts) {
 }
 
 /// A kubeconfig of a user that the cluster's authority vouches for.
-fn kubeconfig_of(parts: &Parts, user: &str) -> String {
+pub(crate) fn kubeconfig_of(parts: &Parts, user: &str) -> String {
     let read = |name: &str| std::fs::read_to_string(parts.path("server/pki").join(name)).unwrap();
     let authority = read("ca.crt");
     let key = rcgen::KeyPair::from_pem(&read("ca.key")).unwrap();

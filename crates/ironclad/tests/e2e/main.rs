@@ -46,6 +46,8 @@ mod pods;
 #[cfg(test)]
 mod reboot;
 #[cfg(test)]
+mod recycling;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod resources;

@@ -41,8 +41,9 @@ fn world(volumes: &[Arc<PersistentVolume>]) -> World {
         class("now", "Immediate", "example.com/p", ""),
         class("later", "WaitForFirstConsumer", "example.com/p", ""),
         class("none", "Immediate", volumes::NO_PROVISIONER, ""),
+        class("here", "Immediate", "kubernetes.io/host-path", ""),
     ];
-    World { volumes: volumes.to_vec(), classes, pods: Vec::new() }
+    World { volumes: volumes.to_vec(), classes, pods: Vec::new(), provisions: true }
 }
 
 /// The step in short.
@@ -54,6 +55,7 @@ fn decided(claim: &PersistentVolumeClaim, world: &World) -> String {
         Step::Lose(Told(_, reason, _)) => format!("lost: {reason}"),
         Step::Classify(class) => format!("class {class}"),
         Step::Provision(by) => format!("provision {by}"),
+        Step::Make => "make".to_owned(),
     }
 }
 

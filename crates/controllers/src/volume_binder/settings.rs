@@ -1,0 +1,52 @@
+//! What the operator decides about volumes, and the host that some of them are directories of.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::recycler::Recycler;
+
+/// How volumes are made and reclaimed. The default is upstream's.
+#[derive(Clone, Debug)]
+pub struct VolumeSettings {
+    /// Whether claims get volumes that are made for them (upstream
+    /// `--enable-dynamic-provisioning`).
+    pub provisioning: bool,
+    /// Whether claims of classes of `kubernetes.io/host-path` get directories of this host
+    /// (upstream `--enable-hostpath-provisioner`).
+    pub host_path_provisioning: bool,
+    /// How soon what failed, or has to wait for pods, is tried again (upstream
+    /// `--pvclaimbinder-sync-period`).
+    pub retry: Duration,
+    /// How directories of hosts are scrubbed.
+    pub host_path_recycler: Recycler,
+    /// How NFS shares are scrubbed.
+    pub nfs_recycler: Recycler,
+}
+
+impl Default for VolumeSettings {
+    fn default() -> Self {
+        Self {
+            provisioning: true,
+            host_path_provisioning: false,
+            retry: Duration::from_secs(15),
+            host_path_recycler: Recycler::new(60, 30),
+            nfs_recycler: Recycler::new(300, 30),
+        }
+    }
+}
+
+/// Directories of the host that the controllers run on, for volumes of `kubernetes.io/host-path`.
+///
+/// Dropping a future midway leaves a part of its work done; all of it may be asked for again.
+pub trait HostDirectories: Send + Sync {
+    /// Makes a directory, and those above it, for its owner and its group. One that is there is no
+    /// error.
+    fn make<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<()>>;
+
+    /// Removes what is there, with everything below it and without following links. That nothing
+    /// is there is no error.
+    fn remove<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<()>>;
+}
