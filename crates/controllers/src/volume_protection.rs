@@ -1,10 +1,11 @@
 //! Keeps volumes and claims that are deleted as long as they are in use: a claim by a pod that has a
 //! node, a volume by the claim it is bound to; `attributes_class` keeps the classes of their
-//! attributes.
+//! attributes. `unused` says in a claim since when no pod refers to it.
 //!
 //! Upstream: `pkg/controller/volume/pvcprotection`, `pkg/controller/volume/pvprotection`.
 
 mod attributes_class;
+mod unused;
 
 pub(crate) use attributes_class::run as run_attributes_classes;
 
@@ -66,6 +67,10 @@ pub(crate) async fn run_claims(ctx: Context) {
     let informers = ctx.informers.clone();
     informers.claims.synced().await;
     follow(&informers.claims, PVC_PROTECTION, &queue);
+    if unused::is_told(&ctx) {
+        informers.pods.synced().await;
+        unused::follow(&informers, &queue);
+    }
     // Who was in the way may be gone.
     informers.pods.on_change({
         let (queue, informers) = (queue.clone(), informers.clone());
@@ -101,7 +106,11 @@ async fn sync_claim(
     client: &Client,
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
-    if ctx.informers.claims.get(key).is_none_or(|claim| !is_unsettled(&claim)) {
+    let Some(known) = ctx.informers.claims.get(key) else { return Ok(Outcome::Done) };
+    if unused::is_told(ctx) && known.metadata.deletion_timestamp.is_none() {
+        unused::sync(ctx, client, &known).await?;
+    }
+    if !is_unsettled(&known) {
         return Ok(Outcome::Done);
     }
     let api = client.api::<PersistentVolumeClaim>(&key.namespace);
@@ -172,19 +181,30 @@ pub(crate) fn remove(metadata: &mut ObjectMeta, finalizer: &str) {
 /// these that it waits for. Upstream's `podUsesPVC` says so of ephemeral volumes only; a claim that
 /// goes with a pod of a StatefulSet keeps a deletion in the foreground waiting as well.
 fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    let is_on_node = spec.node_name.as_deref().is_some_and(|node| !node.is_empty());
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    node.is_some_and(|node| !node.is_empty())
+        && !(is_its_own(pod, claim) && has_ended(pod))
+        && mounts(pod, claim)
+}
+
+/// Whether a claim goes with a pod.
+fn is_its_own(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    let owners = claim.metadata.owner_references.iter().flatten();
+    owners.into_iter().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref())
+}
+
+/// Whether a pod names the claim, or it was made for one of its volumes.
+fn mounts(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let name = claim.metadata.name.as_deref().unwrap_or_default();
-    let owners = claim.metadata.owner_references.iter().flatten();
-    let is_its_own = owners.into_iter().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref());
-    is_on_node
-        && !(is_its_own && has_ended(pod))
-        && spec.volumes.iter().flatten().any(|volume| {
-            let named = volume.persistent_volume_claim.as_ref();
-            named.is_some_and(|named| named.claim_name == name)
-                || (volume.ephemeral.is_some() && format!("{pod_name}-{}", volume.name) == name)
-        })
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.into_iter().any(|volume| {
+        let named = volume.persistent_volume_claim.as_ref();
+        named.is_some_and(|named| named.claim_name == name)
+            || (volume.ephemeral.is_some()
+                && format!("{pod_name}-{}", volume.name) == name
+                && is_its_own(pod, claim))
+    })
 }
 
 /// Whether the kubelet is done with a pod, or was not asked.

@@ -9,6 +9,7 @@ use crate::workloads::{PODS, Running, namespace};
 const BUNDLES: &str = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
 const GROUPS: &str = "/apis/scheduling.k8s.io/v1alpha2/namespaces/n/podgroups";
 const MIGRATIONS: &str = "/apis/storagemigration.k8s.io/v1beta1/storageversionmigrations";
+const CLAIMS: &str = "/api/v1/namespaces/n/persistentvolumeclaims";
 const MAPS: &str = "/api/v1/namespaces/n/configmaps";
 
 #[tokio::test]
@@ -304,4 +305,101 @@ async fn pods_that_would_label_one_volume_differently_are_told() {
     assert_eq!(running.metric(conflicts, &[]), 2.0);
     api.patch(&format!("{PODS}/a"), &json!({ "status": { "phase": "Succeeded" } }));
     api.eventually("one has ended", |_| running.metric(conflicts, &[]) == 0.0).await;
+}
+
+#[tokio::test]
+async fn a_claim_says_since_when_no_pod_refers_to_it() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let path = format!("{CLAIMS}/c");
+    let resizing = json!({ "type": "Resizing", "status": "True" });
+    let claim = |name: &str| {
+        json!({ "metadata": { "name": name }, "spec": { "storageClassName": "" },
+            "status": { "conditions": [resizing] } })
+    };
+    api.create(CLAIMS, claim("c"));
+    let says = async |name: &str, status: &str, reason: &str, message: &str| {
+        let expected = json!(["Unused", status, reason, message]);
+        let path = format!("{CLAIMS}/{name}");
+        api.eventually(&format!("{expected}"), |api| {
+            let conditions = &api.get(&path).unwrap()["status"]["conditions"];
+            let of = |field: &str| conditions[1][field].clone();
+            let told = json!([of("type"), of("status"), of("reason"), of("message")]);
+            conditions[0] == resizing && told == expected && of("lastTransitionTime").is_string()
+        })
+        .await;
+    };
+    let used = "A pod is currently referencing this PVC";
+    let unused = "No pods are currently referencing this PVC";
+    says("c", "True", "NoPodsUsingPVC", unused).await;
+    let mounted = json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } });
+    let pod = json!({ "metadata": { "name": "p" },
+        "spec": { "containers": [], "volumes": [mounted] } });
+    api.create(PODS, pod.clone());
+    says("c", "False", "PodUsingPVC", used).await;
+    api.patch(&format!("{PODS}/p"), &json!({ "status": { "phase": "Succeeded" } }));
+    says("c", "True", "NoPodsUsingPVC", unused).await;
+    api.delete(&format!("{PODS}/p"));
+    api.create(PODS, pod);
+    says("c", "False", "PodUsingPVC", used).await;
+    // A claim that goes says nothing more.
+    api.delete(&path);
+    let before = api.get(&path).unwrap()["status"].clone();
+    api.delete(&format!("{PODS}/p"));
+    api.eventually("it is gone", |api| api.get(&path).is_none()).await;
+    assert_eq!(api.history(&path).last().unwrap()["status"], before);
+
+    // Its name alone makes no claim one of a pod's own.
+    api.create(CLAIMS, claim("q-e"));
+    let own = json!({ "name": "e", "ephemeral": {} });
+    api.create(
+        PODS,
+        json!({ "metadata": { "name": "q" }, "spec": { "containers": [], "volumes": [own] } }),
+    );
+    says("q-e", "True", "NoPodsUsingPVC", unused).await;
+    let template = json!({ "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "" } });
+    let own = json!({ "name": "e", "ephemeral": { "volumeClaimTemplate": template } });
+    api.create(
+        PODS,
+        json!({ "metadata": { "name": "r" }, "spec": { "containers": [], "volumes": [own] } }),
+    );
+    api.eventually("its own is used", |api| {
+        let claim = api.get(&format!("{CLAIMS}/r-e")).unwrap_or_default();
+        claim["status"]["conditions"][0]["reason"] == "PodUsingPVC"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_the_gate_the_condition_stays_as_it_was() {
+    let running = Running::start_configured(|config| {
+        config.features = features::Features::default();
+    });
+    let api = &running.api;
+    namespace(api);
+    let condition = json!({ "type": "Unused", "status": "True" });
+    let old = json!({ "metadata": { "name": "old" }, "spec": { "storageClassName": "" },
+        "status": { "conditions": [condition] } });
+    let new = json!({ "metadata": { "name": "new" }, "spec": { "storageClassName": "" } });
+    for claim in [old, new] {
+        api.create(CLAIMS, claim);
+    }
+    let mounted = json!({ "name": "v", "persistentVolumeClaim": { "claimName": "old" } });
+    api.create(
+        PODS,
+        json!({ "metadata": { "name": "p" }, "spec": { "containers": [], "volumes": [mounted] } }),
+    );
+    for name in ["old", "new"] {
+        let path = format!("{CLAIMS}/{name}");
+        let is_seen = |claim: Value| {
+            claim["metadata"]["finalizers"][0] == "kubernetes.io/pvc-protection"
+                && claim["status"]["phase"] == "Pending"
+        };
+        api.eventually("it is seen", |api| is_seen(api.get(&path).unwrap())).await;
+    }
+    let conditions =
+        |name: &str| api.get(&format!("{CLAIMS}/{name}")).unwrap()["status"]["conditions"].clone();
+    assert_eq!(conditions("old"), json!([condition]));
+    assert_eq!(conditions("new"), Value::Null);
 }

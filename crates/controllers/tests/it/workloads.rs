@@ -174,7 +174,7 @@ fn config() -> controllers::Config {
 const GATES: &str = "DRADeviceTaintRules=true,ClusterTrustBundle=true,GenericWorkload=true,\
                      PodCertificateRequest=true,StorageVersionMigrator=true,\
                      MaxUnavailableStatefulSet=true,StorageVersionAPI=true,\
-                     DRAResourcePoolStatus=true";
+                     DRAResourcePoolStatus=true,PersistentVolumeClaimUnusedSinceTime=true";
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
