@@ -10,6 +10,7 @@
 
 mod csi;
 mod follow;
+mod operations;
 mod plan;
 mod volume_counts;
 
@@ -30,6 +31,7 @@ use meta::ObjectKey;
 use serde_json::json;
 
 use self::csi::{CsiVolume, NodeView, is_attached, volume_of};
+use self::operations::{Operation, Operations};
 use self::plan::{Attachment, NodeFacts, Step, Wanted};
 use self::volume_counts::VolumeCounts;
 use crate::cluster::Informers;
@@ -45,6 +47,7 @@ pub(crate) async fn run(ctx: Context) {
         nodes: ctx.queue("attach-detach-nodes"),
         recorder: ctx.recorder(&client, "attachdetach-controller"),
         state: Mutex::default(),
+        operations: Operations::new(ctx.counts.storage.clone(), Arc::clone(&ctx.clock)),
         client,
         ctx,
     });
@@ -79,6 +82,7 @@ struct Attacher {
     client: Client,
     recorder: EventRecorder,
     state: Mutex<State>,
+    operations: Operations,
 }
 
 /// What no object says. All of it is about attachments that exist, or pods that wait.
@@ -240,6 +244,9 @@ impl Attacher {
                 }
             }
             Step::Overdue => {
+                if let Some(csi) = &volume.csi {
+                    self.operations.time_out(&csi.attachment(node), driver);
+                }
                 let handle = volume.csi.as_ref().map(|csi| csi.handle.as_str());
                 let text = format!(
                     "timed out waiting for external-attacher of {driver} CSI driver to attach \
@@ -267,8 +274,10 @@ impl Attacher {
 
     async fn attach(&self, volume: &Volume, node: &str) -> Result<(), ClientError> {
         let Some(csi) = &volume.csi else { return Ok(()) };
+        let name = csi.attachment(node);
+        self.operations.begin(Operation::Attach, &name);
         let attachment = VolumeAttachment {
-            metadata: ObjectMeta { name: Some(csi.attachment(node)), ..ObjectMeta::default() },
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             spec: VolumeAttachmentSpec {
                 attacher: csi.driver.clone(),
                 node_name: node.to_owned(),
@@ -282,6 +291,7 @@ impl Attacher {
         match self.client.api::<VolumeAttachment>("").create(&attachment).await {
             Err(error) if error.is_already_exists() => Ok(()),
             Err(error) => {
+                self.operations.give_up(Operation::Attach, &name, &csi.driver);
                 self.tell_failure(volume, node, &error.to_string());
                 Err(error)
             }
@@ -312,9 +322,17 @@ impl Attacher {
         let uid = attachment.metadata.uid.clone();
         let options = DeleteOptions { uid, ..DeleteOptions::default() };
         let name = attachment.metadata.name.as_deref().unwrap_or_default();
+        self.operations.begin(Operation::Detach, name);
         match self.client.api::<VolumeAttachment>("").delete(name, &options).await {
-            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
-            _ => Ok(()),
+            Err(error) if error.is_not_found() || error.is_conflict() => {
+                self.operations.forget(Operation::Detach, name);
+                Ok(())
+            }
+            Err(error) => {
+                self.operations.give_up(Operation::Detach, name, &volume.driver);
+                Err(error)
+            }
+            Ok(()) => Ok(()),
         }
     }
 

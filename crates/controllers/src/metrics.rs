@@ -13,7 +13,7 @@ use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, expo
 pub(crate) use self::nodes::{EvictionMetrics, NodeMetrics, PoolRequestMetrics, RangeMetrics};
 use self::sheet::Sheet;
 pub(crate) use self::slices::{MirrorMetrics, ServiceSliceMetrics};
-pub(crate) use self::volumes::BinderMetrics;
+pub(crate) use self::volumes::{BinderMetrics, StorageMetrics};
 pub(crate) use self::workloads::{AutoscalerMetrics, JobMetrics, StatefulSetMetrics};
 
 /// All of them; clones count into the same.
@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) root_ca_seconds: HistogramVec,
     pub(crate) service_slices: ServiceSliceMetrics,
     pub(crate) stateful_set: StatefulSetMetrics,
+    pub(crate) storage: StorageMetrics,
     pub(crate) taint_evictions: EvictionMetrics,
     pub(crate) trust_bundle_syncs: IntCounterVec,
     pub(crate) trust_bundle_seconds: HistogramVec,
@@ -120,6 +121,7 @@ impl Metrics {
             )?,
             service_slices: ServiceSliceMetrics::new(&sheet)?,
             stateful_set: StatefulSetMetrics::new(&sheet)?,
+            storage: StorageMetrics::new(&sheet)?,
             taint_evictions: EvictionMetrics::new(&sheet, "taint_eviction_controller")?,
             trust_bundle_syncs: sheet.counters(
                 "clustertrustbundle_publisher_sync_total",

@@ -78,6 +78,11 @@ pub(super) fn errors(attachment: &VolumeAttachment) -> Option<&str> {
     attachment.status.as_ref()?.attach_error.as_ref()?.message.as_deref()
 }
 
+/// The same of detaching.
+pub(super) fn detach_errors(attachment: &VolumeAttachment) -> Option<&str> {
+    attachment.status.as_ref()?.detach_error.as_ref()?.message.as_deref()
+}
+
 pub(super) fn is_managed(node: &Node) -> bool {
     annotation(node.metadata.annotations.as_ref(), MANAGED) == Some("true")
 }

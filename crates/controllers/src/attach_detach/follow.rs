@@ -79,6 +79,7 @@ impl Attacher {
     fn follow_attachments(self: &Arc<Self>) {
         let this = Arc::clone(self);
         self.ctx.informers.attachments.on_change(move |_, change| {
+            this.operations.follow(&change);
             if let Change::Updated { old, new } = &change {
                 this.tell_outcome(old, new);
             }

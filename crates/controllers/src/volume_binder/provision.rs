@@ -84,7 +84,10 @@ impl Binder {
         if let Err(why) = self.refusal(claim, class) {
             return Ok(Err(why));
         }
-        if let Err(why) = self.make_directory(&volume).await {
+        let began = self.ctx.clock.monotonic();
+        let made = self.make_directory(&volume).await;
+        self.took("volume_provision", made.is_ok(), began);
+        if let Err(why) = made {
             let class = class.metadata.name.as_deref().unwrap_or_default();
             self.choose_another_node(claim).await?;
             let text = format!("Failed to provision volume with StorageClass {class:?}: {why}");

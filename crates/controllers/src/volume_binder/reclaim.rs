@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Instant;
 
 use api::Typed;
 use api::finalizers::PV_CONTROLLER;
@@ -220,7 +221,7 @@ impl Binder {
         Ok(Outcome::Done)
     }
 
-    /// Upstream `hostPathDeleter`.
+    /// Removes the directory that a volume is, which is timed.
     pub(super) async fn remove_directory(&self, volume: &PersistentVolume) -> Result<(), String> {
         let directory = volume.spec.as_ref().and_then(|spec| spec.host_path.as_ref());
         let Some(directory) = directory else {
@@ -228,13 +229,26 @@ impl Binder {
             let why = "spec.PersistentVolumeSource.HostPath is nil";
             return Err(format!("failed to create deleter for volume {name:?}: {why}"));
         };
-        let path = &directory.path;
+        let began = self.ctx.clock.monotonic();
+        let removed = self.remove(&directory.path).await;
+        self.took("volume_delete", removed.is_ok(), began);
+        removed
+    }
+
+    /// Upstream `hostPathDeleter`.
+    async fn remove(&self, path: &str) -> Result<(), String> {
         if path.split_once("/tmp/").is_none_or(|(_, below)| below.is_empty()) {
             let why = "host_path deleter only supports /tmp/.+ but received provided";
             return Err(format!("{why} {path}"));
         }
         let removed = self.ctx.directories.remove(Path::new(path)).await;
         removed.map_err(|error| format!("unlinkat {path}: {error}"))
+    }
+
+    /// Counts what the plugin for directories of this host took.
+    pub(super) fn took(&self, operation: &str, is_ok: bool, began: Instant) {
+        let took = self.ctx.clock.monotonic().saturating_duration_since(began);
+        self.ctx.counts.storage.took(plugins::HOST_PATH, operation, is_ok, took);
     }
 }
 

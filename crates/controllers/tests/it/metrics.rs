@@ -384,11 +384,10 @@ async fn what_provisioners_do_is_timed_and_what_none_does_is_counted() {
     }
 }
 
-#[tokio::test]
-async fn volumes_that_nodes_use_and_have_are_counted() {
-    let running = Running::start();
-    let api = &running.api;
-    namespace(api);
+const ATTACHMENTS: &str = "/apis/storage.k8s.io/v1/volumeattachments";
+
+/// A pod on a node whose volumes are attached by controllers, with one of a driver.
+fn mount(api: &MemoryApi) {
     let managed = json!({ "volumes.kubernetes.io/controller-managed-attach-detach": "true" });
     api.create(
         "/api/v1/nodes",
@@ -408,6 +407,25 @@ async fn volumes_that_nodes_use_and_have_are_counted() {
         json!({ "metadata": { "name": "p" }, "spec": { "nodeName": "a", "containers": [],
             "volumes": [mounted] } }),
     );
+}
+
+/// How often what is done about it was timed.
+fn timed(running: &Running, operation: &str, status: &str) -> f64 {
+    let labels = [
+        ("volume_plugin", "kubernetes.io/csi:csi.example.com"),
+        ("operation_name", operation),
+        ("status", status),
+        ("migrated", "false"),
+    ];
+    running.metric("storage_operation_duration_seconds", &labels)
+}
+
+#[tokio::test]
+async fn volumes_that_nodes_use_and_have_are_counted() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    mount(api);
     let plugin = "kubernetes.io/csi:csi.example.com";
     let in_use = [("node", "a"), ("volume_plugin", plugin)];
     counts(&running, "storage_count_attachable_volumes_in_use", &in_use, 1.0).await;
@@ -415,15 +433,68 @@ async fn volumes_that_nodes_use_and_have_are_counted() {
     let of = |state| [("plugin_name", plugin), ("state", state)];
     counts(&running, total, &of("desired_state_of_world"), 1.0).await;
     assert_eq!(running.metric(total, &of("actual_state_of_world")), 0.0);
-    let attachments = "/apis/storage.k8s.io/v1/volumeattachments";
-    api.eventually("it is to be attached", |api| !api.list(attachments).is_empty()).await;
-    let attachment = name(&api.list(attachments)[0]);
+    api.eventually("it is to be attached", |api| !api.list(ATTACHMENTS).is_empty()).await;
+    let attachment = name(&api.list(ATTACHMENTS)[0]);
     let attached = json!({ "status": { "attached": true } });
-    api.patch(&format!("{attachments}/{attachment}"), &attached);
+    api.patch(&format!("{ATTACHMENTS}/{attachment}"), &attached);
     counts(&running, total, &of("actual_state_of_world"), 1.0).await;
     api.delete(&format!("{PODS}/p"));
     counts(&running, total, &of("desired_state_of_world"), 0.0).await;
     counts(&running, "storage_count_attachable_volumes_in_use", &in_use, 0.0).await;
+}
+
+#[tokio::test]
+async fn what_attachers_do_is_timed() {
+    let running = Running::start_timed();
+    let api = &running.api;
+    namespace(api);
+    let timed = |operation: &str, status: &str| timed(&running, operation, status);
+    api.refuse(Method::POST, ATTACHMENTS);
+    mount(api);
+    api.eventually("it is refused", |_| timed("volume_attach", "fail-unknown") >= 1.0).await;
+    api.refuse_nothing();
+    api.eventually("it is to be attached", |api| !api.list(ATTACHMENTS).is_empty()).await;
+    let refused = timed("volume_attach", "fail-unknown");
+    let path = format!("{ATTACHMENTS}/{}", name(&api.list(ATTACHMENTS)[0]));
+    let error = json!({ "attachError": { "message": "no" }, "attached": false });
+    api.patch(&path, &json!({ "status": error }));
+    api.eventually("it fails", |_| timed("volume_attach", "fail-unknown") == refused + 1.0).await;
+    assert_eq!(timed("volume_attach", "success"), 0.0);
+    api.patch(&path, &json!({ "status": { "attachError": null, "attached": true } }));
+    api.eventually("it is attached", |_| timed("volume_attach", "success") == 1.0).await;
+    // The driver's attacher keeps it until it is detached.
+    api.patch(&path, &json!({ "metadata": { "finalizers": ["external-attacher"] } }));
+    api.delete(&format!("{PODS}/p"));
+    api.eventually("it is to be detached", |api| {
+        !api.get(&path).unwrap()["metadata"]["deletionTimestamp"].is_null()
+    })
+    .await;
+    api.patch(&path, &json!({ "status": { "detachError": { "message": "no" } } }));
+    api.eventually("it fails", |_| timed("volume_detach", "fail-unknown") == 1.0).await;
+    api.patch(&path, &json!({ "metadata": { "finalizers": null } }));
+    api.eventually("it is detached", |_| timed("volume_detach", "success") == 1.0).await;
+    assert_eq!(timed("volume_attach", "success"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attachment_that_does_not_come_is_timed_every_two_minutes() {
+    let running = Running::start_timed();
+    let api = &running.api;
+    namespace(api);
+    mount(api);
+    api.eventually("it is to be attached", |api| !api.list(ATTACHMENTS).is_empty()).await;
+    let after = async |seconds: u64| {
+        tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+        let labels = json!({ "metadata": { "labels": { "at": seconds.to_string() } } });
+        api.patch(&format!("{VOLUMES}/v"), &labels);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        timed(&running, "volume_attach", "fail-unknown")
+    };
+    assert_eq!(after(100).await, 0.0);
+    assert_eq!(after(30).await, 1.0);
+    assert_eq!(after(20).await, 1.0, "it is waited for anew");
+    assert_eq!(after(120).await, 2.0);
+    assert_eq!(sum(&running, "storage_operation_duration_seconds").floor(), 240.0);
 }
 
 #[tokio::test]

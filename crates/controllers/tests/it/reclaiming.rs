@@ -59,6 +59,17 @@ async fn released(api: &MemoryApi) {
     api.eventually("it is released", |api| phase(api) != "Bound").await;
 }
 
+/// How often the plugin for directories of the host was timed.
+fn timed(running: &Running, operation: &str, status: &str) -> f64 {
+    let labels = [
+        ("volume_plugin", "kubernetes.io/host-path"),
+        ("operation_name", operation),
+        ("status", status),
+        ("migrated", "false"),
+    ];
+    running.metric("storage_operation_duration_seconds", &labels)
+}
+
 fn directory() -> Value {
     json!({ "hostPath": { "path": "/data/v" } })
 }
@@ -327,6 +338,8 @@ async fn a_directory_below_tmp_goes_with_its_claim() {
     running.directories.go();
     api.eventually("it is gone", |api| api.get(VOLUME).is_none()).await;
     assert!(running.directories.list().is_empty());
+    assert!(timed(&running, "volume_delete", "success") >= 1.0);
+    assert!(timed(&running, "volume_delete", "fail-unknown") >= 1.0);
 }
 
 fn class(api: &MemoryApi, more: &Value) {
@@ -364,6 +377,7 @@ async fn a_claim_gets_a_directory_of_the_host_where_the_operator_lets_it() {
     let text =
         format!("Successfully provisioned volume {volume_name} using kubernetes.io/host-path");
     api.tells("ProvisioningSucceeded", &text).await;
+    assert_eq!(timed(&running, "volume_provision", "success"), 1.0);
     api.delete(&path);
     api.eventually("the volume goes", |api| api.list(VOLUMES).is_empty()).await;
     assert!(running.directories.list().is_empty());
