@@ -86,6 +86,8 @@ fn a_pod_of_a_stateful_set_finds_what_the_one_before_it_left() {
         (pod["metadata"]["uid"] != first.0).then_some(())
     });
     assert_eq!(starts("db-0").1, 2);
+    evicted_it_waits_for_its_node(&harness);
+    assert_eq!(starts("db-0").1, 3);
     // Scaled down and up again, it still has them.
     let path = format!("{}/db", collection("apps/v1/statefulsets"));
     harness.patch(&path, &json!({ "spec": { "replicas": 1 } }));
@@ -98,4 +100,43 @@ fn a_pod_of_a_stateful_set_finds_what_the_one_before_it_left() {
         let claims = harness.get(&collection("persistentvolumeclaims"));
         claims["items"].as_array()?.is_empty().then_some(())
     });
+}
+
+/// Drains the node of a pod while there is another one: the pod waits for the one that has its
+/// data.
+fn evicted_it_waits_for_its_node(harness: &Harness) {
+    let node = |name: &str| format!("/api/v1/nodes/{name}");
+    let room = json!({ "cpu": "64", "memory": "64Gi", "pods": "110" });
+    let ready = json!([{ "type": "Ready", "status": "True" }]);
+    let other = json!({ "metadata": { "name": "node-2",
+            "labels": { "kubernetes.io/hostname": "node-2" } },
+        "status": { "capacity": room, "allocatable": room, "conditions": ready } });
+    harness.request(Method::POST, "/api/v1/nodes", Some(&other)).unwrap();
+    harness.until("the other node takes pods", || {
+        harness.get(&node("node-2"))["spec"]["taints"].is_null().then_some(())
+    });
+    let cordon = |is: bool| {
+        harness.patch(&node("node-1"), &json!({ "spec": { "unschedulable": is } }));
+    };
+    cordon(true);
+    let pod = || harness.request(Method::GET, &pod_path("db-0"), None).ok();
+    let uid = pod().unwrap()["metadata"]["uid"].clone();
+    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": { "name": "db-0", "namespace": "default" } });
+    let path = format!("{}/eviction", pod_path("db-0"));
+    harness.request(Method::POST, &path, Some(&eviction)).unwrap();
+    let why = harness.until("the next one waits", || {
+        let pod = pod().filter(|pod| pod["metadata"]["uid"] != uid)?;
+        let conditions = pod["status"]["conditions"].as_array()?.clone();
+        let scheduled = conditions.into_iter().find(|one| one["type"] == "PodScheduled")?;
+        (scheduled["reason"] == "Unschedulable").then(|| scheduled["message"].clone())
+    });
+    let why = why.as_str().unwrap();
+    assert!(why.contains("1 node(s) were unschedulable"), "{why}");
+    assert!(why.contains("1 node(s) didn't match PersistentVolume's node affinity"), "{why}");
+    let claim = harness.get(&format!("{}/data-db-0", collection("persistentvolumeclaims")));
+    assert_eq!(claim["status"]["phase"], "Bound");
+    cordon(false);
+    assert_eq!(harness.ready_pod("db-0")["spec"]["nodeName"], "node-1");
+    harness.delete(&node("node-2"));
 }
