@@ -18,5 +18,9 @@ pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration
 pub const ENDPOINTS_LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Set when an Endpoints object has more than 1,000 addresses.
 pub const ENDPOINTS_OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+/// `Auto` on a Service: endpoints serve zones by the CPU of these.
+pub const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+/// The older name of [`TOPOLOGY_MODE`]; where both are set, this one counts.
+pub const TOPOLOGY_AWARE_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 /// Where a pod came from: `api`, `file` or `http`.
 pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";

@@ -1,25 +1,34 @@
 //! Keeps the EndpointSlices of every service that has a selector.
 
+mod hints;
 pub(crate) mod slices;
+mod topology;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::labels::{HEADLESS, MANAGED_BY, SERVICE_NAME, ZONE};
-use client::{Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding};
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use client::{
+    Change, Client, ClientError, EventRecorder, EventType, Outcome, Regarding, WorkQueue,
+};
+use k8s_openapi::api::core::v1::{Node, Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use meta::ObjectKey;
+use tokio::sync::Notify;
 
 use self::slices::{AddressType, Group, Parent};
+use self::topology::{Topology, is_auto};
 use crate::context::Context;
 use crate::pod_view::PodView;
 use crate::service_pods::{self, TriggerTimes, is_headless, target_port};
 
 /// Who manages these slices.
 const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// Between two looks at all nodes, which cost time in proportion to their number.
+const PACE: Duration = Duration::from_millis(100);
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
@@ -41,9 +50,14 @@ pub(crate) async fn run(ctx: Context) {
         slices::service_of(slice, MANAGER).into_iter().for_each(|key| changed.add(key));
     });
     let (this, zones) = (ctx.clone(), queue.clone());
+    let nodes_changed = Arc::new(Notify::new());
+    let parts_changed = Arc::clone(&nodes_changed);
     informers.nodes.on_change(move |_, change| {
-        let Change::Updated { old, new } = change else { return };
-        let zone = |node: &k8s_openapi::api::core::v1::Node| {
+        let Change::Updated { old, new } = change else { return parts_changed.notify_one() };
+        if topology::part(old) != topology::part(new) {
+            parts_changed.notify_one();
+        }
+        let zone = |node: &Node| {
             node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE)).cloned()
         };
         if zone(old) != zone(new) {
@@ -52,31 +66,51 @@ pub(crate) async fn run(ctx: Context) {
             }
         }
     });
+    let topology = Arc::new(Topology::default());
+    drop(topology.learn(&informers.nodes.list()));
+    let follow = follow_nodes(ctx.clone(), queue.clone(), Arc::clone(&topology), nodes_changed);
     let times = Arc::new(TriggerTimes::default());
     let shutdown = ctx.shutdown.clone();
-    queue
-        .run(shutdown, move |key| {
-            let (ctx, client, times) = (ctx.clone(), client.clone(), Arc::clone(&times));
-            let recorder = recorder.clone();
-            async move {
-                let synced = sync(&ctx, &client, &recorder, &times, &key).await;
-                let result = match &synced {
-                    Ok(Outcome::Requeue) => "stale",
-                    Ok(_) => "success",
-                    Err(_) => "error",
-                };
-                ctx.counts.service_slices.syncs.with_label_values(&[result]).inc();
-                synced
-            }
-        })
-        .await;
+    let work = queue.run(shutdown, move |key| {
+        let (ctx, client, times) = (ctx.clone(), client.clone(), Arc::clone(&times));
+        let (recorder, topology) = (recorder.clone(), Arc::clone(&topology));
+        async move {
+            let synced = sync(&ctx, &client, &recorder, (&times, &topology), &key).await;
+            let result = match &synced {
+                Ok(Outcome::Requeue) => "stale",
+                Ok(_) => "success",
+                Err(_) => "error",
+            };
+            ctx.counts.service_slices.syncs.with_label_values(&[result]).inc();
+            synced
+        }
+    });
+    tokio::select! {
+        () = work => {}
+        () = follow => {}
+    }
+}
+
+/// Has services looked at again for which a change of nodes matters. May be dropped at any time.
+async fn follow_nodes(
+    ctx: Context,
+    queue: WorkQueue<ObjectKey>,
+    topology: Arc<Topology>,
+    changed: Arc<Notify>,
+) {
+    loop {
+        changed.notified().await;
+        topology.learn(&ctx.informers.nodes.list()).into_iter().for_each(|key| queue.add(key));
+        // Many nodes that come at once are one change.
+        ctx.clock.sleep(PACE).await;
+    }
 }
 
 async fn sync(
     ctx: &Context,
     client: &Client,
     recorder: &EventRecorder,
-    times: &TriggerTimes,
+    (times, topology): (&TriggerTimes, &Topology),
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
     let counts = &ctx.counts.service_slices;
@@ -84,6 +118,7 @@ async fn sync(
         times.forget(key);
         counts.slices.forget(key);
         counts.note_distribution(key, None);
+        topology.forget(key);
         // The garbage collector removes its slices.
         return Ok(Outcome::Done);
     };
@@ -98,7 +133,7 @@ async fn sync(
     let parent = parent(&service, spec, trigger);
     let zone = |node: &str| {
         let node = ctx.informers.nodes.get(&ObjectKey::cluster(node))?;
-        node.metadata.labels.as_ref()?.get(ZONE).cloned()
+        node.metadata.labels.as_ref()?.get(ZONE).filter(|zone| !zone.is_empty()).cloned()
     };
     let mut groups = Vec::new();
     let families = families(spec);
@@ -106,23 +141,33 @@ async fn sync(
         groups.extend(groups_of(&service, spec, &pods, *family, &zone));
     }
     let present = slices_of(ctx, key);
-    let distribution = spec.traffic_distribution.as_deref();
+    let is_auto = is_auto(&service);
+    // The annotation comes before the field.
+    let distribution = spec.traffic_distribution.as_deref().filter(|_| !is_auto);
     counts.note_distribution(key, distribution);
-    let plan = slices::plan(&parent, &families, groups, &present);
-    counts.slices.note(key, plan.tally);
-    counts.changed(distribution, plan.changes());
-    match slices::write(client, &counts.slices.changes, &parent.namespace, &plan).await {
-        Ok(outcome) => Ok(outcome),
-        Err(error) => {
-            let text = format!(
-                "Error updating Endpoint Slices for Service {}/{}: {error}",
-                key.namespace, key.name
-            );
-            let regarding = Regarding::object(&*service);
-            recorder.record(&regarding, EventType::Warning, "FailedToUpdateEndpointSlices", text);
-            Err(error)
-        }
+    if is_auto {
+        slices::keep_hints(&mut groups, &present);
     }
+    let mut plan = slices::plan(&parent, &families, groups, &present);
+    let told = if is_auto {
+        topology.hint(key, &parent, &families, &present, &mut plan)
+    } else {
+        topology.drop_hints(key, &families)
+    };
+    counts.slices.note(key, plan.tally);
+    counts.changed(is_auto, distribution, plan.changes());
+    let written = slices::write(client, &counts.slices.changes, &parent.namespace, &plan).await;
+    let regarding = Regarding::object(&*service);
+    for (kind, reason, text) in told {
+        recorder.record(&regarding, kind, reason, text);
+    }
+    written.inspect_err(|error| {
+        let text = format!(
+            "Error updating Endpoint Slices for Service {}/{}: {error}",
+            key.namespace, key.name
+        );
+        recorder.record(&regarding, EventType::Warning, "FailedToUpdateEndpointSlices", text);
+    })
 }
 
 fn slices_of(ctx: &Context, service: &ObjectKey) -> Vec<Arc<EndpointSlice>> {
@@ -217,14 +262,15 @@ fn endpoint(
 ) -> Endpoint {
     let terminating = pod.deleted.is_some();
     let publishes = spec.publish_not_ready_addresses == Some(true);
+    let ready = publishes || (pod.ready && !terminating);
     Endpoint {
         addresses: vec![ip.to_owned()],
         conditions: Some(EndpointConditions {
-            ready: Some(publishes || (pod.ready && !terminating)),
+            ready: Some(ready),
             serving: Some(pod.ready),
             terminating: Some(terminating),
         }),
-        hints: hints(spec, pod, zone.as_deref()),
+        hints: hints(spec, pod, zone.as_deref()).filter(|_| ready && !is_auto(service)),
         hostname: service_pods::hostname(service, pod),
         node_name: (!pod.node.is_empty()).then(|| pod.node.clone()),
         target_ref: Some(service_pods::target_ref(pod)),
@@ -233,7 +279,7 @@ fn endpoint(
     }
 }
 
-/// Whom the endpoint should serve, by `spec.trafficDistribution`.
+/// Whom the endpoint should serve, by `spec.trafficDistribution`, when it is ready.
 fn hints(spec: &ServiceSpec, pod: &PodView, zone: Option<&str>) -> Option<EndpointHints> {
     let zones = || zone.map(|name| vec![ForZone { name: name.to_owned() }]);
     match spec.traffic_distribution.as_deref()? {

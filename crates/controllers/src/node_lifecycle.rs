@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use meta::ObjectKey;
 use serde_json::{Value, json};
 
+pub(crate) use self::taints::is_ready;
 use self::zones::{Pace, Zone};
 use crate::context::Context;
 use crate::reconcile::reconcile;
@@ -105,7 +106,7 @@ impl Controller {
             this.queue.add(key.clone());
             // Whether any node is ready decides on evictions from all of them.
             if matches!(&change, Change::Updated { old, new }
-                if taints::is_ready(old) != taints::is_ready(new))
+                if is_ready(old) != is_ready(new))
             {
                 for node in this.ctx.informers.nodes.list() {
                     this.queue.add(crate::selection::key_of(&node.metadata));
@@ -140,7 +141,7 @@ impl Controller {
         if silent >= grace {
             self.mark_unknown(&node).await?;
         }
-        if !taints::is_ready(&node) {
+        if !is_ready(&node) {
             self.mark_pods_not_ready(&node).await?;
         }
         let leave = self.leave(&node, now);
@@ -169,7 +170,7 @@ impl Controller {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.values_mut().for_each(|at| *at = now);
         }
-        if is_lost || taints::is_ready(node) {
+        if is_lost || is_ready(node) {
             return Leave::No(None);
         }
         if taints::may_leave_already(node) || condition(node, "Ready").is_none() {
@@ -209,7 +210,7 @@ impl Controller {
         if conditions.is_empty() {
             return Ok(());
         }
-        if taints::is_ready(node) {
+        if is_ready(node) {
             let name = node.metadata.name.as_deref().unwrap_or_default();
             let text = format!("Node {name} status is now: NodeNotReady");
             let regarding = Regarding::object(node);

@@ -11,6 +11,7 @@ use crate::node::{Findings, Node};
 use crate::{FieldError, address};
 
 pub(crate) fn validate(service: &Node<'_>, out: &mut Findings) {
+    topology_mode(&service.get("metadata").get("annotations"), out);
     let spec = service.get("spec");
     let kind = spec.get("type").text().to_owned();
     let headless = spec.get("clusterIP").text() == "None"
@@ -49,6 +50,18 @@ pub(crate) fn validate(service: &Node<'_>, out: &mut Findings) {
     node_ports(&spec, out);
     load_balancer(&spec, &service.get("metadata").get("annotations"), out);
     traffic(&spec, out);
+}
+
+/// The old name of the topology mode may not say another one.
+fn topology_mode(annotations: &Node<'_>, out: &mut Findings) {
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const OLD: &str = "service.kubernetes.io/topology-aware-hints";
+    let of = |key: &str| annotations.value.get(key).and_then(|value| value.as_str());
+    let (Some(mode), Some(old)) = (of(MODE), of(OLD)) else { return };
+    if mode != old {
+        let detail = format!("must match annotations[{OLD}] when both are specified");
+        out.push(FieldError::invalid(&crate::metadata::annotation_path(MODE), mode, detail));
+    }
 }
 
 /// What of a service may not change.

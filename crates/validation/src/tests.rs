@@ -109,6 +109,23 @@ fn a_deployment_must_select_its_template() {
 }
 
 #[test]
+fn the_old_name_of_a_topology_mode_says_the_same() {
+    let service = |old: &str| {
+        json!({"metadata": {"name": "s", "namespace": "n", "annotations": {
+            "service.kubernetes.io/topology-mode": "Auto",
+            "service.kubernetes.io/topology-aware-hints": old}},
+            "spec": {"ports": [{"port": 80}]}})
+    };
+    assert!(findings("", "Service", service("Auto")).is_empty());
+    assert_eq!(
+        findings("", "Service", service("auto")),
+        ["metadata.annotations[service.kubernetes.io/topology-mode]: Invalid value: \"Auto\": \
+          must match annotations[service.kubernetes.io/topology-aware-hints] when both are \
+          specified"]
+    );
+}
+
+#[test]
 fn only_the_image_of_a_pod_may_change() {
     let gvk = GroupVersionKind::new("", "v1", "Pod");
     let mut old = pod(json!({"containers": [{"name": "c", "image": "i"}]}));

@@ -1,7 +1,7 @@
 //! Fits endpoints into slices of bounded size, changing as few slices as possible: shared by the
 //! endpointslice controller and the mirroring one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use api::annotations::ENDPOINTS_LAST_CHANGE;
@@ -16,7 +16,7 @@ use prometheus::IntCounterVec;
 const ENDPOINTS_MAX: usize = 100;
 
 /// The family of the addresses in a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AddressType {
     /// IPv4.
     Ipv4,
@@ -30,7 +30,8 @@ impl AddressType {
         if ip.contains(':') { Self::Ipv6 } else { Self::Ipv4 }
     }
 
-    fn as_str(self) -> &'static str {
+    /// As slices name it.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ipv4 => "IPv4",
             Self::Ipv6 => "IPv6",
@@ -70,6 +71,37 @@ impl Plan {
     /// Slices that it changes.
     pub(crate) fn changes(&self) -> usize {
         self.create.len() + self.update.len() + self.delete.len()
+    }
+
+    /// The slices of a family that it creates or updates.
+    pub(crate) fn written(
+        &mut self,
+        family: AddressType,
+    ) -> impl Iterator<Item = &mut EndpointSlice> {
+        let slices = self.create.iter_mut().chain(&mut self.update);
+        slices.filter(move |slice| slice.address_type == family.as_str())
+    }
+
+    /// Those that it leaves as they are.
+    pub(crate) fn untouched<'a>(
+        &self,
+        family: AddressType,
+        present: &'a [Arc<EndpointSlice>],
+    ) -> Vec<&'a EndpointSlice> {
+        let updated = self.update.iter().filter_map(|slice| slice.metadata.name.as_ref());
+        let touched: HashSet<&String> = updated.chain(&self.delete).collect();
+        let is_untouched = |slice: &&EndpointSlice| {
+            slice.address_type == family.as_str()
+                && slice.metadata.name.as_ref().is_some_and(|name| !touched.contains(name))
+        };
+        present.iter().map(|slice| &**slice).filter(is_untouched).collect()
+    }
+
+    /// Has a slice updated that need not be for its endpoints.
+    pub(crate) fn touch(&mut self, parent: &Parent, slice: &EndpointSlice) {
+        let mut slice = slice.clone();
+        annotate(parent, &mut slice.metadata);
+        self.update.push(slice);
     }
 }
 
@@ -166,6 +198,16 @@ pub(crate) fn plan(
         plan.tally.desired = plan.tally.desired.max(1);
     }
     plan
+}
+
+/// Leaves endpoints the hints that they have, for those who work hints out last.
+pub(crate) fn keep_hints(groups: &mut [Group], present: &[Arc<EndpointSlice>]) {
+    let endpoints = present.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let hints: HashMap<String, _> =
+        endpoints.map(|endpoint| (identity(endpoint), &endpoint.hints)).collect();
+    for endpoint in groups.iter_mut().flat_map(|group| &mut group.endpoints) {
+        endpoint.hints = hints.get(&identity(endpoint)).copied().cloned().flatten();
+    }
 }
 
 fn fits(slice: &EndpointSlice, group: &Group) -> bool {

@@ -111,3 +111,11 @@ fn traffic_may_prefer_what_is_close() {
     let hints = groups[0].endpoints[0].hints.as_ref().unwrap();
     assert_eq!(hints.for_zones.as_ref().unwrap()[0].name, "z");
 }
+
+#[test]
+fn only_what_is_ready_is_preferred() {
+    let service = service(json!({ "trafficDistribution": "PreferSameNode" }));
+    let deleted = json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" });
+    let groups = groups(&service, &[pod("1", 80, deleted)]);
+    assert_eq!(groups[0].endpoints[0].hints, None);
+}

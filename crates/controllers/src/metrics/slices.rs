@@ -149,9 +149,10 @@ impl ServiceSliceMetrics {
         })
     }
 
-    /// A look changed so many slices. Hints by topology are not made here.
-    pub(crate) fn changed(&self, distribution: Option<&str>, slices: usize) {
-        let labels = ["Disabled", distribution.map_or("", known)];
+    /// A look changed so many slices, for a service with hints by topology or without.
+    pub(crate) fn changed(&self, is_auto: bool, distribution: Option<&str>, slices: usize) {
+        let topology = if is_auto { "Auto" } else { "Disabled" };
+        let labels = [topology, distribution.map_or("", known)];
         self.changed.with_label_values(&labels).observe(number(slices));
     }
 

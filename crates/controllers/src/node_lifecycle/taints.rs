@@ -24,7 +24,7 @@ const OURS: [(&str, &str); 9] = [
 ];
 
 /// Whether the node is ready.
-pub(super) fn is_ready(node: &Node) -> bool {
+pub(crate) fn is_ready(node: &Node) -> bool {
     condition(node, "Ready").is_some_and(|condition| condition.status == "True")
 }
 

@@ -47,6 +47,8 @@ mod tokens;
 #[cfg(test)]
 mod told;
 #[cfg(test)]
+mod topology;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod workloads;
