@@ -153,6 +153,12 @@ async fn ask_webhooks(
     Ok(())
 }
 
+/// What the gates that are open allow.
+fn allowed(ctx: &RequestContext) -> validation::Allowed {
+    let features = &ctx.server.config.features;
+    validation::Allowed { scale_to_zero: features.is_enabled("HPAScaleToZero") }
+}
+
 async fn create_prepared(
     ctx: &RequestContext,
     resource: &Resource,
@@ -166,7 +172,7 @@ async fn create_prepared(
         Some(version) => custom::write::validate_create(ctx, version, object),
         None => {
             let (gvk, object) = resource.validated(object, &served);
-            validation::validate_create(gvk, object)
+            validation::validate_create_with(gvk, object, allowed(ctx))
         }
     };
     refuse_findings(&custom::write::told_kind(resource, object), &name, findings)?;
@@ -455,7 +461,7 @@ async fn store_update(
         None => {
             let (gvk, new) = resource.validated(new, &served);
             let (_, old) = resource.validated(old, &old_served);
-            validation::validate_update(gvk, request.subresource, new, old)
+            validation::validate_update_with(gvk, request.subresource, (new, old), allowed(ctx))
         }
     };
     // Upstream validates metadata twice on update, and lists what it finds twice.

@@ -10,7 +10,9 @@ mod behavior;
 mod metrics;
 mod replicas;
 mod sources;
+mod zero;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ use serde_json::{Value, json};
 use self::ambiguity::Selectors;
 use self::behavior::{Past, normalize};
 use self::sources::{Failure, Measured};
+use self::zero::{SCALED_TO_ZERO, Zero};
 use crate::context::Context;
 use crate::reconcile::work;
 use crate::scale_target::{ScaleTarget, ScaleTargets};
@@ -40,6 +43,8 @@ use crate::selection::key_of;
 const PERIOD: Duration = Duration::from_secs(15);
 /// Upstream's `--horizontal-pod-autoscaler-tolerance`.
 const TOLERANCE: f64 = 0.1;
+/// Why a target gets the fewest replicas that it may have.
+const TOO_FEW: &str = "Current number of replicas below Spec.MinReplicas";
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
@@ -161,18 +166,20 @@ impl Pass<'_> {
         self.set("AbleToScale", "True", "SucceededGetScale", text.to_owned());
         let (least, most) = (spec.min_replicas.unwrap_or(1), spec.max_replicas);
         let current = target.replicas;
+        let zero = self.zero();
         let (desired, reason) = match current {
-            0 if least != 0 => {
+            0 if !zero.may_return() => {
                 let text = "scaling is disabled since the replica count of the target is zero";
                 self.set("ScalingActive", "False", "ScalingDisabled", text.to_owned());
+                if !zero.is_open {
+                    self.conditions.retain(|condition| condition.type_ != SCALED_TO_ZERO);
+                }
                 (0, String::new())
             }
             current if current > most => {
                 (most, "Current number of replicas above Spec.MaxReplicas".to_owned())
             }
-            current if current < least => {
-                (least, "Current number of replicas below Spec.MinReplicas".to_owned())
-            }
+            current if current < least && current != 0 => (least, TOO_FEW.to_owned()),
             current => match self.measure(key, &target).await {
                 Err(why) => {
                     self.failed = true;
@@ -180,11 +187,18 @@ impl Pass<'_> {
                     return self.write(Some(&target), Some((current, false))).await;
                 }
                 Ok(wanted) => {
-                    let reason = match wanted.replicas {
-                        replicas if replicas > current => format!("{} above target", wanted.metric),
-                        _ => "All metrics below target".to_owned(),
+                    let reason = match wanted.replicas.cmp(&current) {
+                        Ordering::Greater => format!("{} above target", wanted.metric),
+                        Ordering::Less => "All metrics below target".to_owned(),
+                        Ordering::Equal => String::new(),
                     };
-                    (self.bound(key, current, wanted.replicas), reason)
+                    match self.bound(key, current, wanted.replicas) {
+                        // A behavior limits only what changes.
+                        bound if current == 0 && bound < least => {
+                            (least, if reason.is_empty() { TOO_FEW.to_owned() } else { reason })
+                        }
+                        bound => (bound, reason),
+                    }
                 }
             },
         };
@@ -192,6 +206,10 @@ impl Pass<'_> {
             return self.write(Some(&target), Some((desired, false))).await;
         }
         self.rescale(key, &target, desired, &reason).await
+    }
+
+    fn zero(&self) -> Zero {
+        Zero::of(self.autoscaler, &self.controller.ctx.config.features)
     }
 
     /// Applies windows, rates and bounds.
@@ -234,6 +252,13 @@ impl Pass<'_> {
         let text = format!("the HPA controller was able to update the target scale to {desired}");
         self.set("AbleToScale", "True", "SucceededRescale", text);
         self.event(EventType::Normal, "SuccessfulRescale", size);
+        match self.zero().after(target.replicas, desired) {
+            Some((is_scaled, (reason, text))) => {
+                let flag = if is_scaled { "True" } else { "False" };
+                self.set(SCALED_TO_ZERO, flag, reason, text.to_owned());
+            }
+            None => self.conditions.retain(|condition| condition.type_ != SCALED_TO_ZERO),
+        }
         {
             let mut all = self.controller.past.lock().unwrap_or_else(PoisonError::into_inner);
             let past = all.entry(key.clone()).or_default();
@@ -264,7 +289,7 @@ impl Pass<'_> {
             match answer {
                 Ok(measured) => {
                     self.metrics.push(measured.status);
-                    if measured.replicas > wanted.replicas {
+                    if wanted.replicas == 0 || measured.replicas > wanted.replicas {
                         wanted = Wanted { replicas: measured.replicas, metric: measured.name };
                     }
                 }
@@ -408,8 +433,8 @@ impl Pass<'_> {
 /// Which way a target goes, as metrics call it.
 fn direction(from: i32, to: i32) -> &'static str {
     match to.cmp(&from) {
-        std::cmp::Ordering::Greater => "scale_up",
-        std::cmp::Ordering::Less => "scale_down",
-        std::cmp::Ordering::Equal => "none",
+        Ordering::Greater => "scale_up",
+        Ordering::Less => "scale_down",
+        Ordering::Equal => "none",
     }
 }

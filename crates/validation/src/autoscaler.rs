@@ -10,11 +10,27 @@ use crate::node::{Findings, Node};
 const WINDOW_MAX_SECS: i64 = 3600;
 const PERIOD_MAX_SECS: i64 = 1800;
 
-pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
+/// A new autoscaler; `least` is the smallest number that its `minReplicas` may be.
+pub(crate) fn create(object: &Node<'_>, least: i64, out: &mut Findings) {
+    validate(object, least, true, out);
+}
+
+/// A changed one: the zero that it had may stay, and so may what it scales.
+pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, least: i64, out: &mut Findings) {
+    let before = old.get("spec").get("minReplicas");
+    let least = if before.is_set() && before.int() == 0 { 0 } else { least };
+    let target = |object: &Node<'_>| {
+        let target = object.get("spec").get("scaleTargetRef");
+        ["apiVersion", "kind"].map(|field| target.get(field).text().to_owned())
+    };
+    validate(new, least, target(new) != target(old), out);
+}
+
+fn validate(object: &Node<'_>, least: i64, is_new_target: bool, out: &mut Findings) {
     let spec = object.get("spec");
     let (min, max) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-    if min.is_set() && min.int() < 1 {
-        out.push(min.invalid("must be greater than or equal to 1"));
+    if min.is_set() && min.int() < least {
+        out.push(min.invalid(format!("must be greater than or equal to {least}")));
     }
     if max.int() == 0 {
         out.push(FieldError::required(&max.path, "must be set and greater than 0"));
@@ -25,7 +41,7 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
         let detail = "must be greater than or equal to `minReplicas`";
         out.push(FieldError::invalid(&max.path, max.int(), detail));
     }
-    reference(&spec.get("scaleTargetRef"), true, out);
+    reference(&spec.get("scaleTargetRef"), is_new_target, out);
     let scales_to_zero =
         |metric: Node<'_>| matches!(metric.get("type").text(), "Object" | "External");
     if min.is_set() && min.int() == 0 && !spec.get("metrics").items().any(scales_to_zero) {

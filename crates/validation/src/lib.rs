@@ -87,8 +87,31 @@ pub use printed::compact as internal_json;
 
 use self::node::{Findings, Node};
 
+/// What a gate that is open allows; by default all are as upstream's are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowed {
+    /// Autoscalers whose target may have no replicas: `HPAScaleToZero`.
+    pub scale_to_zero: bool,
+}
+
+impl Allowed {
+    /// The smallest number that `minReplicas` of an autoscaler may be.
+    fn min_replicas(self) -> i64 {
+        i64::from(!self.scale_to_zero)
+    }
+}
+
 /// Findings about a new object; none means valid.
 pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError> {
+    validate_create_with(gvk, object, Allowed::default())
+}
+
+/// The same, where some gates are open.
+pub fn validate_create_with(
+    gvk: &GroupVersionKind,
+    object: &Value,
+    allowed: Allowed,
+) -> Vec<FieldError> {
     let mut out = Vec::new();
     let object = Node::root(object);
     let namespaced =
@@ -116,6 +139,9 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> Vec<FieldError
         ("", "Pod") => pod::create(&object, &mut out),
         ("apps", "StatefulSet") => workload::new_stateful_set(&object, &mut out),
         ("apps", "ControllerRevision") => controller_revision::create(&object, &mut out),
+        ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
+            autoscaler::create(&object, allowed.min_replicas(), &mut out);
+        }
         ("batch", "Job") => batch::job::create(&object, &mut out),
         ("batch", "CronJob") => batch::cron_job::create(&object, &mut out),
         ("certificates.k8s.io", "CertificateSigningRequest") => {
@@ -143,6 +169,16 @@ pub fn validate_update(
     new: &Value,
     old: &Value,
 ) -> Vec<FieldError> {
+    validate_update_with(gvk, subresource, (new, old), Allowed::default())
+}
+
+/// The same of the new and the old object, where some gates are open.
+pub fn validate_update_with(
+    gvk: &GroupVersionKind,
+    subresource: &str,
+    (new, old): (&Value, &Value),
+    allowed: Allowed,
+) -> Vec<FieldError> {
     let mut out = Vec::new();
     let (new, old) = (Node::root(new), Node::root(old));
     metadata::update(gvk, &new, &old, &mut out);
@@ -152,6 +188,8 @@ pub fn validate_update(
         status::update(gvk, &new, &old, &mut out);
     } else if gvk.group.is_empty() {
         core_update(gvk, subresource, &new, &old, &mut out);
+    } else if gvk.kind == "HorizontalPodAutoscaler" && gvk.version == "v2" {
+        autoscaler::update(&new, &old, allowed.min_replicas(), &mut out);
     } else {
         group_update(gvk, &new, &old, &mut out);
     }
@@ -373,9 +411,6 @@ fn simple_other(gvk: &GroupVersionKind, object: &Node<'_>, out: &mut Findings) {
         ("apps", "ReplicaSet") => workload::replica_set(object, out),
         ("authorization.k8s.io", kind) if kind.ends_with("AccessReview") => {
             access_review::validate(kind, object, out);
-        }
-        ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v2" => {
-            autoscaler::validate(object, out);
         }
         ("certificates.k8s.io", "ClusterTrustBundle") => {
             cluster_trust_bundle::validate(object, out);

@@ -220,6 +220,41 @@ fn the_replicas_of_an_autoscaler_stand_in_order() {
 }
 
 #[test]
+fn an_autoscaler_may_go_down_to_zero_behind_its_gate() {
+    let gvk = GroupVersionKind::new("autoscaling", "v2", "HorizontalPodAutoscaler");
+    let autoscaler = |least: i32, kind: &str| {
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+        let metric = match kind {
+            "External" => json!({"type": kind, "external": {"metric": {"name": "q"},
+                "target": {"type": "Value", "value": "1"}}}),
+            _ => json!({"type": "Resource", "resource": {"name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": 50}}}),
+        };
+        json!({"metadata": {"name": "h", "namespace": "n", "resourceVersion": "1"}, "spec": {
+            "minReplicas": least, "maxReplicas": 3, "scaleTargetRef": target, "metrics": [metric]}})
+    };
+    let told = |findings: Vec<FieldError>| -> Vec<String> {
+        findings.iter().map(ToString::to_string).collect()
+    };
+    let open = Allowed { scale_to_zero: true };
+    let zero = autoscaler(0, "External");
+    let closed = ["spec.minReplicas: Invalid value: 0: must be greater than or equal to 1"];
+    assert_eq!(told(validate_create(&gvk, &zero)), closed);
+    assert_eq!(told(validate_create_with(&gvk, &zero, open)), [""; 0]);
+    let below = ["spec.minReplicas: Invalid value: -1: must be greater than or equal to 0"];
+    assert_eq!(told(validate_create_with(&gvk, &autoscaler(-1, "External"), open)), below);
+    let others =
+        ["spec.metrics: Forbidden: must specify at least one Object or External metric to \
+                   support scaling to zero replicas"];
+    assert_eq!(told(validate_create_with(&gvk, &autoscaler(0, "cpu"), open)), others);
+    let one = autoscaler(1, "External");
+    assert_eq!(told(validate_update(&gvk, "", &zero, &one)), closed);
+    assert_eq!(told(validate_update_with(&gvk, "", (&zero, &one), open)), [""; 0]);
+    // What was set when the gate was open may stay.
+    assert_eq!(told(validate_update(&gvk, "", &zero, &zero)), [""; 0]);
+}
+
+#[test]
 fn webhooks_are_called_over_https_and_on_named_conditions() {
     let gvk = GroupVersionKind::new(
         "admissionregistration.k8s.io",

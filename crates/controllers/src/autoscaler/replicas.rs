@@ -220,7 +220,8 @@ struct Groups {
 }
 
 /// How many replicas a value asks for that is not of pods: as many times more as it is more than
-/// the target, or as many as share it.
+/// the target, or as many as share it. What has none gets one for each target, and no tolerance
+/// keeps it where it is.
 pub(super) fn for_value(
     value: i64,
     target: i64,
@@ -228,8 +229,11 @@ pub(super) fn for_value(
     (current, ready): (i32, i32),
     tolerance: Tolerance,
 ) -> i32 {
+    if current == 0 {
+        return rounded(over(value, target).ceil());
+    }
     if is_average {
-        let ratio = over(value, target.saturating_mul(i64::from(current.max(1))));
+        let ratio = over(value, target.saturating_mul(i64::from(current)));
         return if tolerance.allows(ratio) { current } else { rounded(over(value, target).ceil()) };
     }
     let ratio = over(value, target);

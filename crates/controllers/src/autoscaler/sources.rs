@@ -242,6 +242,8 @@ impl Pass<'_> {
         let average = wanted.average_value.as_ref();
         let ready = match average {
             Some(_) => 0,
+            // There are no pods.
+            None if target.replicas == 0 => 0,
             None => {
                 let pods = self.pods(key, target).await?;
                 let ready = pods.iter().filter(|pod| api::pod::is_ready(pod)).count();

@@ -435,3 +435,75 @@ async fn a_target_follows_only_what_is_beyond_its_tolerance() {
         api.eventually(tolerance, |api| self::replicas(api) == replicas).await;
     }
 }
+
+const QUEUE: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/n/queue";
+
+/// A target that has a replica for every five in a queue, as soon as possible, but for the fewest.
+fn queued(api: &MemoryApi, replicas: i32, length: &str, more: &Value) {
+    namespace(api);
+    widget(api, replicas);
+    api.answers(QUEUE, json!({ "items": [{ "value": length }] }));
+    let target = json!({ "type": "AverageValue", "averageValue": "5" });
+    let metric = json!({ "type": "External",
+        "external": { "metric": { "name": "queue" }, "target": target } });
+    let mut spec = json!({ "minReplicas": 0, "metrics": [metric],
+        "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } } });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    autoscaler_with(api, &spec);
+}
+
+const SCALED: &str = "the HPA controller scaled the workload to zero";
+const NOT_SCALED: &str = "the HPA controller did not scale the workload to zero";
+const DISABLED: &str = "scaling is disabled since the replica count of the target is zero";
+
+#[tokio::test]
+async fn a_target_goes_down_to_zero_and_returns() {
+    let running = Running::start();
+    let api = &running.api;
+    queued(api, 2, "0", &json!({}));
+    api.tells("SuccessfulRescale", "New size: 0; reason: All metrics below target").await;
+    says(api, "ScaledToZero", json!(["True", "ScaledToZero", SCALED])).await;
+    assert_eq!(replicas(api), 0);
+    api.answers(QUEUE, json!({ "items": [{ "value": "12" }] }));
+    api.patch(&format!("{AUTOSCALERS}/a"), &json!({ "spec": { "maxReplicas": 6 } }));
+    let text = "New size: 3; reason: external metric queue(nil) above target";
+    api.tells("SuccessfulRescale", text).await;
+    says(api, "ScaledToZero", json!(["False", "NotScaledToZero", NOT_SCALED])).await;
+    assert_eq!(replicas(api), 3);
+}
+
+#[tokio::test]
+async fn a_target_at_zero_gets_its_least_when_that_is_raised() {
+    let running = Running::start();
+    let api = &running.api;
+    queued(api, 2, "0", &json!({}));
+    says(api, "ScaledToZero", json!(["True", "ScaledToZero", SCALED])).await;
+    api.patch(&format!("{AUTOSCALERS}/a"), &json!({ "spec": { "minReplicas": 2 } }));
+    let text = "New size: 2; reason: Current number of replicas below Spec.MinReplicas";
+    api.tells("SuccessfulRescale", text).await;
+    says(api, "ScaledToZero", json!(["False", "NotScaledToZero", NOT_SCALED])).await;
+}
+
+#[tokio::test]
+async fn a_target_that_somebody_else_brought_to_zero_stays_there() {
+    let running = Running::start();
+    let api = &running.api;
+    queued(api, 0, "12", &json!({}));
+    says(api, "ScalingActive", json!(["False", "ScalingDisabled", DISABLED])).await;
+    assert_eq!(replicas(api), 0);
+}
+
+#[tokio::test]
+async fn without_the_gate_nothing_returns_from_zero() {
+    let api = MemoryApi::default();
+    queued(&api, 0, "12", &json!({}));
+    let scaled = json!([{ "type": "ScaledToZero", "status": "True", "reason": "ScaledToZero",
+        "message": SCALED, "lastTransitionTime": "2020-01-01T00:00:00Z" }]);
+    let status = json!({ "status": { "desiredReplicas": 0, "conditions": scaled } });
+    api.patch(&format!("{AUTOSCALERS}/a"), &status);
+    let running = Running::start_ungated(api);
+    let api = &running.api;
+    says(api, "ScalingActive", json!(["False", "ScalingDisabled", DISABLED])).await;
+    assert_eq!(condition(api, "ScaledToZero"), Value::Null);
+    assert_eq!(replicas(api), 0);
+}

@@ -373,9 +373,7 @@ async fn a_claim_says_since_when_no_pod_refers_to_it() {
 
 #[tokio::test]
 async fn without_the_gate_the_condition_stays_as_it_was() {
-    let running = Running::start_configured(|config| {
-        config.features = features::Features::default();
-    });
+    let running = Running::start_ungated(MemoryApi::default());
     let api = &running.api;
     namespace(api);
     let condition = json!({ "type": "Unused", "status": "True" });

@@ -50,6 +50,11 @@ impl Running {
         Self::start_configured_on(api, |_| {})
     }
 
+    /// With no gates open but upstream's.
+    pub(crate) fn start_ungated(api: MemoryApi) -> Self {
+        Self::start_configured_on(api, |config| config.features = features::Features::default())
+    }
+
     /// With a clock that passes with tokio's, which a test pauses.
     pub(crate) fn start_timed() -> Self {
         Self::start_timed_with(|_| {})
@@ -174,7 +179,8 @@ fn config() -> controllers::Config {
 const GATES: &str = "DRADeviceTaintRules=true,ClusterTrustBundle=true,GenericWorkload=true,\
                      PodCertificateRequest=true,StorageVersionMigrator=true,\
                      MaxUnavailableStatefulSet=true,StorageVersionAPI=true,\
-                     DRAResourcePoolStatus=true,PersistentVolumeClaimUnusedSinceTime=true";
+                     DRAResourcePoolStatus=true,PersistentVolumeClaimUnusedSinceTime=true,\
+                     HPAScaleToZero=true";
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
