@@ -35,6 +35,23 @@ pub(crate) struct Discovery {
     pub(crate) resources: Vec<Discovered>,
     /// Group version and why.
     pub(crate) failures: Vec<(String, String)>,
+    /// Group versions that the list of groups calls by something that is none, and by what.
+    pub(crate) unparsed: Vec<(GroupVersion, String)>,
+}
+
+impl Discovery {
+    /// The first resource of these, if there is one, whose group version is none: what it is
+    /// called.
+    pub(crate) fn unparsed(&self, is_wanted: impl Fn(&Discovered) -> bool) -> Option<&str> {
+        let has = |served: &GroupVersion| {
+            self.resources.iter().any(|resource| {
+                (&resource.group, &resource.version) == (&served.group, &served.version)
+                    && is_wanted(resource)
+            })
+        };
+        let first = self.unparsed.iter().find(|(served, _)| has(served));
+        first.map(|(_, text)| text.as_str())
+    }
 }
 
 /// Asks the server.
@@ -47,12 +64,15 @@ pub(crate) async fn discover(client: &Client) -> Result<Discovery, ClientError> 
     let groups: APIGroupList = get(client, "/apis").await?;
     for group in groups.groups {
         let preferred = group.preferred_version.as_ref().map(|v| v.version.clone());
-        let mut versions: Vec<String> = group.versions.into_iter().map(|v| v.version).collect();
+        let mut versions = group.versions;
         // A resource that the preferred version lacks is taken from the next one that has it.
-        versions.sort_by_key(|version| Some(version) != preferred.as_ref());
-        for version in versions {
-            let path = format!("/apis/{}/{version}", group.name);
-            let group_version = GroupVersion::new(&*group.name, version);
+        versions.sort_by_key(|served| Some(&served.version) != preferred.as_ref());
+        for served in versions {
+            let path = format!("/apis/{}/{}", group.name, served.version);
+            let group_version = GroupVersion::new(&*group.name, served.version);
+            if served.group_version.matches('/').count() > 1 {
+                discovery.unparsed.push((group_version.clone(), served.group_version));
+            }
             add(client, &path, &group_version, &mut discovery).await;
         }
     }

@@ -91,7 +91,14 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
 /// Deletes everything in the namespace and says what is left.
 async fn empty(client: &Client, namespace: &str) -> Result<Findings, ClientError> {
     let discovery = discover(client).await?;
-    let mut findings = Findings::new(discovery.failures);
+    let unparsed = discovery
+        .unparsed(|resource| resource.namespaced && resource.can(&["delete"]))
+        .map(str::to_owned);
+    let mut findings = Findings::new(discovery.failures, unparsed);
+    if findings.is_unparsed() {
+        // What is there cannot be told, and nothing may be left behind.
+        return Ok(findings);
+    }
     let deletable =
         |resource: &Discovered| resource.namespaced && resource.can(&["list", "delete"]);
     let (pods, others): (Vec<_>, Vec<_>) = discovery

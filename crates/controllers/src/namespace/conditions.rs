@@ -16,6 +16,8 @@ use crate::discovery::Discovered;
 pub(super) struct Findings {
     /// Groups that could not be discovered, and why.
     discovery: Vec<(String, String)>,
+    /// What a group version is called that cannot be parsed.
+    unparsed: Option<String>,
     /// Deletions that failed, or did nothing.
     failures: Vec<String>,
     /// How many objects are left of each resource.
@@ -27,8 +29,12 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Nothing found yet but what discovery said.
-    pub(super) fn new(discovery: Vec<(String, String)>) -> Self {
-        Self { discovery, ..Self::default() }
+    pub(super) fn new(discovery: Vec<(String, String)>, unparsed: Option<String>) -> Self {
+        Self { discovery, unparsed, ..Self::default() }
+    }
+
+    pub(super) fn is_unparsed(&self) -> bool {
+        self.unparsed.is_some()
     }
 
     pub(super) fn add(
@@ -67,6 +73,10 @@ impl Findings {
 
     /// When to look again, `None` when the namespace is empty.
     pub(super) fn wait(&self) -> Option<Outcome> {
+        if self.is_unparsed() {
+            // Only what serves it can mend it.
+            return Some(Outcome::RequeueAfter(FINALIZER_WAIT));
+        }
         if !self.is_anything_left() && self.discovery.is_empty() {
             return None;
         }
@@ -98,12 +108,7 @@ pub(super) fn update(
     let mut after = before.to_vec();
     for (kind, reason, message, bad) in [
         discovery(findings),
-        (
-            "NamespaceDeletionGroupVersionParsingFailure",
-            "ParsedGroupVersions",
-            "All legacy kube types successfully parsed".to_owned(),
-            false,
-        ),
+        parsing(findings),
         content(findings),
         remaining(findings),
         finalizers(findings),
@@ -146,6 +151,20 @@ fn discovery(findings: &Findings) -> Row {
         list.join(", ")
     );
     (kind, "DiscoveryFailed", text, true)
+}
+
+fn parsing(findings: &Findings) -> Row {
+    let kind = "NamespaceDeletionGroupVersionParsingFailure";
+    match &findings.unparsed {
+        None => {
+            let text = "All legacy kube types successfully parsed".to_owned();
+            (kind, "ParsedGroupVersions", text, false)
+        }
+        Some(name) => {
+            let text = format!("unexpected GroupVersion string: {name}");
+            (kind, "GroupVersionParsingFailed", text, true)
+        }
+    }
 }
 
 fn content(findings: &Findings) -> Row {
@@ -272,7 +291,8 @@ mod tests {
                 "NamespaceFinalizersRemaining=False:ContentHasNoFinalizers",
             ]
         );
-        let mut findings = Findings::new(vec![("example.io/v1".to_owned(), "gone".to_owned())]);
+        let mut findings =
+            Findings::new(vec![("example.io/v1".to_owned(), "gone".to_owned())], None);
         let finalizers = BTreeMap::from([("e2e/x".to_owned(), 1)]);
         findings.add("ns", &pods(), Ok(Left { count: 1, finalizers, grace_secs: 0 }));
         assert_eq!(

@@ -29,6 +29,8 @@ mod metric_sources;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod namespaces;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod owners;

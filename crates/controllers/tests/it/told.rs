@@ -43,7 +43,7 @@ fn condition(object: &Value, kind: &str) -> Value {
 }
 
 /// Waits until an object has had this condition, be it for a moment.
-async fn has_said(api: &MemoryApi, path: &str, kind: &str, expected: Value) {
+pub(crate) async fn has_said(api: &MemoryApi, path: &str, kind: &str, expected: Value) {
     api.eventually(&format!("{path}: {kind}: {expected}"), |api| {
         api.history(path).iter().any(|object| condition(object, kind) == expected)
     })
@@ -225,6 +225,40 @@ async fn a_claim_whose_volume_is_anothers_is_lost() {
     api.tells("ClaimMisbound", text).await;
     let path = format!("{CLAIMS}/c");
     api.eventually("it is lost", |api| api.get(&path).unwrap()["status"]["phase"] == "Lost").await;
+}
+
+#[tokio::test]
+async fn a_volume_that_nobody_can_reclaim_has_failed() {
+    for (policy, reason, text) in [
+        (
+            "Delete",
+            "VolumeFailedDelete",
+            "error getting deleter volume plugin for volume \"v\": no deletable volume plugin \
+             matched",
+        ),
+        ("Recycle", "VolumeFailedRecycle", "No recycler plugin found for the volume!"),
+        (
+            "Shred",
+            "VolumeUnknownReclaimPolicy",
+            "Volume has unrecognized PersistentVolumeReclaimPolicy",
+        ),
+    ] {
+        let running = Running::start();
+        let api = &running.api;
+        let gone = json!({ "namespace": "n", "name": "gone", "uid": "gone" });
+        api.create(
+            "/api/v1/persistentvolumes",
+            json!({ "metadata": { "name": "v" }, "spec": { "accessModes": ["ReadWriteOnce"],
+                "capacity": { "storage": "1Gi" }, "persistentVolumeReclaimPolicy": policy,
+                "csi": { "driver": "d", "volumeHandle": "v" }, "claimRef": gone } }),
+        );
+        api.tells(reason, text).await;
+        api.eventually("it has failed", |api| {
+            let status = &api.get("/api/v1/persistentvolumes/v").unwrap()["status"];
+            status["phase"] == "Failed" && status["message"] == text
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
