@@ -28,10 +28,17 @@ pub(crate) async fn run(ctx: Context) {
     let informers = &ctx.informers;
     tokio::join!(informers.services.synced(), informers.nodes.synced());
     let changed = queue.clone();
-    informers.services.on_change(move |key, change| {
-        if !matches!(change, Change::Deleted(_)) {
-            changed.add(key.clone());
+    let teller = recorder.clone();
+    informers.services.on_change(move |key, change| match change {
+        // With the service its status is gone, and that is all that there was of its balancer.
+        Change::Deleted(service) if wants(service) && !present(service).is_empty() => {
+            let (before, after) = events(false, true, false);
+            for (kind, reason, text) in before.into_iter().chain(after) {
+                teller.record(&Regarding::object(&**service), kind, reason, text);
+            }
         }
+        Change::Deleted(_) => {}
+        _ => changed.add(key.clone()),
     });
     let (this, nodes) = (ctx.clone(), queue.clone());
     informers.nodes.on_change(move |_, change| {
@@ -63,11 +70,10 @@ async fn sync(
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
     let Some(service) = ctx.informers.services.get(key) else { return Ok(Outcome::Done) };
-    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let present = status.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default();
+    let present = present(&service);
     let wanted = if is_ours(&service) {
         ingress(&service, &ctx.informers.nodes.list())
-    } else if is_load_balancer(&service) {
+    } else if is_load_balancer(&service) && !wants(&service) {
         // Another class: another controller's.
         return Ok(Outcome::Done);
     } else {
@@ -155,9 +161,20 @@ fn is_load_balancer(service: &Service) -> bool {
     service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
 }
 
-fn is_ours(service: &Service) -> bool {
+/// Whether it is a balancer of the default class, even if the service is about to go.
+fn wants(service: &Service) -> bool {
     let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_ref());
-    is_load_balancer(service) && class.is_none() && service.metadata.deletion_timestamp.is_none()
+    is_load_balancer(service) && class.is_none()
+}
+
+fn is_ours(service: &Service) -> bool {
+    wants(service) && service.metadata.deletion_timestamp.is_none()
+}
+
+/// What the status says.
+fn present(service: &Service) -> Vec<LoadBalancerIngress> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    status.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default()
 }
 
 /// One entry per ready node and family of the service, in the order of node names.

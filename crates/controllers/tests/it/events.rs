@@ -417,16 +417,75 @@ async fn a_balancer_that_cannot_be_written_is_told() {
     let running = Running::start();
     let api = &running.api;
     namespace(api);
-    api.create(
-        "/api/v1/nodes",
-        json!({ "metadata": { "name": "a" }, "status": {
-            "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
-            "conditions": [{ "type": "Ready", "status": "True" }] } }),
-    );
+    addressed_node(api, "a", "192.0.2.1");
     api.refuse(Method::PATCH, "/services/s/status");
     service(api, "LoadBalancer");
     let why = format!("failed to update load balancer status: {REFUSED}");
     api.tells("SyncLoadBalancerFailed", &format!("Error syncing load balancer: {why}")).await;
+}
+
+/// A ready node with an address.
+fn addressed_node(api: &MemoryApi, name: &str, address: &str) {
+    api.create(
+        "/api/v1/nodes",
+        json!({ "metadata": { "name": name }, "status": {
+            "addresses": [{ "type": "InternalIP", "address": address }],
+            "conditions": [{ "type": "Ready", "status": "True" }] } }),
+    );
+}
+
+#[tokio::test]
+async fn a_balancer_tells_what_becomes_of_it() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    addressed_node(api, "a", "192.0.2.1");
+    service(api, "LoadBalancer");
+    api.tells("EnsuringLoadBalancer", "Ensuring load balancer").await;
+    api.tells("EnsuredLoadBalancer", "Ensured load balancer").await;
+    addressed_node(api, "b", "192.0.2.2");
+    api.tells("UpdatedLoadBalancer", "Updated load balancer with new hosts").await;
+    api.refuse(Method::PATCH, "/services/s/status");
+    addressed_node(api, "c", "192.0.2.3");
+    let text = format!(
+        "Error updating load balancer with new hosts [a b c] [node names limited, total number of \
+         nodes: 3], error: {REFUSED}"
+    );
+    api.tells("UpdateLoadBalancerFailed", &text).await;
+    api.refuse_nothing();
+    let unavailable =
+        json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } });
+    for name in ["a", "b", "c"] {
+        api.patch(&format!("/api/v1/nodes/{name}"), &unavailable);
+    }
+    let text = "There are no available nodes for LoadBalancer";
+    api.tells("UnAvailableLoadBalancer", text).await;
+}
+
+#[tokio::test]
+async fn a_balancer_goes_with_its_service() {
+    // One service is gone at once, the other one when somebody has let it go.
+    for finalizers in [json!([]), json!(["test/hold"])] {
+        let running = Running::start();
+        let api = &running.api;
+        namespace(api);
+        addressed_node(api, "a", "192.0.2.1");
+        service(api, "LoadBalancer");
+        let path = format!("{SERVICES}/s");
+        let is_held = finalizers != json!([]);
+        api.patch(&path, &json!({ "metadata": { "finalizers": finalizers } }));
+        api.tells("EnsuredLoadBalancer", "Ensured load balancer").await;
+        api.delete(&path);
+        api.tells("DeletingLoadBalancer", "Deleting load balancer").await;
+        api.tells("DeletedLoadBalancer", "Deleted load balancer").await;
+        if is_held {
+            api.eventually("it has no address", |api| {
+                let service = api.get(&path).unwrap();
+                service["status"]["loadBalancer"]["ingress"].is_null()
+            })
+            .await;
+        }
+    }
 }
 
 #[tokio::test]
