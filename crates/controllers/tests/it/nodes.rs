@@ -42,6 +42,32 @@ fn are_closed(api: &MemoryApi) -> bool {
 }
 
 #[tokio::test]
+async fn a_node_without_a_network_takes_no_new_pods() {
+    let running = Running::start();
+    let api = &running.api;
+    node(api, "a", "a", "True");
+    let network = |status: &str| {
+        let conditions = json!([{ "type": "Ready", "status": "True" },
+            { "type": "NetworkUnavailable", "status": status }]);
+        api.patch(&format!("{NODES}/a"), &json!({ "status": { "conditions": conditions } }));
+    };
+    let taints = |api: &MemoryApi| {
+        let node = api.get(&format!("{NODES}/a")).unwrap();
+        node["spec"]["taints"].as_array().cloned().unwrap_or_default()
+    };
+    network("True");
+    api.eventually("it is tainted", |api| {
+        let taints = taints(api);
+        taints.len() == 1
+            && taints[0]["key"] == "node.kubernetes.io/network-unavailable"
+            && taints[0]["effect"] == "NoSchedule"
+    })
+    .await;
+    network("False");
+    api.eventually("it is open again", |api| taints(api).is_empty()).await;
+}
+
+#[tokio::test]
 async fn nodes_of_a_zone_are_given_up_one_after_the_other() {
     let running = Running::start();
     let api = &running.api;

@@ -282,6 +282,9 @@ async fn a_deployment_goes_back_where_an_annotation_asks_for_it() {
     let go_back = |to: &str| json!({ "metadata": { "annotations": { key: to } } });
     api.patch(&path, &go_back("0"));
     api.eventually("the first image runs again", |api| is_running(api, "one")).await;
+    api.patch(&path, &go_back("3"));
+    let text = "The rollback revision contains the same template as current deployment \"web\"";
+    api.tells("DeploymentRollbackTemplateUnchanged", text).await;
     api.patch(&path, &go_back("77"));
     api.eventually("what cannot be is told", |api| {
         let has = |reason: &str, text: &str| {

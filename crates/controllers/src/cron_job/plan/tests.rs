@@ -76,6 +76,17 @@ fn runs_that_were_missed_are_told() {
 }
 
 #[test]
+fn a_run_whose_deadline_is_over_is_missed() {
+    let cron = cron(&json!({ "startingDeadlineSeconds": 10 }), &json!({}));
+    let mut late = plan(&cron, &[]);
+    let run = "2026-01-01T12:00:00Z".parse().unwrap();
+    late.judge(&cron, &cron.spec, run, NOW.parse().unwrap());
+    assert_eq!(start(&late), None);
+    let text = "Missed scheduled time to start a job: Thu, 01 Jan 2026 12:00:00 +0000";
+    assert_eq!(late.events, [(EventType::Warning, "MissSchedule", text.to_owned())]);
+}
+
+#[test]
 fn the_list_follows_the_jobs() {
     let done = plan(&cron(&json!({ "suspend": true }), &active("a")), &[job("a", "Complete")]);
     assert_eq!(reasons(&done), ["SawCompletedJob"]);
