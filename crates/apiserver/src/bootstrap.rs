@@ -12,6 +12,7 @@ use meta::{Reason, Status};
 use serde_json::{Value, json};
 
 use crate::handle::Handle;
+use crate::service_ranges::{self, default_range};
 
 /// Writes what is missing.
 pub(crate) async fn run(handle: &Handle) -> Result<(), Status> {
@@ -25,7 +26,8 @@ pub(crate) async fn run(handle: &Handle) -> Result<(), Status> {
         ensure(handle, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
     }
     crate::flow_objects::maintain(handle).await?;
-    ensure(handle, "/apis/networking.k8s.io/v1/servicecidrs", &service_cidr(handle)).await?;
+    default_range::ensure(handle).await?;
+    service_ranges::follow(&handle.server);
     put(handle, "/api/v1/namespaces/kube-system/configmaps", &authentication(handle)).await?;
     crate::token_tracking::ensure(handle).await?;
     crate::identity_lease::ensure(handle).await?;
@@ -71,12 +73,6 @@ fn priority_classes() -> [Value; 2] {
     ]
 }
 
-fn service_cidr(handle: &Handle) -> Value {
-    let (base, prefix) = handle.server.config.service_cluster_ip_range;
-    json!({"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
-        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [format!("{base}/{prefix}")]}})
-}
-
 async fn kubernetes_service(handle: &Handle) -> Result<(), Status> {
     let server = &handle.server;
     let address = server.services.first().to_string();
@@ -89,7 +85,14 @@ async fn kubernetes_service(handle: &Handle) -> Result<(), Status> {
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}});
     // Its address is taken by itself when the store has it already.
     if server.find("", "services", "default", "kubernetes").is_none() {
-        ensure(handle, "/api/v1/namespaces/default/services", &service).await?;
+        let made = ensure(handle, "/api/v1/namespaces/default/services", &service).await;
+        match made {
+            // The ranges that there are say more than the configuration, which has changed.
+            Err(status) if status.is(Reason::Invalid) => {
+                tracing::error!(%status, "the kubernetes service cannot be made");
+            }
+            made => made?,
+        }
     }
     let advertised = server.config.advertise_address;
     if advertised.is_loopback() {

@@ -55,6 +55,11 @@ pub(crate) fn name() -> &'static str {
     &IDENTITY.name
 }
 
+/// What the machine is called.
+pub(crate) fn host() -> &'static str {
+    &IDENTITY.host
+}
+
 /// Renews the Lease until shutdown, where the gate is open.
 pub(crate) async fn run(handle: Handle) {
     let server = &handle.server;

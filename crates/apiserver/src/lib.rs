@@ -27,6 +27,7 @@ mod discovery;
 mod errors;
 mod etag;
 mod event_expiry;
+mod events;
 mod fields;
 mod flow_objects;
 mod handle;

@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) stored_events: IntCounterVec,
     pub(crate) validating_policies: Checks,
     pub(crate) mutating_policies: Checks,
+    pub(crate) node_port_errors: IntCounterVec,
     health: IntGaugeVec,
     health_total: IntCounterVec,
 }
@@ -145,6 +146,12 @@ impl Metrics {
                 "apiserver_storage_events_received_total",
                 "Changes that came from the store.",
                 &["group", "resource"],
+            ),
+            node_port_errors: add.counter(
+                "apiserver_nodeport_repair_port_errors_total",
+                "Node ports that were not as they should be, by what was wrong: leak, repair, \
+                 outOfRange or duplicate.",
+                &["type"],
             ),
             health: add.gauge("kubernetes_healthcheck", "What a check found.", &["name", "type"]),
             health_total: add.counter(

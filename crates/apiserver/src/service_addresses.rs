@@ -3,10 +3,11 @@
 //! In memory, filled from the services at start and kept in step by the service strategy. One
 //! server writes; several would need upstream's allocation objects.
 //!
-//! Addresses come from the range of the configuration and, when that is full or somebody asks for
-//! one of theirs, from those of `ServiceCIDR` objects that are ready.
+//! Addresses come from the ranges of `ServiceCIDR` objects that are ready. The range of the
+//! configuration counts until it has been learnt which there are: it is what the first of them is
+//! made from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use serde_json::Value;
 pub(crate) const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 /// Random tries before the range is searched from one end.
 const TRIES: usize = 64;
-/// A larger range would be of no use, and offsets stay small numbers.
+/// Offsets that are drawn from a large range: more would be of no use.
 const MAX_OFFSETS: u128 = 1 << 20;
 
 /// Why an address or port was not allocated.
@@ -34,7 +35,7 @@ pub(crate) enum AllocationError {
 pub(crate) struct Range {
     base: IpAddr,
     /// Offsets from the base that may be used: 1 to this, inclusive.
-    last: u32,
+    last: u128,
 }
 
 /// What is allocated.
@@ -44,18 +45,19 @@ pub(crate) struct ServiceAddresses {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     taken: HashSet<IpAddr>,
     ports: HashSet<u16>,
-    /// Further ranges, of the same family.
-    more: Vec<Range>,
+    /// Those of the family of the configuration, the preferred ones first.
+    ranges: Vec<Range>,
 }
 
 impl ServiceAddresses {
     /// An empty allocation over a range.
     pub(crate) fn new(range: (IpAddr, u8)) -> Self {
-        Self { own: Range::new(range), state: Mutex::default() }
+        let own = Range::new(range);
+        let (taken, ports) = (HashSet::new(), HashSet::new());
+        Self { own, state: Mutex::new(State { taken, ports, ranges: vec![own] }) }
     }
 
     /// The address of the `kubernetes` service.
@@ -68,23 +70,17 @@ impl ServiceAddresses {
         self.own.base.is_ipv4()
     }
 
-    /// Sets the ranges beside that of the configuration; those of the other family do not count.
-    pub(crate) fn set_more(&self, ranges: impl IntoIterator<Item = (IpAddr, u8)>) {
-        let own = self.own;
-        let ranges = ranges.into_iter().map(Range::new);
-        let is_more = |range: &Range| *range != own && range.base.is_ipv4() == own.base.is_ipv4();
-        self.lock().more = ranges.filter(is_more).collect();
-    }
-
-    /// Whether an address is in one of the ranges.
-    pub(crate) fn covers(&self, address: IpAddr) -> bool {
-        self.own.has(address) || self.lock().more.iter().any(|range| range.has(address))
+    /// Sets the ranges, the preferred ones first; those of the other family do not count.
+    pub(crate) fn set_ranges(&self, ranges: impl IntoIterator<Item = Range>) {
+        let is_ipv4 = self.is_ipv4();
+        let ranges = ranges.into_iter().filter(|range| range.base.is_ipv4() == is_ipv4).collect();
+        self.lock().ranges = ranges;
     }
 
     /// Takes some free address.
     pub(crate) fn allocate(&self) -> Result<IpAddr, AllocationError> {
-        let State { taken, more, .. } = &mut *self.lock();
-        let found = [&self.own].into_iter().chain(&*more).find_map(|range| range.free(taken));
+        let State { taken, ranges, .. } = &mut *self.lock();
+        let found = ranges.iter().find_map(|range| range.free(taken));
         let address = found.ok_or(AllocationError::Full)?;
         taken.insert(address);
         Ok(address)
@@ -92,15 +88,22 @@ impl ServiceAddresses {
 
     /// Takes this address.
     pub(crate) fn reserve(&self, address: IpAddr) -> Result<(), AllocationError> {
-        if !self.covers(address) {
+        let mut state = self.lock();
+        if !state.ranges.iter().any(|range| range.has(address)) {
             return Err(AllocationError::OutOfRange);
         }
-        if self.lock().taken.insert(address) { Ok(()) } else { Err(AllocationError::Taken) }
+        if state.taken.insert(address) { Ok(()) } else { Err(AllocationError::Taken) }
     }
 
-    /// Takes an address for something that is no service.
+    /// Takes an address whatever the ranges, for something that is no service or for a service that
+    /// has it already.
     pub(crate) fn occupy(&self, address: IpAddr) {
         self.lock().taken.insert(address);
+    }
+
+    /// Whether an address is taken.
+    pub(crate) fn is_taken(&self, address: IpAddr) -> bool {
+        self.lock().taken.contains(&address)
     }
 
     /// Gives it back.
@@ -132,6 +135,16 @@ impl ServiceAddresses {
         if self.lock().ports.insert(port) { Ok(()) } else { Err(AllocationError::Taken) }
     }
 
+    /// The node ports that are taken.
+    pub(crate) fn taken_ports(&self) -> BTreeSet<u16> {
+        self.lock().ports.iter().copied().collect()
+    }
+
+    /// Gives a node port back.
+    pub(crate) fn vacate_port(&self, port: u16) {
+        self.lock().ports.remove(&port);
+    }
+
     /// Takes everything a stored service has; what is taken already stays as it is.
     pub(crate) fn adopt(&self, service: &Value) {
         let mut state = self.lock();
@@ -158,37 +171,48 @@ impl ServiceAddresses {
 }
 
 impl Range {
-    fn new((base, prefix): (IpAddr, u8)) -> Self {
+    /// The range of a network address and the length of its prefix.
+    pub(crate) fn new((base, prefix): (IpAddr, u8)) -> Self {
         let bits = if base.is_ipv4() { 32 } else { 128 };
         let host_bits = u32::from(bits - prefix.min(bits));
-        let size = if host_bits >= 20 { MAX_OFFSETS } else { 1 << host_bits };
+        let highest = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1);
         // Neither the network's own address nor, in IPv4, its broadcast address.
-        let reserved = if base.is_ipv4() { 2 } else { 1 };
-        let last = u32::try_from(size.saturating_sub(reserved)).unwrap_or(u32::MAX);
+        let last = if base.is_ipv4() { highest.saturating_sub(1) } else { highest };
         Self { base: network(base, host_bits), last }
     }
 
     /// An address that is not taken.
     fn free(&self, taken: &HashSet<IpAddr>) -> Option<IpAddr> {
-        if self.last < 2 {
+        let last = u32::try_from(self.last.min(MAX_OFFSETS)).unwrap_or(u32::MAX);
+        if last < 2 {
             return None;
         }
         let mut rng = rand::rng();
         // Upstream keeps the lower part for those who choose their address.
-        let lower = (self.last / 16).clamp(1, 256);
+        let lower = (last / 16).clamp(1, 256);
         let is_free = |offset: &u32| !taken.contains(&self.at(*offset));
         for _ in 0..TRIES {
-            let offset = rng.random_range(lower + 1..=self.last.max(lower + 1));
-            if offset <= self.last && is_free(&offset) {
+            let offset = rng.random_range(lower + 1..=last.max(lower + 1));
+            if offset <= last && is_free(&offset) {
                 return Some(self.at(offset));
             }
         }
-        let offset = (lower + 1..=self.last).chain(2..=lower).find(is_free)?;
+        let offset = (lower + 1..=last).chain(2..=lower).find(is_free)?;
         Some(self.at(offset))
     }
 
-    fn has(&self, address: IpAddr) -> bool {
-        self.offset(address).is_some()
+    /// Whether an address is in the range.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        let offset = match (self.base, address) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                u32::from(address).checked_sub(u32::from(base)).map(u128::from)
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                u128::from(address).checked_sub(u128::from(base))
+            }
+            _ => None,
+        };
+        offset.is_some_and(|offset| (1..=self.last).contains(&offset))
     }
 
     fn at(&self, offset: u32) -> IpAddr {
@@ -198,19 +222,6 @@ impl Range {
                 IpAddr::V6(Ipv6Addr::from(u128::from(base).wrapping_add(u128::from(offset))))
             }
         }
-    }
-
-    fn offset(&self, address: IpAddr) -> Option<u32> {
-        let offset = match (self.base, address) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                u128::from(u32::from(address).checked_sub(u32::from(base))?)
-            }
-            (IpAddr::V6(base), IpAddr::V6(address)) => {
-                u128::from(address).checked_sub(u128::from(base))?
-            }
-            _ => return None,
-        };
-        u32::try_from(offset).ok().filter(|offset| (1..=self.last).contains(offset))
     }
 }
 
@@ -273,16 +284,29 @@ mod tests {
         let addresses = range("10.96.0.0", 30);
         assert_eq!(addresses.allocate().unwrap().to_string(), "10.96.0.2");
         assert_eq!(addresses.allocate(), Err(AllocationError::Full));
-        let more = ["10.97.0.0", "fd00::", "10.96.0.0"].map(|text| text.parse().unwrap());
-        addresses.set_more(more.map(|base: IpAddr| (base, 30)));
+        let ranges = ["10.96.0.0", "10.97.0.0", "fd00::"].map(|text| text.parse().unwrap());
+        let ranges = ranges.map(|base: IpAddr| Range::new((base, 30)));
+        addresses.set_ranges(ranges);
         assert_eq!(addresses.allocate().unwrap().to_string(), "10.97.0.2");
         assert_eq!(addresses.allocate(), Err(AllocationError::Full));
         let other = "10.97.0.1".parse().unwrap();
         assert_eq!(addresses.reserve(other), Ok(()));
-        addresses.set_more([]);
+        addresses.set_ranges([ranges[0]]);
         let gone = "10.97.0.2".parse().unwrap();
         assert_eq!(addresses.reserve(gone), Err(AllocationError::OutOfRange));
-        assert!(addresses.covers(addresses.first()) && !addresses.covers(gone));
+        assert_eq!(addresses.reserve(addresses.first()), Ok(()));
+    }
+
+    #[test]
+    fn all_of_a_large_range_may_be_asked_for() {
+        let check = |text: &str, prefix: u8, address: &str| {
+            Range::new((text.parse().unwrap(), prefix)).has(address.parse().unwrap())
+        };
+        assert!(check("10.0.0.0", 8, "10.255.255.254") && !check("10.0.0.0", 8, "10.255.255.255"));
+        assert!(!check("10.0.0.0", 8, "10.0.0.0") && !check("10.0.0.0", 8, "11.0.0.1"));
+        assert!(check("fd00::", 108, "fd00::f:ffff") && !check("fd00::", 108, "fd00::"));
+        assert!(!check("fd00::", 108, "fd00::10:0") && !check("fd00::", 8, "10.0.0.1"));
+        assert!(check("::", 0, "ffff::1"));
     }
 
     #[test]

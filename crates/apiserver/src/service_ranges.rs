@@ -1,14 +1,16 @@
 //! Follows the objects that say which addresses services may have, and repairs those that say which
 //! they have.
 //!
-//! `ServiceCIDR`s give further ranges; `IPAddress`es that are not of services take addresses out of
-//! them. At start and every few minutes, and whenever an `IPAddress` is deleted, each service's
-//! addresses are compared with their objects.
+//! `ServiceCIDR`s give the ranges; `IPAddress`es that are not of services take addresses out of
+//! them. At start and every few minutes each service's addresses are compared with their objects,
+//! and its node ports with those that are taken; an `IPAddress` also when it is written or deleted.
 
+pub(crate) mod default_range;
+mod node_ports;
 mod repair;
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use admission::View;
 use authn::UserInfo;
@@ -17,8 +19,11 @@ use futures::stream::BoxStream;
 use meta::{Object, Status, WatchEvent};
 use serde_json::Value;
 
+use self::node_ports::NodePorts;
+use self::repair::Repair;
 use crate::handle::Handle;
 use crate::server::Server;
+use crate::service_addresses::Range;
 use crate::write::addresses::{ALLOCATOR, MANAGED_BY};
 
 const GROUP: &str = "networking.k8s.io";
@@ -35,6 +40,11 @@ type Events = BoxStream<'static, Result<WatchEvent, Status>>;
 pub(crate) async fn run(handle: Handle) {
     let server = handle.server.clone();
     let user = UserInfo::new("system:apiserver", &[UserInfo::MASTERS, UserInfo::AUTHENTICATED]);
+    let mut loops = Loops {
+        repair: Repair::default(),
+        node_ports: NodePorts::default(),
+        next: server.clock.monotonic(),
+    };
     while !server.shutdown.is_begun() {
         let watches = async {
             Ok::<_, Status>((
@@ -43,7 +53,7 @@ pub(crate) async fn run(handle: Handle) {
             ))
         };
         match watches.await {
-            Ok((ranges, addresses)) => until_one_ends(&handle, ranges, addresses).await,
+            Ok((ranges, addresses)) => loops.until_one_ends(&handle, ranges, addresses).await,
             Err(status) => tracing::warn!(%status, "service ranges cannot be watched"),
         }
         tokio::select! {
@@ -53,44 +63,66 @@ pub(crate) async fn run(handle: Handle) {
     }
 }
 
-async fn until_one_ends(handle: &Handle, mut ranges: Events, mut addresses: Events) {
-    let server = &handle.server;
-    follow(server);
-    repair::all(handle).await;
-    loop {
-        tokio::select! {
-            event = ranges.next() => match event {
-                Some(Ok(_)) => follow(server),
-                _ => return,
-            },
-            event = addresses.next() => match event {
-                Some(Ok(WatchEvent::Deleted(object))) => {
-                    if is_of_services(&object) {
-                        repair::removed(handle, &object).await;
-                    } else if let Ok(address) = object.header().name.parse() {
-                        server.services.vacate(address);
-                    }
+struct Loops {
+    repair: Repair,
+    node_ports: NodePorts,
+    /// When everything is compared next.
+    next: Instant,
+}
+
+impl Loops {
+    async fn until_one_ends(&mut self, handle: &Handle, mut ranges: Events, mut addresses: Events) {
+        let server = &handle.server;
+        follow(server);
+        loop {
+            let now = server.clock.monotonic();
+            if self.next <= now {
+                self.repair.all(handle).await;
+                self.node_ports.check(handle).await;
+                self.next = now + EVERY;
+            }
+            let due = self.repair.due().map_or(self.next, |due| due.min(self.next));
+            let wait = due.saturating_duration_since(server.clock.monotonic());
+            tokio::select! {
+                event = ranges.next() => match event {
+                    Some(Ok(_)) => follow(server),
+                    _ => return,
+                },
+                event = addresses.next() => match event {
+                    Some(Ok(event)) => self.address(handle, event).await,
+                    _ => return,
+                },
+                () = server.clock.sleep(wait) => self.repair.look_again(handle).await,
+                () = server.shutdown.begun() => return,
+            }
+        }
+    }
+
+    async fn address(&mut self, handle: &Handle, event: WatchEvent) {
+        let services = &handle.server.services;
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                if is_of_services(&object) {
+                    self.repair.look(handle, &object.header().name).await;
+                } else if let Ok(address) = object.header().name.parse() {
+                    services.occupy(address);
                 }
-                Some(Ok(event)) => occupy(server, &event),
-                _ => return,
-            },
-            () = server.clock.sleep(EVERY) => repair::all(handle).await,
-            () = server.shutdown.begun() => return,
+            }
+            WatchEvent::Deleted(object) => {
+                if is_of_services(&object) {
+                    self.repair.removed(handle, &object).await;
+                } else if let Ok(address) = object.header().name.parse() {
+                    services.vacate(address);
+                }
+            }
+            WatchEvent::Bookmark { .. } => {}
         }
     }
 }
 
 /// Takes over the ranges that are ready, and the addresses that others have.
 pub(crate) fn follow(server: &Server) {
-    let mut objects: Vec<Value> = server
-        .list(GROUP, "servicecidrs", "")
-        .iter()
-        .filter_map(|object| object.decode::<Value>().ok())
-        .filter(is_ready)
-        .collect();
-    objects.sort_by(|a, b| a["metadata"]["name"].as_str().cmp(&b["metadata"]["name"].as_str()));
-    let texts = objects.iter().flat_map(|object| object["spec"]["cidrs"].as_array());
-    server.services.set_more(texts.flatten().filter_map(|text| range(text.as_str()?)));
+    server.services.set_ranges(ranges(server, is_ready));
     for address in server.list(GROUP, "ipaddresses", "") {
         if !is_of_services(&address)
             && let Ok(address) = address.header().name.parse()
@@ -100,13 +132,20 @@ pub(crate) fn follow(server: &Server) {
     }
 }
 
-fn occupy(server: &Server, event: &WatchEvent) {
-    if let WatchEvent::Added(object) = event
-        && !is_of_services(object)
-        && let Ok(address) = object.header().name.parse()
-    {
-        server.services.occupy(address);
-    }
+/// The ranges of the objects that are asked for, those of the default one first.
+fn ranges(server: &Server, which: impl Fn(&Value) -> bool) -> Vec<Range> {
+    let mut objects: Vec<Value> = server
+        .list(GROUP, "servicecidrs", "")
+        .iter()
+        .filter_map(|object| object.decode::<Value>().ok())
+        .filter(which)
+        .collect();
+    objects.sort_by_key(|object| {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        (name != default_range::NAME, name)
+    });
+    let texts = objects.iter().flat_map(|object| object["spec"]["cidrs"].as_array());
+    texts.flatten().filter_map(|text| range(text.as_str()?)).map(Range::new).collect()
 }
 
 fn is_of_services(object: &Object) -> bool {

@@ -74,7 +74,6 @@ impl ApiServer {
         drop(stdx::task::spawn("api services", crate::aggregation::run(handle.clone())));
         let conditions = crate::custom::conditions::run(handle.clone());
         spawn("custom resource conditions", &shutdown, conditions);
-        crate::service_ranges::follow(&server);
         if let Some(control) = server.traffic.flow_control() {
             let shares = control.clone().run(shutdown.clone());
             drop(stdx::task::spawn("flow control seats", shares));
@@ -82,6 +81,8 @@ impl ApiServer {
             spawn("flow control objects", &shutdown, follow);
         }
         spawn("service ranges", &shutdown, crate::service_ranges::run(handle.clone()));
+        let default_range = crate::service_ranges::default_range::run(handle.clone());
+        spawn("default service range", &shutdown, default_range);
         spawn("token tracking", &shutdown, crate::token_tracking::run(handle.clone()));
         spawn("identity lease", &shutdown, crate::identity_lease::run(handle.clone()));
         spawn("storage versions", &shutdown, crate::storage_versions::run(handle.clone()));

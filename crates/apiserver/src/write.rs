@@ -605,6 +605,19 @@ pub(crate) fn stored(storage: &Storage, kv: &KeyValue) -> Result<Value, Status> 
     Ok(value)
 }
 
+/// What the store has of an object that was read from a cache, unless it is gone.
+pub(crate) async fn read_stored(
+    server: &crate::server::Server,
+    group: &str,
+    resource: &str,
+    object: &Value,
+) -> Option<Value> {
+    let storage = server.resources.storage(group, resource)?;
+    let name = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    let found = server.store.get(&storage.store_key(name("namespace"), name("name"))).await;
+    stored(storage, found.ok().flatten()?.as_ref()).ok()
+}
+
 /// The storage of a resource that must have one.
 pub(crate) fn storage(resource: &Resource) -> Result<&Storage, Status> {
     resource.storage.as_deref().ok_or_else(errors::no_such_resource)

@@ -2,78 +2,136 @@
 //!
 //! Upstream: `registry/core/service/ipallocator/controller/repairip.go`.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use admission::View;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use meta::{Object, Reason};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::GROUP;
+use super::{GROUP, ranges};
 use crate::bootstrap::send;
+use crate::events::{EventRecorder, Finding, Regarding};
 use crate::handle::Handle;
+use crate::service_addresses::Range;
+use crate::write;
 use crate::write::addresses::{ALLOCATOR, FAMILY, MANAGED_BY, cluster_ips, ip_address};
 
 const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
 const CONTROLLER: &str = "ipallocator-repair-controller";
 /// A service may be on its way while its address is there: upstream's time for a request.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// A write that fails may leave an address for a moment that is younger than the service: upstream's
+/// time.
+const SETTLING: SignedDuration = SignedDuration::from_secs(5);
+/// Addresses that are looked at again when their time has come. The next pass looks at all others.
+const WAITING: usize = 1000;
 
-/// Compares everything with everything.
-pub(super) async fn all(handle: &Handle) {
-    for service in handle.server.list("", "services", "") {
-        if let Ok(service) = service.decode::<Value>() {
-            check_service(handle, &service).await;
-        }
-    }
-    for address in handle.server.list(GROUP, "ipaddresses", "") {
-        if let Ok(address) = address.decode::<Value>()
-            && address["metadata"]["labels"][MANAGED_BY] == ALLOCATOR
-        {
-            check_address(handle, &address).await;
-        }
+/// What is known from one pass to the next.
+pub(super) struct Repair {
+    recorder: EventRecorder,
+    /// Addresses that are looked at again, and when.
+    later: BTreeMap<String, Instant>,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Self { recorder: EventRecorder::new(CONTROLLER), later: BTreeMap::new() }
     }
 }
 
-/// Makes an object again that somebody has deleted while its service is there.
-pub(super) async fn removed(handle: &Handle, address: &Object) {
-    let address: Value = address.decode().unwrap_or_default();
-    if let Some(service) = parent(handle, &address) {
-        check_service(handle, &service).await;
+impl Repair {
+    /// Compares everything with everything.
+    pub(super) async fn all(&mut self, handle: &Handle) {
+        let ranges = ranges(&handle.server, |_| true);
+        for service in handle.server.list("", "services", "") {
+            if let Ok(service) = service.decode::<Value>() {
+                self.check_service(handle, &ranges, &service).await;
+            }
+        }
+        for address in handle.server.list(GROUP, "ipaddresses", "") {
+            if let Ok(address) = address.decode::<Value>() {
+                self.check_address(handle, &address).await;
+            }
+        }
     }
-}
 
-async fn check_service(handle: &Handle, service: &Value) {
-    for text in cluster_ips(Some(service)) {
-        let tell = |reason: &'static str, action: &'static str, note: String| {
-            event(handle, "Service", "v1", service, reason, action, note)
-        };
-        let Ok(ip) = text.parse::<IpAddr>() else {
-            let note = format!("Cluster IP {text} is not a valid IP; please recreate Service");
-            tell("ClusterIPNotValid", "ClusterIPValidation", note).await;
-            continue;
+    /// Makes an object again that somebody has deleted while its service is there.
+    pub(super) async fn removed(&mut self, handle: &Handle, address: &Object) {
+        self.later.remove(&address.header().name);
+        let address: Value = address.decode().unwrap_or_default();
+        if let Some(service) = parent(handle, &address) {
+            let ranges = ranges(&handle.server, |_| true);
+            self.check_service(handle, &ranges, &service).await;
+        }
+    }
+
+    /// Looks at an address.
+    pub(super) async fn look(&mut self, handle: &Handle, name: &str) {
+        self.later.remove(name);
+        let found = handle.server.find(GROUP, "ipaddresses", "", name);
+        if let Some(address) = found.and_then(|found| found.decode::<Value>().ok()) {
+            self.check_address(handle, &address).await;
+        }
+    }
+
+    /// When an address is to be looked at again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.later.values().min().copied()
+    }
+
+    /// Looks at those whose time has come.
+    pub(super) async fn look_again(&mut self, handle: &Handle) {
+        let now = handle.server.clock.monotonic();
+        let due = self.later.iter().filter(|(_, at)| **at <= now);
+        for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.look(handle, &name).await;
+        }
+    }
+
+    async fn check_service(&mut self, handle: &Handle, ranges: &[Range], service: &Value) {
+        for text in cluster_ips(Some(service)) {
+            self.check_cluster_ip(handle, ranges, service, &text).await;
+        }
+    }
+
+    async fn check_cluster_ip(
+        &mut self,
+        handle: &Handle,
+        ranges: &[Range],
+        service: &Value,
+        text: &str,
+    ) {
+        let Some(ip) = parse(text) else {
+            // It is printed as upstream prints an address that it has not got.
+            let note = "Cluster IP <nil> is not a valid IP; please recreate Service".to_owned();
+            let action = "ClusterIPValidation";
+            return self.warn(handle, service, "ClusterIPNotValid", action, note).await;
         };
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-        if !handle.server.services.covers(ip) {
+        if !ranges.iter().any(|range| range.has(ip)) {
             let note = format!(
                 "Cluster IP [{family}]: {ip} is not within any configured Service CIDR; please \
                  recreate service"
             );
-            tell("ClusterIPOutOfRange", ACTION, note).await;
-            continue;
+            return self.warn(handle, service, "ClusterIPOutOfRange", ACTION, note).await;
         }
-        let found = handle.server.find(GROUP, "ipaddresses", "", &text);
+        let name = ip.to_string();
+        let found = handle.server.find(GROUP, "ipaddresses", "", &name);
         let Some(found) = found.and_then(|found| found.decode::<Value>().ok()) else {
             let note = format!("Cluster IP [{family}]: {ip} is not allocated; repairing");
-            tell("ClusterIPNotAllocated", ACTION, note).await;
-            create(handle, &text, service).await;
-            continue;
+            self.warn(handle, service, "ClusterIPNotAllocated", ACTION, note).await;
+            return create(handle, &name, service).await;
         };
-        match finding(handle, service, &found) {
-            Finding::Fine => {}
-            Finding::Labels => recreate(handle, &text, service).await,
-            Finding::Reference => {
+        let reference = &found["spec"]["parentRef"];
+        let same = |field: &str| reference[field] == service["metadata"][field];
+        let is_own = is_of_a_service(reference) && same("namespace") && same("name");
+        if !is_own {
+            let other = if is_of_a_service(reference) { parent(handle, &found) } else { None };
+            let Some(other) = other else {
                 let metadata = &service["metadata"];
                 let part = |field: &str| metadata[field].as_str().unwrap_or_default();
                 let note = format!(
@@ -82,53 +140,116 @@ async fn check_service(handle: &Handle, service: &Value) {
                     part("namespace"),
                     part("name")
                 );
-                tell("ClusterIPNotAllocated", ACTION, note).await;
-                recreate(handle, &text, service).await;
-            }
-            Finding::Shared => {
+                self.warn(handle, service, "ClusterIPNotAllocated", ACTION, note).await;
+                return recreate(handle, &name, service).await;
+            };
+            // Otherwise the object is about to go: it says of another service what is not so.
+            if cluster_ips(Some(&other)).contains(&name) {
                 let note = format!(
-                    "Cluster IP [{family}]:{ip} was assigned to multiple services; please recreate \
-                     service"
+                    "Cluster IP [{family}]:{ip} was assigned to multiple services; please \
+                     recreate service"
                 );
-                tell("ClusterIPAlreadyAllocated", ACTION, note).await;
+                self.warn(handle, service, "ClusterIPAlreadyAllocated", ACTION, note).await;
             }
         }
+        let labels = &found["metadata"]["labels"];
+        if labels[MANAGED_BY] != ALLOCATOR || labels[FAMILY] != family {
+            recreate(handle, &name, service).await;
+        }
+        // Of two services with one address, the other one has given it back.
+        if !handle.server.services.is_taken(ip)
+            && let Some(stored) = write::read_stored(&handle.server, "", "services", service).await
+            && cluster_ips(Some(&stored)).iter().any(|other| other == text)
+        {
+            handle.server.services.occupy(ip);
+        }
+    }
+
+    /// An address that the allocator has made for a service which does not have it is let go.
+    async fn check_address(&mut self, handle: &Handle, address: &Value) {
+        if address["metadata"]["labels"][MANAGED_BY] != ALLOCATOR {
+            return;
+        }
+        let name = address["metadata"]["name"].as_str().unwrap_or_default();
+        let reference = &address["spec"]["parentRef"];
+        let service = parent(handle, address);
+        let text = |field: &str| reference[field].as_str().unwrap_or_default();
+        if is_of_a_service(reference)
+            && let Some(wait) = wait(handle, address, service.as_ref())
+        {
+            if wait.is_positive() && self.later.len() < WAITING {
+                let wait = Duration::try_from(wait).unwrap_or_default();
+                self.later.insert(name.to_owned(), handle.server.clock.monotonic() + wait);
+            }
+            return;
+        }
+        let of = format!("{}/{}", text("namespace"), text("name"));
+        let (reason, note) = match (is_of_a_service(reference), service) {
+            (false, _) => (
+                "IPAddressNotAllocated",
+                format!(
+                    "IPAddress {name} appears to have been modified, not referencing a Service \
+                     &ParentReference{{Group:{},Resource:{},Namespace:{},Name:{},}}: cleaning up",
+                    text("group"),
+                    text("resource"),
+                    text("namespace"),
+                    text("name")
+                ),
+            ),
+            (true, None) => (
+                "IPAddressNotAllocated",
+                format!("IPAddress: {name} for Service {of} appears to have leaked: cleaning up"),
+            ),
+            (true, Some(_)) => (
+                "IPAddressWrongReference",
+                format!("IPAddress: {name} for Service {of} has a wrong reference; cleaning up"),
+            ),
+        };
+        let about =
+            Regarding { api_version: "networking.k8s.io/v1", kind: "IPAddress", object: address };
+        let found = Finding { reason: reason.to_owned(), action: "IPAddressAllocation", note };
+        self.recorder.warn(handle, &about, found).await;
+        delete(handle, name).await;
+        if let Ok(ip) = name.parse()
+            && !is_had(handle, name)
+        {
+            handle.server.services.vacate(ip);
+        }
+    }
+
+    async fn warn(
+        &mut self,
+        handle: &Handle,
+        service: &Value,
+        reason: &str,
+        action: &'static str,
+        note: String,
+    ) {
+        let about = Regarding { api_version: "v1", kind: "Service", object: service };
+        let found = Finding { reason: reason.to_owned(), action, note };
+        self.recorder.warn(handle, &about, found).await;
     }
 }
 
 const ACTION: &str = "ClusterIPAllocation";
 
-/// What is wrong with the object of a service's address.
-#[derive(Debug, PartialEq, Eq)]
-enum Finding {
-    Fine,
-    /// It says of somebody else that he has it.
-    Reference,
-    /// Somebody else has it too.
-    Shared,
-    /// It does not say whose it is.
-    Labels,
+/// An address of a service; old ones may have zeros in front.
+fn parse(text: &str) -> Option<IpAddr> {
+    let octet = |part: &str| match part.trim_start_matches('0') {
+        "" if !part.is_empty() => Some(0),
+        digits => {
+            digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
+        }
+    };
+    text.parse().ok().or_else(|| {
+        let octets: Option<Vec<u8>> = text.split('.').map(octet).collect();
+        Some(Ipv4Addr::from(<[u8; 4]>::try_from(octets?).ok()?).into())
+    })
 }
 
-fn finding(handle: &Handle, service: &Value, address: &Value) -> Finding {
-    let reference = &address["spec"]["parentRef"];
-    let is_service = reference["resource"] == "services"
-        && reference["group"].as_str().unwrap_or_default().is_empty();
-    if !is_service {
-        return Finding::Reference;
-    }
-    let same = |field: &str| reference[field] == service["metadata"][field];
-    if !(same("namespace") && same("name")) {
-        let ip = address["metadata"]["name"].as_str().unwrap_or_default();
-        let other = parent(handle, address);
-        return match other.is_some_and(|other| cluster_ips(Some(&other)).iter().any(|o| o == ip)) {
-            true => Finding::Shared,
-            false => Finding::Reference,
-        };
-    }
-    let labels = &address["metadata"]["labels"];
-    let is_labelled = labels[MANAGED_BY] == ALLOCATOR && labels.get(FAMILY).is_some();
-    if is_labelled { Finding::Fine } else { Finding::Labels }
+fn is_of_a_service(reference: &Value) -> bool {
+    reference["resource"] == "services"
+        && reference["group"].as_str().unwrap_or_default().is_empty()
 }
 
 /// The service that an address says it belongs to.
@@ -139,33 +260,35 @@ fn parent(handle: &Handle, address: &Value) -> Option<Value> {
     found.decode().ok()
 }
 
-/// An address that the allocator has made for a service which does not have it is let go.
-async fn check_address(handle: &Handle, address: &Value) {
-    let name = address["metadata"]["name"].as_str().unwrap_or_default();
-    let reference = &address["spec"]["parentRef"];
-    let text = |field: &str| reference[field].as_str().unwrap_or_default();
-    let of = format!("{}/{}", text("namespace"), text("name"));
-    let (reason, note) = if text("resource") != "services" || !text("group").is_empty() {
-        let note = format!("IPAddress: {name} for Service {of} has a wrong reference; cleaning up");
-        ("IPAddressWrongReference", note)
-    } else {
-        let has_it = parent(handle, address)
-            .is_some_and(|service| cluster_ips(Some(&service)).iter().any(|ip| ip == name));
-        let made = address["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
-        let age = made.parse::<Timestamp>().map(|at| handle.server.clock.now().duration_since(at));
-        if has_it || age.is_ok_and(|age| age <= GRACE) {
-            return;
-        }
-        let note =
-            format!("IPAddress: {name} for Service {of} appears to have leaked: cleaning up");
-        ("IPAddressNotAllocated", note)
+/// How long an address of a service stays in any case; nothing for one whose service has it, `None`
+/// for one that is to go.
+fn wait(handle: &Handle, address: &Value, service: Option<&Value>) -> Option<SignedDuration> {
+    let made = |object: &Value| {
+        let time = object["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+        time.parse::<Timestamp>().unwrap_or_default()
     };
-    let version = "networking.k8s.io/v1";
-    event(handle, "IPAddress", version, address, reason, "IPAddressAllocation", note).await;
-    delete(handle, name).await;
-    if let Ok(ip) = name.parse() {
-        handle.server.services.vacate(ip);
+    let age = handle.server.clock.now().duration_since(made(address));
+    let until = |end: SignedDuration| Some(end - age).filter(|left| left.is_positive());
+    let Some(service) = service else { return until(GRACE) };
+    let name = address["metadata"]["name"].as_str().unwrap_or_default();
+    if cluster_ips(Some(service)).iter().any(|ip| ip == name) {
+        return Some(SignedDuration::ZERO);
     }
+    // It is given its addresses when it becomes one of another type.
+    if service["spec"]["type"] == "ExternalName"
+        && let Some(left) = until(GRACE)
+    {
+        return Some(left);
+    }
+    if made(address) > made(service) { until(SETTLING) } else { None }
+}
+
+/// Whether any service has an address.
+fn is_had(handle: &Handle, ip: &str) -> bool {
+    handle.server.list("", "services", "").iter().any(|service| {
+        let service = service.decode::<Value>().ok();
+        cluster_ips(service.as_ref()).iter().any(|other| other == ip)
+    })
 }
 
 async fn create(handle: &Handle, name: &str, service: &Value) {
@@ -192,43 +315,21 @@ async fn delete(handle: &Handle, name: &str) {
     }
 }
 
-/// Tells of a finding, as an event of `events.k8s.io`.
-async fn event(
-    handle: &Handle,
-    kind: &str,
-    api_version: &str,
-    object: &Value,
-    reason: &str,
-    action: &str,
-    note: String,
-) {
-    let now = handle.server.clock.now();
-    let metadata = &object["metadata"];
-    let name = metadata["name"].as_str().unwrap_or_default();
-    let namespace = metadata["namespace"].as_str().unwrap_or("default");
-    let mut regarding = json!({"kind": kind, "apiVersion": api_version, "name": name});
-    for field in ["namespace", "uid", "resourceVersion"] {
-        if let Some(value) = metadata.get(field) {
-            regarding[field] = value.clone();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_with_zeros_in_front_are_read() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(parse(text).map(|ip| ip.to_string()).as_deref(), expected, "{text}");
+        };
+        check("10.96.0.1", Some("10.96.0.1"));
+        check("010.096.000.001", Some("10.96.0.1"));
+        check("fd00::0:1", Some("fd00::1"));
+        for bad in ["", "10.96.0", "10.96.0.1.2", "10.96.0.256", "10.96..1", "a.b.c.d", "+1.0.0.0"]
+        {
+            check(bad, None);
         }
-    }
-    let event = json!({
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        // Addresses of IPv6 are no part of a name.
-        "metadata": {"namespace": namespace,
-            "name": format!("{}.{:x}", name.replace(':', "-"), now.as_nanosecond())},
-        "eventTime": meta::time::rfc3339_micro(now),
-        "reportingController": CONTROLLER,
-        "reportingInstance": format!("{CONTROLLER}-{}", handle.server.config.advertise_address),
-        "action": action,
-        "reason": reason,
-        "regarding": regarding,
-        "note": note,
-        "type": "Warning",
-    });
-    let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-    if let Err(status) = send(handle, Method::POST, &path, &event).await {
-        tracing::warn!(%status, reason, "an event could not be written");
     }
 }

@@ -90,7 +90,8 @@ impl Fixture {
         Self::start_with(Arc::new(store), clock).await
     }
 
-    async fn start_with(store: Arc<dyn store::Store>, clock: SharedClock) -> Self {
+    /// On a store, with a clock that both of them have.
+    pub(crate) async fn start_with(store: Arc<dyn store::Store>, clock: SharedClock) -> Self {
         Self::start_all(store, clock, |_| {}).await
     }
 

@@ -44,3 +44,5 @@ mod reading;
 mod secret_tokens;
 #[cfg(test)]
 mod service_ranges;
+#[cfg(test)]
+mod service_repairs;

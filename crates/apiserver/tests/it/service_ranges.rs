@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
 
-const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
-const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
-const SERVICES: &str = "/api/v1/namespaces/default/services";
-const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+pub(crate) const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+pub(crate) const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+pub(crate) const SERVICES: &str = "/api/v1/namespaces/default/services";
+pub(crate) const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 
-fn service(name: &str, ip: &str) -> Value {
+pub(crate) fn service(name: &str, ip: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"clusterIP": ip, "ports": [{"port": 80}]}})
 }
 
 /// Asks until the answer is as it should be.
-async fn until(what: &str, ask: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, ask: impl AsyncFn() -> bool) {
     for _ in 0..500 {
         if ask().await {
             return;
@@ -131,6 +131,8 @@ async fn addresses_that_belong_to_no_service_are_cleaned_up() {
     })
     .await;
     let reasons = event_reasons(&server).await;
+    // The one of a service that has another address, the one of a service that is not there, and
+    // the one of no service.
     for reason in ["IPAddressNotAllocated", "IPAddressWrongReference"] {
         // Events about objects without a namespace are in `default`.
         assert!(reasons.contains(&reason.to_owned()), "{reasons:?}");
