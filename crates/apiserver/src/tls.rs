@@ -126,6 +126,13 @@ pub(crate) fn webhook_config(bundle: Option<&str>) -> Result<Arc<ClientConfig>, 
     Ok(Arc::new(config))
 }
 
+/// Whether a bundle (PEM in base64) has an authority, or nothing at all.
+pub(crate) fn is_bundle(bundle: &str) -> bool {
+    let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(bundle) else { return false };
+    let mut roots = RootCertStore::empty();
+    pem.is_empty() || CertificateDer::pem_slice_iter(&pem).flatten().any(|it| roots.add(it).is_ok())
+}
+
 /// TLS towards an aggregated server, with the certificate of the front proxy. Trusted are the
 /// authorities of a bundle (PEM), or anybody without one.
 pub(crate) fn aggregated_config(

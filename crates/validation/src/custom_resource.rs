@@ -52,6 +52,33 @@ pub(crate) fn validate(object: &Node<'_>, out: &mut Findings) {
     }
 }
 
+/// What keeps the schemas of a stored definition from being structural. New ones have nothing of the
+/// kind, those of old clusters may.
+///
+/// # Errors
+/// Why a schema cannot be looked at, in upstream's words.
+pub fn structure(definition: &Value) -> Result<Vec<FieldError>, String> {
+    let mut out = Vec::new();
+    let definition = Node::root(definition);
+    let spec = definition.get("spec");
+    let preserves = spec.get("preserveUnknownFields");
+    if preserves.is_true() {
+        out.push(preserves.invalid("must be false"));
+    }
+    for version in spec.get("versions").items() {
+        let root = version.get("schema").get("openAPIV3Schema");
+        if !root.is_set() {
+            continue;
+        }
+        structural::readable(root.value).map_err(|why| {
+            let name = version.get("name");
+            format!("failed to check validation schema for version {}: {why}", name.text())
+        })?;
+        structural::validate(&root, &mut out);
+    }
+    Ok(out)
+}
+
 pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     let (spec, former) = (new.get("spec"), old.get("spec"));
     specification(&spec, out);

@@ -82,6 +82,7 @@ mod workload;
 use meta::{GroupVersionKind, names};
 use serde_json::Value;
 
+pub use custom_resource::structure as custom_structure;
 pub use field::{ErrorType, FieldError, Path};
 pub use printed::compact as internal_json;
 

@@ -7,12 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use authn::UserInfo;
-use http::Method;
+use http::{HeaderMap, Method};
 use meta::Object;
 use serde_json::{Value, json};
 
 use super::conditions::{Conditions, PATH, call, put_status};
+use crate::context::RequestContext;
 use crate::handle::Handle;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
+use crate::verbs::delete::DeleteOptions;
+use crate::verbs::delete_collection::delete_objects;
 
 /// Keeps a definition until its objects are gone.
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -20,6 +25,9 @@ pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 const POLL: Duration = Duration::from_millis(100);
 /// How long finalizers of the objects are waited for before it is said that they are still there.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Definitions whose objects would lie where built-in ones do, which must not be deleted with them.
+const OVERLAPPING: [&str; 2] =
+    ["apiservices.apiregistration.k8s.io", "customresourcedefinitions.apiextensions.k8s.io"];
 /// Wait before it is tried anew.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -65,14 +73,19 @@ async fn clean(handle: &Handle, user: &UserInfo, name: &str) -> bool {
     }
     let is_established = handle.server.resources.served().entries.contains_key(name);
     let condition = |value, reason, message: &str| set(handle, name, value, reason, message);
-    if !is_established {
-        let outcome = condition("False", "NeverEstablished", "resource was never established");
-        return write(handle, user, outcome).await && release(handle, user, name).await;
-    }
     let begun =
         condition("True", "InstanceDeletionInProgress", "CustomResource deletion is in progress");
     if !write(handle, user, begun).await {
         return false;
+    }
+    if OVERLAPPING.contains(&name) {
+        let message = "instances overlap with built-in resources in storage";
+        let outcome = condition("False", "OverlappingBuiltInResource", message);
+        return write(handle, user, outcome).await && release(handle, user, name).await;
+    }
+    if !is_established {
+        let outcome = condition("False", "NeverEstablished", "resource was never established");
+        return write(handle, user, outcome).await && release(handle, user, name).await;
     }
     match delete_all(handle, user, name).await {
         Ok(()) => {
@@ -95,28 +108,22 @@ async fn delete_all(handle: &Handle, user: &UserInfo, name: &str) -> Result<(), 
     let Some(resource) = entry.resources.first() else {
         return delete_unserved(handle, &entry.storage).await;
     };
-    let def = &resource.definition;
-    let root = format!("/apis/{}/{}", def.group, def.version);
-    let mut failures = Vec::new();
-    for namespace in namespaces(&entry.storage) {
-        let path = match def.namespaced {
-            true => format!("{root}/namespaces/{namespace}/{}", def.name),
-            false => format!("{root}/{}", def.name),
-        };
-        if let Err(code) = call(handle, user, Method::DELETE, &path, String::new()).await {
-            failures.push(format!("{path}: {code}"));
-        }
-    }
-    if !failures.is_empty() {
-        let message = format!("could not issue all deletes: {}", failures.join(", "));
-        return Err(("InstanceDeletionFailed", message));
-    }
+    let objects: Vec<_> = entry.storage.cache.snapshot(0).map.values().cloned().collect();
+    let info = RequestInfo { verb: "deletecollection".to_owned(), ..RequestInfo::default() };
+    let (query, headers) = (Query::default(), HeaderMap::new());
+    let server = handle.server.clone();
+    let ctx = RequestContext::new(server, user.clone(), Method::DELETE, info, query, headers);
+    // Nobody is asked whether they may go: there is no way back for the definition.
+    let options = DeleteOptions { is_unasked: true, ..DeleteOptions::default() };
+    delete_objects(&ctx, resource, &objects, &options).await.map_err(|status| {
+        ("InstanceDeletionFailed", format!("could not issue all deletes: {}", status.message))
+    })?;
     let started = handle.server.clock.monotonic();
     while entry.storage.cache.count() > 0 {
         let waited = handle.server.clock.monotonic().saturating_duration_since(started);
         if waited > PATIENCE || handle.server.shutdown.is_begun() {
-            let message = "could not confirm zero CustomResources remaining: timed out waiting for \
-                           the condition";
+            let message = "could not confirm zero CustomResources remaining: context deadline \
+                           exceeded";
             return Err(("InstanceDeletionCheck", message.to_owned()));
         }
         handle.server.clock.sleep(POLL).await;
@@ -139,11 +146,6 @@ async fn delete_unserved(
         })?;
     }
     Ok(())
-}
-
-fn namespaces(storage: &crate::resources::Storage) -> BTreeSet<String> {
-    let objects = storage.cache.snapshot(0).map;
-    objects.values().map(|object| object.header().namespace.clone()).collect()
 }
 
 fn read(handle: &Handle, name: &str) -> Option<Value> {

@@ -5,7 +5,7 @@
 //!
 //! Upstream: `apiextensions-apiserver/pkg/controller/{status,establish,apiapproval,nonstructuralschema}`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use authn::UserInfo;
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::cleanup::{self, Cleaning};
 use super::naming::{ByOthers, Taken, accept};
 use crate::handle::Handle;
+use crate::tls;
 
 const GROUP: &str = "apiextensions.k8s.io";
 const RESOURCE: &str = "customresourcedefinitions";
@@ -69,6 +70,8 @@ struct Followed {
     taken: Taken,
     /// Those whose names are not all accepted.
     waiting: BTreeSet<String>,
+    /// Of which generation each one's schemas have been looked at.
+    looked_at: BTreeMap<String, (String, i64)>,
 }
 
 impl Followed {
@@ -97,6 +100,15 @@ impl Followed {
     fn forget(&mut self, name: &str) {
         self.taken.remove(name);
         self.waiting.remove(name);
+        self.looked_at.remove(name);
+    }
+
+    /// Whether the schemas of this generation have been looked at; from now on they have.
+    fn has_looked_at(&mut self, object: &Object) -> bool {
+        let header = object.header();
+        let seen = (header.uid.clone(), header.generation);
+        let before = self.looked_at.insert(header.name.clone(), seen.clone());
+        before.is_some_and(|before| before == seen)
     }
 }
 
@@ -107,12 +119,16 @@ fn definition(handle: &Handle, name: &str) -> Option<Arc<Object>> {
 async fn follow(handle: &Handle, user: &UserInfo, object: &Arc<Object>, followed: &mut Followed) {
     let Ok(mut definition) = object.decode::<Value>() else { return };
     followed.note(&definition);
-    let Some(status) = status_of(handle, &definition, &followed.taken) else { return };
+    let is_known = followed.has_looked_at(object);
+    let Some(status) = status_of(handle, &definition, &followed.taken, is_known) else { return };
     definition["status"] = status;
     match put_status(handle, user, &definition).await {
         Ok(()) => followed.note(&definition),
         // A conflict means that a newer version follows in the watch.
-        Err(code) => tracing::debug!(%code, "the status of a definition was not written"),
+        Err(code) => {
+            tracing::debug!(%code, "the status of a definition was not written");
+            followed.looked_at.remove(&object.header().name);
+        }
     }
 }
 
@@ -147,11 +163,16 @@ pub(super) async fn call(
 }
 
 /// The status the definition should have; `None` when it has it.
-fn status_of(handle: &Handle, definition: &Value, taken: &Taken) -> Option<Value> {
+fn status_of(handle: &Handle, definition: &Value, taken: &Taken, is_known: bool) -> Option<Value> {
     let now = meta::time::rfc3339(handle.server.clock.now());
     let own = definition["metadata"]["name"].as_str().unwrap_or_default();
     let group = definition["spec"]["group"].as_str().unwrap_or_default();
-    let status = next_status(definition, taken.by_others(own, group), &now);
+    let mut status = next_status(definition, taken.by_others(own, group), &now);
+    if !is_known {
+        let mut conditions = Conditions::of(&status, &now);
+        structure(definition, &mut conditions);
+        status["conditions"] = Value::Array(conditions.list);
+    }
     (status != definition["status"]).then_some(status)
 }
 
@@ -181,16 +202,20 @@ fn next_status(definition: &Value, taken: ByOthers<'_>, now: &str) -> Value {
     status["acceptedNames"] = names;
     let mut conditions = Conditions::of(&status, now);
     let is_established = conditions.is_true("Established");
+    let had_names = conditions.is_true("NamesAccepted");
     match conflict {
         None => {
             conditions.set("NamesAccepted", "True", "NoConflicts", "no conflicts found");
-            if !is_established {
-                conditions.set(
-                    "Established",
-                    "True",
-                    "InitialNamesAccepted",
-                    "the initial names have been accepted",
-                );
+            let accepted = "the initial names have been accepted";
+            match () {
+                () if is_established => {}
+                // Watchers see the names before what is served under them, as upstream's do.
+                () if !had_names => conditions.set("Established", "False", "Installing", accepted),
+                () if is_converted_by_nobody(spec) => {
+                    let message = "The conversion webhook CABundle is invalid";
+                    conditions.set("Established", "False", "InvalidCABundle", message);
+                }
+                () => conditions.set("Established", "True", "InitialNamesAccepted", accepted),
             }
         }
         Some((reason, message)) => {
@@ -202,14 +227,30 @@ fn next_status(definition: &Value, taken: ByOthers<'_>, now: &str) -> Value {
         }
     }
     approval(definition, &mut conditions);
-    if spec["preserveUnknownFields"] == true {
-        let message = "spec.preserveUnknownFields: Invalid value: true: must be false";
-        conditions.set("NonStructuralSchema", "True", "Violations", message);
-    } else {
-        conditions.remove("NonStructuralSchema");
-    }
     status["conditions"] = Value::Array(conditions.list);
     status
+}
+
+/// Whether no authority can vouch for the webhook that converts.
+fn is_converted_by_nobody(spec: &Value) -> bool {
+    let bundle = &spec["conversion"]["webhook"]["clientConfig"]["caBundle"];
+    bundle.as_str().is_some_and(|bundle| !tls::is_bundle(bundle))
+}
+
+fn structure(definition: &Value, conditions: &mut Conditions<'_>) {
+    const CONDITION: &str = "NonStructuralSchema";
+    match validation::custom_structure(definition) {
+        Ok(found) if found.is_empty() => conditions.remove(CONDITION),
+        Ok(found) => {
+            let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+            let message = match texts.as_slice() {
+                [one] => one.clone(),
+                many => format!("[{}]", many.join(", ")),
+            };
+            conditions.set(CONDITION, "True", "Violations", &message);
+        }
+        Err(why) => conditions.set(CONDITION, "Unknown", "StructuralError", &why),
+    }
 }
 
 fn approval(definition: &Value, conditions: &mut Conditions<'_>) {
@@ -300,11 +341,53 @@ mod tests {
     fn names_that_are_free_are_accepted() {
         let definition = json!({"spec": {"group": "a.b", "names": {"plural": "foos",
             "kind": "Foo"}}, "status": {}});
-        let status = next_status(&definition, Taken::default().by_others("", "a.b"), "t");
+        let next = |status: Value, now: &str| {
+            let definition = json!({"spec": definition["spec"], "status": status});
+            next_status(&definition, Taken::default().by_others("", "a.b"), now)
+        };
+        let status = next(json!({}), "t");
         assert_eq!(status["acceptedNames"], definition["spec"]["names"]);
+        let installing = condition(&status, "Established").unwrap();
+        assert_eq!(installing["reason"], "Installing");
+        assert_eq!(installing["message"], "the initial names have been accepted");
+        let status = next(status, "t");
         assert_eq!(condition(&status, "Established").unwrap()["reason"], "InitialNamesAccepted");
-        let again = json!({"spec": definition["spec"], "status": status});
-        assert_eq!(next_status(&again, Taken::default().by_others("", "a.b"), "later"), status);
+        assert_eq!(next(status.clone(), "later"), status);
+    }
+
+    #[test]
+    fn nothing_is_established_that_no_authority_vouches_for() {
+        let check = |bundle: &str, established: &str, reason: &str| {
+            let webhook = json!({"clientConfig": {"caBundle": bundle}});
+            let definition = json!({"spec": {"group": "a.b", "names": {"plural": "foos"},
+                "conversion": {"strategy": "Webhook", "webhook": webhook}}, "status":
+                {"conditions": [{"type": "NamesAccepted", "status": "True"}]}});
+            let status = next_status(&definition, Taken::default().by_others("", "a.b"), "t");
+            let found = condition(&status, "Established").unwrap();
+            assert_eq!((&found["status"], &found["reason"]), (&json!(established), &json!(reason)));
+        };
+        check("", "True", "InitialNamesAccepted");
+        check("bm8gUEVN", "False", "InvalidCABundle");
+    }
+
+    #[test]
+    fn schemas_of_old_clusters_are_told_of() {
+        let check = |schema: Value, value: &str, reason: &str| {
+            let versions = json!([{"name": "v1", "schema": {"openAPIV3Schema": schema}}]);
+            let definition = json!({"spec": {"group": "a.b", "versions": versions}});
+            let mut conditions = Conditions::of(&Value::Null, "t");
+            structure(&definition, &mut conditions);
+            let found = &conditions.list[0];
+            assert_eq!((&found["status"], &found["reason"]), (&json!(value), &json!(reason)));
+        };
+        check(json!({"properties": {"a": {}}}), "True", "Violations");
+        check(json!({"$ref": "#/definitions/a"}), "Unknown", "StructuralError");
+        let mut conditions = Conditions::of(&Value::Null, "t");
+        structure(&json!({"spec": {"preserveUnknownFields": true}}), &mut conditions);
+        let message = "spec.preserveUnknownFields: Invalid value: true: must be false";
+        assert_eq!(conditions.list[0]["message"], message);
+        structure(&json!({"spec": {}}), &mut conditions);
+        assert!(conditions.list.is_empty());
     }
 
     #[test]

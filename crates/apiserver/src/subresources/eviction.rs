@@ -72,6 +72,7 @@ fn options(ctx: &RequestContext, eviction: &Value) -> Result<DeleteOptions, Stat
         policy: text("/propagationPolicy"),
         orphan: None,
         is_dry_run: in_body || ctx.is_dry_run()?,
+        is_unasked: false,
     })
 }
 

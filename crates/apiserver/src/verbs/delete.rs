@@ -37,6 +37,8 @@ pub(crate) struct DeleteOptions {
     pub(crate) policy: Option<String>,
     pub(crate) orphan: Option<bool>,
     pub(crate) is_dry_run: bool,
+    /// Whether admission is not asked.
+    pub(crate) is_unasked: bool,
 }
 
 /// What became of it.
@@ -154,6 +156,7 @@ fn from_value(value: &Value) -> Result<DeleteOptions, Status> {
         policy: text("/propagationPolicy"),
         orphan: value["orphanDependents"].as_bool(),
         is_dry_run: check_dry_run(list.iter().filter_map(Value::as_str), "DeleteOptions")?,
+        is_unasked: false,
     };
     check_policy(options)
 }
@@ -172,6 +175,7 @@ fn from_query(ctx: &RequestContext) -> Result<DeleteOptions, Status> {
         policy: ctx.query.non_empty("propagationPolicy").map(str::to_owned),
         orphan: ctx.query.get("orphanDependents").map(|_| ctx.query.flag("orphanDependents")),
         is_dry_run: ctx.is_dry_run()?,
+        is_unasked: false,
     })
 }
 
@@ -216,14 +220,16 @@ pub(crate) async fn delete_object(
         let found = ctx.server.store.get(&key).await.map_err(|error| errors::from_store(&error))?;
         let found = found.ok_or_else(|| errors::not_found(&group_resource, name))?;
         let old = write::stored(storage, &found)?;
-        // Webhooks are shown what the client would see.
-        let served = write::old_form(ctx, resource, &old).await?;
         check_preconditions(&old, options, &resource.gvk.kind, &group_resource, name)?;
-        let operation = admission::Operation::Delete;
-        let request = write::admission_request(ctx, resource, namespace, name, operation);
-        let request = admission::Request { is_dry_run: options.is_dry_run, ..request };
-        ctx.server.admission.validate(&request, None, Some(&old), &*ctx.server)?;
-        webhook::delete(ctx, resource, &request, &served).await?;
+        if !options.is_unasked {
+            let operation = admission::Operation::Delete;
+            let request = write::admission_request(ctx, resource, namespace, name, operation);
+            let request = admission::Request { is_dry_run: options.is_dry_run, ..request };
+            ctx.server.admission.validate(&request, None, Some(&old), &*ctx.server)?;
+            // Webhooks are shown what the client would see.
+            let served = write::old_form(ctx, resource, &old).await?;
+            webhook::delete(ctx, resource, &request, &served).await?;
+        }
         if let Some(deleted) = try_delete(ctx, storage, old, &found, options).await? {
             return presented(ctx, resource, deleted).await;
         }

@@ -25,13 +25,13 @@ pub(crate) async fn delete_collection(
     let options = delete::options(request)?;
     let list = ListRequest::parse(ctx, resource)?;
     let found = select(ctx, resource, &list).await?;
-    delete_all(ctx, resource, &found.objects, &options).await?;
+    delete_objects(ctx, resource, &found.objects, &options).await?;
     Ok(render::list(resource, &found.objects, &found.meta, form, table_options(ctx)))
 }
 
 /// Deletes several at once, so that they are committed together. After a failure no other is
 /// begun, but those under way are finished.
-async fn delete_all(
+pub(crate) async fn delete_objects(
     ctx: &RequestContext,
     resource: &Resource,
     objects: &[Arc<Object>],

@@ -103,6 +103,21 @@ async fn condition(server: &Fixture, name: &str, reason: &str) -> Value {
     panic!("{name} does not become {reason}: {last}");
 }
 
+#[tokio::test]
+async fn a_service_without_the_port_is_told_of() {
+    let server = Fixture::start().await;
+    let service = json!({"metadata": {"name": "fruit"}, "spec": {"ports": [{"port": 443}]}});
+    server.create("/api/v1/namespaces/default/services", &service).await;
+    let registration = json!({"metadata": {"name": "v1.fruit.example.com"}, "spec": {
+        "group": "fruit.example.com", "version": "v1", "groupPriorityMinimum": 2000,
+        "versionPriority": 10, "insecureSkipTLSVerify": true,
+        "service": {"namespace": "default", "name": "fruit", "port": 8443}}});
+    server.create(SERVICES, &registration).await;
+    let found = condition(&server, "v1.fruit.example.com", "ServicePortError").await;
+    let message = "service/fruit in \"default\" is not listening on port 8443";
+    assert_eq!((&found["status"], &found["message"]), (&json!("False"), &json!(message)));
+}
+
 /// `[sig-api-machinery] Aggregator`: registered, available, forwarded to.
 #[tokio::test]
 async fn requests_of_a_group_go_to_who_serves_it() {

@@ -1,6 +1,7 @@
 //! Custom resources, from their definitions to their end.
 
 mod admitted;
+mod conditions;
 mod conversion;
 mod converter;
 mod documents;

@@ -2,6 +2,8 @@
 //!
 //! Upstream: `apiextensions-apiserver/pkg/apiserver/schema`.
 
+use serde_json::Value;
+
 use crate::node::{Findings, Node};
 use crate::{FieldError, Path};
 
@@ -18,6 +20,38 @@ pub(super) fn validate(root: &Node<'_>, out: &mut Findings) {
     complete_all(root, Some(root), &root.path, &root.path, &mut found);
     found.sort_by_cached_key(ToString::to_string);
     out.extend(found);
+}
+
+/// Whether a schema has nothing but what structural schemas are made of.
+///
+/// Upstream: `validateUnsupportedFields`.
+pub(super) fn readable(schema: &Value) -> Result<(), String> {
+    const NEVER: [(&str, &str); 7] = [
+        ("id", "id"),
+        ("$schema", "schema"),
+        ("$ref", "$ref"),
+        ("patternProperties", "patternProperties"),
+        ("dependencies", "dependencies"),
+        ("additionalItems", "additionalItems"),
+        ("definitions", "definitions"),
+    ];
+    let is_empty = |value: &Value| match value {
+        Value::String(text) => text.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        other => other.is_null(),
+    };
+    let given = |(field, _): &&(&str, &str)| schema.get(field).is_some_and(|it| !is_empty(it));
+    if let Some((_, name)) = NEVER.iter().find(given) {
+        return Err(format!("OpenAPIV3Schema '{name}' is not supported"));
+    }
+    if schema["items"].is_array() {
+        return Err("OpenAPIV3Schema 'items' must be a schema, but is an array".to_owned());
+    }
+    let single = ["items", "additionalProperties", "not"].into_iter().map(|field| &schema[field]);
+    let lists = ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|it| schema[it].as_array());
+    let properties = schema["properties"].as_object().into_iter().flat_map(|all| all.values());
+    let parts = single.chain(lists.flatten()).chain(properties);
+    parts.filter(|part| part.is_object()).try_for_each(readable)
 }
 
 /// Whether a schema refers to another one.

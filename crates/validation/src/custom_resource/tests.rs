@@ -153,3 +153,36 @@ fn what_is_established_stays() {
         &["spec.scope: Invalid value: \"Namespaced\": field is immutable"],
     );
 }
+
+#[test]
+fn stored_schemas_that_are_not_structural_are_found() {
+    let check = |schema: Value| {
+        let versions = json!([{"name": "v1", "schema": {"openAPIV3Schema": schema}}]);
+        let found = super::structure(&json!({"spec": {"versions": versions}}));
+        found.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(check(json!({"type": "object"})), Ok(vec![]));
+    let path = "spec.versions[0].schema.openAPIV3Schema";
+    let missing = format!(
+        "{path}.properties[a].type: Required value: must not be empty for specified object fields"
+    );
+    assert_eq!(check(json!({"type": "object", "properties": {"a": {}}})), Ok(vec![missing]));
+    let unreadable = |what: &str| {
+        Err(format!("failed to check validation schema for version v1: OpenAPIV3Schema {what}"))
+    };
+    assert_eq!(
+        check(json!({"type": "object", "properties": {"a": {"$ref": "#/b"}}})),
+        unreadable("'$ref' is not supported")
+    );
+    assert_eq!(
+        check(json!({"type": "object", "anyOf": [{"definitions": {"a": {}}}]})),
+        unreadable("'definitions' is not supported")
+    );
+    assert_eq!(
+        check(json!({"type": "array", "items": [{}]})),
+        unreadable("'items' must be a schema, but is an array")
+    );
+    let kept = super::structure(&json!({"spec": {"preserveUnknownFields": true}})).unwrap();
+    let message = "spec.preserveUnknownFields: Invalid value: true: must be false";
+    assert_eq!(kept[0].to_string(), message);
+}
