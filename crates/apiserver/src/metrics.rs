@@ -161,15 +161,9 @@ impl Metrics {
             ),
             registry: registry.clone(),
         };
-        let labels = ["major", "minor", "git_version", "platform"];
-        let build = add.gauge("kubernetes_build_info", "What is running.", &labels);
-        let platform = non_resource::platform();
-        build.with_label_values(&["1", "36", non_resource::VERSION, platform.as_str()]).set(1);
-        let enabled =
-            add.gauge("kubernetes_feature_enabled", "Which gates are open.", &["name", "stage"]);
-        for (gate, is_open) in features.all() {
-            let labels = [gate.name, gate.stage.as_str()];
-            enabled.with_label_values(&labels).set(i64::from(is_open));
+        let gates = features.all().map(|(gate, is_open)| (gate.name, gate.stage.as_str(), is_open));
+        if let Err(error) = telemetry::describe(&registry, gates) {
+            tracing::warn!(%error, "the server cannot describe itself");
         }
         metrics
     }

@@ -16,14 +16,6 @@ use crate::render::respond;
 use crate::request_info::RequestInfo;
 use connection::Body;
 
-/// The version that is spoken.
-pub(crate) const VERSION: &str = "v1.36.0";
-
-/// The machine, as Go names it.
-pub(crate) fn platform() -> String {
-    format!("linux/{}", architecture())
-}
-
 /// A path that may become a label: those of health.
 pub(crate) fn known_path(path: &str) -> &'static str {
     health::ROOTS.into_iter().find(|root| *root == path).unwrap_or_default()
@@ -124,9 +116,9 @@ fn version() -> Response<Body> {
         "major": "1", "minor": "36",
         "emulationMajor": "1", "emulationMinor": "36",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
-        "gitVersion": VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "gitVersion": telemetry::VERSION, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
-        "compiler": "rustc", "platform": platform(),
+        "compiler": "rustc", "platform": telemetry::platform(),
     }))
 }
 
@@ -188,13 +180,4 @@ fn openid_configuration(ctx: &RequestContext) -> Response<Body> {
 pub(crate) fn no_such_path() -> Response<Body> {
     let text = Bytes::from_static(b"404 page not found\n");
     respond(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text.into())
-}
-
-/// Go's name of the machine.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }

@@ -55,7 +55,15 @@ async fn requests_are_counted_under_upstreams_labels() {
     assert_eq!(value(&server, objects).await, Some(1.0));
     let (_, text) = text(&server, "/metrics").await;
     assert!(!text.contains("nonsense"), "what clients make up is no label");
-    assert!(text.contains("kubernetes_build_info{git_version=\"v1.36.0\",major=\"1\""));
+    for of_every_part in [
+        "kubernetes_build_info{build_date=",
+        "kubernetes_feature_enabled{name=\"WatchList\",stage=",
+        "version_info{binary=\"1.36\"",
+        "process_resident_memory_bytes ",
+        "process_start_time_seconds ",
+    ] {
+        assert!(text.contains(&format!("\n{of_every_part}")), "{of_every_part}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use client::{Client, KubeConfig, Remote, RestMetrics};
 use clock::{SharedClock, SystemClock};
+use features::Features;
 use prometheus::{IntGaugeVec, Opts};
 use stdx::shutdown::Shutdown;
 
@@ -24,31 +25,39 @@ pub(crate) struct Alone {
     pub(crate) metrics: telemetry::Registry,
     /// What counts requests to the API server.
     pub(crate) requests: RestMetrics,
+    /// Whether this process leads, by the Lease.
+    leads: IntGaugeVec,
 }
 
 impl Alone {
-    /// Connects with a kubeconfig; signals end the component.
-    pub(crate) fn new(kubeconfig: &Path, component: &str) -> anyhow::Result<Self> {
+    /// Connects with a kubeconfig; signals end the component. Its gates are told in its metrics, if
+    /// it has any.
+    pub(crate) fn new(
+        kubeconfig: &Path,
+        component: &str,
+        features: Option<&Features>,
+    ) -> anyhow::Result<Self> {
         let shutdown = Shutdown::new();
         supervisor::stop_on_signals(&shutdown)?;
-        Self::with(kubeconfig, component, Arc::new(SystemClock), shutdown)
+        Self::with(kubeconfig, component, features, Arc::new(SystemClock), shutdown)
     }
 
     /// The same for one that listens to signals already.
     pub(crate) fn with(
         kubeconfig: &Path,
         component: &str,
+        features: Option<&Features>,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
         let config = KubeConfig::load(kubeconfig)?;
-        let agent = format!("{component}/v1.36.0");
+        let agent = format!("{component}/{}", telemetry::VERSION);
         let remote = Remote::new(&config, &agent, Arc::clone(&clock))
             .with_context(|| format!("{} cannot be used", kubeconfig.display()))?;
         let metrics = telemetry::Registry::new();
-        let requests = RestMetrics::new(&metrics)?;
+        let (requests, leads) = register(&metrics, features)?;
         let client = Client::new(Arc::new(remote.measured(&requests)));
-        Ok(Self { client, clock, shutdown, metrics, requests })
+        Ok(Self { client, clock, shutdown, metrics, requests, leads })
     }
 
     /// Runs `work` when this process is the leader, or at once when there is no election.
@@ -61,10 +70,7 @@ impl Alone {
         // The process id tells two copies on one host apart.
         let identity = format!("{}_{}", node_address::host_name(), std::process::id());
         let Some(election) = election.of(component, identity)? else { return work.await };
-        let opts = Opts::new("leader_election_master_status", "Whether this process leads.");
-        let status = IntGaugeVec::new(opts, &["name"])?;
-        self.metrics.register(Box::new(status.clone()))?;
-        let status = status.with_label_values(&[&election.name]);
+        let status = self.leads.with_label_values(&[&election.name]);
         let mut outcome = Ok(());
         let led = async {
             status.set(1);
@@ -74,5 +80,68 @@ impl Alone {
         // The work may have been dropped with the lease.
         status.set(0);
         outcome
+    }
+}
+
+/// Registers what every component has; what counts its requests is given back, and what tells
+/// whether it leads.
+fn register(
+    metrics: &telemetry::Registry,
+    features: Option<&Features>,
+) -> Result<(RestMetrics, IntGaugeVec), prometheus::Error> {
+    let gates = features.into_iter().flat_map(Features::all);
+    let gates = gates.map(|(gate, is_open)| (gate.name, gate.stage.as_str(), is_open));
+    telemetry::describe(metrics, gates)?;
+    let opts = Opts::new("leader_election_master_status", "Whether this process leads.");
+    let leads = IntGaugeVec::new(opts, &["name"])?;
+    metrics.register(Box::new(leads.clone()))?;
+    Ok((RestMetrics::new(metrics)?, leads))
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::IntGauge;
+
+    use super::*;
+
+    /// The metrics of 1.36 that all of upstream's components have, but for those of Go's runtime.
+    const UPSTREAMS: &str = include_str!("alone/metrics.txt");
+
+    /// Those that are not here, by how they begin, and why.
+    const ABSENT: &[(&str, &str)] = &[
+        ("disabled_metrics_total", "no flag disables metrics"),
+        ("hidden_metrics_total", "no metric is hidden"),
+        ("registered_metrics_total", "metrics are told whatever their stability is"),
+        ("informer_", "an event is in the cache when it has been read: nothing waits in between"),
+        ("leader_election_slowpath_total", "a leader reads its lease before it renews it"),
+        ("rest_client_dns_resolution_", "the machine resolves names, as a connection is made"),
+        ("rest_client_exec_plugin_", "no program is run for credentials"),
+        ("rest_client_rate_limiter_", "a client waits for nothing before it asks"),
+        ("rest_client_request_retries_total", "who has asked decides whether to ask again"),
+        ("rest_client_transport_", "a client has one transport as long as it lives"),
+    ];
+
+    /// Whether something of this name is registered: nothing else can be then.
+    fn is_registered(registry: &telemetry::Registry, name: &str) -> bool {
+        let probe = IntGauge::new(name, "A probe.").unwrap();
+        let registered = registry.register(Box::new(probe.clone()));
+        if registered.is_ok() {
+            registry.unregister(Box::new(probe)).unwrap();
+        }
+        registered.is_err()
+    }
+
+    #[test]
+    fn what_all_components_count_is_here_or_named_as_absent() {
+        let registry = telemetry::Registry::new();
+        register(&registry, Some(&Features::default())).unwrap();
+        let names: Vec<_> = UPSTREAMS.lines().filter(|line| !line.starts_with('#')).collect();
+        for name in &names {
+            let is_absent = ABSENT.iter().any(|(absent, _)| name.starts_with(absent));
+            assert_ne!(is_registered(&registry, name), is_absent, "{name}");
+        }
+        for (absent, _) in ABSENT {
+            assert!(names.iter().any(|name| name.starts_with(absent)), "{absent}");
+        }
     }
 }

@@ -17,6 +17,8 @@ use crate::token_signer;
 
 /// How controllers call themselves to the API server.
 const AGENT: &str = "kube-controller-manager/v1.36.0";
+/// Where health and metrics are served: upstream's default.
+const PORT: u16 = 10257;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -207,7 +209,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let features = args.gates.read()?;
     let controllers = controllers::choose(&args.controllers, &features).context("--controllers")?;
     let volumes = args.volumes.read()?;
-    let alone = Alone::new(&args.kubeconfig, "kube-controller-manager")?;
+    let alone = Alone::new(&args.kubeconfig, "kube-controller-manager", Some(&features))?;
     let root_ca = match &args.root_ca_file {
         Some(path) => std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?,
@@ -230,7 +232,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let sign_token = args.service_account_private_key_file.as_ref();
     let sign_token = sign_token.map(|path| token_signer::of(&read(path)?)).transpose()?;
     let client_for = client_for(&args, &alone)?;
-    own_port::start(&args.port, &alone, "kube-controller-manager").await?;
+    own_port::start(&args.port, &alone, "kube-controller-manager", PORT).await?;
     let config = controllers::Config {
         controllers,
         cluster_cidrs: args.cluster_cidr,

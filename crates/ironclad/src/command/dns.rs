@@ -25,7 +25,7 @@ pub(crate) struct Args {
 
 /// Runs it until it is told to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let alone = Alone::new(&args.kubeconfig, "coredns")?;
+    let alone = Alone::new(&args.kubeconfig, "coredns", None)?;
     let ourselves = args.bind_address.ip();
     let config = ::dns::Config {
         bind_address: args.bind_address,

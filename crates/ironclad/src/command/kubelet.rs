@@ -87,7 +87,7 @@ pub(crate) struct Args {
 
 /// Runs it until it is told to stop. Pods go on running.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    args.gates.read()?;
+    let features = args.gates.read()?;
     let images = args.images.read(&args.data_dir)?;
     let static_pods = args.static_pods.read()?;
     anyhow::ensure!(
@@ -113,7 +113,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if !args.joining.join(&joiner).await? {
         return Ok(());
     }
-    let alone = Alone::with(&args.kubeconfig, "kubelet", clock, shutdown)?;
+    let alone = Alone::with(&args.kubeconfig, "kubelet", Some(&features), clock, shutdown)?;
     let node_ip = match args.node_ip {
         Some(address) => address,
         None => node_address::choose()?,

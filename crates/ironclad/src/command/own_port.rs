@@ -43,9 +43,10 @@ pub(crate) struct Place {
     /// Where health and metrics are served.
     #[arg(long, default_value = "0.0.0.0")]
     bind_address: IpAddr,
-    /// At which port; 0 for none.
-    #[arg(long, default_value_t = 10257)]
-    secure_port: u16,
+    /// At which port; 0 for none. Default: upstream's, 10257 for the controllers and 10259 for the
+    /// scheduler.
+    #[arg(long)]
+    secure_port: Option<u16>,
     /// Certificate to serve with; default: one that is made for this process.
     #[arg(long, requires = "tls_private_key_file")]
     tls_cert_file: Option<PathBuf>,
@@ -54,12 +55,18 @@ pub(crate) struct Place {
     tls_private_key_file: Option<PathBuf>,
 }
 
-/// Serves until shutdown.
-pub(crate) async fn start(args: &Place, alone: &Alone, name: &str) -> anyhow::Result<()> {
-    if args.secure_port == 0 {
+/// Serves until shutdown, at this port if nobody has chosen one.
+pub(crate) async fn start(
+    args: &Place,
+    alone: &Alone,
+    name: &str,
+    default_port: u16,
+) -> anyhow::Result<()> {
+    let port = args.secure_port.unwrap_or(default_port);
+    if port == 0 {
         return Ok(());
     }
-    let address = SocketAddr::new(args.bind_address, args.secure_port);
+    let address = SocketAddr::new(args.bind_address, port);
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen at {address}; choose another --secure-port"))?;

@@ -29,8 +29,8 @@ pub(crate) struct Args {
 
 /// Runs it until it is told to stop. Its rules stay.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    args.gates.read()?;
-    let alone = Alone::new(&args.kubeconfig, "kube-proxy")?;
+    let features = args.gates.read()?;
+    let alone = Alone::new(&args.kubeconfig, "kube-proxy", Some(&features))?;
     let config = ::proxy::Config {
         node_name: args.hostname_override.unwrap_or_else(node_address::host_name),
         cluster_cidr: args.cluster_cidr,

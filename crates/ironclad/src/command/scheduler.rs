@@ -6,6 +6,10 @@ use std::sync::Arc;
 use crate::command::alone::Alone;
 use crate::command::election::Election;
 use crate::command::gates::Gates;
+use crate::command::own_port::{self, Place};
+
+/// Where health and metrics are served: upstream's default.
+const PORT: u16 = 10259;
 
 /// Arguments, with upstream's names.
 #[derive(clap::Args)]
@@ -14,6 +18,8 @@ pub(crate) struct Args {
     #[arg(long)]
     kubeconfig: PathBuf,
     #[command(flatten)]
+    port: Place,
+    #[command(flatten)]
     election: Election,
     #[command(flatten)]
     gates: Gates,
@@ -21,8 +27,9 @@ pub(crate) struct Args {
 
 /// Runs it until it is told to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    args.gates.read()?;
-    let alone = Alone::new(&args.kubeconfig, "kube-scheduler")?;
+    let features = args.gates.read()?;
+    let alone = Alone::new(&args.kubeconfig, "kube-scheduler", Some(&features))?;
+    own_port::start(&args.port, &alone, "kube-scheduler", PORT).await?;
     let deps = ::scheduler::Deps {
         client: alone.client.clone(),
         clock: Arc::clone(&alone.clock),

@@ -15,11 +15,9 @@ fn a_cluster_of_separate_processes_runs_pods() {
     parts.start_api_server();
     let pki = |name: &str| parts.path("server/pki").join(name).display().to_string();
     let (certificate, key) = (pki("apiserver.crt"), pki("apiserver.key"));
-    parts.start(
-        "controller-manager",
-        &["--tls-cert-file", &certificate, "--tls-private-key-file", &key],
-    );
-    parts.start("scheduler", &[]);
+    let tls = ["--tls-cert-file", &certificate, "--tls-private-key-file", &key];
+    parts.start("controller-manager", &tls);
+    parts.start("scheduler", &tls);
     parts.start_kubelet();
     parts.start("proxy", &["--hostname-override", "node-1"]);
     parts.start("dns", &["--bind-address", &format!("{}:53", Host::ADDRESS)]);
@@ -51,7 +49,7 @@ fn a_cluster_of_separate_processes_runs_pods() {
     parts.until("the pod is gone", || parts.get(&format!("{pods}/web")).is_none().then_some(()));
 }
 
-/// Health is told to everybody; metrics to whom the API server lets have them.
+/// Health is told to everybody; metrics to whom the API server lets have them. So does the scheduler.
 fn the_controllers_tell_who_may_know(parts: &Parts) {
     let ask = |path: &str, token: &str| parts.ask(10257, path, token);
     assert_eq!(ask("/healthz", "").unwrap(), "ok");
@@ -78,6 +76,19 @@ fn the_controllers_tell_who_may_know(parts: &Parts) {
         "rest_client_requests_total{code=\"200\",host=\"",
         "rest_client_response_size_bytes_count{host=\"",
         "leader_election_master_status{name=\"kube-controller-manager\"} 1",
+        "kubernetes_build_info{",
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(metrics.contains(wanted), "{wanted}: {metrics}");
+    }
+    assert_eq!(parts.ask(10259, "/healthz", "").unwrap(), "ok");
+    let metrics = parts.ask(10259, "/metrics", token).unwrap();
+    let metrics = String::from_utf8_lossy(&metrics);
+    for wanted in [
+        "scheduler_pending_pods{",
+        "leader_election_master_status{name=\"kube-scheduler\"} 1",
+        "kubernetes_feature_enabled{name=\"WatchList\"",
+        "process_open_fds ",
     ] {
         assert!(metrics.contains(wanted), "{wanted}: {metrics}");
     }

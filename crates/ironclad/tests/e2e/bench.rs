@@ -29,7 +29,7 @@ fn simulated_nodes_run_deployments_and_jobs_and_go_at_the_end() {
     let mut parts = Parts::new();
     parts.start_api_server();
     parts.start("controller-manager", &["--secure-port", "0"]);
-    parts.start("scheduler", &[]);
+    parts.start("scheduler", &["--secure-port", "0"]);
     let flags = ["--count", "50", "--name-prefix", "sim", "--start-delay", "100ms"];
     let behaviour = ["--run-for", "500ms", "--failure-rate", "0.3", "--lease-interval", "1s"];
     parts.start("bench", &[&["nodes"], &flags[..], &behaviour[..]].concat());

@@ -60,7 +60,7 @@ pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure
         load.prepare().await?;
         Ok(vec![load.pods_alone().await?])
     })?;
-    plane.start(ironclad, "scheduler", &[])?;
+    plane.start(ironclad, "scheduler", &["--secure-port", "0"])?;
     figures.extend(plane.server.run(async move |kubeconfig| {
         let load = load(&kubeconfig)?;
         let mut figures = load.one_deployment().await?;
