@@ -143,6 +143,7 @@ impl Informer {
             items.extend(page.items);
             if page.continue_token.is_empty() {
                 self.replace(&items);
+                self.cache.advance(page.resource_version);
                 self.cache.set_synced();
                 return Ok(page.resource_version);
             }
@@ -189,26 +190,34 @@ impl Informer {
     fn apply(&self, event: WatchEvent) -> ResourceVersion {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                self.upsert(&object);
-                object.header().resource_version
+                let version = object.header().resource_version;
+                self.upsert(&object, Some(version));
+                version
             }
             WatchEvent::Deleted(object) => {
-                self.cache.remove(&object.header().key());
-                object.header().resource_version
+                let version = object.header().resource_version;
+                self.cache.remove(&object.header().key(), Some(version));
+                version
             }
-            WatchEvent::Bookmark { resource_version, .. } => resource_version,
+            WatchEvent::Bookmark { resource_version, .. } => {
+                self.cache.advance(resource_version);
+                resource_version
+            }
         }
     }
 
-    fn upsert(&self, object: &Object) {
+    fn upsert(&self, object: &Object, seen: Option<ResourceVersion>) {
         let key = object.header().key();
         match (self.project)(object) {
             Ok(projection) => {
-                self.cache.insert(key, object.header().resource_version, projection);
+                self.cache.insert(key, object.header().resource_version, projection, seen);
             }
             // The server checks every object on its way in, so this is a defect of ours; the
             // other objects must go on.
-            Err(error) => tracing::error!(object = %key, %error, "object cannot be read, ignored"),
+            Err(error) => {
+                tracing::error!(object = %key, %error, "object cannot be read, ignored");
+                seen.into_iter().for_each(|seen| self.cache.advance(seen));
+            }
         }
     }
 
@@ -217,7 +226,7 @@ impl Informer {
         for object in items {
             let header = object.header();
             if self.cache.version(&header.key()) != Some(header.resource_version) {
-                self.upsert(object);
+                self.upsert(object, None);
             }
         }
     }

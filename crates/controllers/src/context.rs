@@ -5,12 +5,14 @@ use std::sync::Arc;
 use client::{Client, EventRecorder, WorkQueue, WorkQueueConfig};
 use clock::SharedClock;
 use meta::ObjectKey;
+use prometheus::IntCounterVec;
 use prometheus::core::Collector;
 use stdx::shutdown::Shutdown;
 
 use crate::cluster::Informers;
 use crate::metrics::Metrics;
 use crate::queue_metrics::QueueMetrics;
+use crate::written::Writes;
 use crate::{ClientFor, Config, HostDirectories, SignToken};
 
 /// Keys that a controller handles at once: upstream's usual `--concurrent-*-syncs`.
@@ -54,6 +56,12 @@ impl Context {
         if let Err(error) = registered {
             tracing::warn!(%error, "metrics cannot be registered");
         }
+    }
+
+    /// What a controller remembers of its writes, where a gate is open.
+    pub(crate) fn writes(&self, gate: &str, skips: &IntCounterVec) -> Arc<Writes> {
+        let is_on = self.config.features.is_enabled(gate);
+        Arc::new(Writes::new(is_on, Arc::clone(&self.clock), skips.clone()))
     }
 
     /// A queue of objects.

@@ -26,6 +26,7 @@ use crate::pod_view::PodView;
 use crate::reconcile::work;
 use crate::revisions::{self, RevisionControl};
 use crate::selection::{controller_of, key_of, selector};
+use crate::written::{PODS, Writes, Written};
 
 /// Label of pods and revisions: which template they are of.
 const HASH: &str = "controller-revision-hash";
@@ -42,9 +43,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(900);
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("daemon-set-controller");
     let recorder = ctx.recorder(&client, "daemonset-controller");
+    let writes = ctx.writes("StaleControllerConsistencyDaemonSet", &ctx.counts.stale.daemon_set);
     let controller = Arc::new(Controller {
         queue: ctx.queue("daemonset"),
-        pods: PodControl { client: client.clone(), recorder },
+        pods: PodControl { client: client.clone(), recorder, writes: Some(Arc::clone(&writes)) },
+        writes,
         client,
         expectations: Expectations::default(),
         failures: Mutex::default(),
@@ -76,6 +79,7 @@ struct Controller {
     queue: WorkQueue<ObjectKey>,
     client: Client,
     pods: PodControl,
+    writes: Arc<Writes>,
     expectations: Expectations,
     /// By uid and generation of the set, and node: a new template is tried at once.
     failures: Mutex<HashMap<(String, i64, String), Failures>>,
@@ -87,6 +91,9 @@ impl Controller {
         let this = Arc::clone(self);
         informers.daemon_sets.on_change(move |key, change| {
             this.expectations.owner_changed(&change);
+            if matches!(change, Change::Deleted(_)) {
+                this.writes.forget(key);
+            }
             this.queue.add(key.clone());
         });
         let this = Arc::clone(self);
@@ -141,7 +148,12 @@ impl Controller {
     }
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
-        let Some(set) = self.ctx.informers.daemon_sets.get(key) else {
+        let informers = &self.ctx.informers;
+        let seen = [(WRITTEN, informers.daemon_sets.seen()), (PODS, informers.pods.seen())];
+        if self.writes.are_unseen(key, &seen) {
+            return Ok(Outcome::Requeue);
+        }
+        let Some(set) = informers.daemon_sets.get(key) else {
             return Ok(Outcome::Done);
         };
         let owner = owner(&set);
@@ -285,7 +297,7 @@ impl Controller {
                 revisions::Claim::Adopt => {}
             }
         }
-        Revisions { client: &self.client, set, owner }.settle(ours, pods).await
+        Revisions { client: &self.client, pods: &self.pods, set, owner }.settle(ours, pods).await
     }
 
     async fn claim_pods(
@@ -329,13 +341,19 @@ impl Controller {
         let key = &owner.key;
         let api = self.client.dynamic::<Value>(ResourcePath::of::<DaemonSet>(), &key.namespace);
         match api.merge_update(&key.name, "status", &change).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
+            Ok(written) => {
+                let version = written["metadata"]["resourceVersion"].as_str();
+                self.writes.wrote(owner, WRITTEN, version);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
 
 const KIND: &str = "DaemonSet";
+const WRITTEN: Written = ("apps", "daemonsets");
 
 fn owner(set: &DaemonSet) -> Owner {
     Owner {

@@ -15,9 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::finalizers::JOB_TRACKING;
-use client::{Change, Client, ClientError, EventType, Outcome, Patch, WorkQueue};
+use client::{Change, Client, ClientError, EventType, Outcome, WorkQueue};
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 use meta::ObjectKey;
 use serde_json::json;
 
@@ -28,12 +27,15 @@ use crate::pod_control::{Claim, Owner, PodControl, claim};
 use crate::pod_view::PodView;
 use crate::reconcile::work;
 use crate::selection::{key_of, selector};
+use crate::written::{PODS, Writes, Written};
 
 /// Delay after the first failed pod; doubles with each one more: upstream's defaults.
 const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
 /// The completion mode of a Job that names none.
 const NON_INDEXED: &str = "NonIndexed";
+/// What upstream calls the written object itself.
+const WRITTEN: Written = ("batch", "jobs");
 /// Who is meant when `spec.managedBy` names this controller.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
@@ -41,10 +43,12 @@ const MANAGER: &str = "kubernetes.io/job-controller";
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("job-controller");
     let recorder = ctx.recorder(&client, "job-controller");
+    let writes = ctx.writes("StaleControllerConsistencyJob", &ctx.counts.stale.job);
     let controller = Arc::new(Controller {
         queue: ctx.queue("job"),
         orphans: ctx.queue("job_orphan_pod"),
-        pods: PodControl { client: client.clone(), recorder },
+        pods: PodControl { client: client.clone(), recorder, writes: Some(Arc::clone(&writes)) },
+        writes,
         client,
         expectations: Expectations::default(),
         failures: Mutex::default(),
@@ -70,6 +74,7 @@ struct Controller {
     orphans: WorkQueue<ObjectKey>,
     client: Client,
     pods: PodControl,
+    writes: Arc<Writes>,
     expectations: Expectations,
     /// Failures in a row, and when the last one was seen, by uid of the Job.
     failures: Mutex<HashMap<String, (u32, Instant)>>,
@@ -86,6 +91,9 @@ impl Controller {
                 this.ctx.counts.job.of_others.with_label_values(&[manager]).inc();
             }
             this.expectations.owner_changed(&change);
+            if matches!(change, Change::Deleted(_)) {
+                this.writes.forget(key);
+            }
             this.queue.add(key.clone());
         });
         let this = Arc::clone(self);
@@ -143,7 +151,12 @@ impl Controller {
     }
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
-        let Some(job) = self.ctx.informers.jobs.get(key) else {
+        let informers = &self.ctx.informers;
+        let seen = [(WRITTEN, informers.jobs.seen()), (PODS, informers.pods.seen())];
+        if self.writes.are_unseen(key, &seen) {
+            return Ok(Outcome::Requeue);
+        }
+        let Some(job) = informers.jobs.get(key) else {
             self.find_leftovers(key);
             return Ok(Outcome::Done);
         };
@@ -185,7 +198,8 @@ impl Controller {
         let plan = Plan::new(job, &pods, self.ctx.clock.now());
         let delay = self.note_failures(&owner.uid, &plan, now);
         if plan.status != job.status.clone().unwrap_or_default() {
-            status::write(&self.client, job, &plan.status).await?;
+            let version = status::write(&self.client, job, &plan.status).await?;
+            self.writes.wrote(owner, WRITTEN, version.as_deref());
             self.count(job, &plan);
             for (kind, reason, text) in &plan.events {
                 let regarding = owner.regarding();
@@ -193,7 +207,7 @@ impl Controller {
             }
         }
         for pod in &plan.counted {
-            self.untrack(pod).await?;
+            self.untrack(Some(owner), pod).await?;
         }
         if is_current {
             *action = match (plan.delete.is_empty(), plan.create.is_empty() || delay.is_some()) {
@@ -329,7 +343,7 @@ impl Controller {
                     claimed.push(pod);
                 }
                 Claim::Release => {
-                    self.untrack(&pod).await?;
+                    self.untrack(Some(owner), &pod).await?;
                     self.pods.release(owner, &pod).await?;
                 }
             }
@@ -338,18 +352,13 @@ impl Controller {
     }
 
     /// Takes the tracking finalizer off a pod.
-    async fn untrack(&self, pod: &PodView) -> Result<(), ClientError> {
+    async fn untrack(&self, owner: Option<&Owner>, pod: &PodView) -> Result<(), ClientError> {
         if !is_tracked(pod) {
             return Ok(());
         }
         let patch = json!({ "metadata": {
             "uid": pod.uid, "$deleteFromPrimitiveList/finalizers": [JOB_TRACKING] } });
-        let api = self.client.api::<Pod>(&pod.key.namespace);
-        match api.patch(&pod.key.name, &Patch::Strategic(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.pods.patch(owner, pod, patch).await
     }
 
     /// Whether nobody counts a pod's end, as far as the cache knows: its Job is gone, another one
@@ -375,7 +384,7 @@ impl Controller {
                 return Ok(Outcome::Requeue);
             }
         }
-        self.untrack(&pod).await?;
+        self.untrack(None, &pod).await?;
         Ok(Outcome::Done)
     }
 

@@ -76,6 +76,7 @@ mod volume_binder;
 mod volume_expand;
 mod volume_metrics;
 mod volume_protection;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;

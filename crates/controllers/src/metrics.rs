@@ -14,7 +14,7 @@ pub(crate) use self::nodes::{EvictionMetrics, NodeMetrics, PoolRequestMetrics, R
 use self::sheet::Sheet;
 pub(crate) use self::slices::{MirrorMetrics, ServiceSliceMetrics};
 pub(crate) use self::volumes::{BinderMetrics, StorageMetrics};
-pub(crate) use self::workloads::{AutoscalerMetrics, JobMetrics, StatefulSetMetrics};
+pub(crate) use self::workloads::{AutoscalerMetrics, JobMetrics, StaleSyncs, StatefulSetMetrics};
 
 /// All of them; clones count into the same.
 #[derive(Clone)]
@@ -41,6 +41,8 @@ pub(crate) struct Metrics {
     pub(crate) ranges: RangeMetrics,
     /// Between the ages of the pods that a set gives up and the age of the youngest.
     pub(crate) replica_set_ages: Histogram,
+    /// Syncs that were put off as a cache had not seen the last write.
+    pub(crate) stale: StaleSyncs,
     pub(crate) root_ca_syncs: IntCounterVec,
     pub(crate) root_ca_seconds: HistogramVec,
     pub(crate) service_slices: ServiceSliceMetrics,
@@ -108,6 +110,7 @@ impl Metrics {
             )?,
             ranges: RangeMetrics::new(&sheet)?,
             replica_set_ages: workloads::deletion_age_ratio(&sheet)?,
+            stale: StaleSyncs::new(&sheet)?,
             root_ca_syncs: sheet.counters(
                 "root_ca_cert_publisher_sync_total",
                 "Namespaces whose certificates were looked at, by the API server's answer.",

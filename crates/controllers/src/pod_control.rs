@@ -11,6 +11,7 @@ use meta::{LabelSelector, ObjectKey};
 use serde_json::json;
 
 use crate::pod_view::PodView;
+use crate::written::{PODS, Writes};
 
 /// The object that pods are made for.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ impl Owner {
 pub(crate) struct PodControl {
     pub(crate) client: Client,
     pub(crate) recorder: EventRecorder,
+    /// What is told of writes, for controllers that wait until they have seen them.
+    pub(crate) writes: Option<Arc<Writes>>,
 }
 
 impl PodControl {
@@ -63,6 +66,7 @@ impl PodControl {
                 let name = created.metadata.name.as_deref().unwrap_or_default();
                 let text = format!("Created pod: {name}");
                 self.event(owner, EventType::Normal, "SuccessfulCreate", text);
+                self.wrote(owner, &created);
                 Ok(created)
             }
             Err(error) => {
@@ -100,14 +104,14 @@ impl PodControl {
         let patch = json!({
             "metadata": { "ownerReferences": [owner.reference()], "uid": pod.uid },
         });
-        self.patch(pod, patch).await
+        self.patch(Some(owner), pod, patch).await
     }
 
     /// Takes the owner's reference off a pod.
     pub(crate) async fn release(&self, owner: &Owner, pod: &PodView) -> Result<(), ClientError> {
         let gone = json!({ "$patch": "delete", "uid": owner.uid });
         let patch = json!({ "metadata": { "ownerReferences": [gone], "uid": pod.uid } });
-        self.patch(pod, patch).await
+        self.patch(Some(owner), pod, patch).await
     }
 
     /// The pods that are the owner's, of those that could be. The others are adopted and released
@@ -147,13 +151,29 @@ impl PodControl {
         }))
     }
 
-    async fn patch(&self, pod: &PodView, patch: serde_json::Value) -> Result<(), ClientError> {
+    /// Patches a pod, of an owner that is there; one that is gone, or another of its name, is no
+    /// error.
+    pub(crate) async fn patch(
+        &self,
+        owner: Option<&Owner>,
+        pod: &PodView,
+        patch: serde_json::Value,
+    ) -> Result<(), ClientError> {
         let pods = self.client.api::<Pod>(&pod.key.namespace);
         match pods.patch(&pod.key.name, &Patch::Strategic(patch)).await {
-            Ok(_) => Ok(()),
-            // Gone, or another pod of this name: there is nothing to do.
+            Ok(written) => {
+                owner.into_iter().for_each(|owner| self.wrote(owner, &written));
+                Ok(())
+            }
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// A pod of an owner was written.
+    pub(crate) fn wrote(&self, owner: &Owner, pod: &Pod) {
+        if let Some(writes) = &self.writes {
+            writes.wrote(owner, PODS, pod.metadata.resource_version.as_deref());
         }
     }
 

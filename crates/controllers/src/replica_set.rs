@@ -22,7 +22,10 @@ use crate::expectations::Expectations;
 use crate::pod_control::{Claim, Owner, PodControl, claim, from_template};
 use crate::pod_view::PodView;
 use crate::reconcile::work;
+use crate::written::{PODS, Writes, Written};
 
+/// What upstream calls the written object itself.
+const WRITTEN: Written = ("apps", "replicasets");
 /// Pods created or deleted in one go: upstream `BurstReplicas`.
 const BURST: usize = 500;
 
@@ -49,6 +52,9 @@ pub(crate) trait Kind:
     /// The service account, which is also the source of events.
     const ACCOUNT: &'static str;
 
+    /// What is remembered of writes; nothing where no gate says so.
+    fn writes(ctx: &Context) -> Option<Arc<Writes>>;
+
     /// All objects of the kind.
     fn lister(ctx: &Context) -> &Lister<Self>;
 
@@ -59,6 +65,11 @@ pub(crate) trait Kind:
 impl Kind for ReplicaSet {
     const QUEUE: &'static str = "replicaset";
     const ACCOUNT: &'static str = "replicaset-controller";
+
+    fn writes(ctx: &Context) -> Option<Arc<Writes>> {
+        let gate = "StaleControllerConsistencyReplicaSet";
+        Some(ctx.writes(gate, &ctx.counts.stale.replica_set))
+    }
 
     fn lister(ctx: &Context) -> &Lister<Self> {
         &ctx.informers.replica_sets
@@ -84,6 +95,10 @@ impl Kind for ReplicaSet {
 impl Kind for ReplicationController {
     const QUEUE: &'static str = "replicationmanager";
     const ACCOUNT: &'static str = "replication-controller";
+
+    fn writes(_: &Context) -> Option<Arc<Writes>> {
+        None
+    }
 
     fn lister(ctx: &Context) -> &Lister<Self> {
         &ctx.informers.replication_controllers
@@ -124,9 +139,10 @@ fn owner<K: k8s_openapi::Resource>(meta: &ObjectMeta) -> Owner {
 pub(crate) async fn run<K: Kind>(ctx: Context) {
     let client = ctx.client(K::ACCOUNT);
     let recorder = ctx.recorder(&client, K::ACCOUNT);
+    let writes = K::writes(&ctx);
     let controller = Arc::new(Controller::<K> {
         queue: ctx.queue(K::QUEUE),
-        pods: PodControl { client: client.clone(), recorder },
+        pods: PodControl { client: client.clone(), recorder, writes },
         client,
         expectations: Expectations::default(),
         pace: Mutex::default(),
@@ -161,6 +177,7 @@ impl<K: Kind> Controller<K> {
             this.expectations.owner_changed(&change);
             if let Change::Deleted(set) = &change {
                 this.pace().remove(set.metadata().uid.as_deref().unwrap_or_default());
+                this.pods.writes.iter().for_each(|writes| writes.forget(key));
             }
             this.queue.add(key.clone());
         });
@@ -222,7 +239,13 @@ impl<K: Kind> Controller<K> {
     }
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
-        let Some(known) = K::lister(&self.ctx).get(key) else {
+        let (lister, pods) = (K::lister(&self.ctx), &self.ctx.informers.pods);
+        if let Some(writes) = &self.pods.writes
+            && writes.are_unseen(key, &[(WRITTEN, lister.seen()), (PODS, pods.seen())])
+        {
+            return Ok(Outcome::Requeue);
+        }
+        let Some(known) = lister.get(key) else {
             return Ok(Outcome::Done);
         };
         let set = known.replicas();
@@ -239,7 +262,10 @@ impl<K: Kind> Controller<K> {
             message: error.to_string(),
         });
         let counted = status::compute(&set, &active, terminating.count(), failure, wall);
-        status::write(&self.client, &*known, &set, counted).await?;
+        let version = status::write(&self.client, &*known, &set, counted).await?;
+        if let Some(writes) = &self.pods.writes {
+            writes.wrote(&set.owner, WRITTEN, version.as_deref());
+        }
         managed?;
         let unseen = self.expectations.wait(&set.owner.uid, self.ctx.clock.monotonic());
         let next = next_available(&set, &active, wall).into_iter().chain(unseen).min();

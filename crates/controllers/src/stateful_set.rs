@@ -27,8 +27,12 @@ use crate::pod_view::PodView;
 use crate::reconcile::work;
 use crate::revisions::{self, RevisionControl};
 use crate::selection::{controller_of, key_of, selector};
+use crate::written::{PODS, Writes, Written};
 
 const KIND: &str = "StatefulSet";
+/// What upstream calls the written object itself, and the claims of its pods.
+const WRITTEN: Written = ("apps", "statefulsets");
+const CLAIMS: Written = ("", "persistentvolumeclaims");
 /// Label of pods: the name of the revision they are of.
 const HASH: &str = "controller-revision-hash";
 
@@ -36,9 +40,16 @@ const HASH: &str = "controller-revision-hash";
 pub(crate) async fn run(ctx: Context) {
     let client = ctx.client("statefulset-controller");
     let recorder = ctx.recorder(&client, "statefulset-controller");
+    let writes =
+        ctx.writes("StaleControllerConsistencyStatefulSet", &ctx.counts.stale.stateful_set);
     let controller = Arc::new(Controller {
         queue: ctx.queue("statefulset"),
-        pods: PodControl { client: client.clone(), recorder: recorder.clone() },
+        pods: PodControl {
+            client: client.clone(),
+            recorder: recorder.clone(),
+            writes: Some(Arc::clone(&writes)),
+        },
+        writes,
         client,
         recorder,
         expectations: Expectations::default(),
@@ -64,6 +75,7 @@ struct Controller {
     client: Client,
     recorder: EventRecorder,
     pods: PodControl,
+    writes: Arc<Writes>,
     /// Pods that were told to go and are not yet seen going: others must not be taken for them.
     expectations: Expectations,
 }
@@ -74,6 +86,9 @@ impl Controller {
         let this = Arc::clone(self);
         informers.stateful_sets.on_change(move |key, change| {
             this.expectations.owner_changed(&change);
+            if matches!(change, Change::Deleted(_)) {
+                this.writes.forget(key);
+            }
             this.queue.add(key.clone());
         });
         let this = Arc::clone(self);
@@ -127,7 +142,16 @@ impl Controller {
     }
 
     async fn sync(&self, key: &ObjectKey) -> Result<Outcome, ClientError> {
-        let Some(set) = self.ctx.informers.stateful_sets.get(key) else {
+        let informers = &self.ctx.informers;
+        let seen = [
+            (WRITTEN, informers.stateful_sets.seen()),
+            (PODS, informers.pods.seen()),
+            (CLAIMS, informers.claims.seen()),
+        ];
+        if self.writes.are_unseen(key, &seen) {
+            return Ok(Outcome::Requeue);
+        }
+        let Some(set) = informers.stateful_sets.get(key) else {
             for policy in ["OrderedReady", "Parallel"] {
                 self.ctx.counts.stateful_set.forget([policy, &key.name, &key.namespace]);
             }
@@ -258,8 +282,13 @@ impl Controller {
         let key = &owner.key;
         let api = self.client.dynamic::<Value>(ResourcePath::of::<StatefulSet>(), &key.namespace);
         match api.merge_update(&key.name, "status", &change).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
+            Ok(written) => {
+                let version = written["metadata"]["resourceVersion"].as_str();
+                self.writes.wrote(owner, WRITTEN, version);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -304,6 +333,7 @@ impl Pass<'_> {
             let claims = self.make_claims(ordinal).await?;
             let pods = self.controller.client.api::<Pod>(&self.owner.key.namespace);
             let created = pods.create(&pod).await?;
+            self.controller.pods.wrote(self.owner, &created);
             let uid = created.metadata.uid.unwrap_or_default();
             self.own_claims(ordinal, &uid, &claims).await
         };
@@ -345,7 +375,7 @@ impl Pass<'_> {
             Err(error) if error.is_not_found() => Ok(()),
             result => {
                 self.pod_event("update", name, result.as_ref().err());
-                result.map(drop)
+                result.map(|written| self.controller.pods.wrote(self.owner, &written))
             }
         }
     }
@@ -386,7 +416,10 @@ impl Pass<'_> {
                 continue;
             }
             self.claim_event(&name, ordinal, result.as_ref().err());
-            claims.push(Arc::new(result?));
+            let made = result?;
+            let version = made.metadata.resource_version.as_deref();
+            self.controller.writes.wrote(self.owner, CLAIMS, version);
+            claims.push(Arc::new(made));
         }
         Ok(claims)
     }
@@ -425,8 +458,12 @@ impl Pass<'_> {
                     "resourceVersion": claim.metadata.resource_version } }),
             };
             match api.merge_update(name, "", &change).await {
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {}
+                Ok(written) => {
+                    let version = written["metadata"]["resourceVersion"].as_str();
+                    self.controller.writes.wrote(self.owner, CLAIMS, version);
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use meta::{ObjectKey, ResourceVersion};
@@ -40,6 +41,8 @@ pub(super) struct Cache {
     entries: RwLock<BTreeMap<ObjectKey, Entry>>,
     handlers: Mutex<Vec<Handler>>,
     synced: watch::Sender<bool>,
+    /// The newest version of the resource up to which all changes are in.
+    seen: AtomicU64,
 }
 
 impl Cache {
@@ -53,14 +56,26 @@ impl Cache {
         self.read().get(key).map(|entry| entry.version)
     }
 
-    /// Keeps an object, and tells.
-    pub(super) fn insert(&self, key: ObjectKey, version: ResourceVersion, projection: Projection) {
+    /// All changes up to a version are in.
+    pub(super) fn advance(&self, to: ResourceVersion) {
+        self.seen.store(to.0, Ordering::Release);
+    }
+
+    /// Keeps an object, and tells. All changes up to `seen` are in then, which handlers may rely on.
+    pub(super) fn insert(
+        &self,
+        key: ObjectKey,
+        version: ResourceVersion,
+        projection: Projection,
+        seen: Option<ResourceVersion>,
+    ) {
         let handlers = self.handlers();
         let entry = Entry { version, projection: Arc::clone(&projection) };
         let old = {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.insert(key.clone(), entry)
         };
+        seen.into_iter().for_each(|seen| self.advance(seen));
         for handler in handlers.iter() {
             match &old {
                 None => handler(&key, Change::Added(&projection)),
@@ -71,13 +86,14 @@ impl Cache {
         }
     }
 
-    /// Forgets an object, and tells.
-    pub(super) fn remove(&self, key: &ObjectKey) {
+    /// Forgets an object, and tells, as [`Cache::insert`] does.
+    pub(super) fn remove(&self, key: &ObjectKey, seen: Option<ResourceVersion>) {
         let handlers = self.handlers();
         let old = {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.remove(key)
         };
+        seen.into_iter().for_each(|seen| self.advance(seen));
         let Some(old) = old else { return };
         for handler in handlers.iter() {
             handler(key, Change::Deleted(&old.projection));
@@ -89,7 +105,7 @@ impl Cache {
         let gone: Vec<ObjectKey> =
             self.read().keys().filter(|key| !present.contains(*key)).cloned().collect();
         for key in &gone {
-            self.remove(key);
+            self.remove(key, None);
         }
     }
 
@@ -156,6 +172,11 @@ impl<P: Send + Sync + 'static> Lister<P> {
     /// What is in one namespace, in the order of names.
     pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<P>> {
         self.cache.list(Some(namespace)).into_iter().map(typed).collect()
+    }
+
+    /// The newest version of the resource up to which all changes are in the cache.
+    pub fn seen(&self) -> ResourceVersion {
+        ResourceVersion(self.cache.seen.load(Ordering::Acquire))
     }
 
     /// The number of objects.

@@ -58,8 +58,14 @@ fn list(version: u64, items: Vec<Arc<Object>>) -> ObjectList {
     ObjectList { resource_version: ResourceVersion(version), continue_token: String::new(), items }
 }
 
-/// Runs the script to its end and gives the changes that a handler saw.
+/// Runs the script to its end and gives the changes that a handler saw, and what was asked for.
 async fn changes(script: Script) -> (Vec<String>, Vec<String>) {
+    let (changes, asked, _) = run(script).await;
+    (changes, asked)
+}
+
+/// The same, with the newest version that was in at each change, and at the end.
+async fn run(script: Script) -> (Vec<String>, Vec<String>, Vec<u64>) {
     let script = Arc::new(script);
     let config = InformerConfig {
         path: ResourcePath::new(GroupVersionResource::new("", "v1", "pods")),
@@ -74,8 +80,11 @@ async fn changes(script: Script) -> (Vec<String>, Vec<String>) {
         |object: &Object| Ok(object.header().resource_version.0),
     );
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&seen);
+    let versions = Arc::new(Mutex::new(Vec::new()));
+    let (log, newest) = (Arc::clone(&seen), Arc::clone(&versions));
+    let reader = lister.clone();
     lister.on_change(move |key, change| {
+        newest.lock().unwrap().push(reader.seen().0);
         log.lock().unwrap().push(match change {
             Change::Added(new) => format!("+{key}@{new}"),
             Change::Updated { old, new } => format!("~{key}@{old}->{new}"),
@@ -91,7 +100,47 @@ async fn changes(script: Script) -> (Vec<String>, Vec<String>) {
     });
     let without_time = |url: &String| url.split("&timeoutSeconds").next().unwrap().to_owned();
     let asked = script.asked.lock().unwrap().iter().map(without_time).collect();
-    (Vec::clone(&seen.lock().unwrap()), asked)
+    let mut versions = Vec::clone(&versions.lock().unwrap());
+    versions.push(lister.seen().0);
+    (Vec::clone(&seen.lock().unwrap()), asked, versions)
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_know_up_to_which_version_all_changes_are_in() {
+    let expired = Status::failure(Reason::Expired, "too old resource version: 8 (20)");
+    let bookmark = |version| WatchEvent::Bookmark {
+        resource_version: ResourceVersion(version),
+        initial_events_end: false,
+    };
+    let script = Script {
+        lists: Mutex::new(
+            [
+                list(5, vec![object("a", 3), object("b", 4)]),
+                // Until all of a list is in, it says no more than was known before.
+                list(20, vec![object("a", 15), object("c", 12)]),
+            ]
+            .into(),
+        ),
+        watches: Mutex::new(
+            [
+                vec![
+                    Ok(WatchEvent::Modified(object("a", 6))),
+                    Ok(WatchEvent::Deleted(object("b", 7))),
+                    Ok(bookmark(8)),
+                    Err(ClientError::from(expired)),
+                ],
+                vec![Ok(WatchEvent::Added(object("d", 21))), Ok(bookmark(30))],
+            ]
+            .into(),
+        ),
+        ..Script::default()
+    };
+    let (changes, _, versions) = run(script).await;
+    assert_eq!(
+        changes,
+        ["+n/a@3", "+n/b@4", "~n/a@3->6", "-n/b@4", "~n/a@6->15", "+n/c@12", "+n/d@21"]
+    );
+    assert_eq!(versions, [0, 0, 6, 7, 8, 8, 21, 30]);
 }
 
 #[tokio::test(start_paused = true)]

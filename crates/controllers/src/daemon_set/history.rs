@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use client::{Client, ClientError, Patch, ResourcePath};
+use client::{Client, ClientError, ResourcePath};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use meta::{Reason, Status};
 use serde_json::{Value, json};
 
 use super::HASH;
-use crate::pod_control::Owner;
+use crate::pod_control::{Owner, PodControl};
 use crate::pod_view::PodView;
 use crate::revisions::{self, Claim, RevisionControl, has_data};
 
@@ -72,6 +72,7 @@ fn data(set: &DaemonSet) -> Value {
 /// Writes revisions.
 pub(super) struct Revisions<'a> {
     pub(super) client: &'a Client,
+    pub(super) pods: &'a PodControl,
     pub(super) set: &'a DaemonSet,
     pub(super) owner: &'a Owner,
 }
@@ -119,11 +120,7 @@ impl Revisions<'_> {
 
     async fn relabel(&self, pod: &PodView, hash: &str) -> Result<(), ClientError> {
         let patch = json!({ "metadata": { "uid": pod.uid, "labels": { HASH: hash } } });
-        let api = self.client.api::<Pod>(&pod.key.namespace);
-        match api.patch(&pod.key.name, &Patch::Strategic(patch)).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+        self.pods.patch(Some(self.owner), pod, patch).await
     }
 
     async fn create(&self, number: i64) -> Result<ControllerRevision, ClientError> {

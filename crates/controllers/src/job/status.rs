@@ -6,12 +6,13 @@ use serde_json::json;
 
 use crate::selection::key_of;
 
-/// Writes it whole, against the version it was computed from: counts must never be lost.
+/// Writes it whole, against the version it was computed from: counts must never be lost. Gives the
+/// version that it has now, unless the Job is gone.
 pub(super) async fn write(
     client: &Client,
     job: &Job,
     status: &JobStatus,
-) -> Result<(), ClientError> {
+) -> Result<Option<String>, ClientError> {
     let uncounted = status.uncounted_terminated_pods.as_ref();
     let change = json!({
         "status": {
@@ -33,8 +34,8 @@ pub(super) async fn write(
     });
     let key = key_of(&job.metadata);
     match client.api::<Job>(&key.namespace).merge_known(job, "status", &change).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
+        Ok(written) => Ok(written.metadata.resource_version),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }

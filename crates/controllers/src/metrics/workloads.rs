@@ -173,3 +173,30 @@ pub(super) fn deletion_age_ratio(sheet: &Sheet<'_>) -> Result<Histogram, Error> 
         exponential_buckets(0.25, 2.0, 6)?,
     )
 }
+
+/// Syncs that were put off as a cache had not seen what was written before, by what it was.
+#[derive(Clone)]
+pub(crate) struct StaleSyncs {
+    pub(crate) daemon_set: IntCounterVec,
+    pub(crate) job: IntCounterVec,
+    pub(crate) replica_set: IntCounterVec,
+    pub(crate) stateful_set: IntCounterVec,
+}
+
+impl StaleSyncs {
+    pub(super) fn new(sheet: &Sheet<'_>) -> Result<Self, Error> {
+        let of = |controller: &str, kind: &str| {
+            sheet.counters(
+                &format!("{controller}_controller_stale_sync_skips_total"),
+                &format!("Total number of {kind} syncs skipped due to a stale watch cache."),
+                &["group", "resource"],
+            )
+        };
+        Ok(Self {
+            daemon_set: of("daemonset", "DaemonSet")?,
+            job: of("job", "Job")?,
+            replica_set: of("replicaset", "ReplicaSet")?,
+            stateful_set: of("statefulset", "StatefulSet")?,
+        })
+    }
+}

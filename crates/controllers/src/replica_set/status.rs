@@ -83,7 +83,7 @@ pub(super) async fn write<K: Kind>(
     known_set: &K,
     set: &Replicas,
     status: ReplicaSetStatus,
-) -> Result<(), ClientError> {
+) -> Result<Option<String>, ClientError> {
     let mut known = set.status.clone();
     for number in [
         &mut known.fully_labeled_replicas,
@@ -94,7 +94,7 @@ pub(super) async fn write<K: Kind>(
     }
     known.conditions = known.conditions.filter(|conditions| !conditions.is_empty());
     if known == status {
-        return Ok(());
+        return Ok(None);
     }
     let key = &set.owner.key;
     let mut body = json!({
@@ -110,8 +110,8 @@ pub(super) async fn write<K: Kind>(
     }
     let change = json!({ "status": body });
     match client.api::<K>(&key.namespace).merge_known(known_set, "status", &change).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
+        Ok(written) => Ok(written.metadata().resource_version.clone()),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -12,16 +12,10 @@ use crate::workloads::{PODS, Running, name, namespace};
 const UPSTREAMS: &str = include_str!("metrics.txt");
 
 /// Those that are not here, and why.
-const ABSENT: &[(&str, &str)] = &[
-    ("daemonset_controller_stale_sync_skips_total", "no sync is skipped for a stale cache"),
-    ("job_controller_stale_sync_skips_total", "no sync is skipped for a stale cache"),
-    ("replicaset_controller_stale_sync_skips_total", "no sync is skipped for a stale cache"),
-    ("statefulset_controller_stale_sync_skips_total", "no sync is skipped for a stale cache"),
-    (
-        "node_collector_update_all_nodes_health_duration_seconds",
-        "no pass looks at all nodes: each is looked at by itself",
-    ),
-];
+const ABSENT: &[(&str, &str)] = &[(
+    "node_collector_update_all_nodes_health_duration_seconds",
+    "no pass looks at all nodes: each is looked at by itself",
+)];
 
 /// Whether something of this name is registered: nothing else can be then.
 fn is_registered(registry: &telemetry::Registry, name: &str) -> bool {
