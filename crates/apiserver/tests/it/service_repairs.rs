@@ -33,6 +33,13 @@ async fn restore(store: &LogStore, name: &str, spec: Value) {
     put(store, &format!("services/specs/default/{name}"), &service).await;
 }
 
+/// The default range as an older cluster has left it.
+fn restored_range(cidr: &str) -> Value {
+    json!({"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": "kubernetes", "uid": "u", "creationTimestamp": "2025-01-01T00:00:00Z"},
+        "spec": {"cidrs": [cidr]}})
+}
+
 async fn put(store: &LogStore, path: &str, object: &Value) {
     let value = Some(object.to_string().into());
     let write = Write::new(format!("/registry/{path}").into(), value, Expect::Any);
@@ -165,6 +172,21 @@ async fn a_default_range_of_before_the_flag_was_changed_is_told_of_and_still_use
 }
 
 #[tokio::test]
+async fn a_server_starts_whose_own_address_is_in_no_range() {
+    let store = volatile();
+    put(&store, "servicecidrs/kubernetes", &restored_range("10.97.0.0/16")).await;
+    let server = Fixture::start_on(store).await;
+    let note = "The default ServiceCIDR [10.97.0.0/16] does not match the controller flag \
+                configurations [10.96.0.0/16]";
+    tells(&server, "KubernetesDefaultServiceCIDRInconsistent", "kubernetes", note).await;
+    let (code, _) =
+        server.admin(Method::GET, &format!("{SERVICES}/kubernetes"), &Value::Null).await;
+    assert_eq!(code, StatusCode::NOT_FOUND);
+    let made = server.create(SERVICES, &service("s", "")).await;
+    assert!(made["spec"]["clusterIP"].as_str().unwrap().starts_with("10.97."), "{made}");
+}
+
+#[tokio::test]
 async fn a_default_range_that_a_policy_refuses_is_told_of() {
     let (store, clock) = (volatile(), clock());
     let server = Fixture::start_with(store.clone(), clock.clone()).await;
@@ -195,10 +217,7 @@ async fn a_default_range_that_a_policy_refuses_is_told_of() {
     assert_eq!(events[0]["note"], "The default ServiceCIDR can not be created");
     assert!(events[0]["regarding"].get("name").is_none());
     // One that is there without a status, as one of an older cluster, may not be given one.
-    let range = json!({"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
-        "metadata": {"name": "kubernetes", "uid": "u", "creationTimestamp": "2025-01-01T00:00:00Z"},
-        "spec": {"cidrs": ["10.96.0.0/16"]}});
-    put(&store, "servicecidrs/kubernetes", &range).await;
+    put(&store, "servicecidrs/kubernetes", &restored_range("10.96.0.0/16")).await;
     let note = "The default ServiceCIDR Status can not be set to Ready=True";
     later(&clock, tick, "it is told", async || {
         told(&server, reason).await.iter().any(|event| event["note"] == note)
