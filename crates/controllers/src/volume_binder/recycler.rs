@@ -113,8 +113,7 @@ pub(super) fn pod_for(
 }
 
 /// Deletes everything below where the volume is mounted, and fails when something is left.
-const SCRUB: &str = "test -e /scrub && find /scrub -mindepth 1 -delete && \
-                     test -z \"$(ls -A /scrub)\" || exit 1";
+const SCRUB: &str = "cd /scrub && find . -mindepth 1 -delete && ! ls -A | grep -q .";
 
 fn template() -> Pod {
     let mount = VolumeMount {
