@@ -1,7 +1,7 @@
 //! The service proxy: ClusterIP, NodePort, external and LoadBalancer addresses in nftables.
 //!
-//! What a service needs is planned by a pure function of the service and its endpoints
-//! ([`plan::plan`]); the difference to what it needed before becomes one nftables transaction
+//! What a service needs is planned by a pure function of the service, its endpoints and where this
+//! node is ([`plan::plan`]); the difference to what it needed before becomes one nftables transaction
 //! ([`dataplane::Dataplane`]). So the cost of a change follows the change, not the number of
 //! services. Table, chain names and packet path are those of upstream's nftables proxier.
 //!

@@ -41,6 +41,8 @@ pub const MASQUERADE_MARK: u32 = 1 << 14;
 pub struct Context {
     /// This node's name.
     pub node: String,
+    /// The zone that it is in, empty as long as it has none.
+    pub zone: String,
     /// The network of all pods: traffic from elsewhere is masqueraded.
     pub cluster_cidr: Ipv4Net,
 }
@@ -85,6 +87,17 @@ pub fn plan(context: &Context, key: &ObjectKey, service: &Service, slices: &[&Sl
     plan
 }
 
+/// Which endpoints the traffic of a node prefers, by the hints of those that are ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Near {
+    /// None: some have no hint, or there is none for this node.
+    Any,
+    /// Those for the node.
+    Node,
+    /// Those for its zone.
+    Zone,
+}
+
 /// An endpoint of a port: where to, and whether it is on this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Target {
@@ -102,7 +115,8 @@ struct PortPlanner<'a> {
 
 impl PortPlanner<'_> {
     fn plan(&mut self, slices: &[&Slice]) {
-        let all = self.targets(slices, |_| true);
+        let near = self.near(slices);
+        let all = self.targets(slices, |endpoint| self.is_near(endpoint, near));
         let local = self.targets(slices, |endpoint| endpoint.node == self.context.node);
         let internal = if self.service.internal_local { &local } else { &all };
         let external = if self.service.external_local { &local } else { &all };
@@ -124,15 +138,45 @@ impl PortPlanner<'_> {
         }
     }
 
+    /// Upstream: `topologyModeFromHints` in `pkg/proxy/topology.go`. Where it says that some are
+    /// near, one of these is ready.
+    fn near(&self, slices: &[&Slice]) -> Near {
+        let has_port = |slice: &&&Slice| slice.ports.iter().any(|port| self.is_port(port));
+        let slices = slices.iter().filter(has_port);
+        let ready: Vec<&Endpoint> =
+            slices.flat_map(|slice| &slice.endpoints).filter(|endpoint| endpoint.ready).collect();
+        let hints = |of: fn(&Endpoint) -> &Vec<String>, own: &String| {
+            let mut hints = ready.iter().map(|endpoint| of(endpoint));
+            hints.clone().all(|hints| !hints.is_empty()) && hints.any(|hints| hints.contains(own))
+        };
+        if hints(|endpoint| &endpoint.for_nodes, &self.context.node) {
+            Near::Node
+        } else if hints(|endpoint| &endpoint.for_zones, &self.context.zone) {
+            Near::Zone
+        } else {
+            Near::Any
+        }
+    }
+
+    fn is_near(&self, endpoint: &Endpoint, near: Near) -> bool {
+        match near {
+            Near::Any => true,
+            Near::Node => endpoint.for_nodes.contains(&self.context.node),
+            Near::Zone => endpoint.for_zones.contains(&self.context.zone),
+        }
+    }
+
+    fn is_port(&self, (name, protocol, _): &(String, Layer4, u16)) -> bool {
+        *name == self.port.name && *protocol == self.port.protocol
+    }
+
     /// The endpoints that take this port's connections: the ready ones or, when there is none,
     /// those that still answer although they are about to end.
     fn targets(&self, slices: &[&Slice], which: impl Fn(&Endpoint) -> bool) -> Vec<Target> {
         let collect = |usable: fn(&Endpoint) -> bool| -> BTreeSet<Target> {
             let mut targets = BTreeSet::new();
             for slice in slices {
-                let ports = slice.ports.iter().filter(|(name, protocol, _)| {
-                    *name == self.port.name && *protocol == self.port.protocol
-                });
+                let ports = slice.ports.iter().filter(|port| self.is_port(port));
                 for (_, _, number) in ports {
                     let endpoints = slice.endpoints.iter().filter(|e| which(e) && usable(e));
                     targets.extend(endpoints.map(|endpoint| Target {

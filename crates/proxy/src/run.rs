@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::Typed;
-use client::{Backoff, Change, Client, Informer, InformerConfig, Lister};
+use client::{Backoff, Change, Client, Informer, InformerConfig, ListOptions, Lister};
 use clock::SharedClock;
 use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Service as ApiService;
+use k8s_openapi::api::core::v1::{Node, Service as ApiService};
 use k8s_openapi::api::discovery::v1::EndpointSlice as ApiSlice;
 use meta::{Object, ObjectKey};
 use prometheus::{Histogram, HistogramOpts, IntCounter};
@@ -92,7 +92,9 @@ async fn work(
     let tracker = Arc::new(Tracker::default());
     let services = follow_services(&deps, &tracker, &shutdown);
     let slices = follow_slices(&deps, &tracker, &shutdown);
-    let context = Context { node: config.node_name, cluster_cidr: config.cluster_cidr };
+    let _node = follow_node(&deps, &config.node_name, &tracker, &shutdown);
+    let zone = String::new();
+    let context = Context { node: config.node_name, zone, cluster_cidr: config.cluster_cidr };
     let mut syncer = Syncer {
         context,
         tracker,
@@ -147,6 +149,8 @@ struct Tracked {
     dirty: BTreeSet<ObjectKey>,
     /// Slices by service and then by name.
     slices: BTreeMap<ObjectKey, BTreeMap<String, Arc<Slice>>>,
+    /// This node's, empty as long as it is not known to have one.
+    zone: String,
 }
 
 impl Tracker {
@@ -220,6 +224,38 @@ fn follow_slices(
     slices
 }
 
+/// Plans all services again when the zone of this node is known, or another one.
+fn follow_node(
+    deps: &Deps,
+    name: &str,
+    tracker: &Arc<Tracker>,
+    shutdown: &Shutdown,
+) -> Lister<String> {
+    let config = InformerConfig {
+        options: ListOptions::fields(format!("metadata.name={name}")),
+        ..InformerConfig::all::<Node>()
+    };
+    let project = |object: &Object| {
+        let labels = Node::of(object)?.metadata.labels;
+        Ok(labels.and_then(|mut labels| labels.remove(api::labels::ZONE)).unwrap_or_default())
+    };
+    let nodes = Informer::spawn(&deps.client, &deps.clock, config, shutdown, project);
+    let tracker = Arc::clone(tracker);
+    nodes.on_change(move |_, change| {
+        let zone = match change {
+            Change::Added(zone) | Change::Updated { new: zone, .. } => (**zone).clone(),
+            Change::Deleted(_) => String::new(),
+        };
+        tracker.update(|tracked| {
+            if tracked.zone != zone {
+                tracked.zone = zone;
+                tracked.dirty.extend(tracked.slices.keys().cloned());
+            }
+        });
+    });
+    nodes
+}
+
 struct Syncer {
     context: Context,
     tracker: Arc<Tracker>,
@@ -287,7 +323,7 @@ impl Syncer {
 
     /// The new plan of every service that changed since the last call.
     fn changes(&self) -> Vec<(ObjectKey, Option<Plan>)> {
-        let (dirty, slices) = {
+        let (dirty, slices, zone) = {
             let mut tracked = self.tracker.state.lock().unwrap_or_else(PoisonError::into_inner);
             let dirty = std::mem::take(&mut tracked.dirty);
             let slices: Vec<Vec<Arc<Slice>>> = dirty
@@ -302,8 +338,9 @@ impl Syncer {
                         .collect()
                 })
                 .collect();
-            (dirty, slices)
+            (dirty, slices, tracked.zone.clone())
         };
+        let context = Context { zone, ..self.context.clone() };
         dirty
             .into_iter()
             .zip(slices)
@@ -311,7 +348,7 @@ impl Syncer {
                 let service = self.services.get(&key);
                 let plan = service.as_ref().and_then(|service| {
                     let slices: Vec<&Slice> = slices.iter().map(Arc::as_ref).collect();
-                    Some(plan(&self.context, &key, (**service).as_ref()?, &slices))
+                    Some(plan(&context, &key, (**service).as_ref()?, &slices))
                 });
                 (key, plan)
             })

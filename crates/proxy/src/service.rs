@@ -67,6 +67,10 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it runs on.
     pub node: String,
+    /// The nodes whose traffic it should take, and the zones; empty without such hints.
+    pub for_nodes: Vec<String>,
+    /// See `for_nodes`.
+    pub for_zones: Vec<String>,
 }
 
 impl Service {
@@ -140,6 +144,11 @@ impl Slice {
         for endpoint in slice.endpoints.iter().flatten() {
             let conditions = endpoint.conditions.as_ref();
             let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+            let hints = endpoint.hints.clone().unwrap_or_default();
+            let for_nodes = hints.for_nodes.into_iter().flatten().map(|hint| hint.name);
+            let for_nodes: Vec<String> = for_nodes.collect();
+            let for_zones = hints.for_zones.into_iter().flatten().map(|hint| hint.name);
+            let for_zones: Vec<String> = for_zones.collect();
             for address in addresses(&endpoint.addresses) {
                 endpoints.push(Endpoint {
                     address,
@@ -147,6 +156,8 @@ impl Slice {
                     serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
                     terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
                     node: endpoint.node_name.clone().unwrap_or_default(),
+                    for_nodes: for_nodes.clone(),
+                    for_zones: for_zones.clone(),
                 });
             }
         }

@@ -3,7 +3,8 @@
 use super::*;
 
 fn context() -> Context {
-    Context { node: "n1".into(), cluster_cidr: "10.42.0.0/16".parse().unwrap() }
+    let cluster_cidr = "10.42.0.0/16".parse().unwrap();
+    Context { node: "n1".into(), zone: "a".into(), cluster_cidr }
 }
 
 fn service() -> Service {
@@ -26,7 +27,54 @@ fn endpoint(last: u8, node: &str) -> Endpoint {
         serving: true,
         terminating: false,
         node: node.into(),
+        for_nodes: Vec::new(),
+        for_zones: Vec::new(),
     }
+}
+
+/// One with hints, of names with spaces between.
+fn hinted(last: u8, for_nodes: &str, for_zones: &str) -> Endpoint {
+    let names = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+    let (for_nodes, for_zones) = (names(for_nodes), names(for_zones));
+    Endpoint { for_nodes, for_zones, ..endpoint(last, "n2") }
+}
+
+/// The endpoints that a service of these leads to, by the ends of their addresses.
+fn led_to(service: &Service, endpoints: Vec<Endpoint>) -> Vec<u8> {
+    let plan = make(service, endpoints);
+    let last = |chain: &String| {
+        let address = chain.split_once("__")?.1.split_once('/')?.0;
+        address.rsplit_once('.')?.1.parse().ok()
+    };
+    let mut ends: Vec<u8> = plan.chains.keys().filter_map(last).collect();
+    ends.sort_unstable();
+    ends
+}
+
+#[test]
+fn traffic_stays_where_hints_say() {
+    let to = |endpoints| led_to(&service(), endpoints);
+    // The zone of this node, or another one of two.
+    assert_eq!(to(vec![hinted(2, "", "a"), hinted(3, "", "b"), hinted(4, "", "b a")]), [2, 4]);
+    // This node comes before its zone.
+    assert_eq!(to(vec![hinted(2, "n1", "b"), hinted(3, "n2", "a")]), [2]);
+    assert_eq!(to(vec![hinted(2, "n3", "b"), hinted(3, "n2", "a")]), [3]);
+    // Nothing is for this zone; one says nothing; and what is not ready does not count.
+    assert_eq!(to(vec![hinted(2, "", "b"), hinted(3, "", "c")]), [2, 3]);
+    assert_eq!(to(vec![hinted(2, "", "a"), hinted(3, "", "")]), [2, 3]);
+    let ending = Endpoint { ready: false, terminating: true, ..hinted(4, "", "") };
+    assert_eq!(to(vec![hinted(2, "", "a"), hinted(3, "", "b"), ending.clone()]), [2]);
+    assert_eq!(to(vec![ending]), [4]);
+}
+
+#[test]
+fn hints_do_not_hold_traffic_that_has_to_stay_on_the_node() {
+    let service = Service { internal_local: true, ..service() };
+    let local = Endpoint { node: "n1".into(), ..hinted(2, "", "b") };
+    let plan = make(&service, vec![local, hinted(3, "", "a")]);
+    let chain = plan.chains.iter().find(|(name, _)| name.starts_with("service-")).unwrap();
+    let [.., RulePlan::AnyOf(targets)] = chain.1.as_slice() else { panic!("{chain:?}") };
+    assert!(targets.len() == 1 && targets[0].contains("10.42.0.2"), "{targets:?}");
 }
 
 fn slice(endpoints: Vec<Endpoint>) -> Slice {

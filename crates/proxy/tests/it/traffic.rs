@@ -46,7 +46,15 @@ fn pod(last: u8) -> Endpoint {
             stream.unwrap().write_all(address.to_string().as_bytes()).unwrap();
         }
     });
-    Endpoint { address, ready: true, serving: true, terminating: false, node: "n1".into() }
+    Endpoint {
+        address,
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: "n1".into(),
+        for_nodes: Vec::new(),
+        for_zones: Vec::new(),
+    }
 }
 
 fn service(node_port: Option<u16>) -> Service {
@@ -59,7 +67,11 @@ fn service(node_port: Option<u16>) -> Service {
 }
 
 fn apply(dataplane: &mut Dataplane, service: Option<&Service>, endpoints: &[Endpoint]) {
-    let context = Context { node: "n1".into(), cluster_cidr: "10.42.0.0/16".parse().unwrap() };
+    let context = Context {
+        node: "n1".into(),
+        zone: String::new(),
+        cluster_cidr: "10.42.0.0/16".parse().unwrap(),
+    };
     let key = ObjectKey::new("ns", "web");
     let slice = Slice {
         service: "web".into(),
@@ -125,7 +137,11 @@ fn a_dataplane_that_was_lost_is_built_anew() {
         let a = pod(2);
         apply(&mut dataplane, Some(&service(None)), std::slice::from_ref(&a));
         reset().unwrap();
-        let context = Context { node: "n1".into(), cluster_cidr: "10.42.0.0/16".parse().unwrap() };
+        let context = Context {
+            node: "n1".into(),
+            zone: String::new(),
+            cluster_cidr: "10.42.0.0/16".parse().unwrap(),
+        };
         let other = ObjectKey::new("ns", "other");
         let elsewhere =
             Service { cluster_ips: vec![Ipv4Addr::new(10, 43, 0, 10)], ..service(None) };
