@@ -188,7 +188,7 @@ impl MemoryApi {
             request.method() == method && path.contains(part)
         };
         if let Some((_, _, reason)) = self.lock().refused.iter().find(is_refused) {
-            return Err(failure(reason.clone(), REFUSED));
+            return Err(failure(*reason, REFUSED));
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
         let of_another = self.lock().answers.get(path).cloned();
