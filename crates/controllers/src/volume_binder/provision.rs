@@ -22,7 +22,7 @@ use meta::ObjectKey;
 use serde_json::json;
 
 use super::operations::Operation;
-use super::{Binder, Told, claim, plugins, uid_of};
+use super::{Binder, Told, claim, plugins, settings, uid_of};
 use crate::selection::key_of;
 
 /// How often a volume is tried to be saved, and what nobody knows of to be removed again: upstream
@@ -131,7 +131,7 @@ impl Binder {
         }
         let path = spec.host_path.map(|directory| directory.path).unwrap_or_default();
         let made = self.ctx.directories.make(Path::new(&path)).await;
-        made.map_err(|error| format!("mkdir {path}: {error}"))
+        made.map_err(|error| settings::failure("mkdir", &path, &error))
     }
 
     /// Has the scheduler choose another node, if it chose one. Upstream `rescheduleProvisioning`.

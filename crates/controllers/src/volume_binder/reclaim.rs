@@ -22,7 +22,7 @@ use meta::{Object, ObjectKey, ResourceVersion, WatchEvent};
 use serde_json::json;
 
 use super::operations::Operation;
-use super::{Binder, Told, plugins, recycler, volume};
+use super::{Binder, Told, plugins, recycler, settings, volume};
 use crate::pod_view::PodView;
 
 /// How long a pod that scrubs is followed beyond its deadline, which begins when it starts:
@@ -242,7 +242,7 @@ impl Binder {
             return Err(format!("{why} {path}"));
         }
         let removed = self.ctx.directories.remove(Path::new(path)).await;
-        removed.map_err(|error| format!("unlinkat {path}: {error}"))
+        removed.map_err(|error| settings::failure("unlinkat", path, &error))
     }
 
     /// Counts what the plugin for directories of this host took.

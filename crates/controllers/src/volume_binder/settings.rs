@@ -50,3 +50,23 @@ pub trait HostDirectories: Send + Sync {
     /// is there is no error.
     fn remove<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<()>>;
 }
+
+/// How it is told that something could not be done with a directory: in the words of upstream's
+/// language, which name no number.
+pub(super) fn failure(operation: &str, path: &str, error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+    format!("{operation} {path}: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_in_upstreams_words() {
+        let busy = io::Error::from_raw_os_error(16);
+        let told = failure("unlinkat", "/tmp/v", &busy);
+        assert_eq!(told, "unlinkat /tmp/v: device or resource busy");
+    }
+}

@@ -50,7 +50,8 @@ impl HostDirectories for MemoryDirectories {
     fn remove<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<()>> {
         let mut state = self.lock();
         if state.stay {
-            return Box::pin(async { Err(io::Error::other("device or resource busy")) });
+            // EBUSY.
+            return Box::pin(async { Err(io::Error::from_raw_os_error(16)) });
         }
         state.there.remove(path);
         Box::pin(async { Ok(()) })
