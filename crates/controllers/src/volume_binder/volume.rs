@@ -74,9 +74,9 @@ pub(super) fn finalizers_left(volume: &PersistentVolume) -> Option<Vec<&String>>
         .then(|| finalizers.iter().filter(|one| *one != PV_CONTROLLER).collect())
 }
 
-/// Whether somebody has to delete a volume of which this was decided.
+/// Whether somebody has to delete a volume of which this was decided, from when it is released.
 pub(super) fn is_to_be_deleted(volume: &PersistentVolume, step: &Step) -> bool {
-    matches!(step, Step::Keep | Step::Delete | Step::Fail(_))
+    matches!(step, Step::Phase("Released") | Step::Keep | Step::Delete | Step::Fail(_))
         && policy(volume) == "Delete"
         && !is_migrated(volume)
 }
@@ -184,8 +184,12 @@ mod tests {
     fn who_deletes_a_volume_is_timed() {
         let timed = |policy: &str, annotations: &Value| {
             let policy = json!({ "persistentVolumeReclaimPolicy": policy });
-            let volume = volume("Released", &policy, annotations);
-            is_to_be_deleted(&volume, &decide(&volume, None))
+            let [bound, released] = ["Bound", "Released"].map(|phase| {
+                let volume = volume(phase, &policy, annotations);
+                is_to_be_deleted(&volume, &decide(&volume, None))
+            });
+            assert_eq!(bound, released, "from the start");
+            released
         };
         assert!(timed("Delete", &json!({})));
         assert!(timed("Delete", &json!({ volumes::PROVISIONED_BY: "p" })));
