@@ -67,7 +67,7 @@ pub fn structure(definition: &Value) -> Result<Vec<FieldError>, String> {
     }
     for version in spec.get("versions").items() {
         let root = version.get("schema").get("openAPIV3Schema");
-        if !root.is_set() {
+        if !root.is_set() || structural::is_plain(root.value) {
             continue;
         }
         structural::readable(root.value).map_err(|why| {

@@ -22,6 +22,54 @@ pub(super) fn validate(root: &Node<'_>, out: &mut Findings) {
     out.extend(found);
 }
 
+/// Whether a schema is structural at a glance: most are, and to find out what is wrong with one
+/// takes a hundred times as long.
+pub(super) fn is_plain(root: &Value) -> bool {
+    let members = root["properties"].as_object();
+    let has_own = |name: &str| members.is_some_and(|members| members.contains_key(name));
+    root["type"] == "object"
+        && root["additionalProperties"].is_null()
+        && !["apiVersion", "kind", "metadata"].into_iter().any(has_own)
+        && is_plain_field(root)
+}
+
+/// A type, what is checked of its values, and what is in it. What else there may be is not plain.
+fn is_plain_field(schema: &Value) -> bool {
+    let Some(members) = schema.as_object() else { return false };
+    let is_part = |value: &Value| value.is_boolean() || is_plain_field(value);
+    let is_typed = schema["type"].as_str().is_some_and(|ty| !ty.is_empty());
+    is_typed
+        && (schema["type"] != "array" || schema["items"].is_object())
+        && members.iter().all(|(name, value)| match name.as_str() {
+            "items" => is_plain_field(value),
+            "additionalProperties" => is_part(value),
+            "properties" => {
+                value.as_object().is_some_and(|properties| properties.values().all(is_plain_field))
+            }
+            "type"
+            | "description"
+            | "default"
+            | "required"
+            | "nullable"
+            | "format"
+            | "pattern"
+            | "enum"
+            | "minimum"
+            | "maximum"
+            | "minLength"
+            | "maxLength"
+            | "minItems"
+            | "maxItems"
+            | "minProperties"
+            | "maxProperties"
+            | "x-kubernetes-list-type"
+            | "x-kubernetes-list-map-keys"
+            | "x-kubernetes-map-type"
+            | "x-kubernetes-validations" => true,
+            _ => false,
+        })
+}
+
 /// Whether a schema has nothing but what structural schemas are made of.
 ///
 /// Upstream: `validateUnsupportedFields`.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::node::Node;
 use crate::tests::{check, check_update};
 
 fn definition(versions: Value) -> Value {
@@ -152,6 +153,35 @@ fn what_is_established_stays() {
         (&new, &old),
         &["spec.scope: Invalid value: \"Namespaced\": field is immutable"],
     );
+}
+
+#[test]
+fn what_is_structural_at_a_glance_is_structural() {
+    let check = |schema: Value, is_plain: bool| {
+        assert_eq!(super::structural::is_plain(&schema), is_plain, "{schema}");
+        let mut found = Vec::new();
+        super::structural::validate(&Node::root(&schema), &mut found);
+        assert!(!is_plain || found.is_empty(), "{schema}: {found:?}");
+    };
+    let object = |properties: Value| json!({"type": "object", "properties": properties});
+    check(json!({"type": "object"}), true);
+    let list = json!({"type": "array", "items": {"type": "string", "maxLength": 3}});
+    let map = json!({"type": "object", "additionalProperties": {"type": "integer"}});
+    check(object(json!({"spec": object(json!({"list": list, "map": map}))})), true);
+    check(json!({"type": "object", "additionalProperties": true}), false);
+    check(object(json!({"metadata": {"type": "object"}})), false);
+    for field in [
+        json!({}),
+        json!({"type": ""}),
+        json!({"type": "array"}),
+        json!({"type": "array", "items": {}}),
+        json!({"type": "object", "additionalProperties": {}}),
+        json!({"type": "object", "anyOf": [{"type": "object"}]}),
+        json!({"type": "object", "x-kubernetes-embedded-resource": true}),
+        json!({"type": "string", "x-kubernetes-int-or-string": true}),
+    ] {
+        check(object(json!({ "a": field })), false);
+    }
 }
 
 #[test]
