@@ -240,7 +240,7 @@ impl Target {
             .header(HOST, self.authority.as_str())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, */*")
-            .header(USER_AGENT, "kube-apiserver/v1.36.0");
+            .header(USER_AGENT, format!("kube-apiserver/{}", telemetry::VERSION));
         if let Some(token) = self.token()? {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }

@@ -15,8 +15,6 @@ use stdx::tls::AnyCertificate;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::node::host::KUBELET_VERSION;
-
 /// What is read of an answer's body: upstream `maxRespBodyLength`.
 const BODY_BYTES_MAX: usize = 10 << 10;
 
@@ -143,7 +141,7 @@ impl Get {
             request = request.header("host", authority(&self.host, self.port));
         }
         if !given("user-agent") {
-            let version = KUBELET_VERSION.trim_start_matches('v');
+            let version = telemetry::VERSION.trim_start_matches('v');
             let version = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
             request = request.header("user-agent", format!("kube-probe/{version}"));
         }

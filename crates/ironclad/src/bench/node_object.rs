@@ -85,7 +85,7 @@ impl Shape {
                 "nodeInfo": {
                     "architecture": "amd64", "bootID": name, "machineID": name, "systemUUID": name,
                     "containerRuntimeVersion": "simulated://1", "kernelVersion": "simulated",
-                    "kubeProxyVersion": "", "kubeletVersion": "v1.36.0",
+                    "kubeProxyVersion": "", "kubeletVersion": telemetry::VERSION,
                     "operatingSystem": "linux", "osImage": "simulated",
                 },
             },

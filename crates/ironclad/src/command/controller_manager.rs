@@ -15,8 +15,6 @@ use crate::command::own_port;
 use crate::host_directories::ThisHost;
 use crate::token_signer;
 
-/// How controllers call themselves to the API server.
-const AGENT: &str = "kube-controller-manager/v1.36.0";
 /// Where health and metrics are served: upstream's default.
 const PORT: u16 = 10257;
 
@@ -87,7 +85,8 @@ fn client_for(args: &Args, alone: &Alone) -> anyhow::Result<controllers::ClientF
     let mut config = KubeConfig::load(&args.kubeconfig)?;
     config.credentials = Credentials::Anonymous;
     let clock = Arc::clone(&alone.clock);
-    let remote = Remote::new(&config, AGENT, Arc::clone(&clock))?.measured(&alone.requests);
+    let agent = format!("kube-controller-manager/{}", telemetry::VERSION);
+    let remote = Remote::new(&config, &agent, Arc::clone(&clock))?.measured(&alone.requests);
     Ok(Arc::new(move |account| {
         let clock = Arc::clone(&clock);
         let tokens = AccountTokens::new(manager.clone(), clock, "kube-system", account);

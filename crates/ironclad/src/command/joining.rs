@@ -74,7 +74,8 @@ impl Joiner<'_> {
     }
 
     async fn join(&self, bootstrap: &KubeConfig) -> anyhow::Result<()> {
-        let remote = Remote::new(bootstrap, "kubelet/v1.36.0", Arc::clone(self.clock))
+        let agent = format!("kubelet/{}", telemetry::VERSION);
+        let remote = Remote::new(bootstrap, &agent, Arc::clone(self.clock))
             .context("--bootstrap-kubeconfig cannot be used")?;
         let client = Client::new(Arc::new(remote));
         let directory = self.data_dir.join("kubelet/pki");

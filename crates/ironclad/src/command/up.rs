@@ -395,7 +395,11 @@ struct Progress<'a> {
 impl<'a> Progress<'a> {
     fn new(clock: &'a SharedClock) -> Self {
         let now = clock.monotonic();
-        output::line(&format!("ironclad {} (Kubernetes v1.36.0)", env!("CARGO_PKG_VERSION")));
+        output::line(&format!(
+            "ironclad {} (Kubernetes {})",
+            env!("CARGO_PKG_VERSION"),
+            telemetry::VERSION
+        ));
         Self { clock: &**clock, begun: now, last: now }
     }
 

@@ -5,9 +5,6 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 
-/// The Kubernetes version whose behaviour this is.
-pub(crate) const KUBELET_VERSION: &str = "v1.36.0";
-
 /// What the machine has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Capacity {
@@ -114,7 +111,7 @@ pub(crate) fn system_info(runtime: &str) -> NodeSystemInfo {
         container_runtime_version: runtime.to_owned(),
         kernel_version: read("/proc/sys/kernel/osrelease"),
         kube_proxy_version: String::new(),
-        kubelet_version: KUBELET_VERSION.to_owned(),
+        kubelet_version: telemetry::VERSION.to_owned(),
         operating_system: "linux".to_owned(),
         os_image: os_image(&read("/etc/os-release")),
         system_uuid: if product.is_empty() { machine_id.clone() } else { product },
