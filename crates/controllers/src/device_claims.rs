@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use self::claim_counts::ClaimCounts;
 use self::plan::Wish;
 use crate::context::Context;
+use crate::in_the_way::InTheWay;
 use crate::pod_devices::Named;
 use crate::pod_view::PodView;
 use crate::reconcile::work;
@@ -266,18 +267,26 @@ impl Controller {
             return Ok(Outcome::Done);
         };
         match self.settle(key, &claim).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(Outcome::Done),
+            Err(error) if error.is_not_found() => Ok(Outcome::Done),
+            settled => settled,
         }
     }
 
-    async fn settle(&self, key: &ObjectKey, claim: &ResourceClaim) -> Result<(), ClientError> {
-        let mut stays = Vec::new();
+    async fn settle(&self, key: &ObjectKey, claim: &ResourceClaim) -> Result<Outcome, ClientError> {
+        let (mut stays, mut outcome) = (Vec::new(), Outcome::Done);
         for consumer in plan::consumers(claim) {
             let is_pod = consumer.api_group.as_deref().unwrap_or_default().is_empty()
                 && consumer.resource == "pods";
-            // Whoever put something else there takes it away again.
-            stays.push(!is_pod || self.needs(&key.namespace, &consumer.name, &consumer.uid).await?);
+            if !is_pod {
+                // Whoever put something else there takes it away again.
+                stays.push(true);
+                continue;
+            }
+            let needs = self.needs(&key.namespace, &consumer.name, &consumer.uid).await?;
+            stays.push(needs != InTheWay::Nothing);
+            if needs == InTheWay::Unseen {
+                outcome = needs.outcome();
+            }
         }
         let plan::Settlement { consumers, deallocate, unprotect } = plan::settle(claim, &stays);
         let mut change = json!({});
@@ -300,16 +309,19 @@ impl Controller {
             let change = json!({ "metadata": { "finalizers": left } });
             now = self.write(&now, "", change).await?;
         }
-        self.delete_of_done(key, &now).await
+        self.delete_of_done(key, &now).await?;
+        Ok(outcome)
     }
 
-    /// Whether a pod still needs its claims. That it is gone is believed the server only.
-    async fn needs(&self, namespace: &str, name: &str, uid: &str) -> Result<bool, ClientError> {
+    /// Whether a pod still needs its claims.
+    async fn needs(&self, namespace: &str, name: &str, uid: &str) -> Result<InTheWay, ClientError> {
         if let Some(pod) = self.ctx.informers.pods.get(&ObjectKey::new(namespace, name)) {
-            return Ok(pod.uid == uid && !plan::is_done(&pod));
+            let needs = pod.uid == uid && !plan::is_done(&pod);
+            return Ok(if needs { InTheWay::Known } else { InTheWay::Nothing });
         }
         let fresh = self.client.api::<Pod>(namespace).get_opt(name).await?;
-        Ok(fresh.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid)))
+        let needs = fresh.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid));
+        Ok(if needs { InTheWay::Unseen } else { InTheWay::Nothing })
     }
 
     /// Deletes a claim whose pod has ended; with a pod that is gone it goes anyway.

@@ -36,6 +36,7 @@ mod endpoints;
 mod ephemeral_volume;
 mod expectations;
 mod garbage_collector;
+mod in_the_way;
 mod job;
 mod legacy_token_cleaner;
 mod local_path;

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 
 use self::volume::{End, Refusal};
 use crate::context::Context;
+use crate::in_the_way::InTheWay;
 use crate::reconcile::work;
+use crate::selection::key_of;
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Context) {
@@ -102,7 +104,7 @@ impl Provisioner {
             this.nodes.add(key.clone());
             for found in this.ctx.informers.volumes.list() {
                 if volume::is_ours(&found) && volume::node_of(&found) == key.name {
-                    this.volumes.add(crate::selection::key_of(&found.metadata));
+                    this.volumes.add(key_of(&found.metadata));
                 }
             }
         });
@@ -153,7 +155,7 @@ impl Provisioner {
         claim: &PersistentVolumeClaim,
         volume: &PersistentVolume,
     ) -> Result<(), ClientError> {
-        let key = crate::selection::key_of(&claim.metadata);
+        let key = key_of(&claim.metadata);
         let text = format!("External provisioner is provisioning volume for claim \"{key}\"");
         self.tell(claim, EventType::Normal, "Provisioning", text);
         match self.client.api::<PersistentVolume>("").create(volume).await {
@@ -202,7 +204,9 @@ impl Provisioner {
                 }
             }
         }
-        Ok(Outcome::Done)
+        let is_unseen =
+            node.is_some_and(|node| informers.nodes.get(&key_of(&node.metadata)).is_none());
+        Ok(InTheWay::of(!is_unseen).outcome())
     }
 
     /// A node. That it is gone, and its directories with it, is believed the server only.

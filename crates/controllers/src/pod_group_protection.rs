@@ -9,6 +9,7 @@ use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 use meta::ObjectKey;
 
 use crate::context::Context;
+use crate::in_the_way::InTheWay;
 use crate::reconcile::reconcile;
 use crate::selection::key_of;
 use crate::volume_protection::{Protection, add, follow, remove, written};
@@ -39,8 +40,8 @@ pub(crate) async fn run(ctx: Context) {
         }
     });
     reconcile(&queue, ctx.shutdown.clone(), move |key| {
-        let (client, groups) = (client.clone(), groups.clone());
-        async move { sync(&client, &groups, &key).await }
+        let (ctx, client, groups) = (ctx.clone(), client.clone(), groups.clone());
+        async move { sync(&ctx, &client, &groups, &key).await }
     })
     .await;
 }
@@ -50,6 +51,7 @@ fn is_settled(group: &PodGroup) -> bool {
 }
 
 async fn sync(
+    ctx: &Context,
     client: &Client,
     groups: &Lister<PodGroup>,
     key: &ObjectKey,
@@ -63,10 +65,11 @@ async fn sync(
         Protection::Settled => return Ok(Outcome::Done),
         Protection::Missing => add(&mut group.metadata, FINALIZER),
         Protection::Ending => {
-            // A cache may not have seen the pod that came last.
             let pods = client.api::<Pod>(&key.namespace).list(&ListOptions::all()).await?;
-            if pods.iter().any(|pod| holds(pod, &key.name)) {
-                return Ok(Outcome::Done);
+            let holding = pods.iter().filter(|pod| holds(pod, &key.name));
+            let in_the_way = InTheWay::of_pods(&ctx.informers, holding);
+            if in_the_way != InTheWay::Nothing {
+                return Ok(in_the_way.outcome());
             }
             remove(&mut group.metadata, FINALIZER);
         }

@@ -32,6 +32,7 @@ use self::claim::World;
 use self::operations::{Operation, Operations};
 use self::plugins::Worker;
 use crate::context::Context;
+use crate::in_the_way::InTheWay;
 use crate::reconcile::work;
 use crate::selection::key_of;
 
@@ -402,6 +403,7 @@ impl Binder {
             }
         }
         let claim = self.claim_of(&volume).await?;
+        let in_the_way = self.in_the_way(claim.as_deref());
         let step = volume::decide(&volume, claim.as_deref());
         if volume::is_to_be_deleted(&volume, &step) {
             let (by, now) = (self.provisioner_of(&volume), self.ctx.clock.monotonic());
@@ -420,7 +422,14 @@ impl Binder {
             }
             volume::Step::Release => self.release(&volume).await?,
         }
-        Ok(Outcome::Done)
+        Ok(in_the_way.outcome())
+    }
+
+    /// Whether the claim of a volume is one whose end will be heard of.
+    fn in_the_way(&self, claim: Option<&PersistentVolumeClaim>) -> InTheWay {
+        let Some(claim) = claim else { return InTheWay::Nothing };
+        let known = self.ctx.informers.claims.get(&key_of(&claim.metadata));
+        InTheWay::of(known.is_some_and(|known| known.metadata.uid == claim.metadata.uid))
     }
 
     /// Says why a volume cannot be reclaimed; one that has failed before says it no more.

@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use meta::ObjectKey;
 
 use crate::context::Context;
+use crate::in_the_way::InTheWay;
 use crate::reconcile::reconcile;
 use crate::selection::key_of;
 
@@ -107,27 +108,30 @@ async fn sync_claim(
     key: &ObjectKey,
 ) -> Result<Outcome, ClientError> {
     let Some(known) = ctx.informers.claims.get(key) else { return Ok(Outcome::Done) };
+    let mut used = InTheWay::Nothing;
     if unused::is_told(ctx) && known.metadata.deletion_timestamp.is_none() {
-        unused::sync(ctx, client, &known).await?;
+        used = unused::sync(ctx, client, &known).await?;
     }
     if !is_unsettled(&known) {
-        return Ok(Outcome::Done);
+        return Ok(used.outcome());
     }
     let api = client.api::<PersistentVolumeClaim>(&key.namespace);
     let Some(mut claim) = api.get_opt(&key.name).await? else { return Ok(Outcome::Done) };
     match Protection::of(&claim.metadata, PVC_PROTECTION) {
-        Protection::Settled => return Ok(Outcome::Done),
+        Protection::Settled => return Ok(used.outcome()),
         Protection::Missing => add(&mut claim.metadata, PVC_PROTECTION),
         Protection::Ending => {
-            // A cache may not have seen the pod that came last.
             let pods = client.api::<Pod>(&key.namespace).list(&ListOptions::all()).await?;
-            if pods.iter().any(|pod| uses(pod, &claim)) {
-                return Ok(Outcome::Done);
+            let users = pods.iter().filter(|pod| uses(pod, &claim));
+            let in_the_way = InTheWay::of_pods(&ctx.informers, users);
+            if in_the_way != InTheWay::Nothing {
+                return Ok(in_the_way.outcome());
             }
             remove(&mut claim.metadata, PVC_PROTECTION);
         }
     }
-    written(api.update(&claim).await)
+    written(api.update(&claim).await)?;
+    Ok(used.outcome())
 }
 
 /// Protects volumes until shutdown.

@@ -279,7 +279,16 @@ fn pod(api: &Api, object: &Value) -> Option<String> {
     let Some(on) = api.get("/nodes", "", node) else {
         return Some(format!("is on {node}, which is gone"));
     };
-    let taint = unwanted(on, object, &["NoExecute"]).filter(|_| is_active(object))?;
+    if !is_active(object) {
+        return None;
+    }
+    let conditions = object["status"]["conditions"].as_array();
+    let is_disrupted = |one: &Value| one["type"] == "DisruptionTarget" && one["status"] == "True";
+    if conditions.is_some_and(|all| all.iter().any(is_disrupted)) {
+        // What was not done in the end is taken back after two minutes.
+        return Some("is still said to be disrupted".to_owned());
+    }
+    let taint = unwanted(on, object, &["NoExecute"])?;
     Some(format!("is on {node}, which has {taint}"))
 }
 

@@ -11,6 +11,7 @@ use meta::ObjectKey;
 
 use super::{Protection, add, follow, remove, written};
 use crate::context::Context;
+use crate::in_the_way::InTheWay;
 use crate::reconcile::reconcile;
 
 /// Runs until shutdown.
@@ -61,26 +62,29 @@ async fn sync(ctx: &Context, client: &Client, key: &ObjectKey) -> Result<Outcome
     match state(&class) {
         Protection::Settled => return Ok(Outcome::Done),
         Protection::Missing => add(&mut class.metadata, VAC_PROTECTION),
-        Protection::Ending if is_used(ctx, client, &key.name).await? => return Ok(Outcome::Done),
-        Protection::Ending => remove(&mut class.metadata, VAC_PROTECTION),
+        Protection::Ending => match users(ctx, client, &key.name).await? {
+            InTheWay::Nothing => remove(&mut class.metadata, VAC_PROTECTION),
+            users => return Ok(users.outcome()),
+        },
     }
     written(api.update(&class).await)
 }
 
-/// Whether anybody has the class. That nobody has it is believed the server only.
-async fn is_used(ctx: &Context, client: &Client, class: &str) -> Result<bool, ClientError> {
+/// Who has the class.
+async fn users(ctx: &Context, client: &Client, class: &str) -> Result<InTheWay, ClientError> {
     let informers = &ctx.informers;
     if informers.claims.list().iter().any(|claim| of_claim(claim).contains(&class))
         || informers.volumes.list().iter().any(|volume| of_volume(volume).contains(&class))
     {
-        return Ok(true);
+        return Ok(InTheWay::Known);
     }
     let claims = client.api::<PersistentVolumeClaim>("").list(&ListOptions::all()).await?;
     if claims.iter().any(|claim| of_claim(claim).contains(&class)) {
-        return Ok(true);
+        return Ok(InTheWay::Unseen);
     }
     let volumes = client.api::<PersistentVolume>("").list(&ListOptions::all()).await?;
-    Ok(volumes.iter().any(|volume| of_volume(volume).contains(&class)))
+    let is_used = volumes.iter().any(|volume| of_volume(volume).contains(&class));
+    Ok(if is_used { InTheWay::Unseen } else { InTheWay::Nothing })
 }
 
 /// The classes that a claim wants, has, or is on its way to.

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::mounts;
 use crate::cluster::Informers;
 use crate::context::Context;
+use crate::in_the_way::InTheWay;
 use crate::pod_view::PodView;
 
 const UNUSED: &str = "Unused";
@@ -53,14 +54,15 @@ fn add_claims(queue: &WorkQueue<ObjectKey>, pod: &PodView) {
     }
 }
 
-/// Has the condition say what is so.
+/// Has the condition say what is so; returns who refers to the claim.
 pub(super) async fn sync(
     ctx: &Context,
     client: &Client,
     claim: &PersistentVolumeClaim,
-) -> Result<(), ClientError> {
-    let is_used = is_used(ctx, client, claim).await?;
-    let Some((status, reason, message)) = change(condition(claim), is_used) else { return Ok(()) };
+) -> Result<InTheWay, ClientError> {
+    let users = users(ctx, client, claim).await?;
+    let change = change(condition(claim), users != InTheWay::Nothing);
+    let Some((status, reason, message)) = change else { return Ok(users) };
     let condition = PersistentVolumeClaimCondition {
         type_: UNUSED.to_owned(),
         status: status.to_owned(),
@@ -80,7 +82,7 @@ pub(super) async fn sync(
     let change = json!({ "status": { "conditions": conditions } });
     match api.merge_known(claim, "status", &change).await {
         Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
+        _ => Ok(users),
     }
 }
 
@@ -108,20 +110,21 @@ fn change(
 const NO_POD: (&str, &str, &str) =
     ("True", "NoPodsUsingPVC", "No pods are currently referencing this PVC");
 
-/// Whether a pod that has not ended refers to the claim. That there is none is believed the server
-/// only, and so is whose claim it is that has the name of a pod's own.
-async fn is_used(
+/// Which pods that have not ended refer to the claim. Whose claim it is that has the name of a pod's
+/// own is believed the server only, too.
+async fn users(
     ctx: &Context,
     client: &Client,
     claim: &PersistentVolumeClaim,
-) -> Result<bool, ClientError> {
+) -> Result<InTheWay, ClientError> {
     let key = crate::selection::key_of(&claim.metadata);
     let is_user = |pod: &Arc<PodView>| !pod.is_stopped() && !pod.has_ephemeral;
     if ctx.informers.pod_index.with_claim(&key).iter().any(is_user) {
-        return Ok(true);
+        return Ok(InTheWay::Known);
     }
     let pods = client.api::<Pod>(&key.namespace).list(&ListOptions::all()).await?;
-    Ok(pods.into_iter().any(|pod| mounts(&pod, claim) && !PodView::new(pod).is_stopped()))
+    let is_user = |pod: &&Pod| mounts(pod, claim) && !PodView::new(Pod::clone(pod)).is_stopped();
+    Ok(InTheWay::of_pods(&ctx.informers, pods.iter().filter(is_user)))
 }
 
 #[cfg(test)]

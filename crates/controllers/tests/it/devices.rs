@@ -1,5 +1,7 @@
 //! What the controllers make of claims for devices.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::memory_api::MemoryApi;
@@ -145,9 +147,9 @@ async fn pods_leave_tainted_devices_when_their_time_is_over() {
     let mut tries = 0;
     while texts(api, "DeviceTaintManagerEviction").is_empty() && tries < 200 {
         api.patch(&format!("{SLICES}/s"), &slice(json!([])));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         api.patch(&format!("{SLICES}/s"), &slice(taint("broken")));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         tries += 1;
     }
     assert_eq!(texts(api, "DeviceTaintManagerEviction"), ["Cancelling deletion"]);
@@ -199,4 +201,30 @@ async fn rules_taint_devices_and_tell_how_far_they_are() {
         told(api)["reason"] == "Completed" && told(api)["message"] == text
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_claim_is_given_back_by_a_pod_that_no_watch_has_told_of() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    template(api);
+    pod(api, "heard-of", json!(""));
+    api.eventually("watches have begun", |api| !api.list(CLAIMS).is_empty()).await;
+    api.hold("/api/v1/pods");
+    api.create(
+        PODS,
+        json!({ "metadata": { "name": "p" }, "spec": { "nodeName": "a", "containers": [],
+            "resourceClaims": [{ "name": "gpu", "resourceClaimName": "c" }] } }),
+    );
+    let uid = api.get(&format!("{PODS}/p")).unwrap()["metadata"]["uid"].clone();
+    let used = json!({ "reservedFor": [{ "resource": "pods", "name": "p", "uid": uid }] });
+    api.create(CLAIMS, json!({ "metadata": { "name": "c" }, "spec": {}, "status": used }));
+    let is_kept = |api: &MemoryApi| {
+        api.get(&format!("{CLAIMS}/c")).unwrap()["status"]["reservedFor"].is_array()
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(is_kept(api), "the server has the pod");
+    api.delete(&format!("{PODS}/p"));
+    api.eventually("nobody has it", |api| !is_kept(api)).await;
 }

@@ -80,6 +80,8 @@ async fn a_set_waits_until_it_has_seen_its_own_status() {
         let condition = json!({ "type": "Ready", "status": is_ready });
         api.patch(&pod, &json!({ "status": { "phase": "Running", "conditions": [condition] } }));
     };
+    // It hears of what it has written last.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     api.hold("/apis/apps/v1/replicasets");
     ready("True");
     api.eventually("it is ready", |_| counts("readyReplicas") == 1).await;
@@ -94,6 +96,7 @@ async fn a_set_waits_until_it_has_seen_its_own_status() {
     ready("True");
     api.eventually("it goes on", |_| counts("readyReplicas") == 1).await;
     // One that is gone is not waited for, nor the next one of its name.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     api.hold("/apis/apps/v1/replicasets");
     ready("False");
     api.eventually("the status is written", |_| counts("readyReplicas") != 1).await;

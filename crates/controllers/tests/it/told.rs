@@ -228,40 +228,6 @@ async fn a_claim_whose_volume_is_anothers_is_lost() {
 }
 
 #[tokio::test]
-async fn a_volume_that_nobody_can_reclaim_has_failed() {
-    for (policy, reason, text) in [
-        (
-            "Delete",
-            "VolumeFailedDelete",
-            "error getting deleter volume plugin for volume \"v\": no deletable volume plugin \
-             matched",
-        ),
-        ("Recycle", "VolumeFailedRecycle", "No recycler plugin found for the volume!"),
-        (
-            "Shred",
-            "VolumeUnknownReclaimPolicy",
-            "Volume has unrecognized PersistentVolumeReclaimPolicy",
-        ),
-    ] {
-        let running = Running::start();
-        let api = &running.api;
-        let gone = json!({ "namespace": "n", "name": "gone", "uid": "gone" });
-        api.create(
-            "/api/v1/persistentvolumes",
-            json!({ "metadata": { "name": "v" }, "spec": { "accessModes": ["ReadWriteOnce"],
-                "capacity": { "storage": "1Gi" }, "persistentVolumeReclaimPolicy": policy,
-                "csi": { "driver": "d", "volumeHandle": "v" }, "claimRef": gone } }),
-        );
-        api.tells(reason, text).await;
-        api.eventually("it has failed", |api| {
-            let status = &api.get("/api/v1/persistentvolumes/v").unwrap()["status"];
-            status["phase"] == "Failed" && status["message"] == text
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
 async fn nodes_may_take_no_part_in_balancing() {
     let running = Running::start();
     let api = &running.api;

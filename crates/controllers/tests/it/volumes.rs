@@ -1,9 +1,11 @@
 //! What the controllers make of volumes and claims.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::memory_api::MemoryApi;
-use crate::workloads::{Running, name, namespace};
+use crate::workloads::{PODS, Running, name, namespace};
 
 const CLAIMS: &str = "/api/v1/namespaces/n/persistentvolumeclaims";
 const VOLUMES: &str = "/api/v1/persistentvolumes";
@@ -175,7 +177,7 @@ async fn ephemeral_volumes_get_claims_that_are_their_pods() {
     let template = json!({ "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "",
         "resources": { "requests": { "storage": "1Gi" } } } });
     let pod = api.create(
-        crate::workloads::PODS,
+        PODS,
         json!({ "metadata": { "name": "p" }, "spec": { "containers": [],
             "volumes": [{ "name": "e", "ephemeral": { "volumeClaimTemplate": template } }] } }),
     );
@@ -238,5 +240,47 @@ async fn a_class_of_attributes_stays_as_long_as_a_claim_has_it() {
     .await;
     assert!(api.get(&gold).is_some());
     want(json!(null));
+    api.eventually("it goes", |api| api.get(&gold).is_none()).await;
+}
+
+/// What uses it came and went while the watch was broken.
+#[tokio::test]
+async fn what_is_protected_goes_after_users_that_no_watch_has_told_of() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let (claimed, pod) = (format!("{CLAIMS}/c"), "/api/v1/namespaces/n/pods/p");
+    claim(api, "c", json!(""));
+    let is_protected = |api: &MemoryApi, path: &str, by: &str| {
+        api.get(path).unwrap()["metadata"]["finalizers"] == json!([by])
+    };
+    let by = "kubernetes.io/pvc-protection";
+    api.eventually("it is protected", |api| is_protected(api, &claimed, by)).await;
+    api.hold("/api/v1/pods");
+    let mounted = json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } });
+    api.create(
+        PODS,
+        json!({ "metadata": { "name": "p" },
+            "spec": { "nodeName": "a", "containers": [], "volumes": [mounted] } }),
+    );
+    api.delete(&claimed);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(api.get(&claimed).is_some(), "the server has the pod");
+    api.delete(pod);
+    api.eventually("it goes", |api| api.get(&claimed).is_none()).await;
+
+    let classes = "/apis/storage.k8s.io/v1/volumeattributesclasses";
+    let gold = format!("{classes}/gold");
+    api.create(classes, json!({ "metadata": { "name": "gold" }, "driverName": "d" }));
+    let by = "kubernetes.io/vac-protection";
+    api.eventually("it is protected", |api| is_protected(api, &gold, by)).await;
+    api.hold("/api/v1/persistentvolumeclaims");
+    claim(api, "d", json!(""));
+    let has = json!({ "spec": { "volumeAttributesClassName": "gold" } });
+    api.patch(&format!("{CLAIMS}/d"), &has);
+    api.delete(&gold);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(api.get(&gold).is_some(), "the server has the claim");
+    api.delete(&format!("{CLAIMS}/d"));
     api.eventually("it goes", |api| api.get(&gold).is_none()).await;
 }
