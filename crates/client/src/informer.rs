@@ -207,14 +207,12 @@ impl Informer {
     }
 
     fn upsert(&self, object: &Object, seen: Option<ResourceVersion>) {
-        let key = object.header().key();
         match (self.project)(object) {
-            Ok(projection) => {
-                self.cache.insert(key, object.header().resource_version, projection, seen);
-            }
+            Ok(projection) => self.cache.insert(object.header(), projection, seen),
             // The server checks every object on its way in, so this is a defect of ours; the
             // other objects must go on.
             Err(error) => {
+                let key = object.header().key();
                 tracing::error!(object = %key, %error, "object cannot be read, ignored");
                 seen.into_iter().for_each(|seen| self.cache.advance(seen));
             }

@@ -2,19 +2,21 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use meta::{ObjectKey, ResourceVersion};
+use meta::{Header, ObjectKey, ResourceVersion};
 use tokio::sync::watch;
 
 /// What is kept of an object; the lister knows the type.
 pub(super) type Projection = Arc<dyn Any + Send + Sync>;
 type Handler = Box<dyn Fn(&ObjectKey, Change<'_, dyn Any + Send + Sync>) + Send + Sync>;
 
-/// A change of the cache, told to handlers after the cache has it.
+/// A change of the cache, told to handlers after the cache has it. Of an object that another one of
+/// its name has replaced unseen they are told that it is gone, and then that the other is new.
 #[derive(Debug)]
 pub enum Change<'a, P: ?Sized> {
     /// The object is new.
@@ -32,6 +34,8 @@ pub enum Change<'a, P: ?Sized> {
 
 struct Entry {
     version: ResourceVersion,
+    /// Tells the object from others of its name; a hash, since there are many.
+    identity: u64,
     projection: Projection,
 }
 
@@ -43,6 +47,12 @@ pub(super) struct Cache {
     synced: watch::Sender<bool>,
     /// The newest version of the resource up to which all changes are in.
     seen: AtomicU64,
+}
+
+fn identity(uid: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Cache {
@@ -64,13 +74,14 @@ impl Cache {
     /// Keeps an object, and tells. All changes up to `seen` are in then, which handlers may rely on.
     pub(super) fn insert(
         &self,
-        key: ObjectKey,
-        version: ResourceVersion,
+        header: &Header,
         projection: Projection,
         seen: Option<ResourceVersion>,
     ) {
         let handlers = self.handlers();
-        let entry = Entry { version, projection: Arc::clone(&projection) };
+        let (key, version) = (header.key(), header.resource_version);
+        let identity = identity(&header.uid);
+        let entry = Entry { version, identity, projection: Arc::clone(&projection) };
         let old = {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.insert(key.clone(), entry)
@@ -78,10 +89,14 @@ impl Cache {
         seen.into_iter().for_each(|seen| self.advance(seen));
         for handler in handlers.iter() {
             match &old {
-                None => handler(&key, Change::Added(&projection)),
-                Some(old) => {
+                Some(old) if old.identity == identity => {
                     handler(&key, Change::Updated { old: &old.projection, new: &projection });
                 }
+                Some(old) => {
+                    handler(&key, Change::Deleted(&old.projection));
+                    handler(&key, Change::Added(&projection));
+                }
+                None => handler(&key, Change::Added(&projection)),
             }
         }
     }

@@ -48,9 +48,13 @@ impl Transport for Script {
 }
 
 fn object(name: &str, version: u64) -> Arc<Object> {
-    let json = format!(
-        r#"{{"metadata":{{"name":"{name}","namespace":"n","resourceVersion":"{version}"}}}}"#
-    );
+    object_with_uid(name, version, "u")
+}
+
+fn object_with_uid(name: &str, version: u64, uid: &str) -> Arc<Object> {
+    let metadata = serde_json::json!({ "name": name, "namespace": "n", "uid": uid,
+        "resourceVersion": version.to_string() });
+    let json = serde_json::json!({ "metadata": metadata }).to_string();
     Arc::new(Object::from_json(json.into()).unwrap())
 }
 
@@ -220,4 +224,21 @@ async fn a_late_handler_sees_what_is_cached() {
     assert_eq!(*seen.lock().unwrap(), ["n/a"]);
     assert_eq!(lister.list_namespace("n").len(), 1);
     assert!(lister.list_namespace("m").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_another_of_its_name_has_replaced_is_gone() {
+    let script = Script {
+        lists: Mutex::new([list(5, vec![object("a", 3)])].into()),
+        watches: Mutex::new(
+            [vec![
+                Ok(WatchEvent::Modified(object("a", 6))),
+                Ok(WatchEvent::Added(object_with_uid("a", 9, "another"))),
+            ]]
+            .into(),
+        ),
+        ..Script::default()
+    };
+    let (changes, _) = changes(script).await;
+    assert_eq!(changes, ["+n/a@3", "~n/a@3->6", "-n/a@6", "+n/a@9"]);
 }
