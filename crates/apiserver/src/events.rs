@@ -81,7 +81,8 @@ impl EventRecorder {
             "note": found.note,
             "type": "Warning",
         });
-        let again = |count: u32| json!({"series": {"count": count, "lastObservedTime": time::rfc3339_micro(now)}});
+        let seen = time::rfc3339_micro(now);
+        let again = |count: u32| json!({"series": {"count": count, "lastObservedTime": seen}});
         let key = key(about, &found, None);
         self.write(handle, key, (&path, &name), &event, again).await;
     }

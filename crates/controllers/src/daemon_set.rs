@@ -340,15 +340,8 @@ impl Controller {
         } });
         let key = &owner.key;
         let api = self.client.dynamic::<Value>(ResourcePath::of::<DaemonSet>(), &key.namespace);
-        match api.merge_update(&key.name, "status", &change).await {
-            Ok(written) => {
-                let version = written["metadata"]["resourceVersion"].as_str();
-                self.writes.wrote(owner, WRITTEN, version);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        let answer = api.merge_update(&key.name, "status", &change).await;
+        self.writes.wrote_status(owner, WRITTEN, answer)
     }
 }
 

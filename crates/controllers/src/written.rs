@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use client::ClientError;
 use clock::SharedClock;
 use meta::{ObjectKey, ResourceVersion};
 use prometheus::IntCounterVec;
+use serde_json::Value;
 
 use crate::pod_control::Owner;
 
@@ -60,6 +62,26 @@ impl Writes {
         let newest = record.newest.entry(what).or_insert(version);
         *newest = version.max(*newest);
         record.since = since;
+    }
+
+    /// The status of an owner was written, or the owner was gone.
+    ///
+    /// # Errors
+    /// Any other answer than these two.
+    pub(crate) fn wrote_status(
+        &self,
+        owner: &Owner,
+        what: Written,
+        answer: Result<Value, ClientError>,
+    ) -> Result<(), ClientError> {
+        match answer {
+            Ok(written) => {
+                self.wrote(owner, what, written["metadata"]["resourceVersion"].as_str());
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a sync has to be put off, as a cache has not seen what was written for the object.

@@ -206,16 +206,9 @@ fn next_status(definition: &Value, taken: ByOthers<'_>, now: &str) -> Value {
     match conflict {
         None => {
             conditions.set("NamesAccepted", "True", "NoConflicts", "no conflicts found");
-            let accepted = "the initial names have been accepted";
-            match () {
-                () if is_established => {}
-                // Watchers see the names before what is served under them, as upstream's do.
-                () if !had_names => conditions.set("Established", "False", "Installing", accepted),
-                () if is_converted_by_nobody(spec) => {
-                    let message = "The conversion webhook CABundle is invalid";
-                    conditions.set("Established", "False", "InvalidCABundle", message);
-                }
-                () => conditions.set("Established", "True", "InitialNamesAccepted", accepted),
+            if !is_established {
+                let (value, reason, message) = establishment(spec, had_names);
+                conditions.set("Established", value, reason, message);
             }
         }
         Some((reason, message)) => {
@@ -229,6 +222,19 @@ fn next_status(definition: &Value, taken: ByOthers<'_>, now: &str) -> Value {
     approval(definition, &mut conditions);
     status["conditions"] = Value::Array(conditions.list);
     status
+}
+
+/// What is said of a definition that was not established, once its names are accepted.
+fn establishment(spec: &Value, had_names: bool) -> (&'static str, &'static str, &'static str) {
+    let accepted = "the initial names have been accepted";
+    // Watchers see the names before what is served under them, as upstream's do.
+    if !had_names {
+        ("False", "Installing", accepted)
+    } else if is_converted_by_nobody(spec) {
+        ("False", "InvalidCABundle", "The conversion webhook CABundle is invalid")
+    } else {
+        ("True", "InitialNamesAccepted", accepted)
+    }
 }
 
 /// Whether no authority can vouch for the webhook that converts.
