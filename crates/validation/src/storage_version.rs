@@ -156,27 +156,21 @@ pub(crate) fn migration(object: &Node<'_>, out: &mut Findings) {
 
 pub(crate) fn migration_update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     migration(new, out);
-    let (spec, before) = (new.get("spec"), old.get("spec"));
-    spec.get("resource").immutable(&before.get("resource"), out);
+    let before = old.get("spec");
+    new.get("spec").immutable_as(
+        "storagemigration/v1beta1.StorageVersionMigrationSpec",
+        &before,
+        out,
+    );
 }
 
 pub(crate) fn migration_status(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     let (status, before) = (new.get("status"), old.get("status"));
     let version = status.get("resourceVersion");
-    if !version.text().is_empty() {
-        match version.text().parse::<i64>() {
-            Ok(number) if number >= 0 => {}
-            Ok(number) => out.push(FieldError::invalid(
-                &version.path,
-                number,
-                "must be greater than or equal to 0",
-            )),
-            Err(_) => out.push(version.invalid_text(format!(
-                "failed to parse resource version {0:?}: strconv.ParseInt: parsing {0:?}: invalid \
-                 syntax",
-                version.text()
-            ))),
-        }
+    let text = version.text();
+    let is_number = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number {
+        out.push(version.invalid_text(format!("resource version is not well formed: {text}")));
     }
     let conditions = status.get("conditions");
     metadata::conditions(&conditions, out);
@@ -196,9 +190,6 @@ pub(crate) fn migration_status(new: &Node<'_>, old: &Node<'_>, out: &mut Finding
         }
     };
     refuse(done && failed, "Both success and failed conditions cannot be true at the same time");
-    let running = is(&status, "Running");
-    refuse(done && running, "Running condition cannot be true when success condition is true");
-    refuse(failed && running, "Running condition cannot be true when failed condition is true");
     refuse(
         is(&before, "Succeeded") && !done,
         "Success condition cannot be set to false once it is true",
@@ -274,24 +265,33 @@ mod tests {
             &["spec.resource.resource: Required value: resource is required to be set"],
         );
         let pods = || json!({"resource": "pods"});
-        let state = |kind: &str, status: &str| {
-            json!({"conditions": [{"type": kind, "status": status, "reason": "R",
-                "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+        let state = |kinds: &[&str]| {
+            let conditions: Vec<Value> = kinds
+                .iter()
+                .map(|kind| {
+                    json!({"type": kind, "status": "True", "reason": "R",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z"})
+                })
+                .collect();
+            migration(pods(), json!({ "conditions": conditions }))
         };
-        check_update(
-            MIGRATION,
-            "StorageVersionMigration",
-            "status",
-            (
-                &migration(pods(), json!({"resourceVersion": "x"})),
-                &migration(pods(), state("Succeeded", "True")),
-            ),
+        let status = |new: &Value, old: &Value, expected: &[&str]| {
+            check_update(MIGRATION, "StorageVersionMigration", "status", (new, old), expected);
+        };
+        // It runs until it is tidied up after.
+        status(&state(&["Running", "Succeeded"]), &state(&["Running"]), &[]);
+        status(
+            &migration(pods(), json!({"resourceVersion": "x"})),
+            &state(&["Succeeded"]),
             &[
-                "status.resourceVersion: Invalid value: \"x\": failed to parse resource version \
-                 \"x\": strconv.ParseInt: parsing \"x\": invalid syntax",
+                "status.resourceVersion: Invalid value: \"x\": resource version is not well \
+                 formed: x",
                 "status.conditions: Invalid value: null: Success condition cannot be set to false \
                  once it is true",
             ],
         );
+        let zero = "status.resourceVersion: Invalid value: \"0\": resource version is not well \
+                    formed: 0";
+        status(&migration(pods(), json!({"resourceVersion": "0"})), &state(&[]), &[zero]);
     }
 }

@@ -98,7 +98,11 @@ async fn ends(api: &MemoryApi, kind: &str) -> Value {
         let status = api.get(&format!("{MIGRATIONS}/m")).unwrap()["status"].clone();
         status["conditions"].as_array().cloned().unwrap_or_default()
     };
-    api.eventually(kind, |api| conditions(api).iter().any(|one| one["type"] == kind)).await;
+    api.eventually(kind, |api| {
+        let told = conditions(api);
+        told.iter().any(|one| one["type"] == kind) && told[0]["status"] == "False"
+    })
+    .await;
     let told = conditions(api).into_iter();
     told.map(|one| json!([one["type"], one["status"], one["reason"], one["message"]])).collect()
 }
@@ -113,7 +117,7 @@ async fn every_object_of_a_resource_is_written() {
     migrate(api, "", "configmaps");
     let told = ends(api, "Succeeded").await;
     let expected = json!([
-        ["Running", "False", "StorageVersionMigrationInProgress", ""],
+        ["Running", "False", "MigrationCompleted", "Migration completed"],
         ["Succeeded", "True", "StorageVersionMigrationSucceeded", ""]
     ]);
     assert_eq!(told, expected);
@@ -130,14 +134,75 @@ async fn a_migration_that_cannot_be_has_failed() {
     namespace(api);
     migrate(api, "example.io", "gadgets");
     let told = ends(api, "Failed").await;
-    let failed = json!([["Failed", "True", "StorageVersionMigrationFailed", "resource not found"]]);
+    let failed = json!([
+        ["Running", "False", "MigrationCompleted", "Migration completed"],
+        ["Failed", "True", "StorageVersionMigrationFailed", "resource does not exist in discovery"]
+    ]);
     assert_eq!(told, failed);
     api.delete(&format!("{MIGRATIONS}/m"));
     api.create(MAPS, json!({ "metadata": { "name": "a" } }));
+    // What may pass is tried again, other failures are told.
     api.refuse(Method::PATCH, "/configmaps/a");
     migrate(api, "", "configmaps");
+    let status = || api.get(&format!("{MIGRATIONS}/m")).unwrap()["status"].clone();
+    api.eventually("it has begun", |_| status()["resourceVersion"].is_string()).await;
+    api.refuse_nothing();
+    ends(api, "Succeeded").await;
+    api.delete(&format!("{MIGRATIONS}/m"));
+    api.forbid(Method::PATCH, "/configmaps/a");
+    migrate(api, "", "configmaps");
     let told = ends(api, "Failed").await;
-    assert_eq!(told[1][3], "migration encountered unhandled error");
+    assert_eq!(told[1][3], "migration encountered unhandled error: not today");
+}
+
+const DEFINITION: &str =
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.example.io";
+
+#[tokio::test]
+async fn a_definition_says_that_its_objects_are_migrated() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    let (collection, _) = DEFINITION.rsplit_once('/').unwrap();
+    let versions = json!([{ "name": "v1", "served": true, "storage": true },
+        { "name": "v1alpha1", "served": true, "storage": false }]);
+    api.create(
+        collection,
+        json!({ "metadata": { "name": "widgets.example.io" },
+            "spec": { "versions": versions }, "status": { "storedVersions": ["v1alpha1", "v1"] } }),
+    );
+    let resource = json!({ "group": "example.io", "resource": "widgets" });
+    for name in ["first", "second"] {
+        let metadata = json!({ "name": name });
+        api.create(MIGRATIONS, json!({ "metadata": metadata, "spec": { "resource": resource } }));
+    }
+    let told = || {
+        let mut told = Vec::new();
+        for definition in api.history(DEFINITION) {
+            let conditions = definition["status"]["conditions"].as_array().cloned();
+            let mut conditions = conditions.unwrap_or_default().into_iter();
+            let Some(found) = conditions.find(|one| one["type"] == "StorageMigrating") else {
+                continue;
+            };
+            assert_eq!(found["observedGeneration"], definition["metadata"]["generation"]);
+            let said = json!([found["status"], found["reason"], found["message"]]);
+            if told.last() != Some(&said) {
+                told.push(said);
+            }
+        }
+        told
+    };
+    let begun =
+        |name: &str| json!(["True", "MigrationRunning", format!("Migration {name} is running")]);
+    let ended = json!([
+        "False",
+        "MigrationSucceeded",
+        "The migration has succeeded and the stored versions have been updated"
+    ]);
+    let expected = [begun("first"), ended.clone(), begun("second"), ended];
+    api.eventually("one after the other has run", |_| told().len() >= expected.len()).await;
+    assert_eq!(told(), expected);
+    assert_eq!(api.get(DEFINITION).unwrap()["status"]["storedVersions"], json!(["v1"]));
 }
 
 const VERSIONS: &str = "/apis/internal.apiserver.k8s.io/v1alpha1/storageversions";

@@ -36,8 +36,8 @@ struct State {
     objects: BTreeMap<Key, Value>,
     /// Everything that happened: type, key, object.
     log: Vec<(&'static str, Key, Value)>,
-    /// Requests that fail: method and a part of the path.
-    refused: Vec<(Method, String)>,
+    /// Requests that fail: method, a part of the path, and why.
+    refused: Vec<(Method, String, Reason)>,
     /// The collection of which watchers are told nothing.
     held: Option<String>,
     /// What other servers answer, by path.
@@ -112,7 +112,12 @@ impl MemoryApi {
     /// From now on fails requests of a method whose path has this part, with the text
     /// [`REFUSED`]; what the test itself does is not refused.
     pub(crate) fn refuse(&self, method: Method, part: &str) {
-        self.lock().refused.push((method, part.to_owned()));
+        self.lock().refused.push((method, part.to_owned(), Reason::InternalError));
+    }
+
+    /// The same for requests that would never be answered otherwise.
+    pub(crate) fn forbid(&self, method: Method, part: &str) {
+        self.lock().refused.push((method, part.to_owned(), Reason::Forbidden));
     }
 
     /// From now on tells watchers of a collection nothing, as a slow network would.
@@ -179,10 +184,11 @@ impl MemoryApi {
 
     fn answer(&self, request: &Request<Bytes>) -> Answer {
         let path = request.uri().path();
-        let is_refused =
-            |(method, part): &(Method, String)| request.method() == method && path.contains(part);
-        if self.lock().refused.iter().any(is_refused) {
-            return Err(failure(Reason::InternalError, REFUSED));
+        let is_refused = |(method, part, _): &&(Method, String, Reason)| {
+            request.method() == method && path.contains(part)
+        };
+        if let Some((_, _, reason)) = self.lock().refused.iter().find(is_refused) {
+            return Err(failure(*reason, REFUSED));
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
         let of_another = self.lock().answers.get(path).cloned();
