@@ -28,6 +28,8 @@ const NAME: &str = "storage-version-migrator-controller";
 /// A resource that is new may not be known everywhere yet.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// What it takes to migrate a resource, as upstream has it.
+const VERBS: [&str; 3] = ["update", "patch", "list"];
 
 const RUNNING: &str = "Running";
 const SUCCEEDED: &str = "Succeeded";
@@ -87,6 +89,15 @@ async fn sync(
         let text = "resource does not exist in discovery";
         return end(ctx, client, running, FAILED, text).await;
     };
+    if !resource.can(&VERBS) {
+        let Discovered { group, version, resource, .. } = resource;
+        let text = format!(
+            "resource {:?} does not support discovery operations: [{}]",
+            format!("{group}/{version}, Resource={resource}"),
+            VERBS.join(" ")
+        );
+        return end(ctx, client, running, FAILED, &text).await;
+    }
     let path = ResourcePath::new(resource.gvr());
     let objects =
         client.dynamic::<Value>(path.clone(), "").list_objects(&ListOptions::all()).await?;

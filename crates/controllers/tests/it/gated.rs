@@ -140,6 +140,19 @@ async fn a_migration_that_cannot_be_has_failed() {
     ]);
     assert_eq!(told, failed);
     api.delete(&format!("{MIGRATIONS}/m"));
+    let version = json!({ "groupVersion": "example.io/v1", "version": "v1" });
+    let group = json!({ "name": "example.io", "versions": [version], "preferredVersion": version });
+    api.answers("/apis", json!({ "groups": [group] }));
+    let gadgets = json!({ "name": "gadgets", "kind": "Gadget", "namespaced": true,
+        "singularName": "", "verbs": ["get", "list", "update"] });
+    let list = json!({ "groupVersion": "example.io/v1", "resources": [gadgets] });
+    api.answers("/apis/example.io/v1", list);
+    migrate(api, "example.io", "gadgets");
+    let told = ends(api, "Failed").await;
+    let text = "resource \"example.io/v1, Resource=gadgets\" does not support discovery \
+                operations: [update patch list]";
+    assert_eq!(told[1][3], text);
+    api.delete(&format!("{MIGRATIONS}/m"));
     api.create(MAPS, json!({ "metadata": { "name": "a" } }));
     // What may pass is tried again, other failures are told.
     api.refuse(Method::PATCH, "/configmaps/a");
