@@ -76,13 +76,14 @@ pub(crate) async fn run(ctx: Context) {
         let (recorder, topology) = (recorder.clone(), Arc::clone(&topology));
         async move {
             let synced = sync(&ctx, &client, &recorder, (&times, &topology), &key).await;
-            let result = match &synced {
-                Ok(Outcome::Requeue) => "stale",
-                Ok(_) => "success",
-                Err(_) => "error",
+            let (result, outcome) = match synced {
+                Ok(Synced::Done) => ("success", Ok(Outcome::Done)),
+                Ok(Synced::Stale) => ("stale", Ok(Outcome::Requeue)),
+                Ok(Synced::Partly) => ("error", Ok(Outcome::Requeue)),
+                Err(error) => ("error", Err(error)),
             };
             ctx.counts.service_slices.syncs.with_label_values(&[result]).inc();
-            synced
+            outcome
         }
     });
     tokio::select! {
@@ -106,13 +107,23 @@ async fn follow_nodes(
     }
 }
 
+/// What came of a look at a service.
+enum Synced {
+    /// Its slices are as they should be.
+    Done,
+    /// The cache has not seen slices that were written before.
+    Stale,
+    /// The nodes of some pods are unknown: their addresses are left out until they are not.
+    Partly,
+}
+
 async fn sync(
     ctx: &Context,
     client: &Client,
     recorder: &EventRecorder,
     (times, topology): (&TriggerTimes, &Topology),
     key: &ObjectKey,
-) -> Result<Outcome, ClientError> {
+) -> Result<Synced, ClientError> {
     let counts = &ctx.counts.service_slices;
     let Some(service) = ctx.informers.services.get(key) else {
         times.forget(key);
@@ -120,16 +131,17 @@ async fn sync(
         counts.note_distribution(key, None);
         topology.forget(key);
         // The garbage collector removes its slices.
-        return Ok(Outcome::Done);
+        return Ok(Synced::Done);
     };
     let (Some(spec), Some(_)) = (&service.spec, service_pods::selector_of(&service)) else {
-        return Ok(Outcome::Done);
+        return Ok(Synced::Done);
     };
     if service.metadata.deletion_timestamp.is_some() {
-        return Ok(Outcome::Done);
+        return Ok(Synced::Done);
     }
-    let pods = service_pods::pods_of(ctx, &service);
+    let mut pods = service_pods::pods_of(ctx, &service);
     let trigger = times.next(&service, &pods);
+    let without_node = if publishes(spec) { Vec::new() } else { leave_out(ctx, key, &mut pods) };
     let parent = parent(&service, spec, trigger);
     let zone = |node: &str| {
         let node = ctx.informers.nodes.get(&ObjectKey::cluster(node))?;
@@ -161,13 +173,40 @@ async fn sync(
     for (kind, reason, text) in told {
         recorder.record(&regarding, kind, reason, text);
     }
-    written.inspect_err(|error| {
+    let mut wrong = without_node;
+    let is_partial = !wrong.is_empty();
+    wrong.extend(written.as_ref().err().map(ToString::to_string));
+    let wrong = match wrong.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
+    };
+    if let Some(wrong) = wrong {
         let text = format!(
-            "Error updating Endpoint Slices for Service {}/{}: {error}",
+            "Error updating Endpoint Slices for Service {}/{}: {wrong}",
             key.namespace, key.name
         );
         recorder.record(&regarding, EventType::Warning, "FailedToUpdateEndpointSlices", text);
+    }
+    Ok(match written? {
+        Outcome::Requeue => Synced::Stale,
+        _ if is_partial => Synced::Partly,
+        _ => Synced::Done,
     })
+}
+
+/// Leaves out the pods whose nodes are unknown, and says so of each: a node may be on its way, or
+/// gone before its pods.
+fn leave_out(ctx: &Context, service: &ObjectKey, pods: &mut Vec<Arc<PodView>>) -> Vec<String> {
+    let nodes = &ctx.informers.nodes;
+    let left_out = pods.extract_if(.., |pod| nodes.get(&ObjectKey::cluster(&pod.node)).is_none());
+    let say = |pod: Arc<PodView>| {
+        format!(
+            "skipping Pod {} for Service {}/{}: Node {} Not Found",
+            pod.key.name, service.namespace, service.name, pod.node
+        )
+    };
+    left_out.map(say).collect()
 }
 
 fn slices_of(ctx: &Context, service: &ObjectKey) -> Vec<Arc<EndpointSlice>> {
@@ -261,8 +300,7 @@ fn endpoint(
     zone: Option<String>,
 ) -> Endpoint {
     let terminating = pod.deleted.is_some();
-    let publishes = spec.publish_not_ready_addresses == Some(true);
-    let ready = publishes || (pod.ready && !terminating);
+    let ready = publishes(spec) || (pod.ready && !terminating);
     Endpoint {
         addresses: vec![ip.to_owned()],
         conditions: Some(EndpointConditions {
@@ -277,6 +315,11 @@ fn endpoint(
         zone,
         ..Endpoint::default()
     }
+}
+
+/// Whether the service is there for all of its pods, whatever state they are in.
+fn publishes(spec: &ServiceSpec) -> bool {
+    spec.publish_not_ready_addresses == Some(true)
 }
 
 /// Whom the endpoint should serve, by `spec.trafficDistribution`, when it is ready.

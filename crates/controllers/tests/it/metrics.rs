@@ -5,7 +5,7 @@ use prometheus::IntGauge;
 use serde_json::{Value, json};
 
 use crate::memory_api::MemoryApi;
-use crate::workloads::{PODS, Running, name, namespace};
+use crate::workloads::{PODS, Running, name, namespace, ready_node};
 
 /// The metrics of controllers that upstream's kube-controller-manager has, all of them. What belongs
 /// to every component, such as `rest_client_*` and `leader_election_*`, is the binary's.
@@ -65,7 +65,8 @@ fn sum(running: &Running, name: &str) -> f64 {
 }
 
 fn running_pod(name: &str, ip: &str) -> Value {
-    json!({ "metadata": { "name": name, "labels": { "app": "w" } }, "spec": {},
+    json!({ "metadata": { "name": name, "labels": { "app": "w" } },
+        "spec": { "nodeName": "node" },
         "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }],
             "conditions": [{ "type": "Ready", "status": "True" }] } })
 }
@@ -82,6 +83,7 @@ async fn slices_of_services_are_counted() {
             "trafficDistribution": "PreferClose", "clusterIP": "10.96.0.9",
             "ports": [{ "port": 80, "protocol": "TCP" }] } }),
     );
+    ready_node(api, "node");
     let of = |rest: &str| format!("endpoint_slice_controller_{rest}");
     counts(&running, &of("num_endpoint_slices"), &[], 1.0).await;
     for (name, ip) in [("p", "10.1.0.1"), ("q", "10.1.0.2")] {

@@ -168,3 +168,29 @@ async fn the_annotation_comes_before_the_distribution_and_may_go() {
     api.tells("TopologyAwareHintsDisabled", DISABLED).await;
     api.eventually("it is counted", |_| running.metric(count, &zone) == 1.0).await;
 }
+
+/// A node may be heard of later than its pods, or be gone before them.
+#[tokio::test]
+async fn pods_of_unknown_nodes_are_left_out_unless_all_are_wanted() {
+    let running = Running::start();
+    let api = &running.api;
+    namespace(api);
+    node(api, "na", "a", "2");
+    pod(api, 1, "na");
+    pod(api, 2, "nb");
+    service(api, json!({}), None);
+    let text = "Error updating Endpoint Slices for Service n/s: skipping Pod p2 for Service n/s: \
+                Node nb Not Found";
+    api.tells("FailedToUpdateEndpointSlices", text).await;
+    serve(api, "-").await;
+    let all = |wanted: bool| json!({ "spec": { "publishNotReadyAddresses": wanted } });
+    api.patch(SERVICE, &all(true));
+    serve(api, "--").await;
+    api.patch(SERVICE, &all(false));
+    serve(api, "-").await;
+    // Nothing of the service or its pods changes.
+    node(api, "nb", "a", "2");
+    serve(api, "--").await;
+    let syncs = "endpoint_slice_controller_syncs";
+    assert!(running.metric(syncs, &[("result", "error")]) >= 1.0);
+}

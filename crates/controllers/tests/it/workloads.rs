@@ -393,6 +393,11 @@ async fn ready_pods_become_endpoints() {
     );
     deployment(api, 2);
     complete(api, 2).await;
+    ready_node(api, "node");
+    for pod in api.list(PODS) {
+        let on_node = json!({ "spec": { "nodeName": "node" } });
+        api.patch(&format!("{PODS}/{}", name(&pod)), &on_node);
+    }
     api.eventually("endpoints and slices", |api| {
         let endpoints = api.get("/api/v1/namespaces/n/endpoints/svc").unwrap_or_default();
         let slices = api.list("/apis/discovery.k8s.io/v1/namespaces/n/endpointslices");
