@@ -66,6 +66,42 @@ fn a_pod_reaches_itself_through_its_service() {
 }
 
 #[test]
+fn a_service_leads_to_the_endpoints_of_the_zone_that_its_node_is_in() {
+    let harness = Harness::start();
+    for name in ["first", "second"] {
+        harness.create("pods", &server(name));
+    }
+    let endpoint = |name: &str, zone: &str| {
+        let pod = harness.ready_pod(name);
+        json!({ "addresses": [pod["status"]["podIP"]], "conditions": { "ready": true },
+            "hints": { "forZones": [{ "name": zone }] } })
+    };
+    let mut service = service("ClusterIP");
+    service["spec"]["selector"] = Value::Null;
+    let made = harness.create("services", &service);
+    let slice = json!({
+        "metadata": { "name": "web", "labels": { "kubernetes.io/service-name": "web" } },
+        "addressType": "IPv4", "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }],
+        "endpoints": [endpoint("first", "a"), endpoint("second", "b")],
+    });
+    harness.create("discovery.k8s.io/v1/endpointslices", &slice);
+    let nodes = harness.get("/api/v1/nodes");
+    let node = nodes["items"][0]["metadata"]["name"].as_str().unwrap();
+    let node = format!("/api/v1/nodes/{node}");
+    let cluster_ip = made["spec"]["clusterIP"].as_str().unwrap();
+    // Ten answers of one of two that share the work are chance once in a thousand.
+    let only = |name: &str| {
+        let answers = |_| harness.fetch(cluster_ip, 80, "/hostname").is_ok_and(|it| it == name);
+        (0..10).all(answers).then_some(())
+    };
+    for (zone, name) in [("a", "first"), ("b", "second"), ("a", "first")] {
+        let labels = json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } });
+        harness.request(Method::PATCH, &node, Some(&labels)).unwrap();
+        harness.until(&format!("{name} answers in zone {zone}"), || only(name));
+    }
+}
+
+#[test]
 fn a_service_range_is_kept_while_a_service_uses_it() {
     let harness = Harness::start();
     let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
