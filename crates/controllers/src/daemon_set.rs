@@ -372,7 +372,5 @@ fn selects_all(set: &DaemonSet) -> bool {
 /// Whether nothing changed that decides which pods the node should have.
 fn is_same_place(old: &Node, new: &Node) -> bool {
     let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone());
-    old.metadata.labels == new.metadata.labels
-        && old.metadata.uid == new.metadata.uid
-        && taints(old) == taints(new)
+    old.metadata.labels == new.metadata.labels && taints(old) == taints(new)
 }

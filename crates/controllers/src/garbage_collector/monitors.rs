@@ -150,12 +150,6 @@ fn start(collector: &Arc<Collector>, resource: &Discovered) -> Running {
     lister.on_change(move |_, change| {
         let tasks = match change {
             Change::Added(node) => this.graph().upsert(Arc::clone(node)),
-            Change::Updated { old, new } if old.uid != new.uid => {
-                let mut graph = this.graph();
-                let mut tasks = graph.remove(&old.uid);
-                tasks.extend(graph.upsert(Arc::clone(new)));
-                tasks
-            }
             Change::Updated { old, new } if old == new => return,
             Change::Updated { new, .. } => this.graph().upsert(Arc::clone(new)),
             Change::Deleted(node) => this.graph().remove(&node.uid),

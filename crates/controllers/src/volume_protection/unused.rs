@@ -37,14 +37,8 @@ pub(super) fn follow(informers: &Informers, queue: &WorkQueue<ObjectKey>) {
     let queue = queue.clone();
     informers.pods.on_change(move |_, change| match change {
         Change::Added(pod) | Change::Deleted(pod) => add_claims(&queue, pod),
-        Change::Updated { old, new } => {
-            if old.uid != new.uid {
-                add_claims(&queue, old);
-            }
-            if old.uid != new.uid || old.is_stopped() != new.is_stopped() {
-                add_claims(&queue, new);
-            }
-        }
+        Change::Updated { old, new } if old.is_stopped() == new.is_stopped() => {}
+        Change::Updated { new, .. } => add_claims(&queue, new),
     });
 }
 
