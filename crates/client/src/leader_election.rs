@@ -96,13 +96,19 @@ impl LeaderElection {
 ///
 /// Returns when `work` ends, at `shutdown`, or when the lease was lost; `work` is dropped then, so
 /// it must be safe to drop, and the process should end.
+///
+/// The client should have connections of its own: a renewal that waits behind all that `work` asks
+/// for is late when there is much to do.
+///
+/// # Errors
+/// When the lease was lost.
 pub async fn lead(
     config: &LeaderElection,
     client: &Client,
     clock: &SharedClock,
     shutdown: &Shutdown,
     work: impl Future<Output = ()>,
-) {
+) -> Result<(), LeaseLost> {
     let mut elector = Elector {
         config,
         client,
@@ -113,7 +119,7 @@ pub async fn lead(
         at = elector.acquire() => Some(at),
         () = shutdown.begun() => None,
     };
-    let Some(acquired) = acquired else { return };
+    let Some(acquired) = acquired else { return Ok(()) };
     tracing::info!(lease = config.name, identity = config.identity, "became leader");
     // Of its own: that it leads no more is told after the shutdown has begun.
     let telling = Shutdown::new();
@@ -139,11 +145,17 @@ pub async fn lead(
     tell("stopped leading");
     match end {
         End::Done => elector.release().await,
-        End::Lost => tracing::error!(lease = config.name, "leader election lost"),
+        End::Lost => return Err(LeaseLost),
         // Whoever is next must not meet what has not ended yet: the lease has to expire.
         End::Overdue => tracing::warn!(lease = config.name, "the leader's work does not end"),
     }
+    Ok(())
 }
+
+/// The lease could not be renewed in time, or somebody else has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("leader election lost")]
+pub struct LeaseLost;
 
 /// How leading ended.
 enum End {
@@ -187,11 +199,19 @@ impl Elector<'_> {
         loop {
             self.clock.sleep(self.config.retry_period.min(self.left(renewed))).await;
             let begun = self.clock.monotonic();
-            let overdue = self.clock.sleep(self.left(renewed));
-            // A request that is not answered must not keep a lease that is over.
+            let left = self.left(renewed);
+            if left.is_zero() {
+                return;
+            }
+            // A request that is not answered must not keep a lease that is over, and leaves time
+            // for another one.
+            let unanswered = self.clock.sleep(left.min(self.answer_max()));
             let tried = tokio::select! {
                 tried = self.try_acquire_or_renew() => tried,
-                () = overdue => return,
+                () = unanswered => {
+                    tracing::warn!(lease = self.config.name, "a renewal is not answered");
+                    continue;
+                }
             };
             match tried {
                 Ok(true) => renewed = begun,
@@ -203,6 +223,11 @@ impl Elector<'_> {
                 }
             }
         }
+    }
+
+    /// How long an answer is waited for: upstream's part of the renew deadline.
+    fn answer_max(&self) -> Duration {
+        (self.config.renew_deadline / 2).max(Duration::from_secs(1))
     }
 
     /// How long a lease that was renewed at this time still holds for its holder.
@@ -338,15 +363,27 @@ mod tests {
         }
     }
 
-    /// A server that gives the lease, answers its first renewal late and then nothing any more.
-    #[derive(Default)]
-    struct Late {
+    /// A server that gives the lease, and does not answer as it should when it is renewed.
+    struct Slow {
         renewals: AtomicU32,
+        how: How,
     }
 
-    const LATE: Duration = Duration::from_secs(6);
+    #[derive(Clone, Copy)]
+    enum How {
+        /// The first renewal late, and then nothing any more.
+        Late,
+        /// The first renewal never, and then all is well.
+        Never,
+    }
 
-    impl Transport for Late {
+    const LATE: Duration = Duration::from_secs(4);
+
+    fn slow(how: How) -> Client {
+        Client::new(Arc::new(Slow { renewals: AtomicU32::default(), how }))
+    }
+
+    impl Transport for Slow {
         fn call(
             &self,
             request: Request<Bytes>,
@@ -362,11 +399,13 @@ mod tests {
                 Method::PUT => self.renewals.fetch_add(1, Ordering::Relaxed),
                 _ => 0,
             };
+            let how = self.how;
             async move {
-                match renewal {
-                    0 => {}
-                    1 => tokio::time::sleep(LATE).await,
-                    _ => return Err(ClientError::transport("it is gone")),
+                match (renewal, how) {
+                    (0, _) | (2.., How::Never) => {}
+                    (1, How::Late) => tokio::time::sleep(LATE).await,
+                    (1, How::Never) => std::future::pending().await,
+                    (2.., How::Late) => return Err(ClientError::transport("it is gone")),
                 }
                 Ok(Response::new(body.into()))
             }
@@ -386,13 +425,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_was_answered_late_ends_before_its_lease_does() {
         let config = LeaderElection::new("l", "me".to_owned());
-        let (client, clock) = (Client::new(Arc::new(Late::default())), Arc::new(Paused));
+        let clock: SharedClock = Arc::new(Paused);
         let begun = tokio::time::Instant::now();
-        let clock: SharedClock = clock;
-        lead(&config, &client, &clock, &Shutdown::new(), std::future::pending()).await;
+        let (client, work) = (slow(How::Late), std::future::pending());
+        let led = lead(&config, &client, &clock, &Shutdown::new(), work).await;
+        assert_eq!(led, Err(LeaseLost));
         let (led, asked) = (begun.elapsed(), config.retry_period);
         assert!(led > LATE, "it went on while the answer was on its way: {led:?}");
         assert!(led <= asked + config.renew_deadline, "{led:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_is_not_answered_is_followed_by_another() {
+        let config = LeaderElection::new("l", "me".to_owned());
+        let clock: SharedClock = Arc::new(Paused);
+        let work = tokio::time::sleep(10 * config.renew_deadline);
+        let led = lead(&config, &slow(How::Never), &clock, &Shutdown::new(), work).await;
+        assert_eq!(led, Ok(()));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use error::ClientError;
 pub use event_recorder::{EventRecorder, EventType, Regarding};
 pub use informer::{Change, Informer, InformerConfig, Lister};
 pub use kubeconfig::{Credentials, KubeConfig, KubeConfigError};
-pub use leader_election::{LeaderElection, LeaderElectionError, lead};
+pub use leader_election::{LeaderElection, LeaderElectionError, LeaseLost, lead};
 pub use list_options::ListOptions;
 pub use patch::Patch;
 pub use remote::{Remote, tls_config};

@@ -114,8 +114,8 @@ impl Running {
             let work = async {
                 run.await.ok();
             };
-            client::lead(&election, &client, &clock, &shutdown, work).await;
-            world.trace(&format!("{} ends", election.identity));
+            let led = client::lead(&election, &client, &clock, &shutdown, work).await;
+            world.trace(&format!("{} ends: {led:?}", election.identity));
             life.end();
             shutdown.begin();
         }));

@@ -50,7 +50,7 @@ impl Manager {
                 }
             };
             tokio::select! {
-                () = client::lead(&election, &client, &clock, &stop, work) => {}
+                _ = client::lead(&election, &client, &clock, &stop, work) => {}
                 () = killed.begun() => {}
             }
         });

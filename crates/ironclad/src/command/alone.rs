@@ -27,6 +27,8 @@ pub(crate) struct Alone {
     pub(crate) requests: RestMetrics,
     /// Whether this process leads, by the Lease.
     leads: IntGaugeVec,
+    /// The API for the Lease alone, over connections on which nothing else is waited for.
+    election: Client,
 }
 
 impl Alone {
@@ -57,10 +59,13 @@ impl Alone {
         let metrics = telemetry::Registry::new();
         let (requests, leads) = register(&metrics, features)?;
         let client = Client::new(Arc::new(remote.measured(&requests)));
-        Ok(Self { client, clock, shutdown, metrics, requests, leads })
+        let remote = Remote::new(&config, &format!("{agent}/leader-election"), Arc::clone(&clock))?;
+        let election = Client::new(Arc::new(remote.measured(&requests)));
+        Ok(Self { client, clock, shutdown, metrics, requests, leads, election })
     }
 
-    /// Runs `work` when this process is the leader, or at once when there is no election.
+    /// Runs `work` when this process is the leader, or at once when there is no election. That the
+    /// lease was lost is an error.
     pub(crate) async fn lead(
         &self,
         election: &Election,
@@ -76,9 +81,10 @@ impl Alone {
             status.set(1);
             outcome = work.await;
         };
-        client::lead(&election, &self.client, &self.clock, &self.shutdown, led).await;
+        let led = client::lead(&election, &self.election, &self.clock, &self.shutdown, led).await;
         // The work may have been dropped with the lease.
         status.set(0);
+        led?;
         outcome
     }
 }

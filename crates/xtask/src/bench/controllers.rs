@@ -90,7 +90,7 @@ impl Plane {
     fn start(&mut self, ironclad: &Path, part: &'static str, args: &[&str]) -> anyhow::Result<()> {
         let mut command = testkit::command(ironclad);
         command.arg(part).args(args).arg("--kubeconfig").arg(self.server.kubeconfig());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = self.server.on_host(move || command.spawn())?;
         self.children.push((part, child));
         Ok(())
