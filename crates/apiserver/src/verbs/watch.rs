@@ -156,40 +156,43 @@ async fn presented(
         return Ok(watch.boxed());
     }
     let fields = selection::afterwards(resource, &list::selection(ctx, resource)?.fields);
-    let state = (ctx.server.clone(), resource.clone(), fields.map(Sight::new), watch.boxed());
-    let stream = futures::stream::unfold(state, |(server, resource, mut sight, mut watch)| async {
-        loop {
-            let item = match watch.next().await? {
-                Item::Changes(batch) => {
-                    match converted(&server, &resource, &mut sight, &batch).await {
-                        Ok(changes) if changes.is_empty() => continue,
-                        Ok(changes) => Item::Changes(Arc::new(Batch::new(changes))),
-                        Err(status) => Item::Failed(Box::new(status)),
-                    }
-                }
-                other => other,
-            };
-            return Some((item, (server, resource, sight, watch)));
-        }
+    let state = (ctx.server.clone(), resource.clone(), fields.map(Sight::new), Some(watch.boxed()));
+    let stream = futures::stream::unfold(state, |(server, resource, mut sight, watch)| async {
+        let mut watch = watch?;
+        let items = match watch.next().await? {
+            Item::Changes(batch) => converted(&server, &resource, &mut sight, &batch).await,
+            other => vec![other],
+        };
+        // Whoever read on after a failure would never hear of the changes it hides.
+        let goes_on = !matches!(items.last(), Some(Item::Failed(_)));
+        let state = (server, resource, sight, goes_on.then_some(watch));
+        Some((futures::stream::iter(items), state))
     });
-    Ok(stream.boxed())
+    Ok(stream.flatten().boxed())
 }
 
+/// The changes up to the first that cannot be converted, and why it cannot.
 async fn converted(
     server: &Arc<Server>,
     resource: &Resource,
     sight: &mut Option<Sight>,
     batch: &Batch,
-) -> Result<Vec<Selected>, Status> {
-    let mut changes = Vec::new();
+) -> Vec<Item> {
+    let (mut changes, mut failed) = (Vec::new(), None);
     for change in &batch.changes {
-        let object = convert::presented_one(server, resource, change.object().clone()).await?;
-        match sight {
-            Some(sight) => changes.extend(sight.follow(change, object)),
-            None => changes.push(change.with(object)),
+        match convert::presented_one(server, resource, change.object().clone()).await {
+            Ok(object) => match sight {
+                Some(sight) => changes.extend(sight.follow(change, object)),
+                None => changes.push(change.with(object)),
+            },
+            Err(status) => {
+                failed = Some(Item::Failed(Box::new(status)));
+                break;
+            }
         }
     }
-    Ok(changes)
+    let changes = (!changes.is_empty()).then(|| Item::Changes(Arc::new(Batch::new(changes))));
+    changes.into_iter().chain(failed).collect()
 }
 
 /// The object in the version of the resource; the same one when it is stored so.

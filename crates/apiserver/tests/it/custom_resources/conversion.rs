@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use meta::WatchEvent;
 use serde_json::{Value, json};
 
-use super::converter::{Converter, Reply, host_and_port};
+use super::converter::{Converter, Reply, host_and_port, renaming};
 use super::{DEFINITIONS, FOOS, code_of, define, definition, foo, message, patch, read, version};
 use crate::fixture::{Fixture, admin};
 
@@ -116,6 +116,32 @@ async fn selectors_see_converted_objects() {
         }
     }
     assert_eq!(seen, ["+a", "+b", "-a"]);
+}
+
+/// Who would read on after a change that could not be converted would never hear of it.
+#[tokio::test]
+async fn a_watch_ends_with_what_cannot_be_converted() {
+    let (server, _converter) = renaming().await;
+    let path = "/apis/example.com/v3/namespaces/default/foos?watch=true";
+    let mut watch = server.handle.watch(&admin(), path).await.unwrap();
+    let mut broken = foo("b", &json!({"size": "1"}));
+    broken["metadata"]["annotations"] = json!({"broken": "yes"});
+    server.create(FOOS, &foo("a", &json!({"size": "1"}))).await;
+    server.create(FOOS, &broken).await;
+    server.create(FOOS, &foo("c", &json!({"size": "1"}))).await;
+    let mut names = Vec::new();
+    let failure = loop {
+        let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap();
+        match event.unwrap() {
+            Ok(WatchEvent::Added(object)) => names.push(object.header().name.to_string()),
+            Ok(event) => panic!("{event:?}"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(names, ["a"]);
+    assert!(failure.message.contains("it is broken"), "{}", failure.message);
+    let end = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap();
+    assert!(end.is_none(), "{end:?}");
 }
 
 /// The same test: what is deleted together is selected in the version of the request.
