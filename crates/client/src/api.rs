@@ -10,6 +10,7 @@ use k8s_openapi::{Metadata, Resource};
 use meta::{GroupVersionResource, Object, ResourceVersion, Status};
 use serde_json::{Value, json};
 
+use crate::refusal::refused;
 use crate::{ClientError, ListOptions, ObjectList, Patch, Transport, WatchStream};
 
 /// How often an update begins again after a conflict: client-go's `retry.DefaultRetry`.
@@ -175,7 +176,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Bytes, ClientError> {
         let mut request = Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(path_and_query)
             .header("accept", "application/json");
         if !body.is_empty() {
@@ -186,17 +187,8 @@ impl Client {
         if response.status().is_success() {
             return Ok(response.into_body());
         }
-        let code = response.status();
-        match serde_json::from_slice::<Status>(response.body()) {
-            Ok(status) if status.kind == "Status" => Err(status.into()),
-            _ => {
-                let text = String::from_utf8_lossy(response.body()).into_owned();
-                let mut status = Status::failure(meta::Reason::InternalError, text);
-                status.code = code.as_u16();
-                status.reason.clear();
-                Err(status.into())
-            }
-        }
+        let (parts, body) = response.into_parts();
+        Err(refused(&method, path_and_query, &parts, &body))
     }
 }
 

@@ -179,7 +179,7 @@ impl Elector<'_> {
     async fn acquire(&mut self) -> Instant {
         loop {
             let begun = self.clock.monotonic();
-            match self.try_acquire_or_renew().await {
+            match self.answered(self.answer_max()).await {
                 // What was answered too late may be over already: it is renewed first.
                 Ok(true) if !self.left(begun).is_zero() => return begun,
                 Ok(_) => {}
@@ -203,17 +203,7 @@ impl Elector<'_> {
             if left.is_zero() {
                 return;
             }
-            // A request that is not answered must not keep a lease that is over, and leaves time
-            // for another one.
-            let unanswered = self.clock.sleep(left.min(self.answer_max()));
-            let tried = tokio::select! {
-                tried = self.try_acquire_or_renew() => tried,
-                () = unanswered => {
-                    tracing::warn!(lease = self.config.name, "a renewal is not answered");
-                    continue;
-                }
-            };
-            match tried {
+            match self.answered(left).await {
                 Ok(true) => renewed = begun,
                 Ok(false) if self.is_another() => return,
                 // Somebody else wrote into it at the same time.
@@ -243,6 +233,17 @@ impl Elector<'_> {
     /// How events refer to the lease.
     fn regarding(&self) -> Regarding {
         self.observed.lease.as_ref().map(Regarding::object).unwrap_or_default()
+    }
+
+    /// One try, for at most this long: a request that is not answered must not keep a lease that is
+    /// over, and leaves time for another one.
+    async fn answered(&mut self, limit: Duration) -> Result<bool, ClientError> {
+        let limit = limit.min(self.answer_max());
+        let unanswered = self.clock.sleep(limit);
+        tokio::select! {
+            tried = self.try_acquire_or_renew() => tried,
+            () = unanswered => Err(ClientError::Timeout { seconds: limit.as_secs() }),
+        }
     }
 
     async fn try_acquire_or_renew(&mut self) -> Result<bool, ClientError> {

@@ -27,6 +27,7 @@ mod kubeconfig;
 mod leader_election;
 mod list_options;
 mod patch;
+mod refusal;
 mod remote;
 mod rest_metrics;
 mod transport;

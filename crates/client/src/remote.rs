@@ -15,11 +15,11 @@ use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use meta::Status;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::api::decode_list;
+use crate::refusal::refused;
 use crate::rest_metrics::{HostMetrics, RestMetrics};
 use crate::watch_decoder::WatchDecoder;
 use crate::{
@@ -190,12 +190,9 @@ impl Remote {
         if response.status().is_success() {
             return Ok(response);
         }
-        let code = response.status();
-        let body = self.read(&Method::GET, response.into_body()).await?;
-        match serde_json::from_slice::<Status>(&body) {
-            Ok(status) if status.kind == "Status" => Err(status.into()),
-            _ => Err(ClientError::decode(format!("answer {code} without a status"))),
-        }
+        let (parts, body) = response.into_parts();
+        let body = self.read(&Method::GET, body).await?;
+        Err(refused(&Method::GET, path_and_query, &parts, &body))
     }
 }
 

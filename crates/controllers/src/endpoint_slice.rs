@@ -139,18 +139,14 @@ async fn sync(
     if service.metadata.deletion_timestamp.is_some() {
         return Ok(Synced::Done);
     }
-    let mut pods = service_pods::pods_of(ctx, &service);
+    let pods = service_pods::pods_of(ctx, &service);
     let trigger = times.next(&service, &pods);
-    let without_node = if publishes(spec) { Vec::new() } else { leave_out(ctx, key, &mut pods) };
+    let (placed, without_node) = placed(ctx, key, spec, pods);
     let parent = parent(&service, spec, trigger);
-    let zone = |node: &str| {
-        let node = ctx.informers.nodes.get(&ObjectKey::cluster(node))?;
-        node.metadata.labels.as_ref()?.get(ZONE).filter(|zone| !zone.is_empty()).cloned()
-    };
     let mut groups = Vec::new();
     let families = families(spec);
     for family in &families {
-        groups.extend(groups_of(&service, spec, &pods, *family, &zone));
+        groups.extend(groups_of(&service, spec, &placed, *family));
     }
     let present = slices_of(ctx, key);
     let is_auto = is_auto(&service);
@@ -195,18 +191,35 @@ async fn sync(
     })
 }
 
-/// Leaves out the pods whose nodes are unknown, and says so of each: a node may be on its way, or
-/// gone before its pods.
-fn leave_out(ctx: &Context, service: &ObjectKey, pods: &mut Vec<Arc<PodView>>) -> Vec<String> {
-    let nodes = &ctx.informers.nodes;
-    let left_out = pods.extract_if(.., |pod| nodes.get(&ObjectKey::cluster(&pod.node)).is_none());
-    let say = |pod: Arc<PodView>| {
-        format!(
-            "skipping Pod {} for Service {}/{}: Node {} Not Found",
-            pod.key.name, service.namespace, service.name, pod.node
-        )
-    };
-    left_out.map(say).collect()
+/// A pod and the zone of its node.
+struct Placed {
+    pod: Arc<PodView>,
+    zone: Option<String>,
+}
+
+/// The pods with their zones. Unless the service publishes all there are, those whose nodes are
+/// unknown are left out, and it is said of each: a node may be on its way, or gone before its pods.
+fn placed(
+    ctx: &Context,
+    service: &ObjectKey,
+    spec: &ServiceSpec,
+    pods: Vec<Arc<PodView>>,
+) -> (Vec<Placed>, Vec<String>) {
+    let (mut placed, mut left_out) = (Vec::with_capacity(pods.len()), Vec::new());
+    for pod in pods {
+        let node = ctx.informers.nodes.get(&ObjectKey::cluster(&pod.node));
+        if node.is_none() && !publishes(spec) {
+            left_out.push(format!(
+                "skipping Pod {} for Service {}/{}: Node {} Not Found",
+                pod.key.name, service.namespace, service.name, pod.node
+            ));
+            continue;
+        }
+        let labels = node.as_ref().and_then(|node| node.metadata.labels.as_ref());
+        let zone = labels.and_then(|labels| labels.get(ZONE)).filter(|zone| !zone.is_empty());
+        placed.push(Placed { pod, zone: zone.cloned() });
+    }
+    (placed, left_out)
 }
 
 fn slices_of(ctx: &Context, service: &ObjectKey) -> Vec<Arc<EndpointSlice>> {
@@ -259,16 +272,15 @@ fn families(spec: &ServiceSpec) -> Vec<AddressType> {
 fn groups_of(
     service: &Service,
     spec: &ServiceSpec,
-    pods: &[Arc<PodView>],
+    placed: &[Placed],
     family: AddressType,
-    zone: &dyn Fn(&str) -> Option<String>,
 ) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for pod in pods {
+    for Placed { pod, zone } in placed {
         let mut ips = pod.ips.iter().filter(|ip| AddressType::of(ip) == family);
         let Some(ip) = ips.next() else { continue };
         let ports = ports_of(spec, pod);
-        let endpoint = endpoint(service, spec, pod, ip, zone(&pod.node));
+        let endpoint = endpoint(service, spec, pod, ip, zone.clone());
         match groups.iter_mut().find(|group| group.ports == ports) {
             Some(group) => group.endpoints.push(endpoint),
             None => groups.push(Group { family, ports, endpoints: vec![endpoint] }),

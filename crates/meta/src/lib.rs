@@ -23,6 +23,7 @@ mod object;
 mod quantity;
 mod status;
 pub mod time;
+mod unstructured;
 
 pub use field_selector::{FieldOperator, FieldRequirement, FieldSelector, FieldSelectorError};
 pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use connection::Body;
 use connection::outbound::{Serial, Shared};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Limited};
+use meta::Status;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -102,11 +103,15 @@ async fn exchange(
             Err(error) => return Err(transport(&error)),
         }
     };
-    let code = answer.status();
-    let read = Limited::new(answer.into_body(), ANSWER).collect().await;
+    let (answer, body) = answer.into_parts();
+    let read = Limited::new(body, ANSWER).collect().await;
     let body = read.map_err(|error| transport(&*error))?.to_bytes();
     hook.kept.put(address, sender, server.clock.monotonic());
-    if code.is_success() { Ok(Ok(body)) } else { Err(ExchangeError::Refused(said(code, &body))) }
+    if answer.status.is_success() {
+        return Ok(Ok(body));
+    }
+    let status = Status::of_answer(&Method::POST, &answer, &body);
+    Err(ExchangeError::Refused(status.message))
 }
 
 fn transport(error: &(dyn Error + 'static)) -> ExchangeError {
@@ -154,30 +159,6 @@ fn request(target: &Target, sender: &Sender, body: Bytes) -> Result<Request<Body
         }
     };
     request.body(Body::from(body)).map_err(|error| transport(&error))
-}
-
-/// An answer without success in the words of upstream's client.
-fn said(code: StatusCode, body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body).trim().to_owned();
-    match code {
-        StatusCode::NOT_FOUND => "the server could not find the requested resource".to_owned(),
-        StatusCode::BAD_REQUEST => {
-            "the server rejected our request for an unknown reason".to_owned()
-        }
-        StatusCode::UNAUTHORIZED => {
-            "the server has asked for the client to provide credentials".to_owned()
-        }
-        StatusCode::FORBIDDEN if text.is_empty() => "unknown".to_owned(),
-        StatusCode::FORBIDDEN => text,
-        code if code.is_server_error() => {
-            let text = if text.is_empty() { "unknown".to_owned() } else { text };
-            format!("an error on the server ({text:?}) has prevented the request from succeeding")
-        }
-        code => format!(
-            "the server responded with the status code {} but did not return more information",
-            code.as_u16()
-        ),
-    }
 }
 
 fn join(host: &str, port: u16) -> String {

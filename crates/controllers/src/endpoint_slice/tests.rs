@@ -33,7 +33,9 @@ fn pod(name: &str, port: i32, more: Value) -> Arc<PodView> {
 
 fn groups(service: &Service, pods: &[Arc<PodView>]) -> Vec<Group> {
     let spec = service.spec.as_ref().unwrap();
-    groups_of(service, spec, pods, AddressType::Ipv4, &|_| Some("z".to_owned()))
+    let in_zone = |pod: &Arc<PodView>| Placed { pod: pod.clone(), zone: Some("z".to_owned()) };
+    let placed: Vec<Placed> = pods.iter().map(in_zone).collect();
+    groups_of(service, spec, &placed, AddressType::Ipv4)
 }
 
 fn planned(service: &Service, pods: &[Arc<PodView>], present: &[EndpointSlice]) -> slices::Plan {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,34 +29,43 @@ const PER_NODE: usize = 100;
 const SETTLE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(30);
 
-/// The processes, which go with this value.
+/// A server and the parts that work for it.
 struct Plane {
+    // They go first.
+    parts: Arc<Parts>,
     server: Server,
-    children: Vec<(&'static str, Child)>,
 }
+
+/// Processes, which go with this value.
+#[derive(Default)]
+struct Parts(Mutex<Vec<(&'static str, Child)>>);
 
 /// What each scenario works with.
 #[derive(Clone)]
 struct Load {
     client: Client,
     clock: Arc<SystemClock>,
+    parts: Arc<Parts>,
     pods: usize,
 }
 
 /// Measures with a Deployment of so many pods, and with the same in many objects.
 pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure>> {
-    let mut plane = Plane { server: Server::start(ironclad)?, children: Vec::new() };
+    let plane = Plane { parts: Arc::default(), server: Server::start(ironclad)? };
     plane.start(ironclad, "controller-manager", &["--secure-port", "0"])?;
     let count = (10 * pods).div_ceil(PER_NODE).max(10).to_string();
     let flags = ["nodes", "--count", &count, "--start-delay", "0s", "--run-for", "0s"];
     plane.start(ironclad, "bench", &[&flags[..], &["--stop-delay", "0s"]].concat())?;
-    let manager = plane.pid("controller-manager")?;
+    let manager = plane.parts.pid("controller-manager")?;
+    let parts = plane.parts.clone();
     let load = move |kubeconfig: &Path| -> anyhow::Result<Load> {
-        Ok(Load { client: server::connect(kubeconfig)?, clock: Arc::new(SystemClock), pods })
+        let (client, clock) = (server::connect(kubeconfig)?, Arc::new(SystemClock));
+        Ok(Load { client, clock, parts: parts.clone(), pods })
     };
+    let load_alone = load.clone();
     // The controllers by themselves: on two cores the others would take most of the time.
     let mut figures = plane.server.run(async move |kubeconfig| {
-        let load = load(&kubeconfig)?;
+        let load = load_alone(&kubeconfig)?;
         load.prepare().await?;
         Ok(vec![load.pods_alone().await?])
     })?;
@@ -73,7 +82,7 @@ pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure
         Ok(figures)
     })?);
     // Without nodes and pods nothing is left to be done.
-    plane.stop("bench");
+    plane.parts.stop("bench");
     let mut cleanup = testkit::command(ironclad);
     cleanup.args(["bench", "nodes", "--cleanup", "--kubeconfig"]).arg(plane.server.kubeconfig());
     cleanup.stdin(Stdio::null()).stdout(Stdio::null());
@@ -87,33 +96,50 @@ pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure
 }
 
 impl Plane {
-    fn start(&mut self, ironclad: &Path, part: &'static str, args: &[&str]) -> anyhow::Result<()> {
+    fn start(&self, ironclad: &Path, part: &'static str, args: &[&str]) -> anyhow::Result<()> {
         let mut command = testkit::command(ironclad);
         command.arg(part).args(args).arg("--kubeconfig").arg(self.server.kubeconfig());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = self.server.on_host(move || command.spawn())?;
-        self.children.push((part, child));
+        self.parts.lock().push((part, child));
         Ok(())
-    }
-
-    fn pid(&self, part: &str) -> anyhow::Result<u32> {
-        let child = self.children.iter().find(|(name, _)| *name == part);
-        child.map(|(_, child)| child.id()).with_context(|| format!("{part} runs"))
-    }
-
-    fn stop(&mut self, part: &str) {
-        for (_, child) in self.children.iter_mut().filter(|(name, _)| *name == part) {
-            child.kill().and_then(|()| child.wait()).ok();
-        }
     }
 }
 
-impl Drop for Plane {
-    fn drop(&mut self) {
-        for (_, child) in &mut self.children {
-            child.kill().and_then(|()| child.wait()).ok();
-        }
+impl Parts {
+    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, Child)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn pid(&self, part: &str) -> anyhow::Result<u32> {
+        let parts = self.lock();
+        let child = parts.iter().find(|(name, _)| *name == part);
+        child.map(|(_, child)| child.id()).with_context(|| format!("{part} runs"))
+    }
+
+    /// What waits for a part that has ended waits in vain.
+    fn check(&self) -> anyhow::Result<()> {
+        for (part, child) in self.lock().iter_mut() {
+            if let Some(status) = child.try_wait()? {
+                anyhow::bail!("{part} has ended: {status}");
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&self, part: &str) {
+        self.lock().extract_if(.., |(name, _)| *name == part).for_each(|(_, child)| end(child));
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.lock().drain(..).for_each(|(_, child)| end(child));
+    }
+}
+
+fn end(mut child: Child) {
+    child.kill().and_then(|()| child.wait()).ok();
 }
 
 impl Load {
@@ -274,6 +300,7 @@ impl Load {
         let begun = self.clock.monotonic();
         while ask().await?.is_none() {
             anyhow::ensure!(self.since(begun) < PATIENCE, "waited in vain: {what}");
+            self.parts.check()?;
             self.clock.sleep(pause).await;
         }
         Ok(())
