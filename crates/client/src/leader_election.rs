@@ -8,6 +8,7 @@ use clock::SharedClock;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use prometheus::IntCounter;
 use stdx::shutdown::Shutdown;
 
 use crate::{Client, ClientError, EventRecorder, EventType, Regarding};
@@ -27,6 +28,8 @@ pub struct LeaderElection {
     pub renew_deadline: Duration,
     /// Time between tries.
     pub retry_period: Duration,
+    /// Counts renewals for which the lease had to be read first: somebody else wrote into it.
+    pub slow_renewals: Option<IntCounter>,
 }
 
 impl LeaderElection {
@@ -39,6 +42,7 @@ impl LeaderElection {
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
+            slow_renewals: None,
         }
     }
 }
@@ -249,11 +253,24 @@ impl Elector<'_> {
     async fn try_acquire_or_renew(&mut self) -> Result<bool, ClientError> {
         let leases = self.client.api::<Lease>(&self.config.namespace);
         let now = self.clock.now();
+        // Whoever leads knows the lease, unless somebody else wrote into it.
+        if let Some(own) = self.own_lease() {
+            match leases.update(&self.lease(own, now)).await {
+                Ok(lease) => {
+                    self.keep(lease);
+                    return Ok(true);
+                }
+                Err(error) => {
+                    tracing::debug!(lease = self.config.name, %error, "lease is read again");
+                }
+            }
+            self.config.slow_renewals.iter().for_each(IntCounter::inc);
+        }
         let Some(current) = leases.get_opt(&self.config.name).await? else {
             let lease = self.lease(Lease::default(), now);
             return match leases.create(&lease).await {
                 Ok(lease) => {
-                    self.observe(lease);
+                    self.keep(lease);
                     Ok(true)
                 }
                 Err(error) if error.is_already_exists() => Ok(false),
@@ -266,12 +283,20 @@ impl Elector<'_> {
         }
         match leases.update(&self.lease(current, now)).await {
             Ok(lease) => {
-                self.observe(lease);
+                self.keep(lease);
                 Ok(true)
             }
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The lease as it was written here, while it holds.
+    fn own_lease(&self) -> Option<Lease> {
+        let age = self.clock.monotonic().saturating_duration_since(self.observed.at);
+        let is_held = |lease: &&Lease| holder(lease) == self.config.identity;
+        let lease = self.observed.lease.as_ref().filter(is_held);
+        lease.filter(|_| age <= self.config.lease_duration).cloned()
     }
 
     fn may_take(&self, lease: &Lease) -> bool {
@@ -285,8 +310,12 @@ impl Elector<'_> {
 
     fn observe(&mut self, lease: Lease) {
         if self.observed.lease.as_ref().map(|known| &known.spec) != Some(&lease.spec) {
-            self.observed = Observed { lease: Some(lease), at: self.clock.monotonic() };
+            self.keep(lease);
         }
+    }
+
+    fn keep(&mut self, lease: Lease) {
+        self.observed = Observed { lease: Some(lease), at: self.clock.monotonic() };
     }
 
     fn lease(&self, current: Lease, now: Timestamp) -> Lease {
@@ -342,6 +371,7 @@ mod tests {
     use futures::FutureExt;
     use futures::future::BoxFuture;
     use http::{Method, Request, Response};
+    use meta::{Reason, Status};
 
     use super::*;
     use crate::{ObjectList, Transport, WatchStream};
@@ -366,6 +396,7 @@ mod tests {
 
     /// A server that gives the lease, and does not answer as it should when it is renewed.
     struct Slow {
+        reads: AtomicU32,
         renewals: AtomicU32,
         how: How,
     }
@@ -376,12 +407,18 @@ mod tests {
         Late,
         /// The first renewal never, and then all is well.
         Never,
+        /// The first renewal with a conflict, and then all is well.
+        Conflict,
     }
 
     const LATE: Duration = Duration::from_secs(4);
 
+    fn server(how: How) -> Arc<Slow> {
+        Arc::new(Slow { reads: AtomicU32::default(), renewals: AtomicU32::default(), how })
+    }
+
     fn slow(how: How) -> Client {
-        Client::new(Arc::new(Slow { renewals: AtomicU32::default(), how }))
+        Client::new(server(how))
     }
 
     impl Transport for Slow {
@@ -390,10 +427,10 @@ mod tests {
             request: Request<Bytes>,
         ) -> BoxFuture<'_, Result<Response<Bytes>, ClientError>> {
             let body = match *request.method() {
-                Method::GET => format!(
-                    r#"{{"metadata":{{"name":"l"}},"spec":{{"holderIdentity":"me","n":{}}}}}"#,
-                    self.renewals.load(Ordering::Relaxed)
-                ),
+                Method::GET => {
+                    self.reads.fetch_add(1, Ordering::Relaxed);
+                    r#"{"metadata":{"name":"l"},"spec":{"holderIdentity":"me"}}"#.to_owned()
+                }
                 _ => String::from_utf8_lossy(request.body()).into_owned(),
             };
             let renewal = match *request.method() {
@@ -403,7 +440,12 @@ mod tests {
             let how = self.how;
             async move {
                 match (renewal, how) {
-                    (0, _) | (2.., How::Never) => {}
+                    (0, _) | (2.., How::Never | How::Conflict) => {}
+                    (1, How::Conflict) => {
+                        let status = Status::failure(Reason::Conflict, "it has changed");
+                        let body = serde_json::to_vec(&status).unwrap();
+                        return Ok(Response::builder().status(409).body(body.into()).unwrap());
+                    }
                     (1, How::Late) => tokio::time::sleep(LATE).await,
                     (1, How::Never) => std::future::pending().await,
                     (2.., How::Late) => return Err(ClientError::transport("it is gone")),
@@ -443,6 +485,24 @@ mod tests {
         let work = tokio::time::sleep(10 * config.renew_deadline);
         let led = lead(&config, &slow(How::Never), &clock, &Shutdown::new(), work).await;
         assert_eq!(led, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_read_again_only_when_somebody_else_wrote_into_it() {
+        let slow_renewals = IntCounter::new("slow", "Slow.").unwrap();
+        let config = LeaderElection {
+            slow_renewals: Some(slow_renewals.clone()),
+            ..LeaderElection::new("l", "me".to_owned())
+        };
+        let clock: SharedClock = Arc::new(Paused);
+        let server = server(How::Conflict);
+        let client = Client::new(server.clone());
+        let work = tokio::time::sleep(10 * config.renew_deadline);
+        let led = lead(&config, &client, &clock, &Shutdown::new(), work).await;
+        assert_eq!(led, Ok(()));
+        assert!(server.renewals.load(Ordering::Relaxed) > 40);
+        assert_eq!(server.reads.load(Ordering::Relaxed), 2);
+        assert_eq!(slow_renewals.get(), 1);
     }
 
     #[test]

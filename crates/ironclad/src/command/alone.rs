@@ -7,7 +7,7 @@ use anyhow::Context;
 use client::{Client, KubeConfig, Remote, RestMetrics};
 use clock::{SharedClock, SystemClock};
 use features::Features;
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 use stdx::shutdown::Shutdown;
 
 use crate::command::election::Election;
@@ -27,6 +27,8 @@ pub(crate) struct Alone {
     pub(crate) requests: RestMetrics,
     /// Whether this process leads, by the Lease.
     leads: IntGaugeVec,
+    /// Renewals before which the Lease had to be read.
+    slow_renewals: IntCounterVec,
     /// The API for the Lease alone, over connections on which nothing else is waited for.
     election: Client,
 }
@@ -57,11 +59,11 @@ impl Alone {
         let remote = Remote::new(&config, &agent, Arc::clone(&clock))
             .with_context(|| format!("{} cannot be used", kubeconfig.display()))?;
         let metrics = telemetry::Registry::new();
-        let (requests, leads) = register(&metrics, features)?;
+        let Registered { requests, leads, slow_renewals } = register(&metrics, features)?;
         let client = Client::new(Arc::new(remote.measured(&requests)));
         let remote = Remote::new(&config, &format!("{agent}/leader-election"), Arc::clone(&clock))?;
         let election = Client::new(Arc::new(remote.measured(&requests)));
-        Ok(Self { client, clock, shutdown, metrics, requests, leads, election })
+        Ok(Self { client, clock, shutdown, metrics, requests, leads, slow_renewals, election })
     }
 
     /// Runs `work` when this process is the leader, or at once when there is no election. That the
@@ -74,8 +76,10 @@ impl Alone {
     ) -> anyhow::Result<()> {
         // The process id tells two copies on one host apart.
         let identity = format!("{}_{}", node_address::host_name(), std::process::id());
-        let Some(election) = election.of(component, identity)? else { return work.await };
-        let status = self.leads.with_label_values(&[&election.name]);
+        let Some(mut election) = election.of(component, identity)? else { return work.await };
+        let name = [election.name.as_str()];
+        election.slow_renewals = Some(self.slow_renewals.with_label_values(&name));
+        let status = self.leads.with_label_values(&name);
         let mut outcome = Ok(());
         let led = async {
             status.set(1);
@@ -89,19 +93,29 @@ impl Alone {
     }
 }
 
-/// Registers what every component has; what counts its requests is given back, and what tells
-/// whether it leads.
+/// Metrics that are still to be fed.
+struct Registered {
+    requests: RestMetrics,
+    leads: IntGaugeVec,
+    slow_renewals: IntCounterVec,
+}
+
+/// Registers what every component has.
 fn register(
     metrics: &telemetry::Registry,
     features: Option<&Features>,
-) -> Result<(RestMetrics, IntGaugeVec), prometheus::Error> {
+) -> Result<Registered, prometheus::Error> {
     let gates = features.into_iter().flat_map(Features::all);
     let gates = gates.map(|(gate, is_open)| (gate.name, gate.stage.as_str(), is_open));
     telemetry::describe(metrics, gates)?;
     let opts = Opts::new("leader_election_master_status", "Whether this process leads.");
     let leads = IntGaugeVec::new(opts, &["name"])?;
     metrics.register(Box::new(leads.clone()))?;
-    Ok((RestMetrics::new(metrics)?, leads))
+    let text = "Renewals of a lease by its holder for which it had to be read first.";
+    let slow_renewals =
+        IntCounterVec::new(Opts::new("leader_election_slowpath_total", text), &["name"])?;
+    metrics.register(Box::new(slow_renewals.clone()))?;
+    Ok(Registered { requests: RestMetrics::new(metrics)?, leads, slow_renewals })
 }
 
 #[cfg(test)]
@@ -119,7 +133,6 @@ mod tests {
         ("hidden_metrics_total", "no metric is hidden"),
         ("registered_metrics_total", "metrics are told whatever their stability is"),
         ("informer_", "an event is in the cache when it has been read: nothing waits in between"),
-        ("leader_election_slowpath_total", "a leader reads its lease before it renews it"),
         ("rest_client_dns_resolution_", "the machine resolves names, as a connection is made"),
         ("rest_client_exec_plugin_", "no program is run for credentials"),
         ("rest_client_rate_limiter_", "a client waits for nothing before it asks"),
