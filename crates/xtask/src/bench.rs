@@ -61,8 +61,11 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// Says it at once: all of it takes long.
     pub(crate) fn new(work: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { work: work.into(), value: value.into() }
+        let figure = Self { work: work.into(), value: value.into() };
+        say(&format!("{:<52} {}", figure.work, figure.value));
+        figure
     }
 }
 
@@ -119,9 +122,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let size = std::fs::metadata(&ironclad).context("the binary")?.len();
     figures.push(Figure::new("release binary, stripped", format!("{:.1} MB", megabytes(size))));
-    for figure in &figures {
-        say(&format!("{:<52} {}", figure.work, figure.value));
-    }
     if args.dry_run || args.program.is_some() { Ok(()) } else { report::write(&figures) }
 }
 
