@@ -91,8 +91,9 @@ impl Controller {
                 this.ctx.counts.job.of_others.with_label_values(&[manager]).inc();
             }
             this.expectations.owner_changed(&change);
-            if matches!(change, Change::Deleted(_)) {
+            if let Change::Deleted(job) = &change {
                 this.writes.forget(key);
+                this.release_leftovers(job);
             }
             this.queue.add(key.clone());
         });
@@ -157,7 +158,6 @@ impl Controller {
             return Ok(Outcome::Requeue);
         }
         let Some(job) = informers.jobs.get(key) else {
-            self.find_leftovers(key);
             return Ok(Outcome::Done);
         };
         let spec = job.spec.clone().unwrap_or_default();
@@ -388,12 +388,12 @@ impl Controller {
         Ok(Outcome::Done)
     }
 
-    /// A Job is gone: its pods are nobody's.
-    fn find_leftovers(&self, job: &ObjectKey) {
-        for pod in self.ctx.informers.pods.list_namespace(&job.namespace) {
-            if is_tracked(&pod) && pod.controller_key("Job").as_ref() == Some(job) {
-                self.orphans.add(pod.key.clone());
-            }
+    /// A Job is gone: its pods are nobody's. Those that are heard of later are known for that.
+    fn release_leftovers(&self, job: &Job) {
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+        let pods = self.ctx.informers.pod_index.controlled_by(uid);
+        for pod in pods.iter().filter(|pod| is_tracked(pod)) {
+            self.orphans.add(pod.key.clone());
         }
     }
 }

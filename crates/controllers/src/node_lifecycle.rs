@@ -7,7 +7,7 @@
 mod taints;
 mod zones;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use meta::ObjectKey;
 use serde_json::{Value, json};
 
 pub(crate) use self::taints::is_ready;
-use self::zones::{Pace, Zone};
+use self::zones::{Pace, Zones};
 use crate::context::Context;
 use crate::reconcile::reconcile;
 
@@ -36,6 +36,7 @@ pub(crate) async fn run(ctx: Context) {
     let controller = Arc::new(Controller {
         queue: ctx.queue("node-lifecycle-controller"),
         heard: Mutex::default(),
+        zones: Mutex::default(),
         pace: Mutex::default(),
         was_lost: AtomicBool::new(false),
         client,
@@ -74,6 +75,7 @@ struct Controller {
     queue: WorkQueue<ObjectKey>,
     /// When each node was last heard of.
     heard: Mutex<HashMap<String, Instant>>,
+    zones: Mutex<Zones>,
     pace: Mutex<Pace>,
     /// Whether no zone had a ready node.
     was_lost: AtomicBool,
@@ -104,10 +106,12 @@ impl Controller {
                 }
             }
             this.queue.add(key.clone());
-            // Whether any node is ready decides on evictions from all of them.
-            if matches!(&change, Change::Updated { old, new }
-                if is_ready(old) != is_ready(new))
-            {
+            let node = match &change {
+                Change::Added(node) | Change::Updated { new: node, .. } => Some(&***node),
+                Change::Deleted(_) => None,
+            };
+            // How a zone does decides on evictions from all of its nodes.
+            if this.count(&key.name, node) {
                 for node in this.ctx.informers.nodes.list() {
                     this.queue.add(crate::selection::key_of(&node.metadata));
                 }
@@ -119,6 +123,20 @@ impl Controller {
                 this.hear(&key.name);
             }
         });
+    }
+
+    /// Counts a node for its zone, `None` when it is gone. `true` when zones do better or worse.
+    fn count(&self, name: &str, node: Option<&Node>) -> bool {
+        let limits = &self.ctx.config.nodes;
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = zones.outlook(limits);
+        for name in zones.change(name, node) {
+            let (counts, zone) = (&self.ctx.counts.nodes, zones.get(&name));
+            counts.zone_size.with_label_values(&[&name]).set(zone.nodes.into());
+            counts.unhealthy.with_label_values(&[&name]).set(zone.unready.into());
+            counts.zone_health.with_label_values(&[&name]).set(zone.health());
+        }
+        zones.outlook(limits) != before
     }
 
     fn hear(&self, node: &str) {
@@ -162,9 +180,11 @@ impl Controller {
     /// Whether the pods of a node that is not ready may be made to leave.
     fn leave(&self, node: &Node, now: Instant) -> Leave {
         let limits = &self.ctx.config.nodes;
-        let zones = zones::of(&self.ctx.informers.nodes.list());
-        self.measure(&zones);
-        let is_lost = zones::are_all_lost(&zones, limits);
+        let name = zones::name(node);
+        let (is_lost, zone) = {
+            let zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+            (zones.are_all_lost(limits), zones.get(&name))
+        };
         if self.was_lost.swap(is_lost, Ordering::Relaxed) && !is_lost {
             // What was not heard of meanwhile may have been alive all the time.
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,8 +196,6 @@ impl Controller {
         if taints::may_leave_already(node) || condition(node, "Ready").is_none() {
             return Leave::Already;
         }
-        let name = zones::name(node);
-        let zone = zones.get(&name).copied().unwrap_or_default();
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         match pace.take(&name, zone, limits, now) {
             Ok(()) => Leave::Now,
@@ -192,15 +210,6 @@ impl Controller {
             self.ctx.counts.nodes.evictions.with_label_values(&[zone]).inc();
         } else {
             self.pace.lock().unwrap_or_else(PoisonError::into_inner).give_back(zone);
-        }
-    }
-
-    fn measure(&self, zones: &BTreeMap<String, Zone>) {
-        let counts = &self.ctx.counts.nodes;
-        for (name, zone) in zones {
-            counts.zone_size.with_label_values(&[name]).set(zone.nodes.into());
-            counts.unhealthy.with_label_values(&[name]).set(zone.unready.into());
-            counts.zone_health.with_label_values(&[name]).set(zone.health());
         }
     }
 

@@ -5,7 +5,6 @@
 //! `pkg/controller/nodelifecycle/node_lifecycle_controller.go`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::labels::{REGION, ZONE};
@@ -81,26 +80,63 @@ pub(super) fn name(node: &Node) -> String {
     }
 }
 
-/// The zones of nodes that have reported.
-pub(super) fn of(nodes: &[Arc<Node>]) -> BTreeMap<String, Zone> {
-    let mut zones = BTreeMap::<String, Zone>::new();
-    for node in nodes.iter().filter(|node| counts(node)) {
-        let zone = zones.entry(name(node)).or_default();
-        zone.nodes += 1;
-        zone.unready += u32::from(!taints::is_ready(node));
+/// The zones of nodes that have reported, kept as nodes change: there are many nodes, each of them
+/// is looked at often, and each look asks how its zone does.
+#[derive(Debug, Default)]
+pub(super) struct Zones {
+    zones: BTreeMap<String, Zone>,
+    /// The zone that each node is counted in, and whether it is not ready.
+    nodes: HashMap<String, (String, bool)>,
+}
+
+/// How fast nodes of each zone may be given up: what a change of it means for all of them.
+pub(super) type Outlook = BTreeMap<String, (State, bool)>;
+
+impl Zones {
+    /// Takes over a node, `None` when it is gone; gives the zones it was and is counted in.
+    pub(super) fn change(&mut self, node: &str, now: Option<&Node>) -> Vec<String> {
+        let was = self.nodes.remove(node);
+        let is = now.filter(|node| counts(node)).map(|node| (name(node), !taints::is_ready(node)));
+        if let Some((zone, unready)) = &was
+            && let Some(counted) = self.zones.get_mut(zone)
+        {
+            counted.nodes -= 1;
+            counted.unready -= u32::from(*unready);
+            if counted.nodes == 0 {
+                self.zones.remove(zone);
+            }
+        }
+        if let Some((zone, unready)) = &is {
+            let counted = self.zones.entry(zone.clone()).or_default();
+            counted.nodes += 1;
+            counted.unready += u32::from(*unready);
+            self.nodes.insert(node.to_owned(), (zone.clone(), *unready));
+        }
+        was.into_iter().chain(is).map(|(zone, _)| zone).collect()
     }
-    zones
+
+    /// A zone, of no nodes when there is none of this name.
+    pub(super) fn get(&self, name: &str) -> Zone {
+        self.zones.get(name).copied().unwrap_or_default()
+    }
+
+    /// Whether no zone has a ready node: the fault is likely ours then, and nobody is driven off.
+    pub(super) fn are_all_lost(&self, limits: &NodeHealth) -> bool {
+        self.zones.values().all(|zone| zone.state(limits) == State::Full)
+    }
+
+    /// What decides on the nodes of each zone.
+    pub(super) fn outlook(&self, limits: &NodeHealth) -> Outlook {
+        let large = limits.large_cluster_size_threshold;
+        let of = |zone: &Zone| (zone.state(limits), zone.nodes > large);
+        self.zones.iter().map(|(name, zone)| (name.clone(), of(zone))).collect()
+    }
 }
 
 fn counts(node: &Node) -> bool {
     let is_excluded =
         node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED));
     condition(node, "Ready").is_some() && !is_excluded
-}
-
-/// Whether no zone has a ready node: the fault is likely ours then, and nobody is driven off.
-pub(super) fn are_all_lost(zones: &BTreeMap<String, Zone>, limits: &NodeHealth) -> bool {
-    zones.values().all(|zone| zone.state(limits) == State::Full)
 }
 
 /// Lets nodes be tainted one after the other, in each zone by its rate.
@@ -155,14 +191,14 @@ mod tests {
         Zone { nodes, unready }
     }
 
-    fn node(zone: &str, ready: Option<&str>, more: &[&str]) -> Arc<Node> {
+    fn node(zone: &str, ready: Option<&str>, more: &[&str]) -> Node {
         let mut labels = json!({ ZONE: zone, REGION: "r" });
         more.iter().for_each(|label| labels[*label] = "".into());
         let conditions: Vec<_> =
             ready.iter().map(|status| json!({ "type": "Ready", "status": status })).collect();
         let node = json!({ "metadata": { "labels": labels },
             "status": { "conditions": conditions } });
-        Arc::new(serde_json::from_value(node).unwrap())
+        serde_json::from_value(node).unwrap()
     }
 
     #[test]
@@ -184,19 +220,41 @@ mod tests {
 
     #[test]
     fn zones_are_made_of_region_and_zone() {
-        let zones = of(&[
-            node("a", Some("True"), &[]),
-            node("a", Some("Unknown"), &[]),
-            node("a", None, &[]),
-            node("b", Some("False"), &[]),
-            node("b", Some("True"), &[EXCLUDED]),
-        ]);
-        let expected = [("r:\0:a".to_owned(), zone(2, 1)), ("r:\0:b".to_owned(), zone(1, 1))];
-        assert_eq!(zones, BTreeMap::from(expected));
-        assert!(!are_all_lost(&zones, &NodeHealth::default()));
-        let lost = of(&[node("a", Some("Unknown"), &[]), node("b", Some("False"), &[])]);
-        assert!(are_all_lost(&lost, &NodeHealth::default()));
+        let mut zones = Zones::default();
+        for (name, node) in [
+            ("1", node("a", Some("True"), &[])),
+            ("2", node("a", Some("Unknown"), &[])),
+            ("3", node("a", None, &[])),
+            ("4", node("b", Some("False"), &[])),
+            ("5", node("b", Some("True"), &[EXCLUDED])),
+        ] {
+            zones.change(name, Some(&node));
+        }
+        assert_eq!((zones.get("r:\0:a"), zones.get("r:\0:b")), (zone(2, 1), zone(1, 1)));
+        assert_eq!(zones.get("r:\0:c"), zone(0, 0));
+        assert!(!zones.are_all_lost(&NodeHealth::default()));
         assert_eq!((zone(4, 1).health(), zone(0, 0).health()), (75.0, 100.0));
+    }
+
+    #[test]
+    fn zones_follow_their_nodes() {
+        let (limits, mut zones) = (NodeHealth::default(), Zones::default());
+        let (ready, silent) = (node("a", Some("True"), &[]), node("a", Some("Unknown"), &[]));
+        assert_eq!(zones.change("1", Some(&ready)), ["r:\0:a"]);
+        let before = zones.outlook(&limits);
+        zones.change("2", Some(&silent));
+        assert_eq!(zones.get("r:\0:a"), zone(2, 1));
+        assert_eq!(zones.outlook(&limits), before, "one of two is a node that fails, not a zone");
+        zones.change("1", Some(&silent));
+        assert!(zones.are_all_lost(&limits));
+        assert_ne!(zones.outlook(&limits), before);
+        zones.change("1", Some(&ready));
+        let elsewhere = zones.change("2", Some(&node("b", Some("Unknown"), &[])));
+        assert_eq!(elsewhere, ["r:\0:a", "r:\0:b"]);
+        assert_eq!((zones.get("r:\0:a"), zones.get("r:\0:b")), (zone(1, 0), zone(1, 1)));
+        zones.change("1", None);
+        assert!(zones.are_all_lost(&limits), "a zone without nodes says nothing");
+        assert_eq!(zones.change("1", None), [""; 0]);
     }
 
     #[test]
