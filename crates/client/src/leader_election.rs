@@ -205,11 +205,16 @@ impl Elector<'_> {
             let begun = self.clock.monotonic();
             let left = self.left(renewed);
             if left.is_zero() {
+                let since = self.clock.monotonic().saturating_duration_since(renewed);
+                tracing::error!(lease = self.config.name, ?since, "lease was not renewed in time");
                 return;
             }
             match self.answered(left).await {
                 Ok(true) => renewed = begun,
-                Ok(false) if self.is_another() => return,
+                Ok(false) if self.is_another() => {
+                    tracing::error!(lease = self.config.name, "lease is held by somebody else");
+                    return;
+                }
                 // Somebody else wrote into it at the same time.
                 Ok(false) => {}
                 Err(error) => {

@@ -1,11 +1,12 @@
 //! The driver: takes pods from the queue, decides, and carries the decision out.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use client::{Client, DeleteOptions, EventRecorder, EventType, Patch, Regarding};
 use clock::SharedClock;
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use stdx::shutdown::Shutdown;
 use tokio::sync::{Notify, Semaphore};
@@ -22,11 +23,14 @@ use crate::volumes::VolumePlan;
 
 /// Bindings under way at once; decisions wait when it is reached.
 const BINDINGS_MAX: usize = 1024;
-/// Decisions in a row after which other tasks of the thread get their turn.
-const DECISIONS_IN_A_ROW: u32 = 32;
+/// Decisions in a row after which what shares the task gets its turn, such as the renewal of the
+/// lease; in a large cluster a decision takes milliseconds.
+const DECISIONS_IN_A_ROW: u32 = 4;
 
 /// Decides and binds.
 pub(crate) struct Scheduler {
+    /// Decisions follow each other without a pause: a lock that is not fair would keep the threads
+    /// that carry them out and hear of changes waiting for seconds.
     pub(crate) cluster: Mutex<Cluster>,
     pub(crate) plugins: Vec<Box<dyn Plugin>>,
     /// Told when a pod may be there to be tried.
@@ -73,7 +77,7 @@ impl Scheduler {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Cluster> {
-        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cluster.lock()
     }
 
     /// Works until `shutdown`. Safe to drop between pods.
