@@ -136,9 +136,20 @@ impl Taking<'_> {
         (owner["metadata"]["uid"] == self.owner["uid"]).then_some(owner)
     }
 
-    /// The owner's pods as they were known.
+    /// The owner's pods as they were known, with those that it has adopted since: of them it knows
+    /// by the answers.
     fn pods<'p>(&self, past: &Past<'p>) -> Vec<&'p Value> {
-        past.all("/pods").filter(|pod| controls(self.owner, pod)).collect()
+        let owned = |pod: &&Value| controls(self.owner, pod) || self.is_adopted(pod);
+        past.all("/pods").filter(owned).collect()
+    }
+
+    fn is_adopted(&self, known: &Value) -> bool {
+        let name = text(&known["metadata"]["name"]);
+        let present = self.api.get("/pods", self.namespace(), name);
+        controller(known).is_none()
+            && present.is_some_and(|pod| {
+                pod["metadata"]["uid"] == known["metadata"]["uid"] && controls(self.owner, pod)
+            })
     }
 
     /// More were there than the set should have, and of those that serve none goes before others.
@@ -198,13 +209,15 @@ impl Taking<'_> {
         let mut beside =
             pods.iter().filter(|pod| target(pod) == node && is_active(pod) && !self.is_it(pod));
         let hash = |pod: &Value| pod["metadata"]["labels"]["controller-revision-hash"].clone();
+        let newest = newest(self.api, self.owner);
         if surge(set) > 0 {
-            return beside.any(|other| is_available(other) || hash(other) == hash(pod));
+            // Of two that are alike the older one stays, also when neither is of the last template.
+            let alike = |other: &Value| (hash(other) == *newest) == (hash(pod) == *newest);
+            return beside.any(|other| is_available(other) || alike(other));
         }
         if beside.next().is_some() {
             return true;
         }
-        let newest = newest(self.api, self.owner);
         let lacks = |on: &Value| {
             let name = text(&on["metadata"]["name"]);
             let mut there = pods.iter().filter(|pod| {
