@@ -211,9 +211,13 @@ impl Taking<'_> {
         let hash = |pod: &Value| pod["metadata"]["labels"]["controller-revision-hash"].clone();
         let newest = newest(self.api, self.owner);
         if surge(set) > 0 {
-            // Of two that are alike the older one stays, also when neither is of the last template.
-            let alike = |other: &Value| (hash(other) == *newest) == (hash(pod) == *newest);
-            return beside.any(|other| is_available(other) || alike(other));
+            // Of two of templates before the last the older one stays, whether it serves or not.
+            let is_old = |pod: &Value| hash(pod) != *newest;
+            let made = |pod: &Value| text(&pod["metadata"]["creationTimestamp"]).to_owned();
+            let gives_way =
+                |other: &Value| is_old(pod) && is_old(other) && made(other) <= made(pod);
+            return beside
+                .any(|other| is_available(other) || hash(other) == hash(pod) || gives_way(other));
         }
         if beside.next().is_some() {
             return true;
