@@ -46,6 +46,8 @@ struct Load {
     client: Client,
     clock: Arc<SystemClock>,
     parts: Arc<Parts>,
+    /// The processes of the controllers and the server.
+    pids: [u32; 2],
     pods: usize,
 }
 
@@ -57,17 +59,17 @@ pub(crate) fn measure(ironclad: &Path, pods: usize) -> anyhow::Result<Vec<Figure
     let flags = ["nodes", "--count", &count, "--start-delay", "0s", "--run-for", "0s"];
     plane.start(ironclad, "bench", &[&flags[..], &["--stop-delay", "0s"]].concat())?;
     let manager = plane.parts.pid("controller-manager")?;
-    let parts = plane.parts.clone();
+    let (parts, pids) = (plane.parts.clone(), [manager, plane.server.pid()]);
     let load = move |kubeconfig: &Path| -> anyhow::Result<Load> {
         let (client, clock) = (server::connect(kubeconfig)?, Arc::new(SystemClock));
-        Ok(Load { client, clock, parts: parts.clone(), pods })
+        Ok(Load { client, clock, parts: parts.clone(), pids, pods })
     };
     let load_alone = load.clone();
     // The controllers by themselves: on two cores the others would take most of the time.
     let mut figures = plane.server.run(async move |kubeconfig| {
         let load = load_alone(&kubeconfig)?;
         load.prepare().await?;
-        Ok(vec![load.pods_alone().await?])
+        load.pods_alone().await
     })?;
     plane.start(ironclad, "scheduler", &["--secure-port", "0"])?;
     figures.extend(plane.server.run(async move |kubeconfig| {
@@ -154,14 +156,26 @@ impl Load {
     }
 
     /// Makes pods that stay where they are made, and removes them.
-    async fn pods_alone(&self) -> anyhow::Result<Figure> {
+    async fn pods_alone(&self) -> anyhow::Result<Vec<Figure>> {
         let pods = self.pods;
-        let begun = self.clock.monotonic();
+        let (begun, cpu) = (self.clock.monotonic(), self.cpu()?);
         self.create(&apps("deployments"), &deployment("alone", pods)).await?;
         self.deployment_has("alone", "replicas", pods).await?;
-        let made = rate(pods, self.since(begun));
+        let (took, after) = (self.since(begun), self.cpu()?);
         self.remove_deployments().await?;
-        Ok(Figure::new(format!("pods of a Deployment of {pods}, made"), made))
+        let [controllers, server] = [0, 1].map(|at| each(pods, after[at].saturating_sub(cpu[at])));
+        Ok(vec![
+            Figure::new(format!("pods of a Deployment of {pods}, made"), rate(pods, took)),
+            Figure::new(
+                "  CPU of the controllers and the server for each",
+                format!("{controllers:.3} and {server:.3} ms"),
+            ),
+        ])
+    }
+
+    fn cpu(&self) -> anyhow::Result<[Duration; 2]> {
+        let [controllers, server] = self.pids;
+        Ok([process::cpu(controllers)?, process::cpu(server)?])
     }
 
     async fn one_deployment(&self) -> anyhow::Result<Vec<Figure>> {
@@ -354,6 +368,12 @@ fn deployment(name: &str, replicas: usize) -> Value {
         "template": { "metadata": { "labels": labels }, "spec": {
             "terminationGracePeriodSeconds": 0,
             "containers": [{ "name": "c", "image": "none.example/none" }] } } } })
+}
+
+/// Milliseconds.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn each(count: usize, took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0 / count as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
