@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use crate::node_labels::NodeLabels;
 use crate::pod_info::PodInfo;
 use crate::resources::Resources;
+use crate::verdicts::Labels;
 
 /// A node, reduced to what decisions need, with the sums over its pods.
 ///
@@ -46,6 +47,8 @@ pub struct NodeInfo {
 /// Pods that no selector tells apart.
 #[derive(Clone, Debug)]
 pub struct Group {
+    /// Their labels; here as well, as a decision goes through all groups of all nodes.
+    pub labels: Arc<Labels>,
     /// One of them, which may be gone.
     pub like: Arc<PodInfo>,
     /// How many there are.
@@ -74,7 +77,10 @@ impl NodeInfo {
         if !pod.deleting {
             match self.group(&pod) {
                 Some(at) => self.groups[at].count += 1,
-                None => self.groups.push(Group { like: Arc::clone(&pod), count: 1 }),
+                None => {
+                    let labels = Arc::clone(&pod.labels);
+                    self.groups.push(Group { labels, like: Arc::clone(&pod), count: 1 });
+                }
             }
         }
         self.pods.insert(pod.uid.clone(), pod);
@@ -99,9 +105,8 @@ impl NodeInfo {
 
     fn group(&self, pod: &PodInfo) -> Option<usize> {
         self.groups.iter().position(|group| {
-            let (like, pod) = (&group.like, &pod);
-            like.key.namespace == pod.key.namespace
-                && (Arc::ptr_eq(&like.labels, &pod.labels) || like.labels == pod.labels)
+            (Arc::ptr_eq(&group.labels, &pod.labels) || group.labels == pod.labels)
+                && group.like.key.namespace == pod.key.namespace
         })
     }
 
@@ -153,8 +158,7 @@ mod tests {
     }
 
     fn groups(node: &NodeInfo) -> Vec<(String, i64)> {
-        let groups =
-            node.groups.iter().map(|group| (group.like.labels["app"].clone(), group.count));
+        let groups = node.groups.iter().map(|group| (group.labels["app"].clone(), group.count));
         let mut groups: Vec<_> = groups.collect();
         groups.sort();
         groups

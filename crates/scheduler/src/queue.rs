@@ -8,10 +8,13 @@
 //!                     ▲  ▲                      │    │
 //!      back-off over, │  │ helpful event,       │    │ rejected
 //!      or idle        │  │ back-off over        │    ▼
-//!                   Backoff ◀────────────────── │  Unschedulable
-//!                       ▲   helpful event       │    │
-//!                       └───────────────────────┴────┘ error / helpful event
+//!                   Backoff ◀───────────────────┘  Unschedulable
+//!                       ▲            error           │
+//!                       └────────────────────────────┘ helpful event
 //! ```
+//!
+//! Nothing happens between a decision and its rejection: whoever pops a pod to try it holds the
+//! queue until it has said so.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -50,21 +53,20 @@ struct Waiting {
     attempts: u32,
     first_seen: Instant,
     rejected_by: BTreeSet<&'static str>,
-    /// What happened while it was being tried.
-    events: Vec<ClusterEvent>,
 }
 
 /// The pods that wait for a node.
 ///
-/// Invariant: a pod is in the set of its place and in no other; gated ones are in none. There may
-/// be a hundred thousand that wait, so nothing looks at all of them.
+/// Invariant: a pod is in the set of its place and in no other; gated ones and those in flight are
+/// in none. There may be a hundred thousand that wait, so nothing looks at all of them.
 #[derive(Default)]
 pub struct Queue {
     pods: HashMap<String, Waiting>,
     active: BTreeSet<(Reverse<i32>, u64, String)>,
     backoff: BTreeSet<(Instant, String)>,
     unschedulable: BTreeSet<(Instant, String)>,
-    in_flight: BTreeSet<String>,
+    /// How many are in flight.
+    in_flight: usize,
     next_turn: u64,
 }
 
@@ -105,7 +107,6 @@ impl Queue {
                     attempts: 0,
                     first_seen: now,
                     rejected_by: BTreeSet::new(),
-                    events: Vec::new(),
                 };
                 self.pods.insert(uid.clone(), waiting);
                 if !gated {
@@ -149,7 +150,6 @@ impl Queue {
         self.put(&uid, Place::InFlight);
         let waiting = self.pods.get_mut(&uid)?;
         waiting.attempts += 1;
-        waiting.events.clear();
         Some(Popped {
             pod: Arc::clone(&waiting.pod),
             attempts: waiting.attempts,
@@ -157,24 +157,11 @@ impl Queue {
         })
     }
 
-    /// No node took the pod: it waits for an event that may help, or for back-off when one came
-    /// while it was being tried.
-    pub fn rejected(
-        &mut self,
-        uid: &str,
-        by: BTreeSet<&'static str>,
-        plugins: &[Box<dyn Plugin>],
-        now: Instant,
-    ) {
+    /// No node took the pod: it waits for an event that may help.
+    pub fn rejected(&mut self, uid: &str, by: BTreeSet<&'static str>, now: Instant) {
         let Some(waiting) = self.pods.get_mut(uid) else { return };
         waiting.rejected_by = by;
-        let events = std::mem::take(&mut waiting.events);
-        let place = if events.iter().any(|event| waiting.is_helped(*event, plugins)) {
-            Place::Backoff { until: now + waiting.backoff(), early: true }
-        } else {
-            Place::Unschedulable { since: now }
-        };
-        self.put(uid, place);
+        self.put(uid, Place::Unschedulable { since: now });
     }
 
     /// Something else went wrong: the pod is tried again after back-off.
@@ -191,12 +178,6 @@ impl Queue {
         plugins: &[Box<dyn Plugin>],
         now: Instant,
     ) -> bool {
-        for uid in &self.in_flight {
-            let Some(waiting) = self.pods.get_mut(uid) else { continue };
-            if !waiting.events.contains(&event) {
-                waiting.events.push(event);
-            }
-        }
         let is_helped =
             |uid: &str| self.pods.get(uid).is_some_and(|waiting| waiting.is_helped(event, plugins));
         let uids = self.unschedulable.iter().map(|(_, uid)| uid);
@@ -209,13 +190,7 @@ impl Queue {
 
     /// The pod itself changed in a way that may help it.
     pub fn changed(&mut self, uid: &str, now: Instant) {
-        match self.pods.get_mut(uid) {
-            Some(waiting) if waiting.place == Place::InFlight => {
-                waiting.events.push(ClusterEvent::PodChanged);
-            }
-            Some(Waiting { place: Place::Unschedulable { .. }, .. }) => self.retry(uid, now),
-            _ => {}
-        }
+        self.retry(uid, now);
     }
 
     /// When something becomes due although nothing happens.
@@ -229,7 +204,7 @@ impl Queue {
     pub fn depths(&self) -> Depths {
         let (active, backoff) = (self.active.len(), self.backoff.len());
         let unschedulable = self.unschedulable.len();
-        let elsewhere = active + backoff + unschedulable + self.in_flight.len();
+        let elsewhere = active + backoff + unschedulable + self.in_flight;
         Depths { active, backoff, unschedulable, gated: self.pods.len() - elsewhere }
     }
 
@@ -283,9 +258,7 @@ impl Queue {
             Place::Unschedulable { since } => {
                 self.unschedulable.insert((since, uid.to_owned()));
             }
-            Place::InFlight => {
-                self.in_flight.insert(uid.to_owned());
-            }
+            Place::InFlight => self.in_flight += 1,
             Place::Gated => {}
         }
     }
@@ -303,9 +276,7 @@ impl Queue {
             Place::Unschedulable { since } => {
                 self.unschedulable.remove(&(since, uid.to_owned()));
             }
-            Place::InFlight => {
-                self.in_flight.remove(uid);
-            }
+            Place::InFlight => self.in_flight -= 1,
             Place::Gated => {}
         }
     }

@@ -145,7 +145,7 @@ impl Scheduler {
                     cluster.snapshot.nominate(pod, &preemption.node);
                 }
                 let rejected_by = error.plugins.clone();
-                cluster.queue.rejected(&pod.uid, rejected_by, &self.plugins, began);
+                cluster.queue.rejected(&pod.uid, rejected_by, began);
             }
         }
         drop(guard);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use meta::LabelSelector;
 
 use crate::node_info::Group;
@@ -13,29 +14,26 @@ pub(crate) type Labels = BTreeMap<String, String>;
 /// What one selector says of the labels of pods, asked once for each set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdicts {
-    /// By the address of a set, which whoever holds the snapshot keeps alive.
-    known: HashMap<usize, bool>,
+    /// By the address of a set, which whoever holds the snapshot keeps alive. Nobody chooses
+    /// addresses, so the hash need not withstand anybody; it is taken for each group of each node.
+    known: HashMap<usize, bool, FixedState>,
 }
 
 impl Verdicts {
-    /// Asks about all labels of these groups.
-    pub(crate) fn learn(&mut self, selector: &LabelSelector, groups: &[Group]) {
-        for Group { like, .. } in groups {
-            let address = Arc::as_ptr(&like.labels).addr();
-            self.known.entry(address).or_insert_with(|| selects(selector, &like.labels));
-        }
-    }
-
     /// How many pods of a namespace the selector selects.
-    pub(crate) fn count(&self, selector: &LabelSelector, namespace: &str, groups: &[Group]) -> i64 {
-        let is_selected = |labels: &Arc<Labels>| {
-            let known = self.known.get(&Arc::as_ptr(labels).addr()).copied();
-            known.unwrap_or_else(|| selects(selector, labels))
-        };
+    pub(crate) fn count(
+        &mut self,
+        selector: &LabelSelector,
+        namespace: &str,
+        groups: &[Group],
+    ) -> i64 {
         groups
             .iter()
+            .filter(|Group { labels, .. }| {
+                let known = self.known.entry(Arc::as_ptr(labels).addr());
+                *known.or_insert_with(|| selects(selector, labels))
+            })
             .filter(|group| group.like.key.namespace == namespace)
-            .filter(|group| is_selected(&group.like.labels))
             .map(|group| group.count)
             .sum()
     }

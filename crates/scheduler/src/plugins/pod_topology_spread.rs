@@ -36,9 +36,8 @@ struct Domains {
 /// What scores are made of.
 struct Scored {
     constraints: Vec<SpreadConstraint>,
-    /// Matching pods per domain; a host is counted when it is scored.
+    /// Matching pods per domain; a host's under the name of its node.
     domains: Vec<HashMap<String, i64>>,
-    verdicts: Vec<Verdicts>,
     weights: Vec<f64>,
     /// Whether a node without one of the labels gets no score.
     all_labels_needed: bool,
@@ -133,7 +132,6 @@ impl Plugin for PodTopologySpread {
         }
         let mut scored = Scored {
             domains: vec![HashMap::new(); constraints.len()],
-            verdicts: vec![Verdicts::default(); constraints.len()],
             weights: Vec::new(),
             all_labels_needed: !defaults,
             constraints,
@@ -145,7 +143,7 @@ impl Plugin for PodTopologySpread {
 
     #[expect(clippy::cast_possible_truncation, reason = "a rounded score is far below 2^63")]
     #[expect(clippy::cast_precision_loss, reason = "counts of pods are far below 2^52")]
-    fn score(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
+    fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo) -> i64 {
         let Some(scored) = state.read::<Scored>() else { return 0 };
         if scored.is_ignored(node) {
             return IGNORED;
@@ -153,12 +151,9 @@ impl Plugin for PodTopologySpread {
         let mut sum = 0.0;
         for (at, constraint) in scored.constraints.iter().enumerate() {
             let Some(domain) = node.label(&constraint.topology_key) else { continue };
-            let count = if constraint.topology_key == labels::HOSTNAME {
-                let verdicts = &scored.verdicts[at];
-                verdicts.count(&constraint.selector, &pod.key.namespace, &node.groups)
-            } else {
-                scored.domains[at].get(domain).copied().unwrap_or(0)
-            };
+            let is_host = constraint.topology_key == labels::HOSTNAME;
+            let domain = if is_host { &node.name } else { domain };
+            let count = scored.domains[at].get(domain).copied().unwrap_or(0);
             sum += count as f64 * scored.weights[at] + (constraint.max_skew - 1) as f64;
         }
         f64::round(sum) as i64
@@ -194,9 +189,14 @@ impl Scored {
 #[expect(clippy::cast_precision_loss, reason = "counts of domains are far below 2^52")]
 fn prepare(scored: &mut Scored, pod: &PodInfo, snapshot: &Snapshot, fitting: &[&NodeInfo]) {
     let counted_nodes = fitting.iter().filter(|node| !scored.is_ignored(node)).count();
+    let (mut asked, mut verdicts) = (None, Verdicts::default());
     for (at, constraint) in scored.constraints.iter().enumerate() {
         let key = &constraint.topology_key;
-        let (domains, verdicts) = (&mut scored.domains[at], &mut scored.verdicts[at]);
+        let domains = &mut scored.domains[at];
+        // The default constraints share their selector.
+        if asked.replace(&constraint.selector) != Some(&constraint.selector) {
+            verdicts = Verdicts::default();
+        }
         let size = if key == labels::HOSTNAME {
             counted_nodes
         } else {
@@ -208,7 +208,10 @@ fn prepare(scored: &mut Scored, pod: &PodInfo, snapshot: &Snapshot, fitting: &[&
         // A domain among many weighs more: upstream's topologyNormalizingWeight.
         scored.weights.push((size as f64 + 2.0).ln());
         if key == labels::HOSTNAME {
-            fitting.iter().for_each(|node| verdicts.learn(&constraint.selector, &node.groups));
+            for node in fitting {
+                let count = matching(&mut verdicts, constraint, pod, node);
+                domains.insert(node.name.clone(), count);
+            }
             continue;
         }
         if domains.is_empty() {
@@ -218,7 +221,7 @@ fn prepare(scored: &mut Scored, pod: &PodInfo, snapshot: &Snapshot, fitting: &[&
             if let Some(count) = node.label(key).and_then(|domain| domains.get_mut(domain))
                 && is_counted(constraint, pod, node)
             {
-                *count += matching(verdicts, constraint, pod, node);
+                *count += matching(&mut verdicts, constraint, pod, node);
             }
         }
     }
@@ -267,7 +270,6 @@ fn matching(
     pod: &PodInfo,
     node: &NodeInfo,
 ) -> i64 {
-    verdicts.learn(&constraint.selector, &node.groups);
     verdicts.count(&constraint.selector, &pod.key.namespace, &node.groups)
 }
 

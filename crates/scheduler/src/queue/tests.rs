@@ -36,21 +36,11 @@ fn a_rejected_pod_waits_for_an_event_that_may_help() {
     let (mut queue, now, plugins) = (Queue::default(), now(), default_plugins());
     queue.add(pod("a", 0), false, now);
     assert!(pop(&mut queue, now).is_some());
-    queue.rejected("a", BTreeSet::from(["TaintToleration"]), &plugins, now);
+    queue.rejected("a", BTreeSet::from(["TaintToleration"]), now);
     assert!(!queue.happened(ClusterEvent::PodLeft, &plugins, now));
     assert_eq!(pop(&mut queue, now), None);
     assert!(queue.happened(ClusterEvent::NodeTaints, &plugins, now));
     assert_eq!(pop(&mut queue, now).as_deref(), Some("a"), "an idle scheduler tries it at once");
-}
-
-#[test]
-fn an_event_during_the_try_is_not_lost() {
-    let (mut queue, now, plugins) = (Queue::default(), now(), default_plugins());
-    queue.add(pod("a", 0), false, now);
-    assert!(pop(&mut queue, now).is_some());
-    queue.happened(ClusterEvent::NodeAdded, &plugins, now);
-    queue.rejected("a", BTreeSet::from(["NodeResourcesFit"]), &plugins, now);
-    assert_eq!(queue.depths().backoff, 1);
 }
 
 #[test]
@@ -78,10 +68,10 @@ fn a_gated_pod_is_not_tried_until_the_gate_is_gone() {
 
 #[test]
 fn what_no_event_frees_the_repair_does() {
-    let (mut queue, now, plugins) = (Queue::default(), now(), default_plugins());
+    let (mut queue, now) = (Queue::default(), now());
     queue.add(pod("a", 0), false, now);
     assert!(pop(&mut queue, now).is_some());
-    queue.rejected("a", BTreeSet::from(["NodeAffinity"]), &plugins, now);
+    queue.rejected("a", BTreeSet::from(["NodeAffinity"]), now);
     assert_eq!(queue.next_due(), Some(now + UNSCHEDULABLE_MAX));
     assert!(pop(&mut queue, now + UNSCHEDULABLE_MAX).is_some());
 }
