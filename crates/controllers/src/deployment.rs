@@ -326,10 +326,11 @@ fn matches(selector: &LabelSelector, meta: &ObjectMeta) -> bool {
     selector.matches(|key| meta.labels.as_ref()?.get(key).map(String::as_str))
 }
 
-/// Whether `spec.replicas` changed since the ReplicaSets were sized. Where a Recreate has several
-/// with pods, as after an adoption, they are sized as the roll-out says.
+/// Whether `spec.replicas` changed since the ReplicaSets were sized. After an adoption there may be
+/// nothing that scaling would size, as with several sets of a Recreate, or one that somebody else
+/// brought to the size: the roll-out goes on then, where upstream would wait for ever.
 fn is_scaling(rollout: &Rollout) -> bool {
-    if !rollout.is_rolling() && scaling::sizes(rollout).is_empty() {
+    if scaling::sizes(rollout).is_empty() {
         return false;
     }
     rollout.all().filter(|set| size(set) > 0).any(|set| {

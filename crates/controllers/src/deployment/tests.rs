@@ -168,3 +168,10 @@ fn a_recreate_that_adopted_several_sets_is_rolled_out_and_not_scaled() {
     assert!(!is_scaling(&rollout(recreate.clone(), &[("old", 2, 2), ("new", 1, 1)])));
     assert!(is_scaling(&rollout(recreate, &[("new", 1, 1)])));
 }
+
+#[test]
+fn an_adopted_set_that_has_the_size_already_is_rolled_out_and_not_scaled() {
+    let spec = |replicas: i32| json!({ "replicas": replicas });
+    assert!(!is_scaling(&rollout(spec(4), &[("old", 4, 4)])));
+    assert!(is_scaling(&rollout(spec(4), &[("old", 3, 3)])));
+}
