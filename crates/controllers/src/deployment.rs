@@ -330,13 +330,11 @@ fn matches(selector: &LabelSelector, meta: &ObjectMeta) -> bool {
 /// nothing that scaling would size, as with several sets of a Recreate, or one that somebody else
 /// brought to the size: the roll-out goes on then, where upstream would wait for ever.
 fn is_scaling(rollout: &Rollout) -> bool {
-    if scaling::sizes(rollout).is_empty() {
-        return false;
-    }
-    rollout.all().filter(|set| size(set) > 0).any(|set| {
+    let changed = rollout.all().filter(|set| size(set) > 0).any(|set| {
         annotated(set, DEPLOYMENT_DESIRED_REPLICAS)
             .is_some_and(|desired| desired != rollout.replicas())
-    })
+    });
+    changed && !scaling::sizes(rollout).is_empty()
 }
 
 #[cfg(test)]

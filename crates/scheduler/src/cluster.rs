@@ -136,7 +136,7 @@ impl Cluster {
         let gated = plugins.iter().any(|plugin| plugin.pre_enqueue(pod).is_err());
         self.queue.add(Arc::clone(pod), gated, now);
         if old.is_some_and(|old| schedules_differently(old, pod)) {
-            self.queue.changed(&pod.uid, now);
+            self.queue.retry(&pod.uid, now);
         }
         true
     }

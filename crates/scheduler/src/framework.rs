@@ -76,8 +76,6 @@ pub enum ClusterEvent {
     PodPlaced,
     /// A placed pod left or needs less.
     PodLeft,
-    /// The waiting pod itself changed.
-    PodChanged,
     /// The labels of a namespace changed.
     Namespace,
     /// A volume, claim, class or capacity appeared or changed.
@@ -155,7 +153,8 @@ pub trait Plugin: Send + Sync {
     /// Brings the scores of all fitting nodes into 0..=100.
     fn normalize(&self, _state: &CycleState, _fitting: &[&NodeInfo], _scores: &mut [i64]) {}
 
-    /// Whether a pod that this plugin rejected should be tried again after the event.
+    /// Whether a pod that this plugin rejected should be tried again after the event; after a change
+    /// of the pod itself it always is.
     fn may_help(&self, _event: ClusterEvent) -> bool {
         true
     }

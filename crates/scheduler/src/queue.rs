@@ -188,11 +188,6 @@ impl Queue {
         !helped.is_empty()
     }
 
-    /// The pod itself changed in a way that may help it.
-    pub fn changed(&mut self, uid: &str, now: Instant) {
-        self.retry(uid, now);
-    }
-
     /// When something becomes due although nothing happens.
     pub fn next_due(&self) -> Option<Instant> {
         let backoff = self.backoff.first().map(|(until, _)| *until);
@@ -208,7 +203,8 @@ impl Queue {
         Depths { active, backoff, unschedulable, gated: self.pods.len() - elsewhere }
     }
 
-    fn retry(&mut self, uid: &str, now: Instant) {
+    /// Something may help a pod that was rejected: it is tried again when its back-off is over.
+    pub fn retry(&mut self, uid: &str, now: Instant) {
         let Some(waiting) = self.pods.get(uid) else { return };
         let Place::Unschedulable { since } = waiting.place else { return };
         let until = since + waiting.backoff();

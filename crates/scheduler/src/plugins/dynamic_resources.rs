@@ -80,8 +80,8 @@ impl Plugin for DynamicResources {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{DeviceClaims, NodeAdded, NodeLabels, PodChanged};
-        matches!(event, DeviceClaims | NodeAdded | NodeLabels | PodChanged)
+        use ClusterEvent::{DeviceClaims, NodeAdded, NodeLabels};
+        matches!(event, DeviceClaims | NodeAdded | NodeLabels)
     }
 }
 

@@ -49,8 +49,8 @@ impl Plugin for NodeAffinity {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{NodeAdded, NodeLabels, PodChanged};
-        matches!(event, NodeAdded | NodeLabels | PodChanged)
+        use ClusterEvent::{NodeAdded, NodeLabels};
+        matches!(event, NodeAdded | NodeLabels)
     }
 }
 

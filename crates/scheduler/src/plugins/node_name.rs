@@ -27,6 +27,6 @@ impl Plugin for NodeName {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        matches!(event, ClusterEvent::NodeAdded | ClusterEvent::PodChanged)
+        event == ClusterEvent::NodeAdded
     }
 }

@@ -67,7 +67,7 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{NodeAdded, NodeAllocatable, PodChanged, PodLeft};
-        matches!(event, NodeAdded | NodeAllocatable | PodChanged | PodLeft)
+        use ClusterEvent::{NodeAdded, NodeAllocatable, PodLeft};
+        matches!(event, NodeAdded | NodeAllocatable | PodLeft)
     }
 }

@@ -39,7 +39,7 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{NodeAdded, NodeTaints, PodChanged};
-        matches!(event, NodeAdded | NodeTaints | PodChanged)
+        use ClusterEvent::{NodeAdded, NodeTaints};
+        matches!(event, NodeAdded | NodeTaints)
     }
 }

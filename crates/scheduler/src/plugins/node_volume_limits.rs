@@ -67,8 +67,8 @@ impl Plugin for NodeVolumeLimits {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{NodeAdded, PodChanged, PodLeft, VolumeLimits, Volumes};
-        matches!(event, NodeAdded | PodChanged | PodLeft | VolumeLimits | Volumes)
+        use ClusterEvent::{NodeAdded, PodLeft, VolumeLimits, Volumes};
+        matches!(event, NodeAdded | PodLeft | VolumeLimits | Volumes)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Gates hold a pod back until whoever put them there takes them away.
 
-use crate::framework::{ClusterEvent, Plugin};
+use crate::framework::Plugin;
 use crate::pod_info::PodInfo;
 
 /// Keeps gated pods out of the queue.
@@ -17,9 +17,5 @@ impl Plugin for SchedulingGates {
         }
         // Go prints a list of strings between brackets, separated by blanks.
         Err(format!("waiting for scheduling gates: [{}]", pod.gates.join(" ")))
-    }
-
-    fn may_help(&self, event: ClusterEvent) -> bool {
-        event == ClusterEvent::PodChanged
     }
 }

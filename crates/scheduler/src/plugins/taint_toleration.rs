@@ -59,8 +59,8 @@ impl Plugin for TaintToleration {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{NodeAdded, NodeTaints, PodChanged};
-        matches!(event, NodeAdded | NodeTaints | PodChanged)
+        use ClusterEvent::{NodeAdded, NodeTaints};
+        matches!(event, NodeAdded | NodeTaints)
     }
 }
 

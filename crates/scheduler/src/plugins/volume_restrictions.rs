@@ -95,8 +95,8 @@ impl Plugin for VolumeRestrictions {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{NodeAdded, PodChanged, PodLeft, Volumes};
-        matches!(event, NodeAdded | PodChanged | PodLeft | Volumes)
+        use ClusterEvent::{NodeAdded, PodLeft, Volumes};
+        matches!(event, NodeAdded | PodLeft | Volumes)
     }
 }
 

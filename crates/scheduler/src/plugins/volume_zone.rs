@@ -84,8 +84,8 @@ impl Plugin for VolumeZone {
     }
 
     fn may_help(&self, event: ClusterEvent) -> bool {
-        use ClusterEvent::{NodeAdded, NodeLabels, PodChanged, Volumes};
-        matches!(event, NodeAdded | NodeLabels | PodChanged | Volumes)
+        use ClusterEvent::{NodeAdded, NodeLabels, Volumes};
+        matches!(event, NodeAdded | NodeLabels | Volumes)
     }
 }
 
