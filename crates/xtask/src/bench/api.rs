@@ -48,7 +48,7 @@ pub(crate) fn measure(
 /// What some operations took.
 pub(crate) struct Cost {
     pub(crate) count: usize,
-    took: Duration,
+    pub(crate) took: Duration,
     pub(crate) cpu: Duration,
 }
 

@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::api::Cost;
 use super::server::{self, Server};
 use super::{Figure, megabytes, process};
 
@@ -163,7 +164,10 @@ impl Load {
         self.deployment_has("alone", "replicas", pods).await?;
         let (took, after) = (self.since(begun), self.cpu()?);
         self.remove_deployments().await?;
-        let [controllers, server] = [0, 1].map(|at| each(pods, after[at].saturating_sub(cpu[at])));
+        let [controllers, server] = [0, 1].map(|at| {
+            let cpu = after[at].saturating_sub(cpu[at]);
+            Cost { count: pods, took, cpu }.cpu_ms()
+        });
         Ok(vec![
             Figure::new(format!("pods of a Deployment of {pods}, made"), rate(pods, took)),
             Figure::new(
@@ -368,12 +372,6 @@ fn deployment(name: &str, replicas: usize) -> Value {
         "template": { "metadata": { "labels": labels }, "spec": {
             "terminationGracePeriodSeconds": 0,
             "containers": [{ "name": "c", "image": "none.example/none" }] } } } })
-}
-
-/// Milliseconds.
-#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-fn each(count: usize, took: Duration) -> f64 {
-    took.as_secs_f64() * 1000.0 / count as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
