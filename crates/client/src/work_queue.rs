@@ -17,6 +17,10 @@ use futures::future::BoxFuture;
 use stdx::shutdown::Shutdown;
 use tokio::sync::Notify;
 
+/// Waits as long as this, or longer, end with a full second of the queue's time: nobody counts on
+/// less, and thousands of keys that were delayed one after the other share a wake-up then.
+const LONG: Duration = Duration::from_secs(60);
+
 type Failure = Box<dyn Display + Send + Sync>;
 type Reconcile<K> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Outcome, Failure>> + Send + Sync>;
 
@@ -102,6 +106,8 @@ struct Inner<K> {
     config: WorkQueueConfig,
     observer: Option<Arc<dyn QueueObserver>>,
     clock: SharedClock,
+    /// Where the queue's time begins.
+    made: Instant,
     state: Mutex<State<K>>,
     changed: Notify,
 }
@@ -142,9 +148,9 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
             next_id: 0,
             failures: HashMap::new(),
         };
-        let changed = Notify::new();
+        let (changed, made) = (Notify::new(), clock.monotonic());
         let state = Mutex::new(state);
-        Self { inner: Arc::new(Inner { config, observer, clock, state, changed }) }
+        Self { inner: Arc::new(Inner { config, observer, clock, made, state, changed }) }
     }
 
     /// Has the key handled as soon as a worker is free.
@@ -156,12 +162,20 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> WorkQueue<K> {
         }
     }
 
-    /// Has the key handled after a time, or earlier if it is already due earlier.
+    /// Has the key handled after a time, or earlier if it is already due earlier. A minute and more
+    /// may become up to a second longer.
     pub fn add_after(&self, key: K, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
         }
-        let due = self.inner.clock.monotonic() + delay;
+        let mut due = self.inner.clock.monotonic() + delay;
+        if delay >= LONG {
+            let age = due.saturating_duration_since(self.inner.made);
+            let past_second = Duration::from_nanos(age.subsec_nanos().into());
+            if !past_second.is_zero() {
+                due += Duration::from_secs(1) - past_second;
+            }
+        }
         self.lock().delay(key, due);
         self.inner.changed.notify_one();
     }
@@ -432,6 +446,23 @@ mod tests {
         queue.done(&"a");
         clock.advance(Duration::from_secs(10));
         assert!(futures::FutureExt::now_or_never(queue.next()).is_none());
+    }
+
+    #[tokio::test]
+    async fn keys_that_wait_for_long_share_a_wake_up() {
+        let clock = manual();
+        let queue = queue(&clock);
+        clock.advance(Duration::from_millis(200));
+        queue.add_after("a", Duration::from_secs(60));
+        clock.advance(Duration::from_millis(500));
+        queue.add_after("b", Duration::from_secs(60));
+        queue.add_after("short", Duration::from_secs(59));
+        clock.advance(Duration::from_secs(59));
+        assert_eq!(queue.next().await, "short");
+        clock.advance(Duration::from_millis(1299));
+        assert!(futures::FutureExt::now_or_never(queue.next()).is_none());
+        clock.advance(Duration::from_millis(1));
+        assert_eq!((queue.next().await, queue.next().await), ("a", "b"));
     }
 
     #[tokio::test]
