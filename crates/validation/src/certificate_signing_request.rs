@@ -192,13 +192,14 @@ fn labels(signer: &Node<'_>, part: &str, rule: fn(&str) -> Vec<String>, out: &mu
     }
 }
 
-fn blocks(encoded: &str) -> Vec<Pem> {
+/// The blocks of PEM that is in base64 itself.
+pub(crate) fn pem_blocks(encoded: &str) -> Vec<Pem> {
     let bytes = STANDARD.decode(encoded).unwrap_or_default();
     Pem::iter_from_buffer(&bytes).filter_map(Result::ok).collect()
 }
 
 fn check_request(encoded: &str) -> Result<(), String> {
-    let blocks = blocks(encoded);
+    let blocks = pem_blocks(encoded);
     let Some(block) = blocks.first().filter(|block| block.label == "CERTIFICATE REQUEST") else {
         return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
     };
@@ -209,7 +210,7 @@ fn check_request(encoded: &str) -> Result<(), String> {
 }
 
 fn check_certificates(encoded: &str) -> Result<(), String> {
-    let blocks = blocks(encoded);
+    let blocks = pem_blocks(encoded);
     if blocks.is_empty() {
         return Err("must contain one or more PEM blocks".to_owned());
     }

@@ -16,7 +16,10 @@ use std::collections::BTreeSet;
 
 use meta::names;
 use serde_json::{Value, json};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
+use crate::certificate_signing_request::pem_blocks;
 use crate::node::{Findings, Node};
 use crate::{FieldError, webhook};
 
@@ -89,6 +92,7 @@ pub(crate) fn update(new: &Node<'_>, old: &Node<'_>, out: &mut Findings) {
     if is_established {
         spec.get("scope").immutable_text(&former.get("scope"), out);
         names.get("kind").immutable_text(&former_names.get("kind"), out);
+        authorities(&spec.get("conversion"), &former.get("conversion"), out);
     }
     spec.get("group").immutable_text(&former.get("group"), out);
     names.get("plural").immutable_text(&former_names.get("plural"), out);
@@ -296,6 +300,41 @@ fn conversion(conversion: &Node<'_>, out: &mut Findings) {
     }
     if versions.len() > 0 {
         out.push(versions.forbidden(detail));
+    }
+}
+
+/// Who vouches for the webhook of a definition that is served. Before, a condition says what is
+/// wrong; and what was wrong already may stay so.
+fn authorities(conversion: &Node<'_>, former: &Node<'_>, out: &mut Findings) {
+    let bundle_of = |conversion: &Node<'_>| {
+        conversion.get("webhook").get("clientConfig").get("caBundle").text().to_owned()
+    };
+    let (bundle, before) = (bundle_of(conversion), bundle_of(former));
+    if conversion.get("strategy").text() != "Webhook" || check_authorities(&before).is_err() {
+        return;
+    }
+    if let Err(why) = check_authorities(&bundle) {
+        let path = conversion.path.child("webhookClientConfig").child("caBundle");
+        let detail = format!("unable to load root certificates: {why}");
+        out.push(FieldError::invalid(&path, bundle.as_str(), detail));
+    }
+}
+
+/// A bundle, in base64, that is empty or has a certificate.
+fn check_authorities(bundle: &str) -> Result<(), &'static str> {
+    if bundle.is_empty() {
+        return Ok(());
+    }
+    let blocks = pem_blocks(bundle);
+    let mut certificates = blocks.iter().filter(|block| block.label == "CERTIFICATE").peekable();
+    if blocks.is_empty() {
+        Err("unable to parse bytes as PEM block")
+    } else if certificates.peek().is_none() {
+        Err("no valid certificate authority data seen")
+    } else if certificates.any(|block| X509Certificate::from_der(&block.contents).is_ok()) {
+        Ok(())
+    } else {
+        Err("failed to parse certificate: x509: malformed certificate")
     }
 }
 

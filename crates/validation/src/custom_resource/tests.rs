@@ -1,5 +1,7 @@
 //! What definitions are refused for.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::node::Node;
@@ -153,6 +155,49 @@ fn what_is_established_stays() {
         (&new, &old),
         &["spec.scope: Invalid value: \"Namespaced\": field is immutable"],
     );
+}
+
+#[test]
+fn what_is_established_keeps_authorities_for_its_webhook() {
+    let params = rcgen::CertificateParams::default();
+    let authority = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    let served = |bundle: &str| {
+        let mut object = definition(json!([version(json!({"type": "object"}))]));
+        object["metadata"]["resourceVersion"] = json!("1");
+        object["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+            "conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://hooks.example.com", "caBundle": bundle}}});
+        object["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
+        object
+    };
+    let check = |old: &str, new: &str, why: Option<&str>| {
+        let (old, new) = (STANDARD.encode(old), STANDARD.encode(new));
+        let expected = why.map(|why| {
+            format!(
+                "spec.conversion.webhookClientConfig.caBundle: Invalid value: {new:?}: unable to \
+                 load root certificates: {why}"
+            )
+        });
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        let (group, kind) = ("apiextensions.k8s.io", "CustomResourceDefinition");
+        check_update(group, kind, "", (&served(&new), &served(&old)), &expected);
+    };
+    check(&authority, "", None);
+    check("", &authority, None);
+    check("", "words", Some("unable to parse bytes as PEM block"));
+    let key = authority.replace("CERTIFICATE", "KEY");
+    check(&authority, &key, Some("no valid certificate authority data seen"));
+    let broken = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n";
+    let malformed = Some("failed to parse certificate: x509: malformed certificate");
+    check(&authority, broken, malformed);
+    check("words", "other words", None);
+    // What is not served yet says so in a condition.
+    let mut early = served(&STANDARD.encode("words"));
+    early["status"]["conditions"] = json!([]);
+    let (group, kind) = ("apiextensions.k8s.io", "CustomResourceDefinition");
+    let mut before = early.clone();
+    before["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = json!("");
+    check_update(group, kind, "", (&early, &before), &[]);
 }
 
 #[test]
