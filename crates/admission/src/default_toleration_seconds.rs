@@ -45,7 +45,7 @@ fn tolerate(pod: &mut Value, taint: &str) {
         "tolerationSeconds": SECONDS});
     match tolerations.as_array_mut() {
         Some(list) => list.push(added),
-        None => *tolerations = json!([added]),
+        None => *tolerations = Value::Array(vec![added]),
     }
 }
 

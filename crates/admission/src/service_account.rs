@@ -105,7 +105,7 @@ fn mount_token(pod: &mut Value) {
             match mounts.as_array_mut() {
                 Some(list) if list.iter().any(has) => continue,
                 Some(list) => list.push(mount),
-                None => *mounts = json!([mount]),
+                None => *mounts = Value::Array(vec![mount]),
             }
             is_used = true;
         }
@@ -114,7 +114,7 @@ fn mount_token(pod: &mut Value) {
         let volume = token_volume(&name);
         match pod["spec"]["volumes"].as_array_mut() {
             Some(list) => list.push(volume),
-            None => pod["spec"]["volumes"] = json!([volume]),
+            None => pod["spec"]["volumes"] = Value::Array(vec![volume]),
         }
     }
 }

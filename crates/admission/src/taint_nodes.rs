@@ -31,7 +31,7 @@ impl Plugin for TaintNodesByCondition {
         match taints.as_array_mut() {
             Some(list) if list.iter().any(is_there) => {}
             Some(list) => list.push(taint),
-            None => *taints = json!([taint]),
+            None => *taints = Value::Array(vec![taint]),
         }
         Ok(())
     }

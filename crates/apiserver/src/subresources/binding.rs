@@ -149,6 +149,6 @@ fn set_scheduled(pod: &mut Value, now: &str) {
             list.retain(|found| found["type"] != "PodScheduled");
             list.push(condition);
         }
-        None => *conditions = json!([condition]),
+        None => *conditions = Value::Array(vec![condition]),
     }
 }

@@ -35,22 +35,22 @@ pub(crate) async fn create_object(
     if storage.is_namespaced && ctx.info.namespace.is_empty() {
         return Err(errors::method_not_allowed(&resource.group_resource(), "create"));
     }
-    let decoded = decode::object(ctx, &request.body, resource, options.validation)?;
+    let decode = || decode::object(ctx, &request.body, resource, options.validation);
+    let decoded = decode()?;
     decoded.warnings.iter().for_each(|warning| ctx.warn(warning));
     let is_generated = write::text(&decoded.value, "/metadata/name").is_empty()
         && !write::text(&decoded.value, "/metadata/generateName").is_empty();
     let creation =
         Creation { is_dry_run: options.is_dry_run, manager: Some(options.manager.as_str()) };
-    if !is_generated {
-        return write::create(ctx, resource, decoded.value, creation).await;
-    }
-    let mut tries = 0;
-    loop {
-        let result = write::create(ctx, resource, decoded.value.clone(), creation).await;
+    let mut result = write::create(ctx, resource, decoded.value, creation).await;
+    let mut tries = 1;
+    while is_generated
+        && tries < NAME_TRIES
+        && result.as_ref().is_err_and(|status| status.is(meta::Reason::AlreadyExists))
+    {
+        // So rare that reading the body once more costs less than a copy of every object.
+        result = write::create(ctx, resource, decode()?.value, creation).await;
         tries += 1;
-        match result {
-            Err(status) if tries < NAME_TRIES && status.is(meta::Reason::AlreadyExists) => {}
-            result => return result,
-        }
     }
+    result
 }
