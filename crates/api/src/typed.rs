@@ -75,7 +75,7 @@ macro_rules! typed {
         impl Typed for $kind {
             #[inline(never)]
             fn from_json(json: &[u8]) -> serde_json::Result<Self> {
-                serde_json::from_slice(json)
+                meta::read_json(json)
             }
 
             #[inline(never)]

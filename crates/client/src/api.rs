@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use k8s_openapi::{Metadata, Resource};
 use meta::{GroupVersionResource, Object, ResourceVersion, Status};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::refusal::refused;
@@ -15,6 +16,18 @@ use crate::{ClientError, ListOptions, ObjectList, Patch, Transport, WatchStream}
 
 /// How often an update begins again after a conflict: client-go's `retry.DefaultRetry`.
 const UPDATE_TRIES: u32 = 5;
+
+/// What a created object is called.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Created {
+    /// Its name: the server's choice where only the beginning was given.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its version.
+    pub resource_version: String,
+}
 
 /// Where a resource is served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -378,6 +391,23 @@ impl<K: Typed> Api<K> {
         decode(&answer)
     }
 
+    /// Creates an object for somebody who only asks what it is called: the rest of the answer is
+    /// not read.
+    ///
+    /// # Errors
+    /// Any failure of the request.
+    pub async fn create_unread(&self, object: &K) -> Result<Created, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            metadata: Created,
+        }
+        let path = self.path.collection(&self.namespace);
+        let body = encode(object)?;
+        let answer = self.client.request(Method::POST, &path, "application/json", body).await?;
+        let answer: Answer = serde_json::from_slice(&answer).map_err(ClientError::decode)?;
+        Ok(answer.metadata)
+    }
+
     /// Posts to a subresource whose body and answer have types of their own, such as `token`.
     ///
     /// # Errors
@@ -458,13 +488,13 @@ fn decode<T: Typed>(bytes: &[u8]) -> Result<T, ClientError> {
 
 /// A list's items as objects: what a remote transport makes of an answer.
 pub(crate) fn decode_list(body: &Bytes) -> Result<ObjectList, ClientError> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct List<'a> {
         metadata: ListMeta,
         #[serde(borrow, default)]
         items: Option<Vec<&'a serde_json::value::RawValue>>,
     }
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct ListMeta {
         #[serde(default)]

@@ -35,7 +35,7 @@ mod watch_decoder;
 mod work_queue;
 
 pub use account_tokens::{AccountTokens, TokenSource};
-pub use api::{Api, Client, DeleteOptions, Propagation, ResourcePath};
+pub use api::{Api, Client, Created, DeleteOptions, Propagation, ResourcePath};
 pub use backoff::Backoff;
 pub use error::ClientError;
 pub use event_recorder::{EventRecorder, EventType, Regarding};

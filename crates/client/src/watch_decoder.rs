@@ -28,8 +28,7 @@ impl WatchDecoder {
     /// The next whole event, or `None` when more bytes are needed.
     pub(crate) fn next_event(&mut self) -> Result<Option<WatchEvent>, ClientError> {
         loop {
-            let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n')
-            else {
+            let Some(at) = memchr::memchr(b'\n', &self.buffer[self.searched..]) else {
                 self.searched = self.buffer.len();
                 if self.searched > LINE_BYTES_MAX {
                     return Err(ClientError::TooLarge { limit: LINE_BYTES_MAX });
@@ -67,14 +66,32 @@ struct Annotations {
 }
 
 fn decode_line(line: &Bytes) -> Result<WatchEvent, ClientError> {
+    // What is laid out in another way is no object there, and is read as any JSON is.
+    if let Some((kind, json)) = usual_parts(line)
+        && let Ok(event) = decode_event(kind, json)
+    {
+        return Ok(event);
+    }
     let parsed: Line<'_> = serde_json::from_slice(line).map_err(ClientError::decode)?;
-    let json = line.slice_ref(parsed.object.get().as_bytes());
-    if parsed.kind == "ERROR" {
+    decode_event(parsed.kind, line.slice_ref(parsed.object.get().as_bytes()))
+}
+
+/// Type and object of a line as servers write it: nothing but these, in this order. Thus the object
+/// is read once only, by whoever decodes it.
+fn usual_parts(line: &Bytes) -> Option<(&str, Bytes)> {
+    let rest = line.strip_prefix(br#"{"type":""#)?;
+    let kind = rest.split(|byte| *byte == b'"').next()?;
+    let object = rest[kind.len()..].strip_prefix(br#"","object":"#)?.strip_suffix(b"}")?;
+    Some((str::from_utf8(kind).ok()?, line.slice_ref(object)))
+}
+
+fn decode_event(kind: &str, json: Bytes) -> Result<WatchEvent, ClientError> {
+    if kind == "ERROR" {
         let status: Status = serde_json::from_slice(&json).map_err(ClientError::decode)?;
         return Err(status.into());
     }
     let object = Object::from_json(json).map_err(ClientError::decode)?;
-    match parsed.kind {
+    match kind {
         "ADDED" => Ok(WatchEvent::Added(Arc::new(object))),
         "MODIFIED" => Ok(WatchEvent::Modified(Arc::new(object))),
         "DELETED" => Ok(WatchEvent::Deleted(Arc::new(object))),
@@ -114,6 +131,26 @@ mod tests {
             WatchEvent::Bookmark { resource_version, initial_events_end: true }
             if resource_version.0 == 9));
         assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn the_parts_of_an_event_may_come_in_any_order() {
+        for line in [
+            r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"3"}}}"#,
+            r#"{ "type": "ADDED", "object": {"metadata":{"name":"a","resourceVersion":"3"}} }"#,
+            r#"{"object":{"metadata":{"name":"a","resourceVersion":"3"}},"type":"ADDED"}"#,
+            r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"3"}},"x":{}}"#,
+        ] {
+            let event = decode_line(&Bytes::from_static(line.as_bytes())).unwrap();
+            let WatchEvent::Added(object) = event else { panic!("{event:?}") };
+            assert_eq!((&*object.header().name, object.header().resource_version.0), ("a", 3));
+            let json = r#"{"metadata":{"name":"a","resourceVersion":"3"}}"#;
+            assert_eq!(object.json(), json, "{line}");
+        }
+        for line in [r#"{"type":"ADDED","object":{"metadata":{}}"#, r#"{"type":"ADDED","object":"#]
+        {
+            assert!(decode_line(&Bytes::from_static(line.as_bytes())).is_err(), "{line}");
+        }
     }
 
     #[test]

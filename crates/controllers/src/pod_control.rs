@@ -59,15 +59,14 @@ pub(crate) struct PodControl {
 
 impl PodControl {
     /// Creates a pod and tells so in an event of the owner.
-    pub(crate) async fn create(&self, owner: &Owner, pod: &Pod) -> Result<Pod, ClientError> {
+    pub(crate) async fn create(&self, owner: &Owner, pod: &Pod) -> Result<(), ClientError> {
         let namespace = &owner.key.namespace;
-        match self.client.api::<Pod>(namespace).create(pod).await {
+        match self.client.api::<Pod>(namespace).create_unread(pod).await {
             Ok(created) => {
-                let name = created.metadata.name.as_deref().unwrap_or_default();
-                let text = format!("Created pod: {name}");
+                let text = format!("Created pod: {}", created.name);
                 self.event(owner, EventType::Normal, "SuccessfulCreate", text);
-                self.wrote(owner, &created);
-                Ok(created)
+                self.wrote(owner, Some(&created.resource_version));
+                Ok(())
             }
             Err(error) => {
                 // Nothing can be created in it any more, and nobody needs to hear that.
@@ -162,7 +161,8 @@ impl PodControl {
         let pods = self.client.api::<Pod>(&pod.key.namespace);
         match pods.patch(&pod.key.name, &Patch::Strategic(patch)).await {
             Ok(written) => {
-                owner.into_iter().for_each(|owner| self.wrote(owner, &written));
+                let version = written.metadata.resource_version.as_deref();
+                owner.into_iter().for_each(|owner| self.wrote(owner, version));
                 Ok(())
             }
             Err(error) if error.is_not_found() => Ok(()),
@@ -170,10 +170,10 @@ impl PodControl {
         }
     }
 
-    /// A pod of an owner was written.
-    pub(crate) fn wrote(&self, owner: &Owner, pod: &Pod) {
+    /// A pod of an owner was written and has this version now.
+    pub(crate) fn wrote(&self, owner: &Owner, version: Option<&str>) {
         if let Some(writes) = &self.writes {
-            writes.wrote(owner, PODS, pod.metadata.resource_version.as_deref());
+            writes.wrote(owner, PODS, version);
         }
     }
 

@@ -325,10 +325,9 @@ impl Pass<'_> {
         let created = async {
             let claims = self.make_claims(ordinal).await?;
             let pods = self.controller.client.api::<Pod>(&self.owner.key.namespace);
-            let created = pods.create(&pod).await?;
-            self.controller.pods.wrote(self.owner, &created);
-            let uid = created.metadata.uid.unwrap_or_default();
-            self.own_claims(ordinal, &uid, &claims).await
+            let created = pods.create_unread(&pod).await?;
+            self.controller.pods.wrote(self.owner, Some(&created.resource_version));
+            self.own_claims(ordinal, &created.uid, &claims).await
         };
         let result = created.await;
         match &result {
@@ -368,7 +367,9 @@ impl Pass<'_> {
             Err(error) if error.is_not_found() => Ok(()),
             result => {
                 self.pod_event("update", name, result.as_ref().err());
-                result.map(|written| self.controller.pods.wrote(self.owner, &written))
+                let version = result?.metadata.resource_version;
+                self.controller.pods.wrote(self.owner, version.as_deref());
+                Ok(())
             }
         }
     }

@@ -29,6 +29,8 @@ pub use field_selector::{FieldOperator, FieldRequirement, FieldSelector, FieldSe
 pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use key::ObjectKey;
 pub use label_selector::{LabelOperator, LabelRequirement, LabelSelector, LabelSelectorError};
-pub use object::{Header, MalformedObject, Object, OwnerReference, ResourceVersion, WatchEvent};
+pub use object::{
+    Header, MalformedObject, Object, OwnerReference, ResourceVersion, WatchEvent, read_json,
+};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use status::{Cause, Reason, Status, StatusDetails};

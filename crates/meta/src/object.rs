@@ -139,7 +139,7 @@ impl Object {
     /// # Errors
     /// When the bytes are not a JSON object, or its metadata has the wrong shape.
     pub fn from_json(json: Bytes) -> Result<Self, MalformedObject> {
-        let outer: Outer = serde_json::from_slice(&json)?;
+        let outer: Outer = read_json(&json)?;
         Ok(Self { header: outer.metadata.into_header()?, json })
     }
 
@@ -158,8 +158,18 @@ impl Object {
     /// # Errors
     /// When the JSON does not fit the type.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, MalformedObject> {
-        Ok(serde_json::from_slice(&self.json)?)
+        Ok(read_json(&self.json)?)
     }
+}
+
+/// Reads JSON. Whether all of it is UTF-8 is asked once, which takes a small part of the time that
+/// asking for each string takes.
+///
+/// # Errors
+/// When the bytes are not JSON or do not fit the type.
+pub fn read_json<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    let text = str::from_utf8(json).map_err(serde::de::Error::custom)?;
+    serde_json::from_str(text)
 }
 
 /// What a watch delivers.
@@ -251,6 +261,13 @@ mod tests {
         assert_eq!(object.header().label("a"), Some("2"));
         assert_eq!(object.header().label("b"), None);
         assert_eq!(object.header().controller().unwrap().name, "r");
+    }
+
+    #[test]
+    fn what_is_no_text_is_no_json() {
+        assert_eq!(read_json::<Vec<String>>(b"[\"\xc3\xbc\"]").unwrap(), ["\u{fc}"]);
+        let error = read_json::<Vec<String>>(b"[\"\xff\"]").unwrap_err();
+        assert!(error.to_string().contains("invalid utf-8"), "{error}");
     }
 
     #[test]
