@@ -310,7 +310,8 @@ fn authorities(conversion: &Node<'_>, former: &Node<'_>, out: &mut Findings) {
         conversion.get("webhook").get("clientConfig").get("caBundle").text().to_owned()
     };
     let (bundle, before) = (bundle_of(conversion), bundle_of(former));
-    if conversion.get("strategy").text() != "Webhook" || check_authorities(&before).is_err() {
+    let is_asked = conversion.get("strategy").text() == "Webhook" && bundle != before;
+    if !is_asked || check_authorities(&before).is_err() {
         return;
     }
     if let Err(why) = check_authorities(&bundle) {
