@@ -385,10 +385,7 @@ impl<K: Typed> Api<K> {
     /// # Errors
     /// Any failure of the request, such as [`ClientError::is_already_exists`].
     pub async fn create(&self, object: &K) -> Result<K, ClientError> {
-        let path = self.path.collection(&self.namespace);
-        let body = encode(object)?;
-        let answer = self.client.request(Method::POST, &path, "application/json", body).await?;
-        decode(&answer)
+        decode(&self.post(object).await?)
     }
 
     /// Creates an object for somebody who only asks what it is called: the rest of the answer is
@@ -401,11 +398,14 @@ impl<K: Typed> Api<K> {
         struct Answer {
             metadata: Created,
         }
-        let path = self.path.collection(&self.namespace);
-        let body = encode(object)?;
-        let answer = self.client.request(Method::POST, &path, "application/json", body).await?;
-        let answer: Answer = serde_json::from_slice(&answer).map_err(ClientError::decode)?;
+        let answer = self.post(object).await?;
+        let answer: Answer = meta::read_json(&answer).map_err(ClientError::decode)?;
         Ok(answer.metadata)
+    }
+
+    async fn post(&self, object: &K) -> Result<Bytes, ClientError> {
+        let path = self.path.collection(&self.namespace);
+        self.client.request(Method::POST, &path, "application/json", encode(object)?).await
     }
 
     /// Posts to a subresource whose body and answer have types of their own, such as `token`.
